@@ -1,0 +1,34 @@
+"""What can go wrong, and the exit code of each: the one contract that both commands share.
+
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 data, 4 exists or does not match, 5 invalid submission, 6 diverged, 130 interrupted.
+"""
+
+
+class CiaError(Exception):
+    """An error the user can mend. The message says what, where and how to fix it; it is printed as one line."""
+
+    exit_code = 1
+
+
+class UsageError(CiaError):
+    """A wrong flag, path or combination of flags."""
+
+    exit_code = 2
+
+
+class DataError(CiaError):
+    """A clip, manifest or feature file that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class MismatchError(CiaError):
+    """Something is there already and was made with other settings."""
+
+    exit_code = 4
+
+
+class DivergedError(CiaError):
+    """Training produced a value that is not finite."""
+
+    exit_code = 6

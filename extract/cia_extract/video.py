@@ -1,0 +1,97 @@
+"""Frames of a clip, decoded once, in presentation order. Runs in worker processes, without torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from cia_extract.errors import DataError
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame: pixels [H, W, 3] uint8 RGB, and its time in seconds from the start of the video, if known."""
+
+    image: Image
+    time: float | None
+
+
+def decode(path: Path, start: float | None = None, stop: float | None = None) -> Iterator[Frame]:
+    """Yield the frames with start ≤ time < stop (seconds; None: the whole video).
+
+    Raises DataError when the file cannot be opened or decoded, has no video, or ends before its header says it should.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        # One HMDB51 clip carries metadata that is not UTF-8: the pictures are fine, so the metadata are not looked at.
+        with av.open(str(path), metadata_errors="ignore") as container:
+            if not container.streams.video:
+                raise DataError(f"{path}: no video stream in it")
+            yield from _decode(container, path, start, stop)
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{path}: cannot be decoded ({error.strerror or error}); is the file complete?") from error
+
+
+def frame_rate(path: Path) -> float:
+    """Frames a second as the header says, 0 where it does not. Raises as `decode`."""
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            return float(container.streams.video[0].average_rate or 0) if container.streams.video else 0.0
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror or error})") from error
+
+
+def _decode(container: Any, path: Path, start: float | None, stop: float | None) -> Iterator[Frame]:
+    stream = container.streams.video[0]
+    stream.thread_type = "NONE"  # the processes are the parallelism
+    origin = float((stream.start_time or 0) * stream.time_base)
+    if start:
+        container.seek(int((start + origin) / stream.time_base), stream=stream)  # to the key frame before
+    count, last = 0, None
+    for frame in container.decode(stream):  # flushes the decoder at the end
+        time = None if frame.time is None else frame.time - origin
+        if time is None and (start or stop):
+            raise DataError(f"{path}: its frames carry no times, so start/stop cannot be used; cut the clip out first")
+        if time is not None and stop is not None and time >= stop:
+            break
+        count, last = count + 1, time
+        if start and time is not None and time < start:
+            continue
+        yield Frame(_upright(frame), time)
+    else:
+        if stop is None:
+            _check_complete(path, stream, count, last, counts_are_shown="mov" not in container.format.name)
+
+
+def _upright(frame: Any) -> Image:
+    """Pixels as a player shows them: phones store the rotation beside the picture."""
+    image: Image = frame.to_ndarray(format="rgb24")
+    quarter_turns = round(getattr(frame, "rotation", 0) / 90)
+    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns % 4 else image
+
+
+def _check_complete(path: Path, stream: Any, count: int, last: float | None, counts_are_shown: bool) -> None:
+    """A truncated video may decode without complaint up to the cut: compare what came with what its header promised.
+
+    The duration shows it in most containers; in AVI ffmpeg shortens the duration to what is there, and the frame count
+    shows it. In MP4 the count includes frames that an edit list hides, so it is not used there.
+    """
+    if count == 0:
+        raise DataError(f"{path}: no frame could be decoded; is the file complete?")
+    rate = float(stream.average_rate or 0)
+    if not rate:
+        return
+    decoded = count / rate if last is None else last + 1 / rate
+    promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    if counts_are_shown:
+        promised = max(promised, stream.frames / rate)
+    # Healthy HMDB51 headers promise one frame too many.
+    if promised - decoded > max(3 / rate, 0.05 * promised):
+        raise DataError(f"{path}: truncated, only {decoded:.2f} s of {promised:.2f} s could be decoded; get the file again")
