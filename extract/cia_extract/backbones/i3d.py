@@ -103,13 +103,9 @@ class Inception3d(nn.Module):
         # Mixed_5b's second 3×3 is called 0a in the checkpoint; a typo of its authors, kept so that names match.
         last = "Conv3d_0a_3x3" if name == "Mixed_5b" else "Conv3d_0b_3x3"
         self.Branch_0 = _branch(Conv3d_0a_1x1=Unit3d(in_channels, b0, 1))
-        self.Branch_1 = _branch(
-            Conv3d_0a_1x1=Unit3d(in_channels, b1_reduce, 1), Conv3d_0b_3x3=Unit3d(b1_reduce, b1, 3)
-        )
+        self.Branch_1 = _branch(Conv3d_0a_1x1=Unit3d(in_channels, b1_reduce, 1), Conv3d_0b_3x3=Unit3d(b1_reduce, b1, 3))
         self.Branch_2 = _branch(Conv3d_0a_1x1=Unit3d(in_channels, b2_reduce, 1), **{last: Unit3d(b2_reduce, b2, 3)})
-        self.Branch_3 = _branch(
-            MaxPool3d_0a_3x3=MaxPool3dSame((3, 3, 3), (1, 1, 1)), Conv3d_0b_1x1=Unit3d(in_channels, b3, 1)
-        )
+        self.Branch_3 = _branch(MaxPool3d_0a_3x3=MaxPool3dSame((3, 3, 3), (1, 1, 1)), Conv3d_0b_1x1=Unit3d(in_channels, b3, 1))
         self.out_channels = b0 + b1 + b2 + b3
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,94 @@
+"""How both commands talk: one line for a mistake, the right exit code, progress that fits a terminal or a log."""
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from cia_extract.errors import CiaError
+
+
+def say(message: str) -> None:
+    """A line about what is happening, on stderr: stdout is for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """The one object that --json promises, on stdout."""
+    print(json.dumps(value, indent=2))
+
+
+def run(app: typer.Typer, program: str) -> None:
+    """Run a command line and exit with its code; a user's mistake is one line, never a traceback."""
+    try:
+        code = app(prog_name=program, standalone_mode=False)
+    except CiaError as error:
+        say(f"{program}: {error}")
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        say(f"{program}: interrupted; what is finished is kept, the same command continues")
+        code = 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's usage errors; typer brings its own copy of click from 0.20 or so on
+            say(f"{program}: {error.format_message().rstrip('.')} (see {program} --help)")
+            sys.exit(2)
+        if os.environ.get("CIA_TRACEBACK"):
+            traceback.print_exc()
+        say(f"{program}: unexpected {type(error).__name__}: {error}; please report it with CIA_TRACEBACK=1 set")
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+class Progress:
+    """Counts steps: a rich bar on a terminal, elsewhere one plain line a minute (and the last)."""
+
+    def __init__(self, total: int, what: str, done: int = 0, every_s: float = 60.0) -> None:
+        self.total, self.what, self.done, self.every_s = total, what, done, every_s
+        self.began = self.spoke = time.monotonic()
+        self.first = done
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            self._bar.start()
+            self._task = self._bar.add_task(self.what, total=self.total, completed=self.done, note="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self, note: str = "") -> None:
+        self.done += 1
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, note=note)
+        elif time.monotonic() - self.spoke >= self.every_s or self.done == self.total:
+            self.spoke = time.monotonic()
+            rate = (self.done - self.first) / max(self.spoke - self.began, 1e-9)
+            left = f", {(self.total - self.done) / rate / 60:.1f} min left" if rate and self.done < self.total else ""
+            say(f"{self.what}: {self.done}/{self.total}{left}{'  ' + note if note else ''}")
+
+    def line(self, message: str) -> None:
+        """Print a line without tearing the bar."""
+        if self._bar is not None:
+            self._bar.console.print(message, markup=False, highlight=False)
+        else:
+            say(message)
+
+
+Say = Callable[[str], None]

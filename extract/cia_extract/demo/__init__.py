@@ -1,0 +1,59 @@
+"""The demo dataset: rendered action clips, made on the spot and the same every time (see docs/demo.md).
+
+Importing this module is cheap: no av, cv2 or numpy. The parts, in the order a clip goes through them:
+
+    motions   what the figure does: class and phase -> pose
+    figure    who does it: actor and pose -> joints -> capsules
+    scene     where it is seen: domain -> backdrop, props, camera, light, noise -> frames
+    sound     what is heard: events of the motion -> samples
+    render    frames and samples -> H.264 and AAC in MP4
+    build     the files and manifest rows of a whole dataset
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["CLASSES", "DOMAINS", "VERSION", "build"]
+
+VERSION = 1
+"""Raised whenever the same seed would give other clips; a folder holds clips of one version only."""
+
+DOMAINS: tuple[str, ...] = ("studio", "street")
+
+# The position in this tuple is part of every clip's seed: append, never reorder.
+CLASSES: tuple[str, ...] = (
+    "sit_down", "stand_up",  # one the other played backwards: motion tells
+    "climb_up", "climb_down",  # likewise
+    "lift_crate", "lift_suitcase",  # one motion, colours of equal brightness: appearance tells
+    "chop_wood", "beat_drum",  # likewise
+)  # fmt: skip
+
+
+def build(
+    root: Path,
+    clips_per_class: int,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> list[dict[str, str]]:
+    """Render the clips that are missing under `root` and return the manifest rows of all of them.
+
+    Args:
+        root: folder of this dataset; made if absent. Clips go to `<domain>/<class>/<clip>.mp4`.
+        clips_per_class: training clips per class and domain; max(1, half of it) validation clips come on top.
+        seed: 0 ... 2**32 - 1. Other seeds give other actors and clips and need another folder.
+        progress: called with (clips there, clips in all) at the start and after every clip.
+        workers: processes; default one per CPU.
+
+    Returns:
+        One dict per clip with the keys clip, path (relative to root, posix), label, split, group (the actor),
+        domain and seed (the clip's own, as text).
+
+    Raises:
+        ValueError: a bad size or seed, or `root` holds the clips of another seed or version.
+    """
+    from .build import build as run
+
+    return run(Path(root), clips_per_class, seed, progress, workers)

@@ -1,0 +1,91 @@
+"""The two domains: the ranges from which every clip draws how it looks, moves and sounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .figure import Colour
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Ranges are (low, high), drawn uniformly once per clip. Pixels are those of the 320x240 frame."""
+
+    stature_px: Range
+    """Height of a person who stands upright."""
+    floor_px: Range
+    """Row on which the feet stand."""
+    offset_px: float
+    """Largest horizontal distance of the action from the middle of the frame."""
+    speed: Range
+    """Pace of the actions; 1 = the usual one."""
+    wardrobe: tuple[Colour, ...]
+    clutter: bool
+    """Textured background with objects, instead of a plain one."""
+    passers: tuple[int, int]
+    """Number of people and things that move through the background (inclusive)."""
+    pan_px: float
+    """Largest drift of the camera over the clip, each way."""
+    shake_px: Range
+    """Standard deviation of the hand-held camera's motion."""
+    gain: Range
+    """Exposure: 1 = colours as they are."""
+    cast: tuple[Colour, ...]
+    """Colours of the light, as factors of R, G and B; one is drawn."""
+    vignette: Range
+    """Share of the light lost in the corners."""
+    blur_px: Range
+    """Standard deviation of the lens blur; 0 = none."""
+    noise: Range
+    """Standard deviation of the sensor noise in 8-bit levels."""
+    crf: tuple[int, int]
+    """x264's constant rate factor (inclusive): higher = stronger compression."""
+    sound_kbit: int
+    """AAC bit rate in kbit/s."""
+    snr_db: Range
+    """Loudness of the action's sounds over the background noise."""
+
+
+STUDIO = Domain(
+    stature_px=(138.0, 154.0),
+    floor_px=(212.0, 222.0),
+    offset_px=14.0,
+    speed=(0.85, 1.1),
+    wardrobe=((200, 60, 60), (60, 110, 200), (70, 170, 100), (230, 190, 70), (225, 225, 225), (60, 60, 80)),
+    clutter=False,
+    passers=(0, 0),
+    pan_px=0.0,
+    shake_px=(0.0, 0.0),
+    gain=(0.95, 1.08),
+    cast=((1.0, 1.0, 1.0),),
+    vignette=(0.0, 0.1),
+    blur_px=(0.0, 0.3),
+    noise=(0.5, 1.5),
+    crf=(20, 23),
+    sound_kbit=64,
+    snr_db=(30.0, 40.0),
+)
+
+STREET = Domain(
+    stature_px=(106.0, 130.0),
+    floor_px=(198.0, 216.0),
+    offset_px=24.0,
+    speed=(1.1, 1.45),
+    wardrobe=((70, 74, 84), (96, 84, 72), (52, 64, 96), (120, 116, 108), (92, 44, 48), (64, 84, 64)),
+    clutter=True,
+    passers=(1, 3),
+    pan_px=14.0,
+    shake_px=(0.8, 2.2),
+    gain=(0.6, 0.9),
+    cast=((1.2, 0.98, 0.72), (0.86, 0.98, 1.16), (1.05, 1.02, 0.9)),
+    vignette=(0.2, 0.45),
+    blur_px=(0.4, 0.9),
+    noise=(4.0, 8.0),
+    crf=(30, 35),
+    sound_kbit=32,
+    snr_db=(0.0, 8.0),
+)
+
+PARAMETERS: dict[str, Domain] = {"studio": STUDIO, "street": STREET}

@@ -1,0 +1,153 @@
+"""Changing an HDF5 file's metadata so that a kill at any moment leaves either the old file or the new one.
+
+HDF5 has no journal of its own: it rewrites several blocks in place. Here h5py writes into an overlay in memory; the changed pages
+go to `<file>.journal` first, are synced, and only then copied into the file. A complete journal that is found later is
+replayed, an incomplete one is dropped. Array data never pass through here (they are allocated, not written).
+"""
+
+import fcntl
+import io
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import google_crc32c
+import h5py
+
+PAGE: Final = 1 << 16  # bytes
+_HEADER: Final = struct.Struct("<8sQQI")  # magic, file size, pages, CRC32C of what follows
+_MAGIC: Final = b"CIAJRNL1"
+
+
+def journal_path(path: Path) -> Path:
+    return path.with_name(path.name + ".journal")
+
+
+@contextmanager
+def transaction(path: Path) -> Iterator[h5py.File]:
+    """Open `path` (made when missing) for changes to groups and attributes that all happen or none does.
+
+    One process at a time; others wait. Raises OSError as the file system does.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _replay(path, descriptor)
+        overlay = _Overlay(descriptor)
+        with h5py.File(
+            overlay, "r+" if overlay.size else "w", libver="v110", alignment_threshold=PAGE, alignment_interval=4096
+        ) as file:
+            yield file
+        _write_journal(path, overlay)
+        _replay(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def recover(path: Path) -> None:
+    """Finish what a killed process had begun: replay a complete journal, drop an incomplete one."""
+    if not path.exists() or not (journal_path(path).exists() or _partial(path).exists()):
+        return
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _replay(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Overlay(io.RawIOBase):
+    """A file as h5py's `fileobj` driver wants it: reads fall through to the real file, writes stay in memory by page."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+        self.pages: dict[int, bytearray] = {}
+        self.position = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
+        self.position = base + offset
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def truncate(self, size: int | None = None) -> int:
+        self.size = self.position if size is None else size
+        return self.size
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        for start, stop, page, offset in self._pieces(len(buffer)):
+            held = self.pages.get(page) or self._on_disk(page)
+            buffer[start:stop] = held[offset : offset + stop - start]
+        self.position += len(buffer)
+        return len(buffer)
+
+    def write(self, data: memoryview) -> int:  # type: ignore[override]
+        data = memoryview(data).cast("B")
+        for start, stop, page, offset in self._pieces(len(data)):
+            if page not in self.pages:
+                self.pages[page] = bytearray(self._on_disk(page))
+            self.pages[page][offset : offset + stop - start] = data[start:stop]
+        self.position += len(data)
+        self.size = max(self.size, self.position)
+        return len(data)
+
+    def _pieces(self, length: int) -> Iterator[tuple[int, int, int, int]]:
+        """Split [position, position + length) at page borders: (start, stop) in the buffer, page, offset in it."""
+        start = 0
+        while start < length:
+            page, offset = divmod(self.position + start, PAGE)
+            stop = min(length, start + PAGE - offset)
+            yield start, stop, page, offset
+            start = stop
+
+    def _on_disk(self, page: int) -> bytes:
+        return os.pread(self.descriptor, PAGE, page * PAGE).ljust(PAGE, b"\0")
+
+
+def _partial(path: Path) -> Path:
+    return journal_path(path).with_suffix(".journal-part")
+
+
+def _write_journal(path: Path, overlay: _Overlay) -> None:
+    body = b"".join(struct.pack("<Q", page) + overlay.pages[page] for page in sorted(overlay.pages))
+    header = _HEADER.pack(_MAGIC, overlay.size, len(overlay.pages), google_crc32c.value(body))
+    with _partial(path).open("wb") as file:
+        file.write(header + body)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(_partial(path), journal_path(path))
+    _sync_folder(path)
+
+
+def _replay(path: Path, descriptor: int) -> None:
+    _partial(path).unlink(missing_ok=True)
+    if not journal_path(path).exists():
+        return
+    data = journal_path(path).read_bytes()
+    magic, size, count, crc = _HEADER.unpack_from(data)
+    body = memoryview(data)[_HEADER.size :]
+    if magic != _MAGIC or google_crc32c.value(bytes(body)) != crc:
+        raise OSError(f"{journal_path(path)}: damaged; the feature file beside it is as it was before, delete the journal")
+    step = 8 + PAGE
+    os.ftruncate(descriptor, size)
+    for i in range(count):
+        (page,) = struct.unpack_from("<Q", body, i * step)
+        content = body[i * step + 8 : (i + 1) * step]
+        os.pwrite(descriptor, content[: max(size - page * PAGE, 0)], page * PAGE)
+    os.fsync(descriptor)
+    journal_path(path).unlink()
+    _sync_folder(path)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

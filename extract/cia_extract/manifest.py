@@ -1,0 +1,179 @@
+"""The manifest: a CSV with one clip a row, which says what is extracted and carries the labels.
+
+Columns: `clip` (unique id), `path` (relative to a root), `label`, `split`; optional `start`, `stop` (seconds), `group`
+(clips that belong together, for example cut from one video), `domain`. Unknown columns are kept and copied into the feature file.
+"""
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from cia_extract.errors import DataError, UsageError
+
+REQUIRED: Final = ("clip", "path", "label", "split")
+OPTIONAL: Final = ("start", "stop", "group", "domain")
+SPLITS: Final = ("train", "val", "validation", "test")
+VIDEO_SUFFIXES: Final = frozenset(
+    [
+        ".avi",
+        ".mp4",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".webm",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".ts",
+        ".mts",
+        ".gif",
+        ".ogv",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Validated rows, by column; `source` names them in messages (a file, or a built-in dataset)."""
+
+    source: str
+    columns: Mapping[str, Sequence[str]]
+
+    def __len__(self) -> int:
+        return len(self.columns["clip"])
+
+    def path(self, row: int, root: Path) -> Path:
+        return root / self.columns["path"][row]
+
+    def seconds(self, row: int) -> tuple[float | None, float | None]:
+        """(start, stop) of a row in its video, None where not given."""
+        start, stop = (self.columns[name][row] if name in self.columns else "" for name in ("start", "stop"))
+        return (float(start) if start else None, float(stop) if stop else None)
+
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps({k: list(v) for k, v in self.columns.items()}).encode()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(self.columns)
+            writer.writerows(zip(*self.columns.values(), strict=True))
+
+
+def read(path: Path) -> Manifest:
+    """Read and check a manifest. Raises DataError naming file, line and column."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            lines = [(reader.line_num, cells) for cells in reader if cells]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such manifest; write one with: cia-extract manifest --from-folders DIR") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a UTF-8 CSV ({error})") from error
+    _check_header(path, header)
+    for number, cells in lines:
+        if len(cells) != len(header):
+            raise DataError(f"{path}, line {number}: {len(cells)} cells under {len(header)} columns")
+    rows = [dict(zip(header, (cell.strip() for cell in cells), strict=True)) for _, cells in lines]
+    return check(str(path), rows, [number for number, _ in lines])
+
+
+def check(source: str, rows: Sequence[Mapping[str, str]], line_numbers: Sequence[int] | None = None) -> Manifest:
+    """Check rows that have the required columns and make them a manifest. Raises DataError."""
+    if not rows:
+        raise DataError(f"{source}: no clips in it")
+    first: dict[str, int] = {}
+    for number, row in zip(line_numbers or range(1, len(rows) + 1), rows, strict=True):
+        where = f"{source}, line {number}, column"
+        if not row["clip"]:
+            raise DataError(f"{where} clip: empty; every clip needs an id")
+        if row["clip"] in first:
+            raise DataError(f"{where} clip: '{row['clip']}' stands in line {first[row['clip']]} already; ids are unique")
+        first[row["clip"]] = number
+        _check_path(where, row["path"])
+        if not row["split"]:
+            raise DataError(f"{where} split: empty; write train, val or test")
+        _check_seconds(where, row)
+    return Manifest(source, {column: [row[column] for row in rows] for column in rows[0]})
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    missing = [column for column in REQUIRED if column not in header]
+    if missing:
+        raise DataError(f"{path}, line 1: column {', '.join(missing)} is missing; needed are {', '.join(REQUIRED)}")
+    for column, count in Counter(header).items():
+        if count > 1 or not column.strip() or "/" in column or column in {"n_frames", "fps", "indices"}:
+            why = "stands twice" if count > 1 else "cannot be used as a column's name"
+            raise DataError(f"{path}, line 1, column '{column}': {why}")
+
+
+def _check_path(where: str, text: str) -> None:
+    path = PurePosixPath(text)
+    if not text:
+        raise DataError(f"{where} path: empty; give the clip's file relative to the root")
+    if path.is_absolute() or ".." in path.parts or "\\" in text or "\0" in text:
+        raise DataError(f"{where} path: '{text}' leaves the root; paths are relative to it, with '/' and without '..'")
+
+
+def _check_seconds(where: str, row: Mapping[str, str]) -> None:
+    values = {}
+    for name in ("start", "stop"):
+        if row.get(name):
+            try:
+                values[name] = float(row[name])
+            except ValueError:
+                raise DataError(f"{where} {name}: '{row[name]}' is not a number of seconds") from None
+            if not 0 <= values[name] < float("inf"):
+                raise DataError(f"{where} {name}: {row[name]} is not a time in a video (seconds from its start)")
+    if "stop" in values and values["stop"] <= values.get("start", 0.0):
+        raise DataError(f"{where} stop: {row['stop']} does not lie after start {row.get('start') or 0}")
+
+
+def from_folders(folder: Path, val_every: int = 0) -> Manifest:
+    """Make a manifest of DIR/<class>/<clip> or DIR/<split>/<class>/<clip> (train, val, validation, test).
+
+    Without split folders every clip is `train`, except every `val_every`-th of each class, in the order of names, as `val`
+    (0: none). Clip ids are the paths without suffix, so that equal names in two classes stay apart. Raises UsageError.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"--from-folders {folder}: no such folder")
+    files = sorted(p.relative_to(folder) for p in _walk(folder) if p.suffix.lower() in VIDEO_SUFFIXES)
+    if not files:
+        raise UsageError(f"--from-folders {folder}: no video in it; expected {folder}/<class>/<clip>")
+    has_splits = all(file.parts[0].lower() in SPLITS for file in files)
+    depth = 2 if has_splits else 1
+    too_flat = [file for file in files if len(file.parts) <= depth]
+    if too_flat:
+        expected = "<split>/<class>/<clip>" if has_splits else "<class>/<clip>"
+        raise UsageError(f"--from-folders {folder}: {too_flat[0]} lies in no class folder; expected {expected}")
+    stems = Counter(file.with_suffix("") for file in files)
+    seen: Counter[str] = Counter()
+    rows = []
+    for file in files:
+        label = file.parts[depth - 1]
+        seen[label] += 1
+        split = "val" if val_every and seen[label] % val_every == 0 else "train"
+        if has_splits:
+            split = {"validation": "val"}.get(file.parts[0].lower(), file.parts[0].lower())
+        name = file.with_suffix("") if stems[file.with_suffix("")] == 1 else file
+        rows.append({"clip": name.as_posix(), "path": file.as_posix(), "label": label, "split": split})
+    return check(str(folder), rows)
+
+
+def _walk(folder: Path) -> Iterable[Path]:
+    """All files below, through links to folders too (datasets are often linked in), hidden ones left out."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry)
+        elif entry.is_file():
+            yield entry

@@ -1,0 +1,137 @@
+"""Filling the feature file: make or continue a dataset, and write its rows so that a kill at any moment costs one row.
+
+A row is written at its fixed offset and synced, and only then marked done. No lock is needed: processes that fill different rows
+of one file, here or over a shared file system, never touch the same bytes, and HDF5's metadata do not change any more.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from cia_extract import features
+from cia_extract.errors import CiaError, DataError, MismatchError, UsageError
+from cia_extract.features import DatasetFeatures, Recipe
+from cia_extract.journal import recover, transaction
+
+
+def prepare(
+    path: Path, name: str, columns: Mapping[str, Sequence[str]], recipe: Recipe, root: Path, overwrite: bool
+) -> DatasetFeatures:
+    """Make the dataset in the file, or continue the one that is there when its recipe is the same.
+
+    Raises MismatchError listing the fields in which the recipes differ, UsageError when the disk is too small.
+    """
+    try:
+        recover(path)
+        present = features.open_features(path) if path.exists() and path.stat().st_size else {}
+        if name in present and not overwrite:
+            lines = features.differences(present[name].recipe, recipe)
+            if lines:
+                raise MismatchError(
+                    f"{path}: '{name}' was extracted with another recipe ({'; '.join(lines)}); "
+                    "use the same settings, another --out, or --overwrite to start anew"
+                )
+            _check_space(path, _missing_bytes(present[name]))
+            return present[name]
+        _check_space(path, len(columns["clip"]) * len(recipe["modalities"]) * features.row_bytes(recipe["frames"]))
+        if present and set(present) == {name}:
+            path.unlink()  # HDF5 would not give the space of a deleted group back
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with transaction(path) as file:
+            features.lay_out(file, name, columns, recipe, root)
+        return features.open_features(path)[name]
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}; choose another --out") from error
+
+
+def needed_bytes(dataset: DatasetFeatures | None, clips: int, recipe: Recipe) -> int:
+    """Bytes that extraction will still write."""
+    if dataset is not None:
+        return _missing_bytes(dataset)
+    return clips * len(recipe["modalities"]) * features.row_bytes(recipe["frames"])
+
+
+def _missing_bytes(dataset: DatasetFeatures) -> int:
+    return int((dataset.array("status") != features.DONE).sum()) * features.row_bytes(dataset.frames)
+
+
+def _check_space(path: Path, needed: int) -> None:
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UsageError(
+            f"{path}: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free in {folder}; free some or choose another --out"
+        )
+
+
+class RowWriter:
+    """Writes rows of one dataset by position. A context manager; holds one file descriptor, opened by itself."""
+
+    def __init__(self, dataset: DatasetFeatures) -> None:
+        self.dataset = dataset
+        self.descriptor = os.open(dataset.path, os.O_RDWR)
+
+    def __enter__(self) -> "RowWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.close(self.descriptor)
+
+    def write_clip(self, row: int, n_frames: int, fps: float, indices: npt.NDArray[np.int32]) -> None:
+        """What decoding told about the clip: its frames, frames a second, and sampled indices [T]."""
+        self._put("clips/n_frames", row, np.int32(n_frames))
+        self._put("clips/fps", row, np.float32(fps))
+        self._put("clips/indices", row, indices)
+
+    def write_row(self, row: int, modality: str, maps: npt.NDArray[np.float32]) -> None:
+        """Store [T, 1024, 7, 7] float32 as float16 maps and float32 means, sync, then mark the row done.
+
+        Raises DataError for values that are not finite or overflow float16 (65 504).
+        """
+        with np.errstate(over="ignore"):
+            halves = maps.astype(np.float16)
+        if not np.isfinite(halves).all():
+            raise DataError(f"{modality} features are not finite in float16 (largest value {np.abs(maps).max():.3g})")
+        pooled = maps.mean(axis=(2, 3), dtype=np.float32)
+        self._put(f"{modality}/maps", row, halves)
+        self._put(f"{modality}/pooled", row, pooled)
+        self._put("crc32c", row, np.uint32(features.row_crc32c(halves, pooled)), self._column(modality))
+        self._sync()
+        self.mark(row, modality, features.DONE)
+
+    def mark(self, row: int, modality: str, status: int) -> None:
+        self._put("status", row, np.uint8(status), self._column(modality))
+        self._sync()
+
+    def _column(self, modality: str) -> int:
+        return self.dataset.modalities.index(modality)
+
+    def _put(self, name: str, row: int, values: npt.NDArray[np.generic] | np.generic, column: int = 0) -> None:
+        region = self.dataset.regions[name]
+        array = np.ascontiguousarray(values, dtype=region.dtype)
+        view = memoryview(array.reshape(-1).view(np.uint8))
+        offset = region.row_offset(row) + column * region.dtype.itemsize
+        while view:
+            try:
+                written = os.pwrite(self.descriptor, view, offset)
+            except OSError as error:
+                raise self._failure(error) from error
+            view, offset = view[written:], offset + written
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self.descriptor)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: OSError) -> CiaError:
+        what = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror
+        return CiaError(f"{self.dataset.path}: {what}; finished clips are safe, make room and run the same command again")
