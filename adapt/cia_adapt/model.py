@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from cia_adapt.config import Method
 from cia_adapt.modules.heads import SharedLayer, linear
 from cia_adapt.modules.mc import MutualComplementarity
+from cia_adapt.modules.pooling import average_pool
 from cia_adapt.modules.sc import SpatialConsensus
 from cia_adapt.modules.temporal import tsn_consensus
 
@@ -66,7 +67,7 @@ class VideoModel(nn.Module):
         if self.sc is not None:
             features, consensus = self.sc(features)
             consensus = consensus.unflatten(0, (clips, segments))
-        pooled = {m: f.flatten(2).mean(2) if f.ndim == 4 else f for m, f in features.items()}  # [B·S, C]
+        pooled = {m: average_pool(f) if f.ndim == 4 else f for m, f in features.items()}  # [B·S, C]
         by_stream = {"all": torch.cat(list(pooled.values()), dim=1)} if "all" in self.streams else pooled
         frames = {stream: f.unflatten(0, (clips, segments)) for stream, f in by_stream.items()}  # [B, S, D]
         if self.shared:

@@ -74,14 +74,14 @@ def extract(
         window,
         flow,
         tuple(weights),
-        _check_device(device),
+        console.device(device),
         workers,
         overwrite,
         retry_failed,
     )
     if dry_run:
         planned = plan.plan(settings)
-        console.print_json(planned) if as_json else _print_fields(planned)
+        console.print_json(planned) if as_json else console.print_fields(planned)
         return
     summary = pipeline.extract(settings, console.say)
     if as_json:
@@ -116,7 +116,7 @@ def info(
         return
     for name, fields in found.items():
         print(f"{file}: dataset '{name}'")
-        _print_fields(fields, indent="  ")
+        console.print_fields(fields, indent="  ")
 
 
 @app.command()
@@ -165,18 +165,6 @@ def _check_choices(flag: str, values: list[str], allowed: tuple[str, ...]) -> No
             raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(allowed)}")
 
 
-def _check_device(device: str) -> str:
-    import torch
-
-    try:
-        kind = torch.device("cpu" if device == "auto" else device).type
-    except RuntimeError:
-        raise UsageError(f"--device {device}: unknown, choose auto, cpu or cuda") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: torch sees no GPU here; use --device cpu")
-    return device
-
-
 def _describe(dataset: Any) -> dict[str, Any]:
     from collections import Counter
 
@@ -201,12 +189,3 @@ def _describe(dataset: Any) -> dict[str, Any]:
         "recipe": dataset.recipe,
         "digest": dataset.digest(),
     }
-
-
-def _print_fields(fields: dict[str, Any], indent: str = "") -> None:
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            print(f"{indent}{name}:")
-            _print_fields(value, indent + "  ")
-        else:
-            print(f"{indent}{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")

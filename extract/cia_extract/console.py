@@ -5,12 +5,15 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cia_extract.errors import CiaError
+from cia_extract.errors import CiaError, UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def say(message: str) -> None:
@@ -21,6 +24,31 @@ def say(message: str) -> None:
 def print_json(value: Any) -> None:
     """The one object that --json promises, on stdout."""
     print(json.dumps(value, indent=2))
+
+
+def print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
+    """Nested values as indented lines on stdout."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            print(f"{indent}{name}:")
+            print_fields(value, indent + "  ")
+        else:
+            print(f"{indent}{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def device(request: str) -> "torch.device":
+    """The torch device of a `--device` value; `auto` is the GPU where there is one. Raises UsageError."""
+    import torch
+
+    if request == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(request)
+    except RuntimeError:
+        raise UsageError(f"--device {request}: unknown, choose auto, cpu or cuda") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {request}: torch sees no GPU here; use --device cpu")
+    return found
 
 
 def run(app: typer.Typer, program: str) -> None:

@@ -23,7 +23,7 @@ def quantise(flow: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
 def dequantise(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """uint8 → px, the inverse up to one step of 40/255 px: (x/255 − ½) · 40."""
-    return (values.astype(np.float32) / 255 - 0.5) * (2 * BOUND_PX)
+    return (values.astype(np.float32) / np.float32(255) - np.float32(0.5)) * np.float32(2 * BOUND_PX)
 
 
 def estimator(algorithm: str) -> Any:
@@ -36,7 +36,7 @@ def estimator(algorithm: str) -> Any:
     if algorithm == "tvl1":
         return cv2.optflow.createOptFlow_DualTVL1()
     if algorithm == "dis":
-        return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     raise ValueError(f"unknown flow algorithm {algorithm!r}, choose from {', '.join(ALGORITHMS)}")
 
 

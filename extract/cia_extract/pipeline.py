@@ -2,8 +2,6 @@
 
 import csv
 import os
-import shutil
-import tempfile
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -47,7 +45,7 @@ class Settings:
     flow: str = "tvl1"
     """Flow algorithm: tvl1 (reference) or dis (about a hundred times faster, approximate)."""
     weights: tuple[str, ...] = ()
-    device: str = "auto"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int = 2
     """Processes that decode and compute flow."""
     overwrite: bool = False
@@ -65,11 +63,6 @@ class Summary:
     extracted_now: int = 0
     windows: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "flow": 0.0, "network": 0.0, "wall": 0.0})
-
-
-def device_of(request: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if request == "auto" else request)
 
 
 def recipe_of(settings: Settings, used: dict[str, weights.Weights]) -> Recipe:
@@ -127,7 +120,7 @@ def extract(settings: Settings, say: Say) -> Summary:
     todo = _rows_to_do(dataset, settings.retry_failed)
     summary = Summary(len(dataset), failed=_read_failures(settings, dataset))
     if todo:
-        device = device_of(settings.device)
+        device = settings.device
         networks = {modality: _network(modality, used[modality], device) for modality in settings.modalities}
         try:
             _extract_rows(settings, dataset, todo, networks, device, summary)
@@ -149,7 +142,7 @@ def _rows_to_do(dataset: DatasetFeatures, retry_failed: bool) -> dict[int, tuple
 
 def _network(modality: str, used: weights.Weights, device: torch.device) -> I3D:
     model = weights.build(modality, used).fold().to(device)
-    return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
 def _extract_rows(
@@ -254,9 +247,9 @@ def _write_failures(settings: Settings, failed: dict[str, str]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, newline="", encoding="utf-8", delete=False) as file:
+    part = path.with_suffix(".csv-part")
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer_ = csv.writer(file, lineterminator="\n")
         writer_.writerow(["dataset", "clip", "why"])
         writer_.writerows(rows)
-    os.chmod(file.name, 0o644)
-    shutil.move(file.name, path)
+    os.replace(part, path)

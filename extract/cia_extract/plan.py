@@ -88,7 +88,7 @@ def _flow_seconds(job: ClipJob, algorithm: str) -> float:
 
 def _window_seconds(settings: Settings) -> float:
     """Seconds of one window in a full batch, after a warm-up. Random weights: the time is the same."""
-    device = pipeline.device_of(settings.device)
+    device = settings.device
     network = I3D().fold().to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     images = np.zeros((settings.window, 224, 224, 3), np.uint8)
     windows = np.tile(np.arange(settings.window, dtype=np.int32), (pipeline.BATCH, 1))

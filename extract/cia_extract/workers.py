@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -19,7 +19,7 @@ from cia_extract.errors import DataError
 AHEAD: Final = 2
 
 
-def prepared_clips(jobs: Sequence[ClipJob], workers: int) -> Iterator[PreparedClip | DataError]:
+def prepared_clips(jobs: Sequence[ClipJob], workers: int) -> Generator[PreparedClip | DataError, None, None]:
     """Prepare clips in parallel and yield them in the order of `jobs`; a clip that cannot be used yields its DataError.
 
     A clip that kills its worker (a crashing decoder) costs that clip alone: the clips in flight are tried again one by one.
@@ -41,7 +41,7 @@ def prepared_clips(jobs: Sequence[ClipJob], workers: int) -> Iterator[PreparedCl
             yield result
 
 
-def _run(jobs: Sequence[ClipJob], workers: int, in_flight: int) -> Iterator[PreparedClip | DataError]:
+def _run(jobs: Sequence[ClipJob], workers: int, in_flight: int) -> Generator[PreparedClip | DataError, None, None]:
     context = multiprocessing.get_context("spawn")  # after fork, torch's threads and open files would be shared
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker)
     pending: deque[Future[PreparedClip | DataError]] = deque()

@@ -117,7 +117,7 @@ class RowWriter:
     def _put(self, name: str, row: int, values: npt.NDArray[np.generic] | np.generic, column: int = 0) -> None:
         region = self.dataset.regions[name]
         array = np.ascontiguousarray(values, dtype=region.dtype)
-        view = memoryview(array.reshape(-1).view(np.uint8))
+        view = memoryview(array.tobytes())
         offset = region.row_offset(row) + column * region.dtype.itemsize
         while view:
             try:

@@ -16,7 +16,7 @@ class _Reverse(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return -ctx.strength * gradient, None
 
 
@@ -27,5 +27,5 @@ def reverse_gradient(x: Tensor, strength: float) -> Tensor:
     >>> reverse_gradient(x, 0.5).sum().backward(); x.grad
     tensor([-0.5000, -0.5000])
     """
-    result: Tensor = _Reverse.apply(x, strength)  # type: ignore[no-untyped-call]
+    result: Tensor = _Reverse.apply(x, strength)
     return result

@@ -17,6 +17,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from cia_adapt.modules.pooling import average_pool
+
 MODES: Final = ("recalibrate", "inject_vec", "inject_map")
 
 
@@ -53,7 +55,7 @@ class MutualComplementarity(nn.Module):
                     self.gates[f"{receiver}_from_{sender}"] = gate
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        squeezed = {m: features[m].flatten(2).mean(2) if features[m].ndim == 4 else features[m] for m in self.modalities}
+        squeezed = {m: average_pool(features[m]) if features[m].ndim == 4 else features[m] for m in self.modalities}
         return {m: self._refine(m, features, squeezed) for m in self.modalities}
 
     def gate(self, receiver: str, sender: str, squeezed: dict[str, Tensor]) -> Tensor:
