@@ -81,9 +81,8 @@ def _run_one(request: Request, pair: tuple[Domain, Domain], modalities: tuple[st
     task, labels = _task(request, pair, modalities)
     trainer = Trainer(task, request.setup, request.method, seed, request.device)
     if trainer.steps_per_epoch < 3:
-        say(
-            f"note: {trainer.steps_per_epoch} step(s) an epoch of {len(task.source_train.clips)} clips; consider a smaller --batch"
-        )
+        clips = len(task.source_train.clips)
+        say(f"note: {trainer.steps_per_epoch} step(s) an epoch of {clips} clips; consider a smaller --batch")
     evaluator = Evaluator(task, labels, request.setup.segments, request.device)
     what = f"{request.method.name} {task.source} → {task.target} seed {seed}"
     with Progress(request.setup.epochs, what, every_s=0) as progress:

@@ -97,7 +97,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML: results, curves, t-SNE, consensus maps."""
     from cia_adapt import runs as run_folders
-    from cia_adapt.report import html
+    from cia_adapt.report import page
 
-    html.write(run_folders.find(runs), out, root, seed, clips, console.say)
+    page.write(run_folders.find(runs), out, root, seed, clips, console.say)
     print(f"report: {out.resolve()}")

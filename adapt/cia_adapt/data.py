@@ -203,7 +203,7 @@ def centre_frames(stored: int, segments: int) -> npt.NDArray[np.int64]:
 
 
 def shifted_frames(stored: int, segments: int, clips: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
-    """[B, S]: TSN's training frames, one at random in each segment of ⌊T/S⌋; the centres where segments are shorter than two."""
+    """[B, S]: TSN's training frames, one at random in each segment of ⌊T/S⌋; the centres where that is shorter than two."""
     length = stored // segments
     if length < 2:
         return np.tile(centre_frames(stored, segments), (clips, 1))

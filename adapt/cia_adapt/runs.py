@@ -54,7 +54,7 @@ def finished(folder: Path, key: RunKey) -> bool:
     """Whether this very run is there already. Raises MismatchError when another one is, listing what differs."""
     if not (folder / "done").exists():
         return False
-    there = json.loads((folder / "config.json").read_text())
+    there = read_json(folder / "config.json")
     lines = _differences(there, key.fields())
     if lines:
         raise MismatchError(
@@ -142,6 +142,16 @@ def find(paths: list[Path]) -> list[Path]:
     if not found:
         raise UsageError(f"no finished run in {', '.join(map(str, paths))}; train one with cia-adapt --features feats.h5")
     return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
+def load_model(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """The state dict of `last` or `selected`."""
+    return load_file(folder / f"{name}.safetensors")
 
 
 def load_scores(folder: Path) -> dict[str, torch.Tensor]:

@@ -1,0 +1,17 @@
+"""t-SNE of the clips' features of both domains (van der Maaten and Hinton 2008), by scikit-learn."""
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.manifold import TSNE
+
+Floats = npt.NDArray[np.float64]
+
+
+def tsne(source: Floats, target: Floats, seed: int) -> tuple[Floats, Floats]:
+    """[N_s, D] and [N_t, D] → coordinates [n, 2] of each, n = min(N_s, N_t) clips drawn by `seed`; PCA start."""
+    random = np.random.default_rng(seed)
+    count = min(len(source), len(target))
+    both = np.concatenate([x[np.sort(random.permutation(len(x))[:count])] for x in (source, target)])
+    perplexity = min(30.0, (2 * count - 1) / 3)
+    points = TSNE(init="pca", random_state=seed, perplexity=perplexity).fit_transform(both).astype(np.float64)
+    return points[:count], points[count:]
