@@ -150,6 +150,8 @@ def _random(modality: str) -> Weights:
     generator = torch.Generator().manual_seed(0)
     tensors: Tensors = {}
     for name, value in I3D(IN_CHANNELS[modality], head=True).state_dict().items():
+        if name.endswith("1x1.bias"):
+            value = torch.zeros_like(value)
         if name.endswith(("conv.weight", "1x1.weight")):
             value = torch.randn(value.shape, generator=generator) * (2 / value[0].numel()) ** 0.5
         if not name.endswith(("bn.weight", "num_batches_tracked")):

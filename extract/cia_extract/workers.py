@@ -73,6 +73,9 @@ def _start_worker() -> None:
     import cv2
 
     cv2.setNumThreads(1)  # the processes are the parallelism
+    # On a CPU the network's threads wait for each other at every layer: a worker that holds one of them up holds up all.
+    # Workers get the time that the network leaves, which is all of it once they fall behind.
+    os.nice(19)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the pool
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

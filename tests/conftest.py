@@ -1,0 +1,63 @@
+"""Shared fixtures. Real clips and references come from ../shared/data; tests that need them skip, saying so, where it is missing."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cia_extract import writer
+from cia_extract.journal import transaction  # noqa: F401  (import check: no torch needed to lay out a file)
+
+SHARED = Path(os.environ.get("CIA_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"no reference data in {SHARED} (set CIA_SHARED_DATA)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def kinetics():
+    """DeepMind's rgb_scratch weights, downloaded once into the cache."""
+    from cia_extract import weights
+
+    return weights.load("rgb", "kinetics", print)
+
+
+CLASSES = ("jump", "run", "wave")
+RECIPE = {"dataset": "", "backbone": "i3d", "modalities": ["rgb", "flow"], "weights": {}, "frames": 5, "code_version": "1"}
+
+
+def make_dataset(path: Path, name: str, seed: int, clips_per_class: int = 6, frames: int = 5, modalities=("rgb", "flow")):
+    """A feature file dataset of separable random features: each class raises its own channels, each domain shifts all."""
+    random = np.random.default_rng(seed)
+    labels = [label for label in CLASSES for _ in range(clips_per_class)]
+    columns = {
+        "clip": [f"{name}{i}" for i in range(len(labels))],
+        "path": [f"{name}{i}.avi" for i in range(len(labels))],
+        "label": labels,
+        "split": ["val" if i % 3 == 2 else "train" for i in range(len(labels))],
+    }
+    recipe = RECIPE | {"dataset": name, "frames": frames, "modalities": list(modalities)}
+    dataset = writer.prepare(path, name, columns, recipe, path.parent, overwrite=False)
+    shift = random.uniform(0, 0.3, size=(1024, 1, 1))
+    with writer.RowWriter(dataset) as rows:
+        for row, label in enumerate(labels):
+            rows.write_clip(row, 50, 25.0, np.arange(frames, dtype=np.int32))
+            for modality in modalities:
+                maps = random.uniform(0, 0.5, size=(frames, 1024, 7, 7)) + shift
+                maps[:, CLASSES.index(label) :: 7] += 0.4
+                rows.write_row(row, modality, maps.astype(np.float32))
+    return dataset
+
+
+@pytest.fixture(scope="session")
+def feature_file(tmp_path_factory) -> Path:
+    """Two domains, `here` and `there`, of 18 clips and 3 classes each. Read only."""
+    path = tmp_path_factory.mktemp("features") / "feats.h5"
+    make_dataset(path, "here", seed=1)
+    make_dataset(path, "there", seed=2)
+    return path

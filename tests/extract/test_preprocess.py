@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from cia_extract import preprocess
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(240, 320, (256, 340)), (240, 560, (256, 596)), (256, 340, (256, 340)), (1080, 1920, (256, 454)), (480, 360, (340, 256))],
+)
+def test_shorter_side_becomes_256_and_the_other_even(height, width, expected):
+    assert preprocess.scaled_size(height, width) == expected
+    assert preprocess.resize(np.zeros((height, width, 3), np.uint8)).shape == (*expected, 3)
+
+
+def test_downscaling_averages_instead_of_dropping_pixels():
+    """Columns 0, 255, 0, 255, … of a 1080p frame must become grey; plain bilinear keeps stripes or one of the two."""
+    frame = np.zeros((1080, 1920, 3), np.uint8)
+    frame[:, ::2] = 255
+    assert preprocess.resize(frame)[:, 4:-4].std() < 12
+    assert abs(preprocess.resize(frame).mean() - 127.5) < 2
+
+
+def test_resize_keeps_a_linear_ramp():
+    """An independent expectation: bilinear interpolation of a ramp is the ramp at the new pixel centres."""
+    ramp = np.repeat(np.linspace(0, 255, 320).astype(np.uint8)[None, :, None], 240, axis=0).repeat(3, axis=2)
+    scaled = preprocess.resize(ramp)[128, :, 0].astype(float)
+    centres = (np.arange(340) + 0.5) * 320 / 340 - 0.5
+    assert np.abs(scaled - np.interp(centres, np.arange(320), ramp[0, :, 0])).max() <= 1.0
+
+
+def test_centre_crop():
+    image = np.arange(256 * 340).reshape(256, 340)
+    crop = preprocess.centre_crop(image)
+    assert crop.shape == (224, 224)
+    assert crop[0, 0] == 16 * 340 + 58
+
+
+def test_unit_range():
+    values = preprocess.to_unit_range(np.array([0, 255, 51], np.uint8))
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values, [-1, 1, -0.6], atol=1e-6)
+
+
+def test_grey_is_luma_of_rgb_not_bgr():
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = 255
+    assert preprocess.grey(red)[0, 0] == round(0.299 * 255)
