@@ -59,7 +59,6 @@ def run(app: typer.Typer, program: str) -> None:
         say(f"{program}: {error}")
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        say(f"{program}: interrupted; what is finished is kept, the same command continues")
         code = 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,6 +71,8 @@ def run(app: typer.Typer, program: str) -> None:
             traceback.print_exc()
         say(f"{program}: unexpected {type(error).__name__}: {error}; please report it with CIA_TRACEBACK=1 set")
         code = 1
+    if code == 130:  # typer may have turned the interrupt into this code itself
+        say(f"{program}: interrupted; what is finished is kept, the same command continues")
     sys.exit(code if isinstance(code, int) else 0)
 
 

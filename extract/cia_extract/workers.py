@@ -54,9 +54,10 @@ def _run(jobs: Sequence[ClipJob], workers: int, in_flight: int) -> Generator[Pre
                 return
             yield pending.popleft().result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
         # Left to themselves the workers would finish their clips, minutes of TV-L1 each, before Ctrl-C took effect.
-        for process in list((pool._processes or {}).values()):
+        processes = list((pool._processes or {}).values())  # shutdown() forgets them
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
             process.terminate()
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from cia_extract import demo
 from cia_extract.demo import files
 from cia_extract.demo.backdrop import identity
 from cia_extract.demo.motions import FAMILIES, perform
-from cia_extract.demo.render import Clip, render, take
+from cia_extract.demo.render import ACTORS, Clip, render, take
 from cia_extract.demo.scene import FPS, Take, stage
 
 REVERSED = [("slam_ball", "snatch_ball"), ("climb_up", "climb_down")]
@@ -99,7 +100,7 @@ def test_splits_share_neither_actor_nor_seed(tmp_path: Path, quick: None) -> Non
         actors = {s: {r["group"] for r in rows if r["split"] == s and r["domain"] == domain} for s in ("train", "val")}
         assert len(actors["train"]) == 8 and len(actors["val"]) == 4 and not actors["train"] & actors["val"]
     # The groups are what they say: one group is one body in one set of clothes, in every class.
-    bodies = {row["group"]: set() for row in rows}  # type: dict[str, set[object]]
+    bodies: dict[str, set[float]] = {row["group"]: set() for row in rows}
     for row in rows:
         if int(row["clip"][-4:]) < 10:
             one = clip(row["domain"], row["label"], int(row["clip"][-4:]), 0, row["split"])
@@ -110,14 +111,20 @@ def test_splits_share_neither_actor_nor_seed(tmp_path: Path, quick: None) -> Non
 
 @pytest.mark.parametrize(("forward", "backward"), REVERSED)
 def test_reversed_pairs_are_the_same_film_backwards(forward: str, backward: str) -> None:
-    duration = 2.0
-    a, b = (perform(label, np.random.default_rng(3), duration, 1.0) for label in (forward, backward))
-    assert all(b.pose(t) == a.pose(duration - t) for t in np.linspace(0.0, duration, 23).tolist())
-    assert [e.time for e in b.events] == pytest.approx([duration - e.time for e in reversed(a.events)])
-    # And it is a motion, not something that looks the same both ways: heights of the hands move differently.
-    hands = np.array([a.pose(t).hands[0][1] for t in np.linspace(0.0, duration, 51)])
+    scene, _ = take(clip("street", forward))
+    scene = replace(scene, passers=())  # they walk on in either film
+    last = (scene.frames - 1) / FPS
+    a, b = (perform(label, np.random.default_rng(3), last, 1.0) for label in (forward, backward))
+    assert [e.time for e in b.events] == pytest.approx([last - e.time for e in reversed(a.events)])
+    for index in (0, 7, scene.frames - 1):
+        t = index / FPS
+        one = stage(replace(scene, motion=a), t, identity())
+        other = stage(replace(scene, label=backward, motion=b), last - t, identity())
+        assert np.array_equal(one, other)
+    # And it is a motion that differs from its reverse: hands go up and down at different speeds, or up only.
+    hands = [a.pose(t).hands[0][1] for t in np.linspace(0.0, last, 51).tolist()]
     speed = np.diff(hands)
-    assert abs(np.sort(speed)[[0, -1]].sum()) > 0.3 * np.abs(speed).max()
+    assert abs(speed.max() + speed.min()) > 0.3 * np.abs(speed).max()
 
 
 def alike(label: str, like: Take) -> Take:
@@ -185,15 +192,23 @@ def test_failed_write_leaves_nothing(tmp_path: Path, quick: None, monkeypatch: p
     def full(_: int) -> None:
         raise OSError("no space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
-        patch.setattr(os, "fsync", full)
-        files.write(tmp_path, clip())
     target = tmp_path / clip().path
     target.parent.mkdir(parents=True)
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
         patch.setattr(os, "fsync", full)
         files.write(tmp_path, clip())
     assert list(target.parent.iterdir()) == []
+
+
+def test_leftovers_of_a_killed_build_are_removed_once_old(tmp_path: Path, quick: None) -> None:
+    folder = (tmp_path / clip().path).parent
+    demo.build(tmp_path, 1, workers=1)
+    old, fresh = folder / ".a.mp4.1.part", folder / ".b.mp4.2.part"
+    for leftover in (old, fresh):
+        leftover.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    demo.build(tmp_path, 2, workers=1)
+    assert not old.exists() and fresh.exists()  # the fresh one may belong to a build that runs at the same time
 
 
 KILLED = """
@@ -236,3 +251,17 @@ def test_killed_build_leaves_whole_files_and_no_processes(tmp_path: Path) -> Non
 def test_import_is_cheap() -> None:
     code = "import sys, cia_extract.demo as d; d.CLASSES, d.DOMAINS; print({'av', 'cv2', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_manifest_definition_agrees_with_the_code() -> None:
+    stated = tomllib.loads((Path(__file__).parents[2] / "data/manifests/demo.toml").read_text(encoding="utf-8"))
+    assert stated["version"] == demo.VERSION
+    assert tuple(stated["domains"]) == demo.DOMAINS and tuple(stated["classes"]) == demo.CLASSES
+    assert [tuple(pair) for pair in stated["reversed_pairs"]] == REVERSED
+    assert [tuple(pair) for pair in stated["recoloured_pairs"]] == RECOLOURED
+    assert stated["splits"]["train_actors"] == ACTORS["train"] and stated["splits"]["val_actors"] == ACTORS["val"]
+    for size in stated["expected"]:
+        clips = files.plan(size["clips_per_class"], 0)
+        assert len(clips) == size["total"]
+        for split in ("train", "val"):
+            assert sum(c.split == split and c.domain == "street" for c in clips) == size[split]

@@ -1,0 +1,216 @@
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cia_extract import clip, features, manifest, pipeline, preprocess, video, weights, workers
+from cia_extract.backbones.i3d import I3D
+from cia_extract.errors import DataError
+from tests.extract.test_video import encode
+
+
+def settings(root: Path, names: list[str], **changes) -> pipeline.Settings:
+    rows = [{"clip": Path(n).stem, "path": n, "label": Path(n).parent.name, "split": "train"} for n in names]
+    values = {"frames": 2, "flow": "dis", "workers": 2} | changes
+    return pipeline.Settings("real", manifest.check("test", rows), root, values.pop("out"), **values)
+
+
+REAL = [
+    "ucf101/PushUps/v_PushUps_g01_c01.avi",
+    "hmdb51/wave/TrumanShow_wave_f_nm_np1_fr_med_26.avi",
+    "hmdb51/wave/RATRACE_wave_f_nm_np1_fr_goo_37.avi",
+    "hmdb51/golf/Golf_Tips_-_Hit_The_Driver_300+_Yards!!!_golf_f_nm_np1_fr_med_0.avi",
+]
+
+
+def test_real_clips_through_both_modalities_with_a_truncated_one(shared, tmp_path, kinetics):
+    """UCF and HMDB clips with the real network. The truncated copy is recorded as failed; the rest completes."""
+    for name in REAL:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shared / "clips" / name, tmp_path / name)
+    cut = tmp_path / "ucf101/PushUps/cut.avi"
+    cut.write_bytes((tmp_path / REAL[0]).read_bytes()[:60_000])
+    names = [*REAL[:1], "ucf101/PushUps/cut.avi", *REAL[1:]]
+    said: list[str] = []
+    chosen = settings(tmp_path, names, out=tmp_path / "f.h5")
+    summary = pipeline.extract(chosen, said.append)
+    assert summary.done == 4 and list(summary.failed) == ["cut"] and "truncated" in summary.failed["cut"]
+    assert any("flow weights: rgb_scratch-inflated" in line and "never trained on flow" in line for line in said)
+    with (tmp_path / "f.failed.csv").open() as file:
+        assert [row["clip"] for row in csv.DictReader(file)] == ["cut"]
+
+    dataset = features.open_features(tmp_path / "f.h5")["real"]
+    assert dataset.array("status").tolist() == [[1, 1], [2, 2], [1, 1], [1, 1], [1, 1]]
+    assert dataset.array("clips/n_frames").tolist() == [56, 0, 48, 72, 89]
+    assert dataset.array("clips/indices")[0].tolist() == [14, 42]
+    assert dataset.recipe["weights"]["flow"]["name"] == "rgb_scratch-inflated"
+    assert not dataset.damaged_rows("rgb") and not dataset.damaged_rows("flow")
+
+    # A plain loop over the same clip: every frame resized, cropped and scaled, the unfolded network, one window at a time.
+    model = weights.build("rgb", kinetics)
+    frames = [preprocess.centre_crop(preprocess.resize(f.image)) for f in video.decode(tmp_path / REAL[0])]
+    for position, centre in enumerate((14, 42)):
+        window = np.stack([frames[min(max(t, 0), 55)] for t in range(centre - 8, centre + 8)])
+        with torch.inference_mode():
+            plain = model(torch.from_numpy(window / 127.5 - 1).float().permute(3, 0, 1, 2)[None]).mean(2)[0].numpy()
+        stored = dataset.array("rgb/maps")[0, position].astype(np.float32)
+        assert np.abs(stored - plain).max() <= 1e-3 * max(1, plain.max())  # float16
+        np.testing.assert_allclose(dataset.array("rgb/pooled")[0, position], plain.mean((1, 2)), atol=1e-5)
+
+    # A second run has nothing to do; a retry after mending takes up the failed clip only.
+    again = pipeline.extract(chosen, said.append)
+    assert again.extracted_now == 0 and "truncated" in again.failed["cut"]
+    shutil.copy(tmp_path / REAL[0], cut)
+    retried = pipeline.extract(settings(tmp_path, names, out=tmp_path / "f.h5", retry_failed=True), said.append)
+    assert retried.extracted_now == 1 and not retried.failed and retried.done == 5
+    assert not (tmp_path / "f.failed.csv").exists()
+    rows = features.open_features(tmp_path / "f.h5")["real"].array("flow/maps")
+    np.testing.assert_array_equal(rows[0], rows[1])
+
+
+def command(root: Path, out: Path) -> list[str]:
+    program = [sys.executable, "-c", "from cia_extract.cli import main; main()", "--dataset", "small", "--root", str(root)]
+    return [*program, "--out", str(out), "--frames", "2", "--flow", "dis", "--workers", "1", "--json"]
+
+
+@pytest.fixture(scope="module")
+def small_root(tmp_path_factory, kinetics) -> Path:
+    root = tmp_path_factory.mktemp("small")
+    for index in range(5):
+        (root / "class").mkdir(exist_ok=True)
+        encode(root / "class" / f"clip{index}.mp4", 20 + index)
+    manifest.from_folders(root).write(root / "manifest.csv")
+    return root
+
+
+def test_kill_at_random_moments_then_the_same_command(small_root, tmp_path):
+    """Killed again and again, then continued: every array equals an uninterrupted run's, bit for bit."""
+    whole = tmp_path / "whole.h5"
+    began = time.monotonic()
+    subprocess.run(command(small_root, whole), check=True, capture_output=True)
+    length = time.monotonic() - began
+    killed = tmp_path / "killed.h5"
+    moments = random.Random()
+    kills = 0
+    for _ in range(4):
+        process = subprocess.Popen(command(small_root, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=moments.uniform(0.3, 0.9) * length)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills, "no run was killed before its end"
+    last = subprocess.run(command(small_root, killed), check=True, capture_output=True, text=True)
+    assert json.loads(last.stdout)["done"] == 5
+    ours, reference = (features.open_features(path)["small"] for path in (killed, whole))
+    assert ours.recipe == reference.recipe
+    for name in reference.regions:
+        np.testing.assert_array_equal(ours.array(name), reference.array(name))
+
+
+def test_interrupt_stops_at_once_says_how_to_continue_and_leaves_no_process(small_root, tmp_path):
+    line = command(small_root, tmp_path / "f.h5")
+    line[line.index("dis")] = "tvl1"  # long enough to be interrupted
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "f.h5").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.5)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 5
+    assert errors.strip().splitlines()[-1] == "cia-extract: interrupted; what is finished is kept, the same command continues"
+    assert "Traceback" not in errors
+    time.sleep(1)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def job(path: Path, **changes) -> clip.ClipJob:
+    values = {"start": None, "stop": None, "modalities": ("rgb", "flow"), "frames": 25, "window": 16, "flow": "dis"}
+    return clip.ClipJob(path, **(values | changes))
+
+
+@pytest.mark.parametrize("count", [1, 5, 16, 22, 40])
+def test_each_frame_is_decoded_once_and_each_pair_computed_once(tmp_path, monkeypatch, count):
+    path = encode(tmp_path / "clip.mp4", count)
+    decoded, pairs = [], []
+    monkeypatch.setattr(clip.preprocess, "resize", lambda image, real=preprocess.resize: decoded.append(1) or real(image))
+    real_estimator = clip.flow.estimator
+
+    class Counting:
+        def __init__(self, algorithm):
+            self.method = real_estimator(algorithm)
+
+        def calc(self, *arguments):
+            pairs.append(1)
+            return self.method.calc(*arguments)
+
+    monkeypatch.setattr(clip.flow, "estimator", Counting)
+    prepared = clip.prepare(job(path))
+    assert prepared.n_frames == count == len(decoded)
+    assert len(pairs) == count - 1
+    for modality, channels in (("rgb", 3), ("flow", 2)):
+        windows = prepared.windows[modality]
+        assert windows.images.shape[1:] == (224, 224, channels)
+        assert windows.rows.shape == (25, 16) and windows.rows.max() < len(windows.images)
+
+
+def test_a_clip_too_long_to_hold_gives_the_same_windows(tmp_path, monkeypatch):
+    path = encode(tmp_path / "clip.mp4", 60)
+    held = clip.prepare(job(path, frames=3))
+    monkeypatch.setattr(clip, "HELD_FRAMES", 10)
+    streamed = clip.prepare(job(path, frames=3))
+    for modality in ("rgb", "flow"):
+        a, b = held.windows[modality], streamed.windows[modality]
+        np.testing.assert_array_equal(a.images[a.rows], b.images[b.rows])
+
+
+def test_identical_windows_run_once(tmp_path, monkeypatch):
+    """A clip of one frame has one distinct window, whatever the number of frames asked for."""
+    encode(tmp_path / "clip.mp4", 1)
+    seen: list[int] = []
+    monkeypatch.setattr(I3D, "maps", lambda self, x: seen.append(len(x)) or torch.zeros(len(x), 1024, 7, 7))
+    chosen = settings(tmp_path, ["clip.mp4"], out=tmp_path / "f.h5", frames=25, weights=("random",))
+    assert pipeline.extract(chosen, print).windows == 2
+    assert sum(seen) == 2
+
+
+def test_numbers_of_a_clip_do_not_depend_on_its_neighbours(tmp_path):
+    for index in range(3):
+        encode(tmp_path / f"clip{index}.mp4", 20 + index)
+    all_names = [f"clip{i}.mp4" for i in range(3)]
+    pipeline.extract(settings(tmp_path, all_names, out=tmp_path / "all.h5", weights=("random",)), print)
+    pipeline.extract(settings(tmp_path, all_names[2:], out=tmp_path / "one.h5", weights=("random",), workers=1), print)
+    together, alone = (features.open_features(tmp_path / f"{name}.h5")["real"] for name in ("all", "one"))
+    np.testing.assert_array_equal(together.array("flow/maps")[2], alone.array("flow/maps")[0])
+
+
+def test_a_clip_that_crashes_its_worker_costs_that_clip_alone(tmp_path, monkeypatch):
+    """The worker of the middle clip dies as by a segmentation fault."""
+    for index in range(4):
+        encode(tmp_path / f"clip{index}.mp4", 20)
+    monkeypatch.setattr(workers, "_prepare", _prepare_or_die)
+    jobs = [job(tmp_path / f"clip{index}.mp4", frames=1) for index in range(4)]
+    results = list(workers.prepared_clips(jobs, workers=2))
+    assert [isinstance(result, DataError) for result in results] == [False, False, True, False]
+    assert "crashed the worker" in str(results[2])
+
+
+def _prepare_or_die(one: clip.ClipJob):
+    if "clip2" in one.path.name:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return clip.prepare(one)
