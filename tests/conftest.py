@@ -1,11 +1,10 @@
-"""Shared fixtures. Real clips and references come from ../shared/data; tests that need them skip, saying so, where it is missing."""
+"""Shared fixtures. Real clips and references come from ../shared/data; tests that need them skip, saying so, without it."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-
 from cia_extract import writer
 from cia_extract.journal import transaction  # noqa: F401  (import check: no torch needed to lay out a file)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cia_adapt.config import Method
-from cia_adapt.modules.heads import SharedLayer, linear
+from cia_adapt.modules.heads import SharedLayer, output_layer
 from cia_adapt.modules.mc import MutualComplementarity
 from cia_adapt.modules.pooling import average_pool
 from cia_adapt.modules.sc import SpatialConsensus
@@ -56,7 +56,7 @@ class VideoModel(nn.Module):
         self.shared = nn.ModuleDict({s: SharedLayer(width, shared, dropout) for s, width in widths.items()} if shared else {})
         self.streams = {stream: shared or width for stream, width in widths.items()}
         self.dropout = nn.Dropout(dropout)
-        self.classifiers = nn.ModuleDict({stream: linear(width, classes) for stream, width in self.streams.items()})
+        self.classifiers = nn.ModuleDict({stream: output_layer(width, classes) for stream, width in self.streams.items()})
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Output:
         clips, segments = next(iter(inputs.values())).shape[:2]

@@ -106,13 +106,13 @@ def write(folder: Path, key: RunKey, task: Task, outcome: Outcome, labels: Seale
     try:
         part.mkdir(parents=True, exist_ok=True)
         _write_json(part / "config.json", key.fields())
-        _write_json(part / "stamp.json", _stamp(task, labels, device))
         _write_json(part / "result.json", result)
         (part / "metrics.jsonl").write_text("".join(json.dumps(metrics) + "\n" for metrics in outcome.history))
         for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
             save_file({k: v.contiguous() for k, v in snapshot.state.items()}, part / f"{name}.safetensors")
         save_file(_scores(outcome.last, outcome.selected), part / "scores.safetensors")
         _write_predictions(part / "predictions.csv", task, outcome, labels)
+        _write_json(part / "stamp.json", _stamp(task, labels, device))  # after the last opening of labels
         (part / "done").touch()
         if folder.exists():
             shutil.rmtree(folder)

@@ -24,9 +24,8 @@ def print_results(results: Sequence[dict[str, Any]]) -> None:
         table.add_column(heading, justify="right", style=style)
     for heading in ("source val", "clips", "seeds"):
         table.add_column(heading, justify="right")
-    for row in statistics.rows(results):
-        cells = [statistics.mean_sd(row.values[column]) for column in (*statistics.COLUMNS, "source_val")]
-        pair = f"{row.source} → {row.target}"
-        table.add_row(row.setup, row.method, pair, *cells, str(row.target_val_clips), str(row.seeds))
+    for row in statistics.summary(results).to_dict("records"):
+        cells = [str(row[column]) for column in (*statistics.COLUMNS, "clips", "seeds")]
+        table.add_row(row["setup"], row["method"], f"{row['source']} → {row['target']}", *cells)
     width = None if sys.stdout.isatty() else 120
     Console(width=width).print(table)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from cia_extract import checkpoints, weights
 from cia_extract.errors import DataError, UsageError
 
@@ -110,7 +109,9 @@ def to_piergiaj(tensors: checkpoints.Tensors) -> dict[str, torch.Tensor]:
             block, rest = unit.split("/", 1)
             unit = f"{block}.{branch[rest]}"
         unit = "logits" if unit.startswith("Logits") else unit
-        state[f"{unit}.{leaf[suffix]}"] = torch.from_numpy(array.transpose(4, 3, 0, 1, 2).copy() if array.ndim == 5 else array.copy())
+        state[f"{unit}.{leaf[suffix]}"] = torch.from_numpy(
+            array.transpose(4, 3, 0, 1, 2).copy() if array.ndim == 5 else array.copy()
+        )
         if suffix == "batch_norm/beta":
             state[f"{unit}.bn.weight"] = torch.ones(len(array))
     return state
@@ -156,7 +157,9 @@ def test_random_weights_are_the_same_every_time_and_say_so():
     assert first.name == "random" and "not a trained network" in first.provenance
 
 
-@pytest.mark.parametrize(("name", "content"), [("w.pt", b"junk"), ("w.safetensors", b"junk"), ("w.ckpt", b"junk"), ("w.tar.gz", b"x"), ("w.h5", b"")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("w.pt", b"junk"), ("w.safetensors", b"junk"), ("w.ckpt", b"junk"), ("w.tar.gz", b"x"), ("w.h5", b"")]
+)
 def test_unreadable_files(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=r"weights .*w\."):

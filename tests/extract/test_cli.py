@@ -63,7 +63,9 @@ def test_from_folders_to_features_and_back(clips, tmp_path):
 def test_a_failed_clip_is_told_in_one_line_with_code_3(clips, tmp_path):
     (clips / "run" / "b.mp4").write_bytes((clips / "run" / "a.mp4").read_bytes()[:700])
     cia_extract("manifest", "--from-folders", clips)
-    run = cia_extract("--dataset", "m", "--root", clips, "--out", tmp_path / "f.h5", "--frames", 1, "--flow", "dis", "--weights", "random")
+    run = cia_extract(
+        "--dataset", "m", "--root", clips, "--out", tmp_path / "f.h5", "--frames", 1, "--flow", "dis", "--weights", "random"
+    )
     assert run.returncode == 3
     assert "m: 2 of 3 clips done, 1 failed" in run.stdout
     last = run.stderr.strip().splitlines()[-1]

@@ -6,9 +6,9 @@ import google_crc32c
 import h5py
 import numpy as np
 import pytest
-
 from cia_extract import features, journal, writer
 from cia_extract.errors import CiaError, DataError, MismatchError, UsageError
+
 from tests.conftest import RECIPE, make_dataset
 
 COLUMNS = {"clip": ["a", "b"], "path": ["a.avi", "ü.avi"], "label": ["x", "y"], "split": ["train", "val"], "odd": ["1", ""]}

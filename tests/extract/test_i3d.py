@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import nn
-from torch.nn import functional as F
-
 from cia_extract import weights
 from cia_extract.backbones.i3d import I3D, MaxPool3dSame, Unit3d, same_padding
 from cia_extract.plan import GMACS
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
 
 
 def count(model: nn.Module) -> int:

@@ -1,5 +1,4 @@
 import pytest
-
 from cia_extract import manifest
 from cia_extract.errors import DataError, UsageError
 
@@ -113,7 +112,9 @@ def test_every_nth_clip_of_a_class_for_validation(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("files", "message"), [((), "no video"), (("a.avi",), "lies in no class folder"), (("x/notes.txt",), "no video")])
+@pytest.mark.parametrize(
+    ("files", "message"), [((), "no video"), (("a.avi",), "lies in no class folder"), (("x/notes.txt",), "no video")]
+)
 def test_folders_that_do_not_fit(tmp_path, files, message):
     touch(tmp_path, *files)
     with pytest.raises(UsageError, match=message):

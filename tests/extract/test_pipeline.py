@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from cia_extract import clip, features, manifest, pipeline, preprocess, video, weights, workers
 from cia_extract.backbones.i3d import I3D
 from cia_extract.errors import DataError
+
 from tests.extract.test_video import encode
 
 

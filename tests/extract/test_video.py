@@ -4,7 +4,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-
 from cia_extract import video
 from cia_extract.errors import DataError
 
@@ -34,7 +33,9 @@ def test_frames_come_in_presentation_order_and_none_is_lost(tmp_path):
     np.testing.assert_allclose([frame.time for frame in frames], np.arange(24) / 25, atol=1e-3)
 
 
-@pytest.mark.parametrize(("start", "stop", "expected"), [(0.4, 0.8, range(10, 20)), (0.8, None, range(20, 24)), (None, 0.12, range(3))])
+@pytest.mark.parametrize(
+    ("start", "stop", "expected"), [(0.4, 0.8, range(10, 20)), (0.8, None, range(20, 24)), (None, 0.12, range(3))]
+)
 def test_start_and_stop_cut_by_time(tmp_path, start, stop, expected):
     path = encode(tmp_path / "clip.mp4", 24)
     assert levels(video.decode(path, start, stop)) == list(expected)

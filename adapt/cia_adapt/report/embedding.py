@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 Floats = npt.NDArray[np.float64]
 
@@ -13,5 +14,6 @@ def tsne(source: Floats, target: Floats, seed: int) -> tuple[Floats, Floats]:
     count = min(len(source), len(target))
     both = np.concatenate([x[np.sort(random.permutation(len(x))[:count])] for x in (source, target)])
     perplexity = min(30.0, (2 * count - 1) / 3)
-    points = TSNE(init="pca", random_state=seed, perplexity=perplexity).fit_transform(both).astype(np.float64)
+    with threadpool_limits(1):  # many short parallel steps: on a busy machine two threads take a hundred times one's time
+        points = TSNE(init="pca", random_state=seed, perplexity=perplexity).fit_transform(both).astype(np.float64)
     return points[:count], points[count:]

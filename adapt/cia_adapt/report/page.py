@@ -24,17 +24,7 @@ def write(folders: Sequence[Path], out: Path, root: Path | None, seed: int, clip
         groups[tuple(str(result[key]) for key in ("setup", "method", "source", "target"))].append(folder)
     points: list[list[Any]] = []
     sections = [_section(name, members, root, seed, clips, points, say) for name, members in groups.items()]
-    rows = [
-        {
-            "setup": row.setup,
-            "method": row.method,
-            "pair": f"{row.source} → {row.target}",
-            "clips": row.target_val_clips,
-            "seeds": row.seeds,
-            **{column: statistics.mean_sd(row.values[column]) for column in row.values},
-        }
-        for row in statistics.rows(list(results.values()))
-    ]
+    rows = statistics.summary(list(results.values())).to_dict("records")
     stamps = [runs.read_json(folder / "stamp.json") for folder in folders]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     text = resources.files("cia_adapt.report").joinpath("template.html").read_text(encoding="utf-8")

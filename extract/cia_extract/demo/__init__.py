@@ -2,15 +2,16 @@
 
 Importing this module is cheap: no av, cv2 or numpy. The parts, in the order a clip goes through them:
 
-    motions   what the figure does: class and phase -> pose
-    figure    who does it: actor and pose -> joints -> capsules
-    scene     where it is seen: domain -> backdrop, props, camera, light, noise -> frames
-    sound     what is heard: events of the motion -> samples
-    render    frames and samples -> H.264 and AAC in MP4
-    build     the files and manifest rows of a whole dataset
+    domains    what differs between the domains, as ranges of every parameter
+    motions    what the figure does: class and time -> pose
+    figure     who does it: actor and pose -> joints -> capsules
+    props      what it holds, climbs or strikes
+    backdrop   what is behind it
+    scene      all of that through a camera, under a light, onto a sensor -> frames (draw: the shapes)
+    sound      what is heard: events of the motion -> samples
+    render     frames and samples -> H.264 and AAC in MP4
+    files      the clips and manifest rows of a whole dataset
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ DOMAINS: tuple[str, ...] = ("studio", "street")
 
 # The position in this tuple is part of every clip's seed: append, never reorder.
 CLASSES: tuple[str, ...] = (
-    "sit_down", "stand_up",  # one the other played backwards: motion tells
+    "slam_ball", "snatch_ball",  # one the other played backwards: motion tells
     "climb_up", "climb_down",  # likewise
     "lift_crate", "lift_suitcase",  # one motion, colours of equal brightness: appearance tells
     "chop_wood", "beat_drum",  # likewise
@@ -54,6 +55,6 @@ def build(
     Raises:
         ValueError: a bad size or seed, or `root` holds the clips of another seed or version.
     """
-    from .build import build as run
+    from cia_extract.demo.files import build as run
 
     return run(Path(root), clips_per_class, seed, progress, workers)

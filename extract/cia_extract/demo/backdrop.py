@@ -1,14 +1,12 @@
 """Backgrounds: a plain studio wall, or a street with walls, windows, signs, things on the ground and passers-by."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from .draw import Affine, Canvas, Frame
-from .figure import Colour
+from cia_extract.demo.draw import Affine, Canvas, Frame, shade
+from cia_extract.demo.figure import Colour
 
 WIDTH, HEIGHT = 320, 240  # frame, pixels
 MARGIN = 64  # pixels of background kept on every side, for the moving camera
@@ -31,15 +29,24 @@ def _colour(rng: np.random.Generator, low: float, high: float, spread: float = 4
 
 
 def plain(rng: np.random.Generator, floor: float) -> Frame:
-    """Wall and floor of one pale hue, [H + 2 MARGIN x W + 2 MARGIN x 3]."""
-    tint = np.array([1.0, 1.0, 1.0]) + rng.uniform(-0.07, 0.07, 3)
-    level = rng.uniform(165.0, 205.0)
-    wall, ground = (tint * level).tolist(), (tint * (level - rng.uniform(25.0, 45.0))).tolist()
-    horizon = int(floor - rng.uniform(14.0, 26.0)) + MARGIN
+    """A studio: coloured paper or a curtain, a soft pool of light, a bare floor, [H + 2 MARGIN x W + 2 MARGIN x 3]."""
     rows, columns = HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN
-    top = _ramp(tuple(wall), tuple(c - 12.0 for c in wall), horizon, columns)
-    bottom = _ramp(tuple(ground), tuple(c + 10.0 for c in ground), rows - horizon, columns)
-    return np.ascontiguousarray(np.vstack([top, bottom]))
+    horizon = int(floor - rng.uniform(14.0, 30.0)) + MARGIN
+    wall, ground = _colour(rng, 110.0, 205.0, 30.0), _colour(rng, 100.0, 180.0, 15.0)
+    top = _ramp(wall, shade(wall, float(rng.uniform(0.8, 1.1))), horizon, columns)
+    bottom = _ramp(ground, shade(ground, 1.1), rows - horizon, columns)
+    image = np.ascontiguousarray(np.vstack([top, bottom]))
+    view = Canvas(image, identity())
+    for _ in range(int(rng.integers(0, 4))):  # hanging paper
+        x, wide = float(rng.uniform(0, columns)), float(rng.uniform(40.0, 140.0))
+        view.polygon([(x, 0), (x + wide, 0), (x + wide, horizon), (x, horizon)], _colour(rng, 90.0, 215.0, 30.0))
+    y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
+    folds = float(rng.uniform(0.0, 0.12)) * np.sin(2.0 * np.pi * x / rng.uniform(12.0, 40.0) + rng.uniform(0.0, 6.28))
+    folds[horizon:] = 0.0
+    cx, cy, wide = rng.uniform(0.2, 0.8) * columns, rng.uniform(0.2, 0.6) * rows, rng.uniform(60.0, 160.0)
+    pool = float(rng.uniform(-0.1, 0.25)) * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2.0 * wide**2))
+    lit: Frame = np.clip(image * (1.0 + folds + pool)[:, :, None], 0, 255).astype(np.uint8)
+    return lit
 
 
 def cluttered(rng: np.random.Generator, floor: float) -> Frame:
@@ -106,7 +113,7 @@ class Passer:
     def draw(self, view: Canvas, t: float) -> None:
         x, s = self.x + self.speed * t, self.size
         if self.vehicle:
-            w = 1.3 * s
+            w = 0.9 * s
             view.polygon([(x - w, self.y - 0.75 * s), (x + w, self.y - 0.75 * s), (x + w, self.y), (x - w, self.y)], self.colour)
             view.polygon(
                 [(x - 0.7 * w, self.y - 0.65 * s), (x + 0.7 * w, self.y - 0.65 * s), (x + 0.7 * w, self.y - 0.4 * s),
@@ -125,7 +132,7 @@ def passers(rng: np.random.Generator, number: int, floor: float) -> list[Passer]
     """Draw `number` passers; most cross the middle of the frame during the clip."""
     found = []
     for _ in range(number):
-        speed = float(rng.uniform(25.0, 80.0)) * (1.0 if rng.random() < 0.5 else -1.0)
+        speed = float(rng.uniform(20.0, 55.0)) * (1.0 if rng.random() < 0.5 else -1.0)
         middle = float(rng.uniform(40.0, WIDTH - 40.0))
         found.append(
             Passer(

@@ -1,10 +1,8 @@
 """The two domains: the ranges from which every clip draws how it looks, moves and sounds."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from .figure import Colour
+from cia_extract.demo.figure import Colour
 
 Range = tuple[float, float]
 
@@ -61,7 +59,7 @@ STUDIO = Domain(
     gain=(0.95, 1.08),
     cast=((1.0, 1.0, 1.0),),
     vignette=(0.0, 0.1),
-    blur_px=(0.0, 0.3),
+    blur_px=(0.0, 0.0),
     noise=(0.5, 1.5),
     crf=(20, 23),
     sound_kbit=64,
@@ -69,21 +67,21 @@ STUDIO = Domain(
 )
 
 STREET = Domain(
-    stature_px=(106.0, 130.0),
+    stature_px=(116.0, 132.0),
     floor_px=(198.0, 216.0),
-    offset_px=24.0,
+    offset_px=18.0,
     speed=(1.1, 1.45),
     wardrobe=((70, 74, 84), (96, 84, 72), (52, 64, 96), (120, 116, 108), (92, 44, 48), (64, 84, 64)),
     clutter=True,
-    passers=(1, 3),
-    pan_px=14.0,
-    shake_px=(0.8, 2.2),
-    gain=(0.6, 0.9),
-    cast=((1.2, 0.98, 0.72), (0.86, 0.98, 1.16), (1.05, 1.02, 0.9)),
-    vignette=(0.2, 0.45),
-    blur_px=(0.4, 0.9),
-    noise=(4.0, 8.0),
-    crf=(30, 35),
+    passers=(0, 2),
+    pan_px=4.0,
+    shake_px=(0.2, 0.6),
+    gain=(0.6, 0.8),
+    cast=((1.16, 0.98, 0.76), (1.10, 1.0, 0.84)),
+    vignette=(0.2, 0.4),
+    blur_px=(0.3, 0.7),
+    noise=(2.0, 3.5),
+    crf=(27, 31),
     sound_kbit=32,
     snr_db=(0.0, 8.0),
 )

@@ -1,7 +1,5 @@
 """Anti-aliased shapes on an 8-bit RGB frame, seen through a moving camera."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -9,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .figure import Colour, Point
+from cia_extract.demo.figure import Colour, Point
 
 Frame = npt.NDArray[np.uint8]  # [H x W x 3], R G B
 Affine = npt.NDArray[np.float64]  # [2 x 3], world pixels -> frame pixels

@@ -5,8 +5,6 @@ floor is y = 0. Segment lengths are the usual anthropometric fractions of statur
 in Winter, Biomechanics and Motor Control of Human Movement, fig. 4.1), rounded, with a spread between actors.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -85,6 +83,8 @@ class Pose:
     """Ends of a stick in the hands (grip, head)."""
     box: Point | None = None
     """Centre of a box between the hands."""
+    ball: Point | None = None
+    """Centre of a ball between the hands."""
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,13 @@ time t is the other's at duration - t, and timing is drawn symmetrically, so no 
 frames tells them apart. In the other two both classes move exactly alike and only colours differ (scene.py).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .figure import Point, Pose
+from cia_extract.demo.figure import Point, Pose
 
 
 @dataclass(frozen=True)
@@ -35,16 +33,13 @@ class Motion:
     """Seconds -> pose."""
     events: tuple[Event, ...]
     apparatus: str
-    """What belongs to it: chair, ladder, box or block."""
+    """What belongs to it: ball, ladder, box or block."""
     height: float = 0.0
-    """Of the chair's seat, of the block, or of any one rung of the ladder; in statures."""
+    """Of the block, or of any one rung of the ladder; in statures."""
     spacing: float = 0.0
     """Between rungs, in statures."""
     middle: float = 0.0
     """Where along x the whole performance has its middle, in statures: the scene centres on it."""
-
-
-SEAT_HIP = 0.055  # the hip joint is this far above the seat
 
 
 def ease(u: float) -> float:
@@ -57,39 +52,33 @@ def mix(a: float, b: float, s: float) -> float:
     return a + (b - a) * s
 
 
-def sit(rng: np.random.Generator, duration: float, speed: float) -> Motion:
-    """Standing in front of a chair, then seated on it."""
-    length = min(rng.uniform(0.95, 1.25) / speed, duration - 0.2)
-    start = rng.uniform(0.1, duration - length - 0.1)
-    seat, back, lean = rng.uniform(0.24, 0.28), rng.uniform(0.24, 0.30), rng.uniform(28.0, 42.0)
-    swing = rng.uniform(0.6, 1.0)
+def slam(rng: np.random.Generator, duration: float, speed: float) -> Motion:
+    """Facing the camera, a ball goes up slowly and down fast, again and again."""
+    del duration
+    period = rng.uniform(0.85, 1.1) / speed
+    phase = rng.uniform(0.0, 1.0)
+    low, high, dip = rng.uniform(0.26, 0.34), rng.uniform(1.06, 1.14), rng.uniform(0.14, 0.2)
+    share = rng.uniform(0.74, 0.80)
 
     def pose(t: float) -> Pose:
-        s = ease((t - start) / length)
-        bow = math.sin(math.pi * s)
-        hip = (mix(0.0, -back, s), mix(0.54, seat + SEAT_HIP, s))
-        trunk = mix(2.0, 5.0, s) + lean * bow
-        reach = 0.18 * swing * bow
-        hand = (mix(hip[0] + 0.03, hip[0] + 0.20, s) + reach, mix(hip[1] - 0.06, hip[1] + 0.06, s) + reach)
-        return Pose(
-            hip=hip,
-            lean=trunk,
-            hands=((hand[0] + 0.02, hand[1]), hand),
-            feet=((0.035, 0.045), (-0.01, 0.045)),
-        )
+        u = (t / period + phase) % 1.0
+        s = ease(u / share) if u < share else 1.0 - ease((u - share) / (1.0 - share))
+        hip = (0.0, 0.54 - dip * (1.0 - s))
+        y = mix(low, high, s)
+        return Pose(hip, 0.0, ((-0.10, y), (0.10, y)), ((-0.13, 0.045), (0.13, 0.045)), front=True, ball=(0.0, y))
 
-    contact = start + 0.82 * length
-    return Motion(pose, (Event(start + 0.3 * length, "rustle", 0.5), Event(contact, "seat")), "chair", height=seat, middle=-0.08)
+    lows = [(k - phase) * period for k in range(1, 8)]
+    return Motion(pose, tuple(Event(x, "thud") for x in lows), "ball")
 
 
 def climb(rng: np.random.Generator, duration: float, speed: float) -> Motion:
     """Going up a ladder, seen from behind; hands and feet change rungs in turn (diagonal gait)."""
     spacing = rng.uniform(0.125, 0.15)
-    rate = rng.uniform(1.3, 1.6) * min(speed, 1.25)  # rungs per second
+    rate = rng.uniform(1.7, 2.1) * min(speed, 1.2)  # rungs per second
     first = rng.uniform(0.0, 2.0)  # phase in rungs
     sway = rng.uniform(0.01, 0.03)
     reach = round(0.9 / spacing)  # rungs from foot to hand
-    lowest = 0.14 + spacing  # of the feet, before the first step
+    lowest = 0.05 + spacing  # of the feet, before the first step
 
     def hold(phase: float, offset: float) -> float:
         """Rung that a limb holds for 1.3 of 2 beats and then leaves for the next but one."""
@@ -127,7 +116,7 @@ def lift(rng: np.random.Generator, duration: float, speed: float) -> Motion:
         s = 0.5 - 0.5 * math.cos(2.0 * math.pi * (t / period + phase))
         hip = (0.0, 0.54 - dip * (1.0 - s))
         box = (0.0, mix(low, high, ease(0.15 + 0.7 * s)))
-        hands: tuple[Point, Point] = ((-0.16, box[1] - 0.03), (0.16, box[1] - 0.03))
+        hands: tuple[Point, Point] = ((-0.17, box[1] - 0.03), (0.17, box[1] - 0.03))
         return Pose(hip, 0.0, hands, ((-0.11, 0.045), (0.11, 0.045)), front=True, box=box)
 
     lows = [(k - phase) * period for k in range(6)]
@@ -158,8 +147,8 @@ def strike(rng: np.random.Generator, duration: float, speed: float) -> Motion:
 
 
 FAMILIES: dict[str, tuple[Callable[[np.random.Generator, float, float], Motion], bool]] = {
-    "sit_down": (sit, False),
-    "stand_up": (sit, True),
+    "slam_ball": (slam, False),
+    "snatch_ball": (slam, True),
     "climb_up": (climb, False),
     "climb_down": (climb, True),
     "lift_crate": (lift, False),
@@ -176,7 +165,7 @@ def perform(label: str, rng: np.random.Generator, duration: float, speed: float)
     Args:
         label: one of FAMILIES.
         rng: decides timing, amplitude and phase.
-        duration: seconds.
+        duration: time of the last frame, seconds.
         speed: 1 = the usual pace.
     """
     family, backwards = FAMILIES[label]

@@ -1,7 +1,5 @@
 """From a clip's seed to the bytes of an MP4 file: H.264 video, AAC sound."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,13 +8,13 @@ import av
 import cv2
 import numpy as np
 
-from . import CLASSES, DOMAINS
-from .backdrop import HEIGHT, WIDTH
-from .domains import PARAMETERS
-from .figure import draw_actor
-from .motions import perform
-from .scene import FPS, Take, pictures, prepare
-from .sound import RATE, soundtrack
+from cia_extract.demo import CLASSES, DOMAINS
+from cia_extract.demo.backdrop import HEIGHT, WIDTH
+from cia_extract.demo.domains import PARAMETERS
+from cia_extract.demo.figure import draw_actor
+from cia_extract.demo.motions import perform
+from cia_extract.demo.scene import FPS, Take, pictures, prepare
+from cia_extract.demo.sound import RATE, soundtrack
 
 SPLITS = ("train", "val")
 ACTORS = {"train": 8, "val": 4}
@@ -68,7 +66,8 @@ def take(clip: Clip) -> tuple[Take, np.random.Generator]:
     domain = PARAMETERS[clip.domain]
     moving, seen, heard = (np.random.default_rng(s) for s in np.random.SeedSequence(clip.own_seed).spawn(3))
     frames = int(moving.integers(46, 55))  # 1.8 to 2.2 s
-    motion = perform(clip.label, moving, frames / FPS, float(moving.uniform(*domain.speed)))
+    last = (frames - 1) / FPS  # time of the last frame, so that films played backwards show the very same frames
+    motion = perform(clip.label, moving, last, float(moving.uniform(*domain.speed)))
     actor = draw_actor(clip.actor_rng(), domain.wardrobe)
     return prepare(clip.label, seen, domain, actor, motion, frames), heard
 
@@ -85,7 +84,8 @@ def render(clip: Clip) -> bytes:
         video = container.add_stream("libx264", rate=FPS)
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         video.codec_context.thread_count = 1
-        video.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+        # Without cpu-independent the fastest SIMD code of some processors gives other bytes once in a few runs.
+        video.options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"}
         sound = container.add_stream("aac", rate=RATE)
         sound.codec_context.layout = "mono"
         sound.codec_context.bit_rate = domain.sound_kbit * 1000

@@ -1,32 +1,20 @@
 """One clip's pictures: figure and props before a backdrop, through the domain's camera, light and sensor."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from .backdrop import HEIGHT, MARGIN, WIDTH, Passer, cluttered, passers, plain
-from .domains import Domain
-from .draw import Affine, Canvas, Frame, shade
-from .figure import Actor, Capsule, Colour, Point, joints, limbs, trunk
-from .motions import Motion
+from cia_extract.demo.backdrop import HEIGHT, MARGIN, WIDTH, Passer, cluttered, passers, plain
+from cia_extract.demo.domains import Domain
+from cia_extract.demo.draw import Affine, Canvas, Frame
+from cia_extract.demo.figure import Actor, Capsule, Point, joints, limbs, trunk
+from cia_extract.demo.motions import Motion
+from cia_extract.demo.props import Props
 
 FPS = 25
-
-# Colours of the props, as differences from grey: their luma (0.299 R + 0.587 G + 0.114 B, BT.601) is 0 within one
-# level, so that the two classes of an appearance pair are the same picture in grey, and flow cannot tell them apart.
-# The second colour is that of straps and bars.
-CHROMA: dict[str, tuple[Colour, Colour]] = {
-    "lift_crate": ((46.0, -10.0, -69.0), (46.0, -10.0, -69.0)),  # brown
-    "lift_suitcase": ((-62.0, 35.0, -18.0), (30.0, 4.0, -99.0)),  # green, ochre straps
-    "chop_wood": ((52.0, -17.0, -49.0), (30.0, -4.0, -58.0)),  # red-brown
-    "beat_drum": ((-20.0, -16.0, 135.0), (70.0, -40.0, 23.0)),  # blue, red cords
-}
-NEUTRAL: tuple[Colour, Colour] = ((10.0, 0.0, -26.0), (10.0, 0.0, -26.0))
 
 
 @dataclass(frozen=True)
@@ -128,7 +116,7 @@ def pictures(take: Take) -> Iterator[Frame]:
         t = index / FPS
         view = camera(take, t)
         frame = stage(take, t, view)
-        if take.blur > 0.3:
+        if take.blur > 0.0:
             frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), take.blur), np.uint8)
         flicker = 1.0 + take.flicker[0] * math.sin(2.0 * math.pi * take.flicker[1] * t)
         lit = cv2.multiply(frame, take.light, scale=flicker, dtype=cv2.CV_8U)
@@ -165,24 +153,25 @@ def perform(take: Take, canvas: Canvas, t: float) -> None:
     def limb(side: int, part: str) -> None:
         body(limbs(take.actor, j, side, part, pose.front))
 
-    props = Props(take, canvas, at)
-    props.shadow(pose.hip[0])
+    props = Props(take.label, take.grey, take.tint, take.stature, canvas, at)
     core = trunk(take.actor, j, pose.front, take.motion.apparatus == "ladder")
     if take.motion.apparatus == "ladder":
         props.ladder(take.motion.height, take.motion.spacing)
+    else:
+        props.shadow(pose.hip[0])
     if pose.front:
         for side in (0, 1):
             limb(side, "leg")
         body(core)
         if pose.box:
             props.box(pose.box)
+        if pose.ball:
+            props.ball(pose.ball)
         for side in (0, 1):
             limb(side, "arm")
         return
     limb(0, "arm")
     limb(0, "leg")
-    if take.motion.apparatus == "chair":
-        props.chair(take.motion.height)
     body(core)
     limb(1, "leg")
     if take.motion.apparatus == "block":
@@ -190,79 +179,3 @@ def perform(take: Take, canvas: Canvas, t: float) -> None:
     if pose.tool:
         props.tool(*pose.tool)
     limb(1, "arm")
-
-
-class Props:
-    """What the figure uses. `at` maps body units to world pixels."""
-
-    def __init__(self, take: Take, canvas: Canvas, at: Callable[[Point], Point]) -> None:
-        self.canvas, self.at, self.stature = canvas, at, take.stature
-        self.grey, self.chroma = take.grey, CHROMA.get(take.label, NEUTRAL)
-        self.tint = take.tint
-
-    def colour(self, grey: float, second: bool = False) -> Colour:
-        """The prop's first or second colour at a luma of `grey` levels relative to its own."""
-        level = self.grey + grey
-        r, g, b = (min(max(level + self.tint * c, 0.0), 255.0) for c in self.chroma[int(second)])
-        return r, g, b
-
-    def quad(self, x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
-        self.canvas.polygon([self.at((x0, y0)), self.at((x1, y0)), self.at((x1, y1)), self.at((x0, y1))], colour)
-
-    def stroke(self, a: Point, b: Point, width: float, colour: Colour) -> None:
-        self.canvas.line(self.at(a), self.at(b), width * self.stature, colour)
-
-    def shadow(self, x: float) -> None:
-        """A dark patch on the floor."""
-        under = self.at((x, 0.0))
-        floor = self.canvas.frame[min(max(int(under[1]), 0), HEIGHT - 1), min(max(int(under[0]), 0), WIDTH - 1)]
-        self.canvas.ellipse(under, 0.20 * self.stature, 0.025 * self.stature, shade(tuple(floor.tolist()), 0.75))
-
-    def chair(self, seat: float) -> None:
-        dark, light = self.colour(-60.0), self.colour(-30.0)
-        back = -0.40
-        for x in (back, -0.16):
-            self.stroke((x, 0.0), (x, seat), 0.03, dark)
-        self.quad(back - 0.02, seat - 0.035, -0.13, seat, light)
-        self.stroke((back, seat), (back - 0.04, seat + 0.27), 0.035, light)
-
-    def ladder(self, height: float, spacing: float) -> None:
-        dark, light = self.colour(-70.0), self.colour(-45.0)
-        low, high = 0.0, 2.2
-        for x in (-0.19, 0.19):
-            self.stroke((x, low), (x, high), 0.028, dark)
-        first = math.ceil((low - height) / spacing)
-        for k in range(first, first + int((high - low) / spacing) + 1):
-            y = height + k * spacing
-            self.stroke((-0.19, y), (0.19, y), 0.022, light)
-
-    def box(self, centre: Point) -> None:
-        """Crate or suitcase."""
-        x, y = centre
-        w, h = 0.16, 0.105
-        self.quad(x - w, y - h, x + w, y + h, self.colour(-40.0))
-        self.quad(x - w + 0.02, y - h + 0.02, x + w - 0.02, y + h - 0.02, self.colour(0.0))
-        for k in (-1.0, 0.0, 1.0):
-            self.stroke((x - w, y + 0.055 * k), (x + w, y + 0.055 * k), 0.010, self.colour(-30.0))
-        for k in (-0.5, 0.5):
-            self.stroke((x + k * w, y - h), (x + k * w, y + h), 0.022, self.colour(22.0, True))
-
-    def block(self, x: float, height: float) -> None:
-        """Chopping block or drum."""
-        w, tip = 0.125, 0.035
-        sx, _ = self.at((x, 0.0))
-        rx, ry = w * self.stature, tip * self.stature
-        foot, top = self.at((x, 0.02))[1], self.at((x, height - tip))[1]
-        self.canvas.ellipse((sx, foot), rx, ry, self.colour(-25.0))
-        self.quad(x - w, 0.02, x + w, height - tip, self.colour(-12.0))
-        for k in (-0.75, -0.4, 0.0, 0.4, 0.75):
-            self.stroke((x + k * w, 0.0), (x + k * w * 0.9, height - tip), 0.012, self.colour(-40.0, True))
-        self.canvas.ellipse((sx, top), rx, ry, self.colour(-35.0))
-        self.canvas.ellipse((sx, top), rx * 0.88, ry * 0.85, self.colour(25.0))
-
-    def tool(self, grip: Point, head: Point) -> None:
-        """Axe or mallet: a stick with a thick end."""
-        self.stroke(grip, head, 0.022, (120.0, 96.0, 70.0))
-        dx, dy = head[0] - grip[0], head[1] - grip[1]
-        neck = (head[0] - 0.25 * dx, head[1] - 0.25 * dy)
-        self.stroke(neck, head, 0.07, self.colour(-20.0))

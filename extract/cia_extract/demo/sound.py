@@ -1,14 +1,12 @@
 """One clip's sound: what the action does, over the domain's background noise. Mono float samples at RATE."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 import numpy.typing as npt
 
-from .domains import Domain
-from .motions import Event
+from cia_extract.demo.domains import Domain
+from cia_extract.demo.motions import Event
 
 RATE = 24_000  # samples per second
 Samples = npt.NDArray[np.float64]
@@ -59,10 +57,8 @@ def _sum(*parts: Samples) -> Samples:
 
 def strike(rng: np.random.Generator, kind: str, label: str) -> Samples:
     """The sound of one event. What rings depends on the material, hence on the class, never on the direction."""
-    if kind == "seat":  # a soft thump and the chair's creak
+    if kind == "thud":
         return _sum(0.9 * _tone(rng, [85.0, 130.0], 0.06, 0.3), 0.5 * _burst(rng, 300.0, 1200.0, 0.03))
-    if kind == "rustle":
-        return 0.15 * _burst(rng, 1500.0, 10_000.0, 0.10)
     if kind == "rung":  # metal
         return _sum(0.5 * _tone(rng, [740.0, 1410.0, 2630.0], 0.09), 0.3 * _burst(rng, 200.0, 900.0, 0.02))
     if kind == "load" and label == "lift_crate":  # wood knocks

@@ -1,7 +1,5 @@
 """The files of the demo dataset: which clips there are, and rendering those that are missing, in worker processes."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -12,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
-from . import CLASSES, DOMAINS, VERSION
-from .render import Clip, render
+from cia_extract.demo import CLASSES, DOMAINS, VERSION
+from cia_extract.demo.render import Clip, render
 
 STAMP = "demo.json"
 STALE_S = 600  # a temporary file older than this belongs to a run that was killed

@@ -1,0 +1,109 @@
+import h5py
+import numpy as np
+import pytest
+from cia_adapt import data
+from cia_extract.errors import DataError, UsageError
+
+from tests.conftest import make_dataset
+
+
+def test_batches_equal_what_hdf5_reads(feature_file):
+    domains = data.find_domains(feature_file)
+    assert list(domains) == ["here", "there"]
+    task, _ = data.make_task(domains["here"], domains["there"], ("rgb", "flow"), maps=True)
+    positions, frames = np.array([3, 0, 5]), np.array([[0, 2], [4, 4], [1, 3]])
+    batch = task.source_train.clips.batch(positions, frames)
+    rows = task.source_train.clips.rows[positions]
+    with h5py.File(feature_file) as file:
+        for modality in ("rgb", "flow"):
+            stored = file[f"here/{modality}/maps"]
+            expected = np.stack([[stored[row, f] for f in fs] for row, fs in zip(rows, frames, strict=True)])
+            np.testing.assert_array_equal(batch[modality].numpy(), expected.astype(np.float32))
+    assert batch["rgb"].flatten(0, 1).is_contiguous(memory_format=__import__("torch").channels_last)
+
+
+def test_pooled_tier(feature_file):
+    domains = data.find_domains(feature_file)
+    task, _ = data.make_task(domains["here"], domains["there"], ("flow",), maps=False)
+    batch = task.target_val.batch(np.array([1]), np.array([[2, 3]]))
+    assert list(batch) == ["flow"] and batch["flow"].shape == (1, 2, 1024)
+    with h5py.File(feature_file) as file:
+        np.testing.assert_array_equal(batch["flow"][0], file["there/flow/pooled"][task.target_val.rows[1], 2:4])
+
+
+def test_a_task_holds_no_target_label(feature_file):
+    """Every array and string that training can reach from a Task: the target's classes are in none of them."""
+    domains = data.find_domains(feature_file)
+    task, sealed = data.make_task(domains["here"], domains["there"], ("rgb",), maps=False)
+    assert not hasattr(task.target_train, "labels") and not hasattr(task.target_val, "labels")
+    assert all("label" not in name for name in vars(task.target_train) | vars(task.target_val))
+    assert sealed.openings == {}
+    sealed.open("a test")
+    assert sealed.openings == {"a test": 1}
+
+
+def test_splits_and_classes(feature_file):
+    domains = data.find_domains(feature_file)
+    task, sealed = data.make_task(domains["here"], domains["there"], ("rgb",), maps=False)
+    assert task.classes == ("jump", "run", "wave") and task.channels == 1024
+    assert (len(task.source_train.clips), len(task.source_val.clips), len(task.target_train), len(task.target_val)) == (
+        12,
+        6,
+        12,
+        6,
+    )
+    assert np.bincount(task.source_train.labels).tolist() == [4, 4, 4]
+    assert sealed.open("test").tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_directions(feature_file):
+    domains = data.find_domains(feature_file)
+    assert data.pairs(domains, None, None) == [("here", "there"), ("there", "here")]
+    assert data.pairs(domains, "there", None) == [("there", "here")]
+    three = dict.fromkeys(("D1", "D2", "D3"), domains["here"])
+    assert len(data.pairs(three, None, None)) == 6
+    with pytest.raises(UsageError, match="--source nowhere: not in the file, which holds here, there"):
+        data.pairs(domains, "nowhere", None)
+    with pytest.raises(UsageError, match="is the source as well"):
+        data.pairs(domains, "here", "here")
+    with pytest.raises(UsageError, match="needs two domains"):
+        data.pairs({"here": domains["here"]}, None, None)
+
+
+def test_unfinished_clips_are_left_out(tmp_path):
+    dataset = make_dataset(tmp_path / "f.h5", "d", seed=0, clips_per_class=3)
+    from cia_extract.writer import RowWriter
+
+    with RowWriter(dataset) as rows:
+        rows.mark(4, "flow", 2)
+    assert len(data.find_domains(tmp_path / "f.h5")["d"].rows) == 8
+
+
+def test_domains_that_do_not_fit(feature_file, tmp_path):
+    domains = data.find_domains(feature_file)
+    with pytest.raises(DataError, match="'here' has no audio"):
+        data.make_task(domains["here"], domains["there"], ("rgb", "audio"), maps=False)
+    make_dataset(tmp_path / "g.h5", "four", seed=3, frames=4)
+    four = data.find_domains(tmp_path / "g.h5")["four"]
+    with pytest.raises(DataError, match="5 frames a clip and four 4"):
+        data.make_task(domains["here"], four, ("rgb",), maps=False)
+    strange = data.Domain("there", domains["there"].dataset, domains["there"].rows)
+    strange.dataset.columns["label"][5] = "swim"
+    with pytest.raises(DataError, match="labels that the source's training clips lack: 'swim'"):
+        data.make_task(domains["here"], strange, ("rgb",), maps=False)
+    with pytest.raises(DataError, match="no finished clip in split 'test'"):
+        domains["here"].split("test")
+
+
+def test_centres_are_tsns(feature_file):
+    assert data.centre_frames(25, 5).tolist() == [2, 7, 12, 17, 22]  # 3, 8, 13, 18, 23 counted from one
+    assert data.centre_frames(5, 5).tolist() == [0, 1, 2, 3, 4]
+    assert data.centre_frames(3, 5).tolist() == [0, 0, 1, 2, 2]
+
+
+def test_random_shift_stays_in_its_segment():
+    random = np.random.default_rng(0)
+    frames = np.stack([data.shifted_frames(25, 5, 8, random) for _ in range(200)])
+    assert (frames // 5 == np.arange(5)).all()
+    assert set(np.unique(frames)) == set(range(25))
+    assert (data.shifted_frames(7, 5, 3, random) == data.centre_frames(7, 5)).all()

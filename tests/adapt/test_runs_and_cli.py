@@ -1,0 +1,172 @@
+"""`cia-adapt` as a user meets it: run directory, table, JSON, dry run, report, exit codes."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.extract.test_video import encode
+
+
+def cia_adapt(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", "from cia_adapt.cli import main; main()"]
+    return subprocess.run([*program, *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+
+
+QUICK = ["--setup", "demo", "--epochs", 2, "--batch", 6]
+
+
+@pytest.fixture(scope="module")
+def finished(feature_file, tmp_path_factory) -> Path:
+    """A folder in which source-only (two seeds) and cia have run in both directions."""
+    folder = tmp_path_factory.mktemp("work")
+    for extra in (["--method", "source-only", "--seeds", 2], ["--method", "cia"]):
+        run = cia_adapt("--features", feature_file, *QUICK, *extra, cwd=folder)
+        assert run.returncode == 0, run.stderr
+    return folder
+
+
+def test_run_directory(finished, feature_file):
+    run = finished / "runs/demo/cia/here-there/seed0"
+    assert {p.name for p in run.iterdir()} == {
+        "config.json", "stamp.json", "metrics.jsonl", "result.json", "last.safetensors", "selected.safetensors",
+        "predictions.csv", "scores.safetensors", "done",
+    }  # fmt: skip
+    config, stamp, result = (json.loads((run / f"{n}.json").read_text()) for n in ("config", "stamp", "result"))
+    assert config["setup"]["epochs"] == 2 and config["method"]["pooling"] == "sc" and config["seed"] == 0
+    assert len(config["features"].split("+")) == 2
+    assert stamp["feature_file"] == str(feature_file) and stamp["argv"] and stamp["torch"]
+    assert stamp["target_labels_opened"] == {
+        "accuracy of each epoch, for the curve and the oracle": 2,
+        "the label column of predictions.csv": 1,
+    }
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [m["epoch"] for m in metrics] == [1, 2]
+    accuracies = [m["target_val_accuracy"] for m in metrics]
+    assert result["last"] == accuracies[-1] and result["oracle"] == max(accuracies)
+    assert result["selected"] == accuracies[result["selected_epoch"] - 1]
+    with (run / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert 100 * np.mean([row["label"] == row["last"] for row in rows]) == pytest.approx(result["last"])
+    assert 100 * np.mean([row["label"] == row["selected"] for row in rows]) == pytest.approx(result["selected"])
+    assert load_file(run / "scores.safetensors")["last/target_probabilities"].shape == (6, 3)
+    assert not list(finished.rglob(".*part*"))
+
+
+def test_a_second_run_reads_what_is_there(finished, feature_file):
+    before = (finished / "runs/demo/cia/here-there/seed0/done").stat().st_mtime_ns
+    run = cia_adapt("--features", feature_file, *QUICK, "--method", "cia", "--json", cwd=finished)
+    assert run.returncode == 0 and run.stderr.count("finished before") == 2
+    assert len(json.loads(run.stdout)["runs"]) == 2
+    assert (finished / "runs/demo/cia/here-there/seed0/done").stat().st_mtime_ns == before
+
+
+def test_other_settings_in_the_same_place_are_refused(finished, feature_file):
+    run = cia_adapt("--features", feature_file, *QUICK, "--method", "cia", "--lr", 0.001, cwd=finished)
+    assert run.returncode == 4
+    assert "setup.lr: 0.003 → 0.001" in run.stderr and "--overwrite" in run.stderr
+
+
+def test_table_has_the_three_numbers_side_by_side(finished, feature_file):
+    run = cia_adapt("--features", feature_file, *QUICK, "--method", "source-only", "--seeds", 2, cwd=finished)
+    assert re.search(r"last\s+┃\s+selected\s+┃\s+oracle", run.stdout)
+    assert re.search(r"source-only │ here → there +│ +[\d.]+ ± [\d.]+ │", run.stdout)
+    assert "no honest result" in run.stdout
+
+
+def test_dry_run(feature_file, tmp_path):
+    run = cia_adapt("--features", feature_file, *QUICK, "--dry-run", "--json", cwd=tmp_path)
+    planned = json.loads(run.stdout)
+    assert [(p["source"], p["target"]) for p in planned] == [("here", "there"), ("there", "here")]
+    assert planned[0]["source_train_clips"] == 12 and planned[0]["steps"] == 4 and planned[0]["seconds_estimated"] > 0
+    assert planned[0]["parameters"] == 788_736 + 1_049_600 + (2048 * 512 + 512) + (512 * 3 + 3) + 2 * (512 * 100 + 100 + 202)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "--features is missing"),
+        (["--features", "none.h5"], 3, "none.h5: no such file"),
+        (["--features", "F", "--method", "magic"], 2, "--method magic: unknown, choose from cia, cia-average"),
+        (["--features", "F", "--setup", "e55"], 2, "--setup e55: unknown, choose from demo, uh"),
+        (["--features", "F", "--source", "mars"], 2, "--source mars: not in the file, which holds here, there"),
+        (["--features", "F", "--source", "here", "--target", "here"], 2, "--target here: is the source as well"),
+        (["--features", "F", "--pooling", "median"], 2, "--pooling median: unknown, choose from avg, sc"),
+        (["--features", "F", "--epochs", "0"], 2, "--epochs 0: must lie between 1"),
+        (["--features", "F", "--dropout", "1.5"], 2, "--dropout 1.5: must lie between 0"),
+        (["--features", "F", "--modality", "audio", "--method", "concat"], 3, "has no audio"),
+        (["--features", "F", "--modality", "rgb"], 2, "--method cia: needs two modalities with maps"),
+        (["--features", "F", "--epoch"], 2, "--epoch"),
+        (["report", "nowhere"], 2, "no finished run in nowhere"),
+    ],
+)
+def test_a_users_mistake_is_one_line(feature_file, tmp_path, arguments, code, message):
+    run = cia_adapt(*(feature_file if a == "F" else a for a in arguments), cwd=tmp_path)
+    assert run.returncode == code, run.stderr
+    assert message in run.stderr and len(run.stderr.strip().splitlines()) == 1 and run.stdout == ""
+
+
+def test_one_modality_and_one_direction(feature_file, tmp_path):
+    run = cia_adapt(
+        "--features",
+        feature_file,
+        *QUICK,
+        "--method",
+        "concat",
+        "--modality",
+        "flow",
+        "--source",
+        "there",
+        "--json",
+        cwd=tmp_path,
+    )
+    (result,) = json.loads(run.stdout)["runs"]
+    assert (result["source"], result["target"]) == ("there", "here")
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.images: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag == "img":
+            self.images.append(values["src"])
+            assert values["alt"]
+        self.links += [v for k, v in attributes if k in {"href", "src"} and v and not v.startswith("data:")]
+
+
+def test_report_is_self_contained_and_says_what_it_cannot_draw(finished):
+    """The fixture's clips do not exist: curves and t-SNE are there, the missing maps are explained."""
+    run = cia_adapt("report", "runs", "--out", "r/report.html", cwd=finished)
+    assert run.returncode == 0, run.stderr
+    assert str(finished / "r/report.html") in run.stdout
+    page = Page((finished / "r/report.html").read_text())
+    assert len(page.images) == 8 and page.links == []
+    text = (finished / "r/report.html").read_text()
+    assert text.count("No consensus maps: ") == 2 and "no such file" in text
+    with (finished / "r/report-tsne.csv").open() as file:
+        points = list(csv.DictReader(file))
+    counts = {(p["method"], p["source"], p["domain"]) for p in points}
+    assert len(points) == 4 * 12 and len(counts) == 8
+
+
+def test_report_draws_consensus_maps_over_the_frames(finished, tmp_path, feature_file):
+    for name in ("here", "there"):
+        for index in range(18):
+            encode(tmp_path / f"{name}{index}.avi", 50, codec="mpeg4")
+    run = cia_adapt("report", "runs/demo/cia/here-there", "--root", tmp_path, "--clips", 2, "--out", "maps.html", cwd=finished)
+    assert run.returncode == 0 and run.stderr == ""
+    assert len(Page((finished / "maps.html").read_text()).images) == 4
