@@ -1,6 +1,7 @@
 import h5py
 import numpy as np
 import pytest
+import torch
 from cia_adapt import data
 from cia_extract.errors import DataError, UsageError
 
@@ -19,7 +20,7 @@ def test_batches_equal_what_hdf5_reads(feature_file):
             stored = file[f"here/{modality}/maps"]
             expected = np.stack([[stored[row, f] for f in fs] for row, fs in zip(rows, frames, strict=True)])
             np.testing.assert_array_equal(batch[modality].numpy(), expected.astype(np.float32))
-    assert batch["rgb"].flatten(0, 1).is_contiguous(memory_format=__import__("torch").channels_last)
+    assert batch["rgb"].flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_pooled_tier(feature_file):

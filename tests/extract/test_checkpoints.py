@@ -157,11 +157,9 @@ def test_random_weights_are_the_same_every_time_and_say_so():
     assert first.name == "random" and "not a trained network" in first.provenance
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("w.pt", b"junk"), ("w.safetensors", b"junk"), ("w.ckpt", b"junk"), ("w.tar.gz", b"x"), ("w.h5", b"")]
-)
-def test_unreadable_files(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors", "w.ckpt", "w.tar.gz", "w.h5"])
+def test_unreadable_files(tmp_path, name):
+    (tmp_path / name).write_bytes(b"junk")
     with pytest.raises(DataError, match=r"weights .*w\."):
         checkpoints.read(tmp_path / name)
 

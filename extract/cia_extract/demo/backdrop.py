@@ -66,7 +66,7 @@ def cluttered(rng: np.random.Generator, floor: float) -> Frame:
     while x < columns:  # house fronts with rows of windows
         wide = float(rng.uniform(60.0, 130.0))
         top = float(rng.uniform(0.0, 90.0))
-        front, pane = _colour(rng, 80, 180, 22.0), _colour(rng, 40, 200, 25.0)
+        front, pane = _colour(rng, 80, 180, 16.0), _colour(rng, 40, 200, 16.0)
         view.polygon([(x, top), (x + wide, top), (x + wide, horizon), (x, horizon)], front)
         step, size = float(rng.uniform(24.0, 40.0)), float(rng.uniform(9.0, 18.0))
         for wx in np.arange(x + 8.0, x + wide - size, step):
@@ -76,7 +76,7 @@ def cluttered(rng: np.random.Generator, floor: float) -> Frame:
     for _ in range(int(rng.integers(8, 15))):  # signs, bins, crates, balls: shapes like the props, of any colour
         cx, cy = float(rng.uniform(0, columns)), float(rng.uniform(horizon - 60.0, rows - 20.0))
         w, h = float(rng.uniform(8.0, 30.0)), float(rng.uniform(8.0, 34.0))
-        paint = _colour(rng, 50, 200, 70.0)
+        paint = _colour(rng, 50, 200, 40.0)
         if rng.random() < 0.3:
             view.ellipse((cx, cy), w / 2, w / 2, paint)
         else:
@@ -140,7 +140,7 @@ def passers(rng: np.random.Generator, number: int, floor: float) -> list[Passer]
                 y=floor - float(rng.uniform(2.0, 16.0)),
                 speed=speed,
                 size=float(rng.uniform(45.0, 85.0)),
-                colour=_colour(rng, 40, 200, 60.0),
+                colour=_colour(rng, 40, 200, 40.0),
                 second=_colour(rng, 30, 140),
                 vehicle=bool(rng.random() < 0.35),
                 pace=float(rng.uniform(0.8, 1.4)),

@@ -116,7 +116,7 @@ def lift(rng: np.random.Generator, duration: float, speed: float) -> Motion:
         s = 0.5 - 0.5 * math.cos(2.0 * math.pi * (t / period + phase))
         hip = (0.0, 0.54 - dip * (1.0 - s))
         box = (0.0, mix(low, high, ease(0.15 + 0.7 * s)))
-        hands: tuple[Point, Point] = ((-0.17, box[1] - 0.03), (0.17, box[1] - 0.03))
+        hands: tuple[Point, Point] = ((-0.19, box[1] - 0.03), (0.19, box[1] - 0.03))
         return Pose(hip, 0.0, hands, ((-0.11, 0.045), (0.11, 0.045)), front=True, box=box)
 
     lows = [(k - phase) * period for k in range(6)]
@@ -128,7 +128,7 @@ def strike(rng: np.random.Generator, duration: float, speed: float) -> Motion:
     del duration
     period = rng.uniform(0.8, 1.05) / speed
     phase = rng.uniform(0.0, 1.0)
-    height, lean, raised = rng.uniform(0.30, 0.36), rng.uniform(18.0, 30.0), rng.uniform(105.0, 130.0)
+    height, lean, raised = rng.uniform(0.34, 0.40), rng.uniform(18.0, 30.0), rng.uniform(105.0, 130.0)
 
     def pose(t: float) -> Pose:
         u = (t / period + phase) % 1.0

@@ -65,11 +65,11 @@ class Props:
     def box(self, centre: Point) -> None:
         """Crate or suitcase."""
         x, y = centre
-        w, h = 0.17, 0.115
+        w, h = 0.19, 0.13
         self.quad(x - w, y - h, x + w, y + h, self.colour(-40.0))
         self.quad(x - w + 0.02, y - h + 0.02, x + w - 0.02, y + h - 0.02, self.colour(0.0))
         for k in (-1.0, 0.0, 1.0):
-            self.stroke((x - w, y + 0.060 * k), (x + w, y + 0.060 * k), 0.010, self.colour(-30.0))
+            self.stroke((x - w, y + 0.068 * k), (x + w, y + 0.068 * k), 0.010, self.colour(-30.0))
         for k in (-0.5, 0.5):
             self.stroke((x + k * w, y - h), (x + k * w, y + h), 0.022, self.colour(22.0, True))
 
@@ -81,7 +81,7 @@ class Props:
 
     def block(self, x: float, height: float) -> None:
         """Chopping block or drum."""
-        w, tip = 0.14, 0.035
+        w, tip = 0.15, 0.04
         sx, _ = self.at((x, 0.0))
         rx, ry = w * self.stature, tip * self.stature
         foot, top = self.at((x, 0.02))[1], self.at((x, height - tip))[1]

@@ -17,7 +17,7 @@ from cia_extract.demo.scene import FPS, Take, pictures, prepare
 from cia_extract.demo.sound import RATE, soundtrack
 
 SPLITS = ("train", "val")
-ACTORS = {"train": 8, "val": 4}
+ACTORS = {"train": 16, "val": 8}
 """Actors per domain and split; clip i of a class shows actor i modulo this, so every actor does everything."""
 
 

@@ -1,0 +1,59 @@
+"""Five of 25 maps of a clip, warm cache: the loader against a plain memory-map gather and what other code does.
+
+    python benchmarks/loader.py [--clips 60]
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from common import print_table, side_by_side
+
+from cia_adapt.data import Clips, gather
+from cia_extract import writer
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--clips", type=int, default=60)
+count = parser.parse_args().clips
+
+with tempfile.TemporaryDirectory(dir=".") as name:
+    folder = Path(name)
+    columns = {key: [f"{key}{i}" for i in range(count)] for key in ("clip", "path", "label", "split")}
+    recipe = {"dataset": "random", "modalities": ["rgb"], "frames": 25}
+    dataset = writer.prepare(folder / "f.h5", "random", columns, recipe, folder, overwrite=False)
+    random = np.random.default_rng(0)
+    with writer.RowWriter(dataset) as rows, h5py.File(folder / "chunked.h5", "w") as other:
+        chunked = other.create_dataset("maps", (count, 25, 1024, 7, 7), np.float16, chunks=(1, 1, 1024, 7, 7), compression="lzf")
+        for row in range(count):
+            maps = random.uniform(0, 1, (25, 1024, 7, 7)).astype(np.float32)
+            rows.write_row(row, "rgb", maps)
+            chunked[row] = maps
+            for frame in range(25):
+                torch.save(torch.from_numpy(maps[frame].astype(np.float16)), folder / f"{row}_{frame}.pt")
+    mapped, stored = dataset.array("rgb/maps"), h5py.File(folder / "chunked.h5")["maps"]
+    clips = Clips(dataset, np.arange(count), ["rgb"], maps=True)
+    batch = np.arange(count)
+    frames = np.stack([np.sort(random.permutation(25)[:5]) for _ in range(count)])
+
+    def plain() -> np.ndarray:
+        return np.stack([mapped[row, frames[row]] for row in batch])
+
+    medians = side_by_side(
+        {
+            "plain memory-map gather, float16": plain,
+            "loader's gather, float16": lambda: gather(mapped, batch, frames),
+            "loader's batch, float32 channels last": lambda: clips.batch(batch, frames),
+            "h5py fancy indexing, chunked lzf": lambda: np.stack([stored[row, frames[row]] for row in batch]),
+            "one .pt file per frame": lambda: torch.stack(
+                [torch.load(folder / f"{row}_{f}.pt", weights_only=True) for row in batch for f in frames[row]]
+            ),
+        }
+    )
+    assert np.array_equal(gather(mapped, batch, frames).numpy(), plain())
+    print_table(medians, "plain memory-map gather, float16", "a clip", count)
