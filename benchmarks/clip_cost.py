@@ -1,6 +1,6 @@
 """Decoding and flow of real clips, one process: seconds a clip and milliseconds a frame or pair.
 
-    python benchmarks/clip_cost.py CLIP [CLIP …]
+python benchmarks/clip_cost.py CLIP [CLIP …]
 """
 
 import sys
@@ -10,9 +10,8 @@ from pathlib import Path
 import cv2
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import machine
-
 from cia_extract import flow, preprocess, video
+from common import machine
 
 PAIRS = 8  # TV-L1 pairs timed per clip
 

@@ -24,7 +24,9 @@ def print_table(medians: dict[str, float], reference: str, per: str, divide: flo
     """Milliseconds and the ratio to the reference."""
     print(machine())
     for name, seconds in medians.items():
-        print(f"{name:<48} {seconds / divide * 1e3:10.2f} ms {per}   {medians[reference] / seconds:6.2f}× the speed of {reference}")
+        print(
+            f"{name:<48} {seconds / divide * 1e3:10.2f} ms {per}   {medians[reference] / seconds:6.2f}× the speed of {reference}"
+        )
 
 
 def machine() -> str:

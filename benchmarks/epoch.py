@@ -1,6 +1,6 @@
 """Training time of an epoch at UCF-HMDB's sizes. The features are random numbers of the right shape: for timing only.
 
-    python benchmarks/epoch.py [--steps 3] [--method cia …]
+python benchmarks/epoch.py [--steps 3] [--method cia …]
 """
 
 import argparse
@@ -14,11 +14,10 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import machine
-
 from cia_adapt import config, data
 from cia_adapt.train import Trainer
 from cia_extract import writer
+from common import machine
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=3)

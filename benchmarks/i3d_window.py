@@ -1,6 +1,6 @@
 """One 16×224² window through I3D: the network as it is commonly scripted against what cia-extract runs.
 
-    python benchmarks/i3d_window.py
+python benchmarks/i3d_window.py
 """
 
 import sys
@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import print_table, side_by_side
-
 from cia_extract import pipeline
 from cia_extract.backbones.i3d import I3D
+from common import print_table, side_by_side
 
 CPU = torch.device("cpu")
 WINDOWS = 4

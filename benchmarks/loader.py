@@ -1,6 +1,6 @@
 """Five of 25 maps of a clip, warm cache: the loader against a plain memory-map gather and what other code does.
 
-    python benchmarks/loader.py [--clips 60]
+python benchmarks/loader.py [--clips 60]
 """
 
 import argparse
@@ -13,10 +13,9 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import print_table, side_by_side
-
 from cia_adapt.data import Clips, gather
 from cia_extract import writer
+from common import print_table, side_by_side
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--clips", type=int, default=60)

@@ -60,7 +60,7 @@ def extract(
     _check_choices("--modality", modality, ("rgb", "flow"))
     from cia_extract import sources
 
-    source = sources.find(dataset, manifest, root, clips_per_class, seed, workers)
+    source = sources.find(dataset, manifest, root, clips_per_class, seed, workers, render=not dry_run)
     from cia_extract import pipeline, plan
 
     settings = pipeline.Settings(

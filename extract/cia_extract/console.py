@@ -102,10 +102,17 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
+    def at(self, done: int, total: int) -> None:
+        """Progress as a callback that is told where it stands."""
+        if total != self.total:
+            self.total, self.first = total, done
+        self.done = done - 1
+        self.step()
+
     def step(self, note: str = "") -> None:
         self.done += 1
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, note=note)
+            self._bar.update(self._task, completed=self.done, total=self.total, note=note)
         elif time.monotonic() - self.spoke >= self.every_s or self.done == self.total:
             self.spoke = time.monotonic()
             rate = (self.done - self.first) / max(self.spoke - self.began, 1e-9)

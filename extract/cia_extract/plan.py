@@ -1,15 +1,13 @@
 """What an extraction would do, from the manifest and a short measurement: `cia-extract --dry-run`."""
 
-import shutil
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cia_extract import features, pipeline, video
+from cia_extract import features, flow, pipeline, preprocess, video, writer
 from cia_extract.backbones.i3d import I3D
 from cia_extract.clip import ClipJob, prepare
 from cia_extract.errors import CiaError
@@ -34,7 +32,7 @@ def plan(settings: Settings) -> dict[str, Any]:
         "clips_missing": sum(not settings.manifest.path(row, settings.root).is_file() for row in range(clips)),
         "modalities": list(modalities),
         "gigabytes": round(clips * len(modalities) * features.row_bytes(settings.frames) / 1e9, 3),
-        "gigabytes_free": round(_free_bytes(settings.out) / 1e9, 1),
+        "gigabytes_free": round(writer.free_bytes(settings.out) / 1e9, 1),
         "windows_at_most": windows * len(modalities),
         "peta_macs_at_most": round(windows * gmacs / 1e6, 4),
         "trunk_parameters": {m: sum(p.numel() for p in I3D(3 if m == "rgb" else 2).parameters()) for m in modalities},
@@ -43,42 +41,33 @@ def plan(settings: Settings) -> dict[str, Any]:
     return result
 
 
-def _free_bytes(path: Path) -> int:
-    folder = path.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def _hours(settings: Settings) -> dict[str, float] | None:
-    """Hours by stage, as if every clip were like the first readable one; None when there is none.
+def _hours(settings: Settings) -> dict[str, float]:
+    """Hours by stage, as if every clip were like the first readable one; the network's alone where no clip is there yet.
 
     Decoding and flow run in worker processes, beside the network: the whole takes about the longer of the two.
     """
     clips = len(settings.manifest)
+    hours = {}
+    windows = settings.frames
     for row in range(clips):
         start, stop = settings.manifest.seconds(row)
-        job = ClipJob(settings.manifest.path(row, settings.root), start, stop, ("rgb",), settings.frames, settings.window, "")
+        path = settings.manifest.path(row, settings.root)
+        job = ClipJob(path, start, stop, ("rgb",), settings.frames, settings.window, settings.flow)
         try:
             clip = prepare(job)
         except CiaError:
             continue
+        windows = len(np.unique(clip.windows["rgb"].rows, axis=0))
+        hours["decode"] = clips * clip.decode_s / settings.workers / 3600
+        if "flow" in settings.modalities:
+            hours["flow"] = clips * clip.n_frames * _flow_seconds(job, settings.flow) / settings.workers / 3600
         break
-    else:
-        return None
-    hours = {"decode": clips * clip.decode_s / settings.workers / 3600}
-    if "flow" in settings.modalities:
-        hours["flow"] = clips * clip.n_frames * _flow_seconds(job, settings.flow) / settings.workers / 3600
-    seconds = _window_seconds(settings)
-    windows = len(np.unique(clip.windows["rgb"].rows, axis=0)) * len(settings.modalities)
-    hours["network"] = clips * windows * seconds / 3600
+    hours["network"] = clips * windows * len(settings.modalities) * _window_seconds(settings) / 3600
     return {stage: round(value, 3) for stage, value in hours.items()}
 
 
 def _flow_seconds(job: ClipJob, algorithm: str) -> float:
     """Seconds of one pair: the first two frames of the clip."""
-    from cia_extract import flow, preprocess
-
     frames = video.decode(job.path, job.start, job.stop)
     grey = {t: preprocess.grey(preprocess.resize(frame.image)) for t, frame in zip(range(2), frames, strict=False)}
     began = time.perf_counter()

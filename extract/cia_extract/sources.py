@@ -19,16 +19,18 @@ class Source:
     root: Path
 
 
-def find(dataset: str, manifest: Path | None, root: Path | None, clips_per_class: int, seed: int, workers: int) -> Source:
+def find(
+    dataset: str, manifest: Path | None, root: Path | None, clips_per_class: int, seed: int, workers: int, render: bool
+) -> Source:
     """The rows of a dataset. `demo` is rendered on the spot; any other needs `--manifest`, or a manifest.csv in its root.
 
-    Raises UsageError, DataError or MismatchError.
+    `render` off lists the demo's clips without making them. Raises UsageError, DataError or MismatchError.
     """
     if "/" in dataset or not dataset.strip(". "):
         raise UsageError(f"--dataset '{dataset}': give a plain name, it becomes a group of the feature file")
     root = root or Path(os.environ.get("CIA_DATA") or "data") / dataset
     if dataset == "demo" and manifest is None:
-        return _demo(root, clips_per_class, seed, workers)
+        return _demo(root, clips_per_class, seed, workers, render)
     if not root.is_dir():
         raise UsageError(f"--root {root}: no such folder; it should hold the clips of --dataset {dataset}")
     if manifest is None:
@@ -41,16 +43,17 @@ def find(dataset: str, manifest: Path | None, root: Path | None, clips_per_class
     return Source(manifests.read(manifest), root)
 
 
-def _demo(root: Path, clips_per_class: int, seed: int, workers: int) -> Source:
-    root.mkdir(parents=True, exist_ok=True)
-    with Progress(0, f"rendering the demo clips into {root}") as progress:
+def _demo(root: Path, clips_per_class: int, seed: int, workers: int, render: bool) -> Source:
+    if not render:
+        from cia_extract.demo import files
 
-        def report(done: int, total: int) -> None:
-            progress.total, progress.done = total, done - 1
-            progress.step()
-
-        try:
-            rows = demo.build(root, clips_per_class, seed, report, workers)
-        except ValueError as error:
-            raise MismatchError(str(error)) from error
+        return Source(manifests.check("demo", [files.row(clip) for clip in files.plan(clips_per_class, seed)]), root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with Progress(0, f"rendering the demo clips into {root}") as progress:
+            rows = demo.build(root, clips_per_class, seed, progress.at, workers)
+    except ValueError as error:
+        raise MismatchError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"--root {root}: {error.strerror or error}") from error
     return Source(manifests.check("demo", rows), root)

@@ -50,25 +50,23 @@ def prepare(
         raise UsageError(f"{path}: {error.strerror or error}; choose another --out") from error
 
 
-def needed_bytes(dataset: DatasetFeatures | None, clips: int, recipe: Recipe) -> int:
-    """Bytes that extraction will still write."""
-    if dataset is not None:
-        return _missing_bytes(dataset)
-    return clips * len(recipe["modalities"]) * features.row_bytes(recipe["frames"])
-
-
 def _missing_bytes(dataset: DatasetFeatures) -> int:
     return int((dataset.array("status") != features.DONE).sum()) * features.row_bytes(dataset.frames)
 
 
-def _check_space(path: Path, needed: int) -> None:
+def free_bytes(path: Path) -> int:
+    """Free space where a file would be made, whether its folder exists yet or not."""
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    return shutil.disk_usage(folder).free
+
+
+def _check_space(path: Path, needed: int) -> None:
+    free = free_bytes(path)
     if needed > free:
         raise UsageError(
-            f"{path}: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free in {folder}; free some or choose another --out"
+            f"{path}: needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; make room or choose another --out"
         )
 
 

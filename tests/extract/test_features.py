@@ -148,7 +148,7 @@ make_dataset(Path({str(path)!r}), "two", seed=2, clips_per_class=1)
 
 def test_disk_space_is_checked_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10_000})())
-    with pytest.raises(UsageError, match=r"needs 0\.00 GB, 0\.00 GB are free"):
+    with pytest.raises(UsageError, match=r"needs 0\.00 GB and 0\.00 GB are free"):
         prepare(tmp_path / "f.h5")
     assert not (tmp_path / "f.h5").exists()
 
