@@ -7,29 +7,24 @@ from cia_extract.demo.backdrop import HEIGHT, WIDTH
 from cia_extract.demo.draw import Canvas, shade
 from cia_extract.demo.figure import Colour, Point
 
-# Colours of the props, as differences from grey: their luma (0.299 R + 0.587 G + 0.114 B, BT.601) is 0 within one
-# level, so that the two classes of an appearance pair are the same picture in grey, and flow cannot tell them apart.
-# The second colour is that of straps and bars.
-CHROMA: dict[str, tuple[Colour, Colour]] = {
-    "lift_crate": ((46.0, -10.0, -69.0), (46.0, -10.0, -69.0)),  # brown
-    "lift_suitcase": ((-62.0, 35.0, -18.0), (30.0, 4.0, -99.0)),  # green, ochre straps
-    "chop_wood": ((52.0, -17.0, -49.0), (30.0, -4.0, -58.0)),  # red-brown
-    "beat_drum": ((-20.0, -16.0, 135.0), (70.0, -40.0, 23.0)),  # blue, red cords
-}
-NEUTRAL: tuple[Colour, Colour] = ((10.0, 0.0, -26.0), (10.0, 0.0, -26.0))
-
 
 class Props:
     """What the figure uses in one frame.
 
-    `grey` is the luma, `tint` the strength of the colour, `stature` is in world pixels, `at` maps body units to world pixels.
+    `chroma` is the colours as differences from grey, `grey` the luma, `tint` the strength of the colours; `stature` is in
+    world pixels, `at` maps body units to world pixels.
     """
 
     def __init__(
-        self, label: str, grey: float, tint: float, stature: float, canvas: Canvas, at: Callable[[Point], Point]
+        self,
+        chroma: tuple[Colour, Colour],
+        grey: float,
+        tint: float,
+        stature: float,
+        canvas: Canvas,
+        at: Callable[[Point], Point],
     ) -> None:
-        self.chroma = CHROMA.get(label, NEUTRAL)
-        self.grey, self.tint, self.stature = grey, tint, stature
+        self.chroma, self.grey, self.tint, self.stature = chroma, grey, tint, stature
         self.canvas, self.at = canvas, at
 
     def colour(self, grey: float, second: bool = False) -> Colour:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from cia_extract.demo.backdrop import HEIGHT, MARGIN, WIDTH, Passer, cluttered, passers, plain
-from cia_extract.demo.domains import Domain
+from cia_extract.demo.domains import PLAIN, Domain, Paints
 from cia_extract.demo.draw import Affine, Canvas, Frame
 from cia_extract.demo.figure import Actor, Capsule, Point, joints, limbs, trunk
 from cia_extract.demo.motions import Motion
@@ -21,7 +21,6 @@ FPS = 25
 class Take:
     """Everything about a clip's pictures that is drawn once."""
 
-    label: str
     actor: Actor
     motion: Motion
     frames: int
@@ -33,10 +32,12 @@ class Take:
     """World pixels."""
     facing: float
     """+1 right, -1 left."""
+    paints: Paints
+    """Colours of the prop."""
     grey: float
-    """Luma of the props."""
+    """Its luma."""
     tint: float
-    """Strength of their colour."""
+    """Strength of its colours."""
     backdrop: Frame
     passers: tuple[Passer, ...]
     camera: tuple[tuple[float, float, float], ...]
@@ -55,7 +56,7 @@ class Take:
 
 
 def prepare(label: str, rng: np.random.Generator, domain: Domain, actor: Actor, motion: Motion, frames: int) -> Take:
-    """Draw the scene of a clip. What is drawn does not depend on the label."""
+    """Draw the scene of a clip. The label decides the colours of the prop; nothing that is drawn at random depends on it."""
 
     def pick(bounds: tuple[float, float]) -> float:
         return float(rng.uniform(*bounds))
@@ -77,7 +78,6 @@ def prepare(label: str, rng: np.random.Generator, domain: Domain, actor: Actor, 
     stature = pick(domain.stature_px) * smaller
     facing = 1.0 if rng.random() < 0.5 else -1.0
     return Take(
-        label=label,
         actor=actor,
         motion=motion,
         frames=frames,
@@ -85,6 +85,7 @@ def prepare(label: str, rng: np.random.Generator, domain: Domain, actor: Actor, 
         floor=floor,
         centre=WIDTH / 2 + pick((-domain.offset_px, domain.offset_px)) - facing * motion.middle * stature,
         facing=facing,
+        paints=domain.paints.get(label, PLAIN),
         grey=pick((112.0, 138.0)),
         tint=pick((0.95, 1.2)),
         backdrop=backdrop,
@@ -153,7 +154,7 @@ def perform(take: Take, canvas: Canvas, t: float) -> None:
     def limb(side: int, part: str) -> None:
         body(limbs(take.actor, j, side, part, pose.front))
 
-    props = Props(take.label, take.grey, take.tint, take.stature, canvas, at)
+    props = Props(take.paints, take.grey, take.tint, take.stature, canvas, at)
     core = trunk(take.actor, j, pose.front, take.motion.apparatus == "ladder")
     if take.motion.apparatus == "ladder":
         props.ladder(take.motion.height, take.motion.spacing)
