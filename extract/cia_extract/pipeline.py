@@ -141,6 +141,7 @@ def _rows_to_do(dataset: DatasetFeatures, retry_failed: bool) -> dict[int, tuple
 
 
 def _network(modality: str, used: weights.Weights, device: torch.device) -> I3D:
+    torch.backends.cudnn.allow_tf32 = False  # torch's default for convolutions; the recipe says float32
     model = weights.build(modality, used).fold().to(device)
     return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 

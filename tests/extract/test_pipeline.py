@@ -78,6 +78,20 @@ def test_real_clips_through_both_modalities_with_a_truncated_one(shared, tmp_pat
     np.testing.assert_array_equal(rows[0], rows[1])
 
 
+@pytest.mark.slow
+def test_every_real_clip_goes_through_both_modalities(shared, tmp_path):
+    """All UCF101 and HMDB51 samples, the HMDB clip with broken metadata among them."""
+    made = manifest.from_folders(shared / "clips/ucf101").columns["path"]
+    names = [f"ucf101/{p}" for p in made]
+    names += [f"hmdb51/{p}" for p in manifest.from_folders(shared / "clips/hmdb51").columns["path"]]
+    chosen = settings(shared / "clips", names, out=tmp_path / "f.h5", frames=1)
+    summary = pipeline.extract(chosen, print)
+    assert summary.done == len(names) == 47 and not summary.failed
+    dataset = features.open_features(tmp_path / "f.h5")["real"]
+    assert not dataset.damaged_rows("rgb") and not dataset.damaged_rows("flow")
+    assert (dataset.array("rgb/pooled").max(axis=2) > 0.5).all()
+
+
 def command(root: Path, out: Path) -> list[str]:
     program = [sys.executable, "-c", "from cia_extract.cli import main; main()", "--dataset", "small", "--root", str(root)]
     return [*program, "--out", str(out), "--frames", "2", "--flow", "dis", "--workers", "1", "--json"]
