@@ -22,12 +22,15 @@ demo: $(BIN)/.installed
 	$(BIN)/cia-adapt $(DEMO_ADAPT) --method cia
 	$(BIN)/cia-adapt report demo/runs --out demo/report.html
 
+# One thread a process and a process a core: small tensors gain nothing from threads that wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 	$(MAKE) test-wheel
 
 test-all: lint
-	$(BIN)/python -m pytest -m ''
+	$(PYTEST) -m ''
 	$(MAKE) test-wheel
 
 lint: $(BIN)/.installed
