@@ -148,9 +148,33 @@ def test_interrupt_stops_at_once_says_how_to_continue_and_leaves_no_process(smal
     assert time.monotonic() - began < 5
     assert errors.strip().splitlines()[-1] == "cia-extract: interrupted; what is finished is kept, the same command continues"
     assert "Traceback" not in errors
-    time.sleep(1)
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    assert gone(process.pid, within_s=15), "a worker outlives its parent"
+
+
+def gone(group: int, within_s: float) -> bool:
+    """Whether all processes of a group end in time; Python's own helper processes take a moment to notice."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_killed_parents_leave_no_workers(small_root, tmp_path):
+    """kill -9 gives the parent no chance to stop its workers; they notice by themselves."""
+    line = command(small_root, tmp_path / "f.h5")
+    line[line.index("dis")] = "tvl1"
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "f.h5").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert gone(process.pid, within_s=30)
 
 
 def job(path: Path, **changes) -> clip.ClipJob:
