@@ -29,16 +29,16 @@ def curves(histories: Sequence[Sequence[Metrics]], title: str) -> bytes:
     _band(left, histories, "target_val_accuracy", "target val (uses target labels)", TARGET_COLOUR)
     left.set(title=title, xlabel="epoch", ylabel="accuracy, %", ylim=(0, 102))
     _band(right, histories, "class_loss", "class loss (source)", "black")
-    right.set(xlabel="epoch", ylabel="cross-entropy", ylim=(0, None))
+    right.set(xlabel="epoch", ylabel="cross-entropy", ylim=(0, 1.15 * right.get_ylim()[1]))
     if "video_domain_accuracy" in histories[0][0]:
         share = right.twinx()
         _band(share, histories, "video_domain_accuracy", "domain told apart, video", "#7f3fbf")
         _band(share, histories, "frame_domain_accuracy", "domain told apart, frame", "#b59ad6")
         share.axhline(50, color="grey", linewidth=0.7, linestyle=":")
         share.set(ylabel="%, 50 is chance for equal batches", ylim=(0, 102))
-        share.legend(fontsize=7, loc="lower right")
-    left.legend(fontsize=7, loc="lower right")
-    right.legend(fontsize=7, loc="upper right")
+        share.legend(fontsize=7, loc="lower right", framealpha=0.6)
+    left.legend(fontsize=7, loc="best", framealpha=0.6)
+    right.legend(fontsize=7, loc="upper right", framealpha=0.6)
     return png(figure)
 
 
@@ -75,7 +75,7 @@ def consensus(frames: Sequence[npt.NDArray[np.uint8]], maps: Floats, title: str)
             extent=(-0.5, frame.shape[1] - 0.5, frame.shape[0] - 0.5, -0.5),
             interpolation="bilinear",
             cmap=mpl.colormaps["inferno"],
-            alpha=0.6,
+            alpha=0.75 * weights / maps.max(),  # what has little weight stays visible as it is
             vmin=0,
             vmax=float(maps.max()),
         )
