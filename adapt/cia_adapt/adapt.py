@@ -13,7 +13,7 @@ from cia_extract.errors import UsageError
 
 from cia_adapt import runs
 from cia_adapt.config import Method, Setup
-from cia_adapt.data import Domain, Task, find_domains, make_task, pairs
+from cia_adapt.data import Domain, Task, digest, find_domains, make_task, pairs
 from cia_adapt.evaluate import Evaluator
 from cia_adapt.runs import Result, RunKey
 from cia_adapt.train import Metrics, Trainer, train
@@ -58,7 +58,9 @@ def _prepared(request: Request, say: Say) -> Iterator[tuple[tuple[Domain, Domain
 
 def _modalities(request: Request, pair: tuple[Domain, Domain]) -> tuple[str, ...]:
     common = tuple(m for m in pair[0].dataset.modalities if m in pair[1].dataset.modalities)
-    chosen = request.modalities or common
+    chosen = tuple(dict.fromkeys(request.modalities)) or common
+    if not chosen:
+        raise UsageError(f"{request.features}: '{pair[0].name}' and '{pair[1].name}' have no modality in common")
     if request.method.needs_maps and len(chosen) != 2:
         raise UsageError(
             f"--method {request.method.name}: needs two modalities with maps (rgb and flow), here are {', '.join(chosen)}; "
@@ -67,23 +69,21 @@ def _modalities(request: Request, pair: tuple[Domain, Domain]) -> tuple[str, ...
     return chosen
 
 
-def _task(request: Request, pair: tuple[Domain, Domain], modalities: tuple[str, ...]) -> tuple[Task, Any]:
-    return make_task(*pair, modalities, request.method.needs_maps)
-
-
 def _run_one(request: Request, pair: tuple[Domain, Domain], modalities: tuple[str, ...], seed: int, say: Say) -> Result:
-    digest = "+".join(sorted({domain.dataset.digest() for domain in pair}))
-    key = RunKey(request.setup, request.method, pair[0].name, pair[1].name, modalities, seed, digest)
+    key = RunKey(request.setup, request.method, pair[0].name, pair[1].name, modalities, seed, digest(*pair))
     folder = key.folder(request.runs)
     if not request.overwrite and runs.finished(folder, key):
         say(f"{folder}: finished before, read (--overwrite trains it again)")
         return runs.read(folder)
-    task, labels = _task(request, pair, modalities)
+    task, labels = make_task(*pair, modalities, request.method.needs_maps)
     trainer = Trainer(task, request.setup, request.method, seed, request.device)
     if trainer.steps_per_epoch < 3:
         clips = len(task.source_train.clips)
         say(f"note: {trainer.steps_per_epoch} step(s) an epoch of {clips} clips; consider a smaller --batch")
     evaluator = Evaluator(task, labels, request.setup.segments, request.device)
+    unknown = evaluator.unknown_labels()
+    if unknown:
+        say(f"note: {unknown} of {len(task.target_val)} target clips have labels that the source lacks; they count as wrong")
     what = f"{request.method.name} {task.source} → {task.target} seed {seed}"
     with Progress(request.setup.epochs, what, every_s=0) as progress:
         outcome = train(trainer, evaluator, lambda metrics: progress.step(_line(metrics)))
@@ -98,15 +98,16 @@ def _line(metrics: Metrics) -> str:
 
 
 def plan(request: Request) -> list[dict[str, Any]]:
-    """What `run` would do for each pair, with seconds measured on two steps and one evaluation."""
+    """What `run` would do for each pair, with seconds measured on one step, after a first, and one evaluation."""
     planned = []
     for pair, modalities in _prepared(request, lambda message: None):
-        task, labels = _task(request, pair, modalities)
+        task, labels = make_task(*pair, modalities, request.method.needs_maps)
         trainer = Trainer(task, request.setup, request.method, 0, request.device)
         evaluator = Evaluator(task, labels, request.setup.segments, request.device)
-        began = time.perf_counter()
         trainer.model.train()
         positions = np.arange(trainer.batch)
+        trainer.train_step(positions)
+        began = time.perf_counter()
         trainer.train_step(positions)
         step = time.perf_counter() - began
         began = time.perf_counter()

@@ -56,7 +56,7 @@ def _adapt(
     if dry_run:
         planned = adapt.plan(request)
         if as_json:
-            console.print_json(planned)
+            console.print_json({"plan": planned})
             return
         for pair in planned:
             console.print_fields(pair)

@@ -6,7 +6,7 @@ Labels of a training or evaluation set never travel with its features: `Clips` h
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ class Clips:
     """
 
     def __init__(self, dataset: DatasetFeatures, rows: Rows, modalities: Sequence[str], maps: bool) -> None:
-        self.dataset, self.rows, self.modalities = dataset, rows, tuple(modalities)
+        unlabelled = {name: values for name, values in dataset.columns.items() if name != "label"}
+        self.dataset = replace(dataset, columns=unlabelled)
+        self.rows, self.modalities = rows, tuple(modalities)
         self.frames = dataset.frames
         self._arrays = {m: dataset.array(f"{m}/{'maps' if maps else 'pooled'}") for m in modalities}
 
@@ -39,15 +41,8 @@ class Clips:
         return [str(name) for name in self.dataset.columns["clip"][self.rows]]
 
     def batch(self, positions: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        """Clips `positions` [B] (among these rows) at `frames` [B, S] → {modality: float32 tensor}, maps channels last."""
-        return {m: _to_float(gather(array, self.rows[positions], frames)) for m, array in self._arrays.items()}
-
-
-def _to_float(gathered: Tensor) -> Tensor:
-    """float32; maps [B, S, C, H, W] with the channels of a cell side by side in memory, as the modules' products want them."""
-    if gathered.ndim < 5:
-        return gathered.float()
-    return gathered.permute(0, 1, 3, 4, 2).float().contiguous().permute(0, 1, 4, 2, 3)
+        """Clips `positions` [B] (among these rows) at `frames` [B, S] → {modality: tensor}, maps in float16 as stored."""
+        return {m: gather(array, self.rows[positions], frames) for m, array in self._arrays.items()}
 
 
 def gather(array: npt.NDArray[Any], rows: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> Tensor:
@@ -69,7 +64,10 @@ class LabelledClips:
 
 @dataclass
 class SealedLabels:
-    """The target's classes, for the evaluator alone. Openings are counted by purpose and go into the run's stamp."""
+    """The target's classes, for the evaluator alone; −1 where the source has no such class.
+
+    Openings are counted by purpose and go into the run's stamp.
+    """
 
     _labels: npt.NDArray[np.int64]
     openings: Counter[str] = field(default_factory=Counter)
@@ -143,6 +141,11 @@ def pairs(domains: Mapping[str, Domain], source: str | None, target: str | None)
     return found
 
 
+def digest(*domains: Domain) -> str:
+    """What identifies the features and labels that a run reads."""
+    return "+".join(sorted({domain.dataset.digest() for domain in domains}))
+
+
 def make_task(source: Domain, target: Domain, modalities: Sequence[str], maps: bool) -> tuple[Task, SealedLabels]:
     """Collect the clips of a pair, and apart from them the target's validation labels, for the evaluator.
 
@@ -173,7 +176,7 @@ def make_task(source: Domain, target: Domain, modalities: Sequence[str], maps: b
         tuple(modalities),
         source.dataset.regions[f"{modalities[0]}/pooled"].shape[2],
         LabelledClips(clips(source, source_train), _numbers(source, source_train, classes)),
-        LabelledClips(clips(source, source_val), _numbers(source, source_val, classes)),
+        LabelledClips(clips(source, source_val), _known(source, source_val, classes)),
         clips(target, target_train),
         clips(target, target_val),
     )
@@ -181,15 +184,17 @@ def make_task(source: Domain, target: Domain, modalities: Sequence[str], maps: b
 
 
 def _numbers(domain: Domain, rows: Rows, classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    labels = domain.text_labels(rows)
-    unknown = sorted({label for label in labels if label not in classes})
-    if unknown:
-        shown = ", ".join(f"'{label}'" for label in unknown[:3])
-        raise DataError(
-            f"{domain.dataset.path}: '{domain.name}' has labels that the source's training clips lack: {shown}; "
-            "the domains must share their classes"
-        )
-    return np.array([classes.index(label) for label in labels], dtype=np.int64)
+    number = {label: i for i, label in enumerate(classes)}
+    return np.array([number.get(label, -1) for label in domain.text_labels(rows)], dtype=np.int64)
+
+
+def _known(domain: Domain, rows: Rows, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """`_numbers` of a source, where a class that was not trained is a mistake in the manifest."""
+    numbers = _numbers(domain, rows, classes)
+    if (numbers < 0).any():
+        label = domain.text_labels(rows[numbers < 0])[0]
+        raise DataError(f"{domain.dataset.path}: '{domain.name}' has label '{label}' in val, which its training clips lack")
+    return numbers
 
 
 def centre_frames(stored: int, segments: int) -> npt.NDArray[np.int64]:

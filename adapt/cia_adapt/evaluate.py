@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from cia_extract.errors import DivergedError
 from torch import Tensor
 
 from cia_adapt.data import Clips, SealedLabels, Task, centre_frames
@@ -37,7 +38,12 @@ def predict(model: VideoModel, clips: Clips, segments: int, device: torch.device
         output = model({m: x.to(device) for m, x in inputs.items()})
         probabilities.append(output.probabilities().cpu())
         features.append(torch.cat(list(output.videos.values()), dim=1).cpu())
-    return Prediction(torch.cat(probabilities), torch.cat(features))
+    prediction = Prediction(torch.cat(probabilities), torch.cat(features))
+    if not torch.isfinite(prediction.probabilities).all():
+        raise DivergedError(
+            "the model predicts values that are not finite; lower --lr, or check the file with cia-extract verify"
+        )
+    return prediction
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,10 @@ class Evaluator:
     def source(self, model: VideoModel) -> tuple[Prediction, float]:
         prediction = predict(model, self.task.source_val.clips, self.segments, self.device)
         return prediction, prediction.accuracy(self.task.source_val.labels)
+
+    def unknown_labels(self) -> int:
+        """Target clips whose class the source does not have."""
+        return int((self.target_labels.open("counting classes that the source lacks") < 0).sum())
 
     def target(self, model: VideoModel) -> tuple[Prediction, float]:
         prediction = predict(model, self.task.target_val, self.segments, self.device)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from cia_adapt.config import Method
 from cia_adapt.modules.heads import SharedLayer, output_layer
 from cia_adapt.modules.mc import MutualComplementarity
-from cia_adapt.modules.pooling import average_pool
+from cia_adapt.modules.pooling import average_pool, to_float
 from cia_adapt.modules.sc import SpatialConsensus
 from cia_adapt.modules.temporal import tsn_consensus
 
@@ -39,7 +39,10 @@ class Output:
 
 
 class VideoModel(nn.Module):
-    """From {modality: maps [B, S, C, H, W] or pooled vectors [B, S, C]} to classes, by the parts that a method names."""
+    """From {modality: maps [B, S, C, H, W] or pooled vectors [B, S, C]} to classes, by the parts that a method names.
+
+    Inputs may be float16, as stored; the arithmetic is float32.
+    """
 
     def __init__(self, method: Method, modalities: tuple[str, ...], channels: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -60,7 +63,7 @@ class VideoModel(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Output:
         clips, segments = next(iter(inputs.values())).shape[:2]
-        features = {m: inputs[m].flatten(0, 1) for m in self.modalities}  # [B·S, C, H, W] or [B·S, C]
+        features = {m: to_float(inputs[m].flatten(0, 1)) for m in self.modalities}  # [B·S, C, H, W] or [B·S, C]
         if self.mc is not None:
             features = self.mc(features)
         consensus = None

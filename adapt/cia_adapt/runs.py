@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def finished(folder: Path, key: RunKey) -> bool:
     if not (folder / "done").exists():
         return False
     there = read_json(folder / "config.json")
-    lines = _differences(there, key.fields())
+    lines = differences(there, key.fields())
     if lines:
         raise MismatchError(
             f"{folder}: holds a run with other settings ({'; '.join(lines)}); pass --overwrite, or --runs for another folder"
@@ -63,12 +64,12 @@ def finished(folder: Path, key: RunKey) -> bool:
     return True
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     lines = []
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
-            lines += _differences(before, after, f"{prefix}{name}.")
+            lines += differences(before, after, f"{prefix}{name}.")
         elif before != after:
             lines.append(f"{prefix}{name}: {before} → {after}")
     return lines
@@ -115,8 +116,12 @@ def write(folder: Path, key: RunKey, task: Task, outcome: Outcome, labels: Seale
         _write_json(part / "stamp.json", _stamp(task, labels, device))  # after the last opening of labels
         (part / "done").touch()
         if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
+            old = part.with_suffix(".old")
+            folder.rename(old)
+            part.rename(folder)
+            shutil.rmtree(old)
+        else:
+            part.rename(folder)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise UsageError(f"{folder}: {error.strerror or error}; make room or choose another --runs folder") from error
@@ -138,7 +143,7 @@ def read_metrics(folder: Path) -> list[Metrics]:
 
 def find(paths: list[Path]) -> list[Path]:
     """All finished runs at or below the given folders, sorted. Raises UsageError when there is none."""
-    found = sorted({done.parent for path in paths for done in path.glob("**/done")})
+    found = sorted({done.parent for path in paths for done in path.glob("**/done") if done.parent.name[0] != "."})
     if not found:
         raise UsageError(f"no finished run in {', '.join(map(str, paths))}; train one with cia-adapt --features feats.h5")
     return found
@@ -152,6 +157,15 @@ def read_json(path: Path) -> dict[str, Any]:
 def load_model(folder: Path, name: str) -> dict[str, torch.Tensor]:
     """The state dict of `last` or `selected`."""
     return load_file(folder / f"{name}.safetensors")
+
+
+def check_alike(folders: Sequence[Path]) -> None:
+    """Refuse to average runs that differ in more than the seed. Raises MismatchError with the fields."""
+    first, *others = (read_json(folder / "config.json") | {"seed": None} for folder in folders)
+    for folder, config in zip(folders[1:], others, strict=True):
+        lines = differences(first, config)
+        if lines:
+            raise MismatchError(f"{folder} and {folders[0]} differ ({'; '.join(lines)}); report them separately")
 
 
 def load_scores(folder: Path) -> dict[str, torch.Tensor]:
@@ -175,7 +189,7 @@ def _write_predictions(path: Path, task: Task, outcome: Outcome, labels: SealedL
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["clip", "label", "last", "selected"])
         for clip, *numbers in zip(task.target_val.names, truth, *columns, strict=True):
-            writer.writerow([clip, *(task.classes[number] for number in numbers)])
+            writer.writerow([clip, *(task.classes[number] if number >= 0 else "" for number in numbers)])
 
 
 def _stamp(task: Task, labels: SealedLabels, device: torch.device) -> dict[str, Any]:

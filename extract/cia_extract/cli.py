@@ -35,7 +35,7 @@ def extract(
     flow: Annotated[str, typer.Option(help="tvl1 (reference, slow) or dis (fast).")] = "tvl1",
     weights: Annotated[
         list[str],
-        typer.Option(help="[rgb=|flow=]FILE, or kinetics, or random. [default: kinetics]", show_default=False),
+        typer.Option(help="[rgb=|flow=]FILE, kinetics or random; repeat. [default: kinetics]", show_default=False),
     ] = [],  # noqa: B006
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes for decoding and flow.")] = os.cpu_count() or 1,

@@ -46,8 +46,12 @@ def device(request: str) -> "torch.device":
         found = torch.device(request)
     except RuntimeError:
         raise UsageError(f"--device {request}: unknown, choose auto, cpu or cuda") from None
+    if found.type not in {"cpu", "cuda"}:
+        raise UsageError(f"--device {request}: unknown, choose auto, cpu or cuda")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device {request}: torch sees no GPU here; use --device cpu")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {request}: there are GPUs 0 to {torch.cuda.device_count() - 1} only")
     return found
 
 

@@ -1,8 +1,9 @@
 """Changing an HDF5 file's metadata so that a kill at any moment leaves either the old file or the new one.
 
-HDF5 has no journal of its own: it rewrites several blocks in place. Here h5py writes into an overlay in memory; the changed pages
-go to `<file>.journal` first, are synced, and only then copied into the file. A complete journal that is found later is
-replayed, an incomplete one is dropped. Array data never pass through here (they are allocated, not written).
+HDF5 has no journal of its own: it rewrites several blocks in place. Here h5py writes into an overlay in memory; the bytes it
+wrote go to `<file>.journal` first, are synced, and only then copied into the file. A complete journal that is found later is
+replayed, an incomplete one is dropped. Only the very bytes that HDF5 wrote pass through here, so that other processes may
+fill rows of other datasets at the same time.
 """
 
 import fcntl
@@ -18,7 +19,8 @@ import google_crc32c
 import h5py
 
 PAGE: Final = 1 << 16  # bytes
-_HEADER: Final = struct.Struct("<8sQQI")  # magic, file size, pages, CRC32C of what follows
+_HEADER: Final = struct.Struct("<8sQQI")  # magic, file size, ranges, CRC32C of what follows
+_RANGE: Final = struct.Struct("<QQ")  # offset, length
 _MAGIC: Final = b"CIAJRNL1"
 
 
@@ -66,6 +68,7 @@ class _Overlay(io.RawIOBase):
         self.descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
         self.pages: dict[int, bytearray] = {}
+        self.written: list[tuple[int, int]] = []  # [start, stop) of every write
         self.position = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -93,9 +96,21 @@ class _Overlay(io.RawIOBase):
             if page not in self.pages:
                 self.pages[page] = bytearray(self._on_disk(page))
             self.pages[page][offset : offset + stop - start] = data[start:stop]
+        self.written.append((self.position, self.position + len(data)))
         self.position += len(data)
         self.size = max(self.size, self.position)
         return len(data)
+
+    def changes(self) -> Iterator[tuple[int, bytes]]:
+        """(offset, content) of what was written, each byte once."""
+        end = -1
+        for start, stop in sorted(self.written):
+            start = max(start, end)
+            stop = min(stop, self.size)
+            if stop > start:
+                self.position = start
+                yield start, self.read(stop - start)
+                end = stop
 
     def _pieces(self, length: int) -> Iterator[tuple[int, int, int, int]]:
         """Split [position, position + length) at page borders: (start, stop) in the buffer, page, offset in it."""
@@ -115,8 +130,9 @@ def _partial(path: Path) -> Path:
 
 
 def _write_journal(path: Path, overlay: _Overlay) -> None:
-    body = b"".join(struct.pack("<Q", page) + overlay.pages[page] for page in sorted(overlay.pages))
-    header = _HEADER.pack(_MAGIC, overlay.size, len(overlay.pages), google_crc32c.value(body))
+    ranges = [_RANGE.pack(offset, len(content)) + content for offset, content in overlay.changes()]
+    body = b"".join(ranges)
+    header = _HEADER.pack(_MAGIC, overlay.size, len(ranges), google_crc32c.value(body))
     with _partial(path).open("wb") as file:
         file.write(header + body)
         file.flush()
@@ -134,12 +150,13 @@ def _replay(path: Path, descriptor: int) -> None:
     body = memoryview(data)[_HEADER.size :]
     if magic != _MAGIC or google_crc32c.value(bytes(body)) != crc:
         raise OSError(f"{journal_path(path)}: damaged; the feature file beside it is as it was before, delete the journal")
-    step = 8 + PAGE
     os.ftruncate(descriptor, size)
-    for i in range(count):
-        (page,) = struct.unpack_from("<Q", body, i * step)
-        content = body[i * step + 8 : (i + 1) * step]
-        os.pwrite(descriptor, content[: max(size - page * PAGE, 0)], page * PAGE)
+    position = 0
+    for _ in range(count):
+        offset, length = _RANGE.unpack_from(body, position)
+        position += _RANGE.size
+        os.pwrite(descriptor, body[position : position + length], offset)
+        position += length
     os.fsync(descriptor)
     journal_path(path).unlink()
     _sync_folder(path)

@@ -61,10 +61,13 @@ class Manifest:
         return hashlib.sha256(json.dumps({k: list(v) for k, v in self.columns.items()}).encode()).hexdigest()
 
     def write(self, path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
+        """Write the CSV, whole or not at all."""
+        part = path.with_name(f".{path.name}.part")
+        with part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(self.columns)
             writer.writerows(zip(*self.columns.values(), strict=True))
+        part.replace(path)
 
 
 def read(path: Path) -> Manifest:
@@ -154,6 +157,9 @@ def from_folders(folder: Path, val_every: int = 0) -> Manifest:
     if too_flat:
         expected = "<split>/<class>/<clip>" if has_splits else "<class>/<clip>"
         raise UsageError(f"--from-folders {folder}: {too_flat[0]} lies in no class folder; expected {expected}")
+    for file in files:
+        if not file.as_posix().isprintable():
+            raise UsageError(f"--from-folders {folder}: {str(file)!a} has a name that is not UTF-8 or not printable; rename it")
     stems = Counter(file.with_suffix("") for file in files)
     seen: Counter[str] = Counter()
     rows = []

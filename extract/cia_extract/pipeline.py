@@ -109,6 +109,8 @@ def extract(settings: Settings, say: Say) -> Summary:
     used = {modality: weights.load(modality, choice, say) for modality, choice in choices.items()}
     for modality in settings.modalities:
         say(f"{modality} weights: {used[modality].name} ({used[modality].provenance})")
+    # Whatever can be wrong with weights or device shows here, before a file is made or replaced.
+    networks = {modality: _network(modality, used[modality], settings.device) for modality in settings.modalities}
     dataset = writer.prepare(
         settings.out,
         settings.dataset,
@@ -119,11 +121,10 @@ def extract(settings: Settings, say: Say) -> Summary:
     )
     todo = _rows_to_do(dataset, settings.retry_failed)
     summary = Summary(len(dataset), failed=_read_failures(settings, dataset))
+    _write_failures(settings, summary.failed)  # an overwritten dataset starts without any
     if todo:
-        device = settings.device
-        networks = {modality: _network(modality, used[modality], device) for modality in settings.modalities}
         try:
-            _extract_rows(settings, dataset, todo, networks, device, summary)
+            _extract_rows(settings, dataset, todo, networks, settings.device, summary)
         finally:
             summary.seconds["wall"] = time.perf_counter() - began
     summary.done = int(dataset.done().sum())

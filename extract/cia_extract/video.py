@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from cia_extract.errors import DataError
 
+# Decoding begins this much before a start, so that pictures whose references lie behind a key frame are whole.
+SEEK_MARGIN_S = 2.0
+
 Image = npt.NDArray[np.uint8]
 
 
@@ -34,7 +37,12 @@ def decode(path: Path, start: float | None = None, stop: float | None = None) ->
         with av.open(str(path), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise DataError(f"{path}: no video stream in it")
-            yield from _decode(container, path, start, stop)
+            try:
+                yield from _decode(container, path, start, stop)
+            except _SeekTooFar:
+                with av.open(str(path), metadata_errors="ignore") as again:
+                    frames = _decode(again, path, None, stop)
+                    yield from (frame for frame in frames if frame.time is None or frame.time >= (start or 0) - 1e-6)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path}: cannot be decoded ({error.strerror or error}); is the file complete?") from error
 
@@ -51,23 +59,29 @@ def frame_rate(path: Path) -> float:
 def _decode(container: Any, path: Path, start: float | None, stop: float | None) -> Iterator[Frame]:
     stream = container.streams.video[0]
     stream.thread_type = "NONE"  # the processes are the parallelism
+    rate = float(stream.average_rate or 0)
+    # AVI has no presentation times: what ffmpeg makes up jumps about where there are B frames. Its rate is constant.
+    by_count = container.format.name == "avi" and rate > 0
     origin = float((stream.start_time or 0) * stream.time_base)
-    if start:
-        container.seek(int((start + origin) / stream.time_base), stream=stream)  # to the key frame before
-    count, last = 0, None
+    if start and not by_count:
+        container.seek(max(int((start - SEEK_MARGIN_S + origin) / stream.time_base), 0), stream=stream)
+    count, time = 0, None
     for frame in container.decode(stream):  # flushes the decoder at the end
-        time = None if frame.time is None else frame.time - origin
+        time = count / rate if by_count else None if frame.time is None else frame.time - origin
         if time is None and (start or stop):
             raise DataError(f"{path}: its frames carry no times, so start/stop cannot be used; cut the clip out first")
+        if count == 0 and start and time is not None and time > start and not by_count:
+            raise _SeekTooFar
         if time is not None and stop is not None and time >= stop:
-            break
-        count, last = count + 1, time
-        if start and time is not None and time < start:
-            continue
-        yield Frame(_upright(frame), time)
-    else:
-        if stop is None:
-            _check_complete(path, stream, count, last, counts_are_shown="mov" not in container.format.name)
+            return
+        count += 1
+        if start is None or time is None or time >= start - 1e-6:
+            yield Frame(_upright(frame), time)
+    _check_complete(path, stream, count, time, stop, counts_are_shown="mov" not in container.format.name)
+
+
+class _SeekTooFar(Exception):
+    """The container's index led behind the start."""
 
 
 def _upright(frame: Any) -> Image:
@@ -77,7 +91,7 @@ def _upright(frame: Any) -> Image:
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns % 4 else image
 
 
-def _check_complete(path: Path, stream: Any, count: int, last: float | None, counts_are_shown: bool) -> None:
+def _check_complete(path: Path, stream: Any, count: int, last: float | None, stop: float | None, counts_are_shown: bool) -> None:
     """A truncated video may decode without complaint up to the cut: compare what came with what its header promised.
 
     The duration shows it in most containers; in AVI ffmpeg shortens the duration to what is there, and the frame count
@@ -92,6 +106,8 @@ def _check_complete(path: Path, stream: Any, count: int, last: float | None, cou
     promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
     if counts_are_shown:
         promised = max(promised, stream.frames / rate)
+    if stop is not None:
+        promised = min(promised, stop)
     # Healthy HMDB51 headers promise one frame too many.
     if promised - decoded > max(3 / rate, 0.05 * promised):
         raise DataError(f"{path}: truncated, only {decoded:.2f} s of {promised:.2f} s could be decoded; get the file again")

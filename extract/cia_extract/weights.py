@@ -40,24 +40,23 @@ class Weights:
 def choose(modalities: tuple[str, ...], requests: list[str]) -> dict[str, str]:
     """Turn `--weights` values into one choice a modality: a name (`kinetics`, `random`) or a file.
 
-    A value may be prefixed by its modality (`flow=FILE`); a plain name is for every stream, a plain file for RGB (or
-    for the only modality there is). Raises UsageError.
+    A plain value is for every stream (the flow network is inflated from an RGB file), a prefixed one (`flow=FILE`) for its own.
+    Raises UsageError.
 
     >>> choose(("rgb", "flow"), ["flow=flow_imagenet.pt"])
     {'rgb': 'kinetics', 'flow': 'flow_imagenet.pt'}
     """
     choices = dict.fromkeys(modalities, "kinetics")
+    named = {}
     for request in requests:
         modality, separator, value = request.partition("=")
-        if separator and modality in IN_CHANNELS:
-            if modality not in modalities:
-                raise UsageError(f"--weights {request}: {modality} is not extracted; add --modality {modality}")
-            choices[modality] = value
-        elif request in {"kinetics", "random"}:
+        if not (separator and modality in IN_CHANNELS):
             choices = dict.fromkeys(modalities, request)
+        elif modality in modalities:
+            named[modality] = value
         else:
-            choices["rgb" if "rgb" in modalities else modalities[0]] = request
-    return choices
+            raise UsageError(f"--weights {request}: {modality} is not extracted; add --modality {modality}")
+    return choices | named
 
 
 def load(modality: str, choice: str, say: Callable[[str], None]) -> Weights:
@@ -67,6 +66,8 @@ def load(modality: str, choice: str, say: Callable[[str], None]) -> Weights:
     path = _kinetics(say) if choice == "kinetics" else Path(choice)
     tensors = checkpoints.read(path)
     name, matches = checkpoints.identify(tensors)
+    if choice == "kinetics" and (name, matches) != ("rgb_scratch", 230):
+        raise DataError(f"weights {path}: damaged, {matches} of 230 tensors are right; delete it, it is downloaded again")
     proof = f"{matches}/230 tensors have the CRC32C of DeepMind's {name}" if matches else "no known checkpoint"
     name = name if matches == 230 else f"file:{path.name}"
     kernel = tensors.get("Conv3d_1a_7x7/conv_3d/w")
@@ -117,8 +118,12 @@ def _kinetics(say: Callable[[str], None]) -> Path:
     path = cache_folder() / "i3d_rgb_scratch.safetensors"
     if path.is_file():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=path.parent)
+    except OSError as error:
+        raise UsageError(f"{path.parent}: {error.strerror}; set CIA_CACHE to a folder that can be written") from error
+    with temporary as folder:
         say("downloading the Kinetics-400 weights (47 MB, once) …")
         tensors = checkpoints.read(_download(Path(folder)))
         found = checkpoints.identify(tensors)

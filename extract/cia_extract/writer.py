@@ -5,6 +5,7 @@ of one file, here or over a shared file system, never touch the same bytes, and 
 """
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -31,23 +32,31 @@ def prepare(
         recover(path)
         present = features.open_features(path) if path.exists() and path.stat().st_size else {}
         if name in present and not overwrite:
-            lines = features.differences(present[name].recipe, recipe)
-            if lines:
-                raise MismatchError(
-                    f"{path}: '{name}' was extracted with another recipe ({'; '.join(lines)}); "
-                    "use the same settings, another --out, or --overwrite to start anew"
-                )
+            _refuse_other(path, name, present[name].recipe, recipe)
             _check_space(path, _missing_bytes(present[name]))
             return present[name]
-        _check_space(path, len(columns["clip"]) * len(recipe["modalities"]) * features.row_bytes(recipe["frames"]))
-        if present and set(present) == {name}:
-            path.unlink()  # HDF5 would not give the space of a deleted group back
+        needed = len(columns["clip"]) * len(recipe["modalities"]) * features.row_bytes(recipe["frames"])
+        reused = path.stat().st_blocks * 512 if set(present) == {name} else 0
+        _check_space(path, needed - reused)
         path.parent.mkdir(parents=True, exist_ok=True)
         with transaction(path) as file:
-            features.lay_out(file, name, columns, recipe, root)
+            # Another process may have made it while this one waited for its turn.
+            if name in file and not (overwrite and name in present):
+                _refuse_other(path, name, json.loads(file[name].attrs["recipe"]), recipe)
+            else:
+                features.lay_out(file, name, columns, recipe, root)
         return features.open_features(path)[name]
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}; choose another --out") from error
+
+
+def _refuse_other(path: Path, name: str, there: Recipe, recipe: Recipe) -> None:
+    lines = features.differences(there, recipe)
+    if lines:
+        raise MismatchError(
+            f"{path}: '{name}' was extracted with another recipe ({'; '.join(lines)}); "
+            "use the same settings, another --out, or --overwrite to start anew"
+        )
 
 
 def _missing_bytes(dataset: DatasetFeatures) -> int:

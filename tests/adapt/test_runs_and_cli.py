@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.conftest import make_dataset
 from tests.extract.test_video import encode
 
 
@@ -84,7 +86,7 @@ def test_table_has_the_three_numbers_side_by_side(finished, feature_file):
 
 def test_dry_run(feature_file, tmp_path):
     run = cia_adapt("--features", feature_file, *QUICK, "--dry-run", "--json", cwd=tmp_path)
-    planned = json.loads(run.stdout)
+    planned = json.loads(run.stdout)["plan"]
     assert [(p["source"], p["target"]) for p in planned] == [("here", "there"), ("there", "here")]
     assert planned[0]["source_train_clips"] == 12 and planned[0]["steps"] == 4 and planned[0]["seconds_estimated"] > 0
     assert planned[0]["parameters"] == 788_736 + 1_049_600 + (2048 * 512 + 512) + (512 * 3 + 3) + 2 * (512 * 100 + 100 + 202)
@@ -131,6 +133,30 @@ def test_one_modality_and_one_direction(feature_file, tmp_path):
     )
     (result,) = json.loads(run.stdout)["runs"]
     assert (result["source"], result["target"]) == ("there", "here")
+
+
+def test_a_modality_named_twice_counts_once(feature_file, tmp_path):
+    run = cia_adapt("--features", feature_file, "--modality", "rgb", "--modality", "rgb", "--method", "cia", cwd=tmp_path)
+    assert run.returncode == 2 and "needs two modalities" in run.stderr
+
+
+def test_domains_without_a_common_modality(tmp_path):
+    make_dataset(tmp_path / "f.h5", "a", 0, 3, modalities=("rgb",))
+    make_dataset(tmp_path / "f.h5", "b", 1, 3, modalities=("flow",))
+    run = cia_adapt("--features", "f.h5", "--method", "concat", cwd=tmp_path)
+    assert run.returncode == 2 and "no modality in common" in run.stderr
+
+
+def test_a_half_written_run_is_no_run(finished, tmp_path):
+    shutil.copytree(finished / "runs/demo/cia/here-there/seed0", tmp_path / "x/.seed0.part1")
+    assert cia_adapt("report", tmp_path / "x", cwd=tmp_path).returncode == 2
+
+
+def test_a_report_refuses_to_average_different_experiments(finished, feature_file, tmp_path):
+    other = ["--method", "source-only", "--lr", 0.5, "--epochs", 3, "--runs", tmp_path / "other"]
+    assert cia_adapt("--features", feature_file, *QUICK, *other, cwd=tmp_path).returncode == 0
+    run = cia_adapt("report", finished / "runs", tmp_path / "other", cwd=tmp_path)
+    assert run.returncode == 4 and "setup.epochs: 2 → 3" in run.stderr and "setup.lr: 0.003 → 0.5" in run.stderr
 
 
 class Page(HTMLParser):

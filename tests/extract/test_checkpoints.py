@@ -151,6 +151,24 @@ def test_wrong_weights_are_named_not_loaded(kinetics):
         weights.build("rgb", partial)
 
 
+def test_a_damaged_cache_is_not_used(kinetics, tmp_path, monkeypatch):
+    from safetensors.numpy import save_file
+
+    changed = dict(kinetics.tensors)
+    changed["Conv3d_2b_1x1/batch_norm/beta"] = changed["Conv3d_2b_1x1/batch_norm/beta"] * 2
+    save_file(changed, tmp_path / "i3d_rgb_scratch.safetensors")
+    monkeypatch.setenv("CIA_CACHE", str(tmp_path))
+    with pytest.raises(DataError, match=r"damaged, 229 of 230 tensors are right; delete it"):
+        weights.load("rgb", "kinetics", print)
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CIA_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UsageError, match="set CIA_CACHE"):
+        weights.load("rgb", "kinetics", print)
+
+
 def test_random_weights_are_the_same_every_time_and_say_so():
     first, second = (weights.load("rgb", "random", print) for _ in range(2))
     assert first.sha256 == second.sha256
@@ -169,7 +187,8 @@ def test_unreadable_files(tmp_path, name):
     [
         (("rgb", "flow"), [], {"rgb": "kinetics", "flow": "kinetics"}),
         (("rgb", "flow"), ["random"], {"rgb": "random", "flow": "random"}),
-        (("rgb", "flow"), ["a.pt"], {"rgb": "a.pt", "flow": "kinetics"}),
+        (("rgb", "flow"), ["a.pt"], {"rgb": "a.pt", "flow": "a.pt"}),
+        (("rgb", "flow"), ["flow=b.pt", "random"], {"rgb": "random", "flow": "b.pt"}),
         (("flow",), ["a.pt"], {"flow": "a.pt"}),
         (("rgb", "flow"), ["a.pt", "flow=b.pt"], {"rgb": "a.pt", "flow": "b.pt"}),
     ],

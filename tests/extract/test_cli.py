@@ -113,6 +113,22 @@ def test_manifest_errors_reach_the_user(clips, tmp_path):
     assert run.returncode == 3 and "manifest.csv, line 2, column path: '../x.mp4' leaves the root" in run.stderr
 
 
+def test_a_mistake_with_overwrite_does_not_cost_the_features(clips, tmp_path):
+    """A flow file given to the RGB stream, an impossible device: refused before the finished dataset is touched."""
+    from cia_extract import weights
+    from safetensors.numpy import save_file
+
+    save_file(weights.load("flow", "random", print).tensors, tmp_path / "flow.safetensors")
+    cia_extract("manifest", "--from-folders", clips)
+    line = ["--dataset", "m", "--root", clips, "--out", tmp_path / "f.h5", "--frames", 1, "--modality", "rgb"]
+    assert cia_extract(*line, "--weights", "random").returncode == 0
+    wrong = cia_extract(*line, "--weights", tmp_path / "flow.safetensors", "--overwrite")
+    assert wrong.returncode == 3 and "do not fit the rgb I3D" in wrong.stderr
+    device = cia_extract(*line, "--weights", "random", "--device", "meta", "--overwrite")
+    assert device.returncode == 2 and "--device meta: unknown" in device.stderr
+    assert json.loads(cia_extract("info", tmp_path / "f.h5", "--json").stdout)["m"]["rgb"]["done"] == 2
+
+
 def test_weights_that_are_not_there(clips, tmp_path):
     cia_extract("manifest", "--from-folders", clips)
     run = cia_extract("--dataset", "m", "--root", clips, "--out", tmp_path / "f.h5", "--weights", "flow=none.pt")

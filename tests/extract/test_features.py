@@ -146,6 +146,53 @@ make_dataset(Path({str(path)!r}), "two", seed=2, clips_per_class=1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5"]
 
 
+def test_rows_written_while_a_dataset_is_added_stay(tmp_path):
+    """Another process fills its rows between the moment the metadata are read and the moment they are put back."""
+    path = tmp_path / "f.h5"
+    one = prepare(path)
+    wide = {key: [f"{key}{i}".ljust(100) for i in range(300)] for key in COLUMNS}
+    maps = np.ones((2, 1024, 7, 7), np.float32)
+    with writer.RowWriter(one) as rows, journal.transaction(path) as file:
+        features.lay_out(file, "two", wide, RGB | {"dataset": "two"}, tmp_path)
+        file.flush()
+        rows.write_row(0, "rgb", maps)
+    with writer.RowWriter(one) as rows:
+        rows.write_row(1, "rgb", maps)
+    datasets = features.open_features(path)
+    assert datasets["d"].done().all() and not datasets["d"].damaged_rows("rgb")
+    assert len(datasets["two"]) == 300 and not datasets["two"].done().any()
+
+
+def test_a_second_start_that_waited_does_not_begin_anew(tmp_path, monkeypatch):
+    """Two processes start at once on a new file: the later one finds, under the lock, what the first has made."""
+    path = tmp_path / "f.h5"
+    with writer.RowWriter(prepare(path)) as rows:
+        rows.write_row(0, "rgb", np.ones((2, 1024, 7, 7), np.float32))
+    real = features.open_features
+    answers = iter([{}])
+    monkeypatch.setattr(features, "open_features", lambda p: answers_or(real, answers, p))
+    assert prepare(path).done().tolist() == [True, False]
+    answers = iter([{}])
+    with pytest.raises(MismatchError, match="frames: 2 → 4"):
+        prepare(path, RGB | {"frames": 4})
+
+
+def answers_or(real, answers, path):
+    """What the first look said before the other process was done; then the truth."""
+    for answer in answers:
+        return answer
+    return real(path)
+
+
+def test_overwriting_does_not_grow_the_file(tmp_path):
+    path = tmp_path / "f.h5"
+    prepare(path)
+    size = path.stat().st_size
+    for _ in range(3):
+        prepare(path, overwrite=True)
+    assert path.stat().st_size <= size + 2**17
+
+
 def test_disk_space_is_checked_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10_000})())
     with pytest.raises(UsageError, match=r"needs 0\.00 GB and 0\.00 GB are free"):

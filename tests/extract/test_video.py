@@ -8,12 +8,13 @@ from cia_extract import video
 from cia_extract.errors import DataError
 
 
-def encode(path: Path, count: int, rate: int = 25, codec: str = "libx264", b_frames: int = 2) -> Path:
+def encode(path: Path, count: int, rate: int = 25, codec: str = "libx264", b_frames: int = 2, gop: int = 250) -> Path:
     """A clip whose frame t has grey level 8·t (mod 200), so that order and identity of decoded frames can be told."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.max_b_frames = b_frames
+        stream.codec_context.gop_size = gop
         for t in range(count):
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 8 * t % 200, np.uint8), format="rgb24")
             container.mux(stream.encode(frame))
@@ -39,6 +40,46 @@ def test_frames_come_in_presentation_order_and_none_is_lost(tmp_path):
 def test_start_and_stop_cut_by_time(tmp_path, start, stop, expected):
     path = encode(tmp_path / "clip.mp4", 24)
     assert levels(video.decode(path, start, stop)) == list(expected)
+
+
+CONTAINERS = [
+    ("mp4", "libx264"),
+    ("mkv", "libx264"),
+    ("ts", "libx264"),
+    ("avi", "mpeg4"),
+    ("mov", "mpeg4"),
+    ("mpg", "mpeg2video"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), CONTAINERS)
+def test_cuts_equal_a_filtered_full_decode(tmp_path, suffix, codec):
+    """Key frames every 12, two B frames: an index that leads behind the start must not cost frames."""
+    path = encode(tmp_path / f"clip.{suffix}", 120, codec=codec, gop=12)
+    whole = list(video.decode(path))
+    assert len(whole) == 120
+    times = [frame.time for frame in whole]
+    assert times == sorted(times)
+    for start in np.arange(0.1, 4.2, 0.31):
+        stop = start + 0.2
+        expected = [level for level, time in zip(levels(whole), times, strict=True) if start - 1e-6 <= time < stop]
+        assert levels(video.decode(path, float(start), float(stop))) == expected, start
+
+
+def test_times_of_a_real_avi_with_b_frames_rise(shared):
+    path = next((shared / "clips/hmdb51/golf").glob("*.avi"))
+    times = [frame.time for frame in video.decode(path)]
+    assert times == sorted(times) and len(set(times)) == 89
+
+
+@pytest.mark.parametrize(("start", "stop"), [(None, 6.0), (2.0, 6.0), (5.0, 6.0)])
+def test_a_truncated_avi_is_found_out_when_cut_as_well(shared, tmp_path, start, stop):
+    whole = (shared / "clips/ucf101/Archery/v_Archery_g02_c02.avi").read_bytes()
+    path = tmp_path / "cut.avi"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="truncated"):
+        list(video.decode(path, start, stop))
+    assert len(list(video.decode(path, 0.0, 2.0))) == 50, "what lies before the damage can be used"
 
 
 def test_every_real_clip_decodes(shared):

@@ -1,4 +1,4 @@
-"""Spatial pooling of maps. Fastest on channels_last tensors, where a cell's channels lie side by side."""
+"""Maps and their spatial pooling. Fastest on channels_last tensors, where a cell's channels lie side by side."""
 
 from torch import Tensor
 
@@ -17,3 +17,10 @@ def average_pool(maps: Tensor) -> Tensor:
     """[B, C, H, W] → [B, C]. A product, since torch's mean over the cells of channels_last maps is several times slower."""
     count = maps.shape[2] * maps.shape[3]
     return weighted_pool(maps, maps.new_full((len(maps), count), 1 / count))
+
+
+def to_float(features: Tensor) -> Tensor:
+    """float32; maps [B, C, H, W] get the channels of a cell side by side in memory, as the modules' products want them."""
+    if features.ndim < 4:
+        return features.float()
+    return features.permute(0, 2, 3, 1).float().contiguous().permute(0, 3, 1, 2)

@@ -10,7 +10,7 @@ from cia_extract.errors import CiaError, DataError
 
 from cia_adapt import runs
 from cia_adapt.config import Method
-from cia_adapt.data import centre_frames, find_domains, make_task
+from cia_adapt.data import centre_frames, digest, find_domains, make_task
 from cia_adapt.model import VideoModel
 from cia_adapt.report import figures
 
@@ -33,6 +33,8 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> list[Panel
     if not {config["source"], config["target"]} <= set(domains):
         raise DataError(f"{stamp['feature_file']}: no longer holds {config['source']} and {config['target']}")
     target = domains[config["target"]]
+    if config["features"] != digest(domains[config["source"]], domains[config["target"]]):
+        raise DataError(f"{stamp['feature_file']}: its features are no longer those of this run")
     task, _ = make_task(domains[config["source"]], target, config["modalities"], maps=True)
     model = VideoModel(method, task.modalities, task.channels, len(task.classes), dropout=0.0)
     try:

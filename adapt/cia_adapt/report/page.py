@@ -22,6 +22,8 @@ def write(folders: Sequence[Path], out: Path, root: Path | None, seed: int, clip
     groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for folder, result in results.items():
         groups[tuple(str(result[key]) for key in ("setup", "method", "source", "target"))].append(folder)
+    for members in groups.values():
+        runs.check_alike(members)
     points: list[list[Any]] = []
     sections = [_section(name, members, root, seed, clips, points, say) for name, members in groups.items()]
     rows = statistics.summary(list(results.values())).to_dict("records")
