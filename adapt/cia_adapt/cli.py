@@ -95,9 +95,12 @@ def report(
     seed: Annotated[int, typer.Option(min=0, help="Of t-SNE and of the choice of clips.")] = 0,
     clips: Annotated[int, typer.Option(min=0, help="Clips whose consensus maps are drawn.")] = 4,
 ) -> None:
-    """Write one self-contained HTML: results, curves, t-SNE, consensus maps."""
+    """Write one self-contained HTML: results, curves, t-SNE, consensus maps. Prints the table too."""
     from cia_adapt import runs as run_folders
+    from cia_adapt import table
     from cia_adapt.report import page
 
-    page.write(run_folders.find(runs), out, root, seed, clips, console.say)
+    folders = run_folders.find(runs)
+    page.write(folders, out, root, seed, clips, console.say)
+    table.print_results([run_folders.read(folder) for folder in folders])
     print(f"report: {out.resolve()}")

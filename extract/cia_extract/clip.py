@@ -38,7 +38,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class PreparedClip:
-    """A clip ready for the network, with the CPU seconds its stages took (workers yield to the network, so their clock tells little)."""
+    """A clip ready for the network, with the CPU seconds of its stages (workers yield to the network: clocks would mislead)."""
 
     n_frames: int
     fps: float
