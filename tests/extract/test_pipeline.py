@@ -100,37 +100,37 @@ def command(root: Path, out: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def small_root(tmp_path_factory, kinetics) -> Path:
     root = tmp_path_factory.mktemp("small")
-    for index in range(5):
+    for index in range(8):
         (root / "class").mkdir(exist_ok=True)
         encode(root / "class" / f"clip{index}.mp4", 20 + index)
     manifest.from_folders(root).write(root / "manifest.csv")
     return root
 
 
+def rows_done(path: Path) -> int:
+    try:
+        return int((features.open_features(path)["small"].array("status") == features.DONE).sum())
+    except DataError:
+        return 0
+
+
 def test_kill_at_random_moments_then_the_same_command(small_root, tmp_path):
-    """Killed again and again, then continued: every array equals an uninterrupted run's, bit for bit."""
-    whole = tmp_path / "whole.h5"
-    began = time.monotonic()
+    """Killed four times, then continued: every array equals an uninterrupted run's, bit for bit."""
+    whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
     subprocess.run(command(small_root, whole), check=True, capture_output=True)
-    length = time.monotonic() - began
-    killed = tmp_path / "killed.h5"
     seed = random.randrange(2**32)  # other moments each time; printed, should one ever fail
     print(f"moments by seed {seed}")
     moments = random.Random(seed)
-    kills = 0
-    for _ in range(12):
-        if kills == 3:
-            break
+    for at_least in (0, 2, 5, 8):  # of 16 rows: once while the file is made, then in the midst of rows
         process = subprocess.Popen(command(small_root, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=moments.uniform(0.3, 0.8) * length)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-    assert kills >= 2, "the run finished before it was killed twice"
+        while rows_done(killed) < at_least and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 3.0 if at_least == 0 else 0.5))
+        assert process.poll() is None, "the run ended before it was killed"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
     last = subprocess.run(command(small_root, killed), check=True, capture_output=True, text=True)
-    assert json.loads(last.stdout)["done"] == 5
+    assert json.loads(last.stdout)["done"] == 8 and json.loads(last.stdout)["extracted_now"] < 8
     ours, reference = (features.open_features(path)["small"] for path in (killed, whole))
     assert ours.recipe == reference.recipe
     for name in reference.regions:
