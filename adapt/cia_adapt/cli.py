@@ -10,11 +10,8 @@ from cia_extract.errors import UsageError
 
 from cia_adapt import __version__, config
 
-app = typer.Typer(
-    help="Train light heads over extracted features and evaluate them across domains. Finished runs are kept and reused.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = console.application(
+    "Train light heads over extracted features and evaluate them across domains. Finished runs are kept and reused."
 )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from cia_extract.errors import DataError, MismatchError, UsageError
+from cia_extract.features import differences
 from safetensors.torch import load_file, save_file
 
 from cia_adapt import __version__
@@ -62,17 +63,6 @@ def finished(folder: Path, key: RunKey) -> bool:
             f"{folder}: holds a run with other settings ({'; '.join(lines)}); pass --overwrite, or --runs for another folder"
         )
     return True
-
-
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    lines = []
-    for name in sorted({*old, *new}):
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            lines.append(f"{prefix}{name}: {before} → {after}")
-    return lines
 
 
 def result_of(key: RunKey, task: Task, outcome: Outcome) -> Result:

@@ -9,11 +9,8 @@ import typer
 from cia_extract import __version__, console
 from cia_extract.errors import DataError, UsageError
 
-app = typer.Typer(
-    help="Turn action clips into one HDF5 file of I3D features (RGB and flow). A second run of the same command continues.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = console.application(
+    "Turn action clips into one HDF5 file of I3D features (RGB and flow). A second run of the same command continues."
 )
 
 

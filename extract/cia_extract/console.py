@@ -55,6 +55,11 @@ def device(request: str) -> "torch.device":
     return found
 
 
+def application(text: str) -> typer.Typer:
+    """A command line without shell completion, rich markup or pretty tracebacks."""
+    return typer.Typer(help=text, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
 def run(app: typer.Typer, program: str) -> None:
     """Run a command line and exit with its code; a user's mistake is one line, never a traceback."""
     try:

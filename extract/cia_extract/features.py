@@ -41,7 +41,7 @@ def recipe_sha256(recipe: Recipe) -> str:
 
 
 def differences(old: Recipe, new: Recipe, prefix: str = "") -> list[str]:
-    """The compared fields in which two recipes differ, as lines "field: old → new"."""
+    """The compared fields in which two recipes (or configurations) differ, as lines "field: old → new"."""
     lines = []
     for key in sorted({*old, *new} - set(NOT_COMPARED)):
         before, after = old.get(key), new.get(key)

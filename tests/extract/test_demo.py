@@ -219,7 +219,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_killed_build_leaves_whole_files_and_no_processes(tmp_path: Path) -> None:
     script, root = tmp_path / "killed.py", tmp_path / "root"
     script.write_text(KILLED)
