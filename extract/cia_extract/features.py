@@ -48,8 +48,13 @@ def differences(old: Recipe, new: Recipe, prefix: str = "") -> list[str]:
         if isinstance(before, dict) and isinstance(after, dict):
             lines += differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            lines.append(f"{prefix}{key}: {before} → {after}")
+            lines.append(f"{prefix}{key}: {_brief(before)} → {_brief(after)}")
     return lines
+
+
+def _brief(value: Any) -> Any:
+    """A whole section that one side lacks, by its name."""
+    return value.get("name", value.get("algorithm", "…")) if isinstance(value, dict) else value
 
 
 def row_bytes(frames: int) -> int:

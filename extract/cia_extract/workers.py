@@ -54,11 +54,10 @@ def _run(jobs: Sequence[ClipJob], workers: int, in_flight: int) -> Generator[Pre
                 return
             yield pending.popleft().result()
     finally:
-        # Left to themselves the workers would finish their clips, minutes of TV-L1 each, before Ctrl-C took effect.
-        processes = list((pool._processes or {}).values())  # shutdown() forgets them
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
+        if pending:  # left to themselves the workers would finish their clips, minutes of TV-L1 each, before Ctrl-C took effect
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)  # waiting keeps the pool's own thread out of the interpreter's exit
 
 
 def _prepare(job: ClipJob) -> PreparedClip | DataError:

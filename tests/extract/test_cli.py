@@ -44,6 +44,7 @@ def test_from_folders_to_features_and_back(clips, tmp_path):
     assert run.returncode == 0, run.stderr
     summary = json.loads(run.stdout)
     assert summary["done"] == 2 and summary["failed"] == {} and summary["windows"] == 4
+    assert "Traceback" not in run.stderr, "the pool of workers must be gone before the interpreter ends"
     assert "random values, seed 0: not a trained network" in run.stderr
     again = cia_extract(*line)
     assert again.returncode == 0 and "(0 now" in again.stdout
