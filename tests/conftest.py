@@ -23,7 +23,7 @@ def kinetics():
     """DeepMind's rgb_scratch weights, downloaded once into the cache."""
     from cia_extract import weights
 
-    return weights.load("rgb", "kinetics", print)
+    return weights.load("i3d", "rgb", "kinetics", print)
 
 
 CLASSES = ("jump", "run", "wave")

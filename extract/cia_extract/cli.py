@@ -2,16 +2,22 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cia_extract import __version__, console
+from cia_extract import __version__, commands, console, weights_cli
 from cia_extract.errors import DataError, UsageError
 
+if TYPE_CHECKING:
+    from cia_extract.recipes import Recipe
+    from cia_extract.settings import Settings, Summary
+
 app = console.application(
-    "Turn action clips into one HDF5 file of I3D features (RGB and flow). A second run of the same command continues."
+    "Turn action clips into one HDF5 file of I3D or TBN features (RGB, flow, audio). A second run of the same command continues."
 )
+app.add_typer(weights_cli.app, name="weights")
+commands.register(app)
 
 
 def main() -> None:
@@ -21,21 +27,35 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def extract(
     context: typer.Context,
-    dataset: Annotated[str, typer.Option(help="Name of the dataset in the file: demo, or your own with --manifest.")] = "",
-    backbone: Annotated[str, typer.Option(help="Network that describes the windows: i3d.")] = "i3d",
+    dataset: Annotated[str, typer.Option(help="ucf, hmdb, ucf-small, hmdb-small, e55, e100, demo, or a name for your own.")] = "",
+    backbone: Annotated[str, typer.Option(help="Network: i3d or tbn. [default: that of --recipe, else i3d]")] = "",
     root: Annotated[Path | None, typer.Option(help="Folder of the clips. [default: $CIA_DATA/NAME or data/NAME]")] = None,
-    manifest: Annotated[Path | None, typer.Option(help="CSV of the clips. [default: ROOT/manifest.csv]")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="Folder of official split files. [default: ROOT]")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="CSV of the clips. [default: the dataset's own, or ROOT/manifest.csv]")] = None,
     out: Annotated[Path, typer.Option(help="The feature file; a second dataset goes into the same one.")] = Path("feats.h5"),
-    modality: Annotated[list[str], typer.Option(help="rgb or flow; repeat for both.")] = ["rgb", "flow"],  # noqa: B006
-    frames: Annotated[int, typer.Option(min=1, help="Frames described per clip.")] = 25,
-    window: Annotated[int, typer.Option(min=10, help="Frames around each that the network sees.")] = 16,
-    flow: Annotated[str, typer.Option(help="tvl1 (reference, slow) or dis (fast).")] = "tvl1",
+    modality: Annotated[list[str], typer.Option(help="rgb, flow or audio; repeat. [default: all of the backbone]")] = [],  # noqa: B006
+    recipe: Annotated[str, typer.Option(help="Preprocessing, see cia-extract recipes. [default: by backbone and dataset]")] = "",
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames described per clip. [default: 25]")] = None,
+    window: Annotated[int | None, typer.Option(min=9, help="Frames around each that I3D sees. [default: 16]")] = None,
+    sampling: Annotated[str, typer.Option(help="Which frames: tsn, linspace or inside. [default: the recipe's]")] = "",
+    edge: Annotated[str, typer.Option(help="Beyond the clip: replicate or zero. [default: the recipe's]")] = "",
+    rate: Annotated[float | None, typer.Option(min=0, help="Read clips at this many frames a second; 0: as they are.")] = None,
+    flow: Annotated[str, typer.Option(help="tvl1 (reference, slow on a CPU) or dis (fast).")] = "",
+    change: Annotated[list[str], typer.Option("--set", help="Any other knob of the recipe: section.knob=value.")] = [],  # noqa: B006
     weights: Annotated[
         list[str],
-        typer.Option(help="[rgb=|flow=]FILE, kinetics or random; repeat. [default: kinetics]", show_default=False),
+        typer.Option(help="[rgb=|flow=|audio=]FILE, kinetics or random; repeat. [default: kinetics for i3d]", show_default=False),
     ] = [],  # noqa: B006
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, eager, compiled or openvino.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, tf32, bf16 or fp16.")] = "fp32",
+    batch: Annotated[int | None, typer.Option(min=1, help="Windows at a time. [default: by device]")] = None,
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes whatever else runs; slower.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes for decoding and flow.")] = os.cpu_count() or 1,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds without progress after which a clip is given up.")] = 600.0,
+    flow_cache: Annotated[Path | None, typer.Option(help="Folder to keep flow in, for other windows or networks.")] = None,
+    shard: Annotated[str, typer.Option(help="i/n: only the i-th of n parts, for job arrays.")] = "",
+    ray: Annotated[str, typer.Option(help="Spread over a Ray cluster: its address, or 'local'.")] = "",
     clips_per_class: Annotated[int, typer.Option(min=1, help="demo: training clips per class and domain.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="demo: seed of the rendered clips.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start this dataset anew.")] = False,
@@ -51,138 +71,126 @@ def extract(
         return
     if not dataset:
         raise UsageError("--dataset is missing; try: cia-extract --dataset demo")
-    if backbone != "i3d":
-        raise UsageError(f"--backbone {backbone}: unknown, choose from: i3d")
-    _check_choices("--flow", [flow], ("tvl1", "dis"))
-    _check_choices("--modality", modality, ("rgb", "flow"))
+    chosen = _recipe(dataset, backbone, recipe, change, frames, window, sampling, edge, rate, flow)
+    modalities = _modalities(chosen.backbone, modality)
+    part = _shard(shard)
+    if overwrite and (part or ray):
+        raise UsageError("--overwrite with --shard or --ray: parts would erase each other; delete the file first")
     from cia_extract import sources
 
-    source = sources.find(dataset, manifest, root, clips_per_class, seed, workers, render=not dry_run)
-    from cia_extract import pipeline, plan
+    source = sources.find(dataset, manifest, root, clips_per_class, seed, workers, render=not dry_run, annotations=annotations)
+    for note in source.notes:
+        console.say(note)
+    from cia_extract.settings import Settings
 
-    settings = pipeline.Settings(
-        dataset,
-        source.manifest,
-        source.root,
-        out,
-        backbone,
-        tuple(m for m in ("rgb", "flow") if m in modality),
-        frames,
-        window,
-        flow,
-        tuple(weights),
-        console.device(device),
-        workers,
-        overwrite,
-        retry_failed,
+    settings = Settings(
+        dataset=dataset,
+        manifest=source.manifest,
+        root=source.root,
+        out=out,
+        modalities=modalities,
+        recipe=chosen,
+        weights=tuple(weights),
+        device=console.device(device),
+        engine=engine,
+        precision=precision,
+        batch=batch,
+        deterministic=deterministic,
+        workers=workers,
+        timeout=timeout,
+        shard=part,
+        flow_cache=flow_cache,
+        overwrite=overwrite,
+        retry_failed=retry_failed,
     )
     if dry_run:
-        planned = plan.plan(settings)
+        from cia_extract import plan
+
+        planned = plan.plan(settings, console.say)
         console.print_json(planned) if as_json else console.print_fields(planned)
         return
-    summary = pipeline.extract(settings, console.say)
+    _report(settings, _run(settings, ray), as_json)
+
+
+def _run(settings: "Settings", ray: str) -> "Summary":
+    if ray:
+        from cia_extract import cluster
+
+        return cluster.extract(settings, ray, console.say)
+    from cia_extract import pipeline
+
+    return pipeline.extract(settings, console.say)
+
+
+def _report(settings: "Settings", summary: "Summary", as_json: bool) -> None:
+    """Print the summary; exit code 3 when clips failed."""
     if as_json:
-        console.print_json(vars(summary) | {"out": str(out), "dataset": dataset})
+        console.print_json(vars(summary) | {"out": str(settings.out), "dataset": settings.dataset})
     else:
         s = summary.seconds
+        waits = f", it waited {s['waiting']:.0f} s" if s["wall"] else ""
         print(
-            f"{dataset}: {summary.done} of {summary.clips} clips done, {len(summary.failed)} failed, in {out} "
-            f"({summary.extracted_now} now, {s['wall']:.0f} s; network {s['network']:.0f} s for {summary.windows} windows, "
-            f"decode {s['decode']:.0f} s and flow {s['flow']:.0f} s over {workers} workers)"
+            f"{settings.dataset}: {summary.done} of {summary.clips} clips done, {len(summary.failed)} failed, in {settings.out} "
+            f"({summary.extracted_now} now, {s['wall']:.0f} s; network {s['network']:.0f} s for {summary.windows} windows{waits}; "
+            f"decode {s['decode']:.0f} s and flow {s['flow']:.0f} s over {settings.workers} workers)"
         )
+        for modality, outcomes in summary.outcomes.items():
+            print(f"  {modality}: {', '.join(f'{count} {name}' for name, count in outcomes.items())}")
     if summary.failed:
+        from cia_extract.ledger import failures_path
+
         clip, why = next(iter(summary.failed.items()))
         raise DataError(
             f"{len(summary.failed)} of {summary.clips} clips failed: {clip} ({why})"
-            f"{', …' if len(summary.failed) > 1 else ''}; all are listed in {pipeline.failures_path(out)}; "
+            f"{', …' if len(summary.failed) > 1 else ''}; all are listed in {failures_path(settings.out)}; "
             "mend them and add --retry-failed"
         )
 
 
-@app.command()
-def info(
-    file: Annotated[Path, typer.Argument(help="A feature file.")] = Path("feats.h5"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-) -> None:
-    """Show what a feature file holds: datasets, clips, states, weights and recipe."""
-    from cia_extract import features
+def _recipe(
+    dataset: str,
+    backbone: str,
+    name: str,
+    changes: list[str],
+    frames: int | None,
+    window: int | None,
+    sampling: str,
+    edge: str,
+    rate: float | None,
+    flow: str,
+) -> "Recipe":
+    """The recipe of the flags. Raises UsageError."""
+    from cia_extract import recipes
 
-    found = {name: _describe(dataset) for name, dataset in features.open_features(file).items()}
-    if as_json:
-        console.print_json(found)
-        return
-    for name, fields in found.items():
-        print(f"{file}: dataset '{name}'")
-        console.print_fields(fields, indent="  ")
-
-
-@app.command()
-def verify(file: Annotated[Path, typer.Argument(help="A feature file.")] = Path("feats.h5")) -> None:
-    """Read every finished row and check it against its CRC32C. Exit code 3 when any is damaged."""
-    from cia_extract import features
-
-    damaged, rows = [], 0
-    for name, dataset in features.open_features(file).items():
-        for modality in dataset.modalities:
-            damaged += [f"{name}: {line}" for line in dataset.damaged_rows(modality)]
-            rows += int(dataset.done([modality]).sum())
-    for line in damaged:
-        print(line)
-    if damaged:
-        raise DataError(f"{file}: {len(damaged)} of {rows} rows are damaged; extract again with --overwrite")
-    print(f"{file}: {rows} rows, all as they were written")
+    if backbone not in {"", "i3d", "tbn"}:
+        raise UsageError(f"--backbone {backbone}: unknown, choose from i3d, tbn")
+    if not name:
+        tbn = "tbn-epic55" if dataset == "e55" else "tbn-epic100"
+        name = tbn if backbone == "tbn" else recipes.BASE
+    made: dict[str, Any] = dict(recipes.parse_change(text) for text in changes)
+    flags = {"sampling.frames": frames, "sampling.rule": sampling, "sampling.rate": rate, "flow.algorithm": flow}
+    flags |= {"rgb.edge": edge, "flow.edge": edge}
+    if window is not None:
+        flags |= {"rgb.window": window, "flow.window": window, "rgb.first": -(window // 2), "flow.first": -(window // 2)}
+    chosen = recipes.load(name, made | {key: value for key, value in flags.items() if value not in {None, ""}})
+    if backbone and backbone != chosen.backbone:
+        raise UsageError(f"--recipe {name}: is for --backbone {chosen.backbone}, not {backbone}")
+    return chosen
 
 
-@app.command()
-def manifest(
-    from_folders: Annotated[Path, typer.Option(help="Folder with <class>/<clip> or <split>/<class>/<clip>.")],
-    out: Annotated[Path | None, typer.Option(help="The CSV to write. [default: DIR/manifest.csv]")] = None,
-    val_every: Annotated[int, typer.Option(min=0, help="Without split folders: every n-th clip of a class is val.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing CSV.")] = False,
-) -> None:
-    """Write a manifest from class folders."""
-    from cia_extract import manifest as manifests
-    from cia_extract.errors import MismatchError
+def _modalities(backbone: str, asked: list[str]) -> tuple[str, ...]:
+    from cia_extract.backbones import IN_CHANNELS
 
-    made = manifests.from_folders(from_folders, val_every)
-    path = out or from_folders / "manifest.csv"
-    if path.exists() and not overwrite:
-        raise MismatchError(f"{path}: is there already; pass --overwrite or another --out")
-    try:
-        made.write(path)
-    except OSError as error:
-        raise UsageError(f"--out {path}: {error.strerror}") from error
-    labels, splits = len(set(made.columns["label"])), sorted(set(made.columns["split"]))
-    print(f"{path}: {len(made)} clips, {labels} classes, splits {', '.join(splits)}")
+    for modality in asked:
+        if modality not in {"rgb", "flow", "audio"}:
+            raise UsageError(f"--modality {modality}: unknown, choose from rgb, flow, audio")
+    return tuple(m for m in ("rgb", "flow", "audio") if m in (asked or IN_CHANNELS[backbone]))
 
 
-def _check_choices(flag: str, values: list[str], allowed: tuple[str, ...]) -> None:
-    for value in values:
-        if value not in allowed:
-            raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(allowed)}")
-
-
-def _describe(dataset: Any) -> dict[str, Any]:
-    from collections import Counter
-
-    from cia_extract import features
-
-    status, states = (
-        dataset.array("status"),
-        {"to do": features.TO_DO, "done": features.DONE, "failed": features.FAILED},
-    )
-    columns = dataset.columns
-    domains = columns.get("domain", [dataset.name] * len(dataset))
-    splits = Counter(f"{domain}/{split}" for domain, split in zip(domains, columns["split"], strict=True))
-    return {
-        "clips": len(dataset),
-        "clips by domain and split": dict(sorted(splits.items())),
-        "classes": sorted(set(columns["label"])),
-        **{
-            modality: {state: int((status[:, m] == code).sum()) for state, code in states.items()}
-            for m, modality in enumerate(dataset.modalities)
-        },
-        "gigabytes": round(len(dataset) * len(dataset.modalities) * features.row_bytes(dataset.frames) / 1e9, 3),
-        "recipe": dataset.recipe,
-        "digest": dataset.digest(),
-    }
+def _shard(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    i, _, n = text.partition("/")
+    if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+        raise UsageError(f"--shard {text}: write i/n with 1 ≤ i ≤ n, for example 1/4")
+    return int(i), int(n)

@@ -1,98 +1,234 @@
-"""One clip from its file to the windows a network sees. The unit of work of a worker process; no torch here."""
+"""One clip from its file to what the networks see. The unit of work of a worker process; no torch here."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cia_extract import flow, preprocess, sampling, video
+from cia_extract import audio, flow, flow_cache, preprocess, sampling, video
+from cia_extract.frame_folder import FlowFolder
+from cia_extract.ledger import OK, ClipError, Outcome
+from cia_extract.recipes import Recipe
 
-MODALITIES: Final = ("rgb", "flow")
+Pixels = npt.NDArray[np.uint8]
 # Frames held before falling back to a second pass over the file: 240 kB each, so at most about 0.5 GB a worker.
 HELD_FRAMES: Final = 2000
 
 
 @dataclass(frozen=True)
+class StoredFlow:
+    """Flow that comes as pictures: its folder, its flows a second and the motion (px) that 0 and 255 stand for."""
+
+    folder: Path
+    rate: float
+    bound: float
+
+
+@dataclass(frozen=True)
 class ClipJob:
-    """What a worker needs to know of one clip. `start`/`stop` in seconds."""
+    """What a worker needs to know of one clip. `start`/`stop` in seconds, `rate` in frames a second (0: the clip's own)."""
 
     path: Path
-    start: float | None
-    stop: float | None
     modalities: tuple[str, ...]
-    frames: int
-    window: int
-    flow: str
+    recipe: Recipe
+    start: float | None = None
+    stop: float | None = None
+    rate: float = 0.0
+    stored_flow: StoredFlow | None = None
+    flow_elsewhere: bool = False
+    """Leave flow to the GPU: send grey frames instead."""
+    flow_cache: Path | None = None
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Distinct images [U, 224, 224, 3 or 2] uint8 and the windows over them, [T, L] rows of `images`."""
+    """Distinct images [U, H, W, C] (uint8, or float32 spectrograms) and the windows over them, [T, L] rows of `images`.
 
-    images: npt.NDArray[np.uint8]
+    Row −1 stands for an image of zeros after scaling.
+    """
+
+    images: npt.NDArray[Any]
     rows: npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Flow that is yet to be computed: grey frames [G, H, W] uint8 and, for each flow, its two rows in them ([U, 2]).
+
+    A pair whose second frame does not exist has its first one twice.
+    """
+
+    grey: Pixels
+    rows: npt.NDArray[np.int32]
+    windows: npt.NDArray[np.int32]  # [T, L] rows of the flows
+    wanted: tuple[int, ...]  # the flows' indices in the clip
+
+
+@dataclass
 class PreparedClip:
-    """A clip ready for the network, with the CPU seconds of its stages (workers yield to the network: clocks would mislead)."""
+    """A clip ready for the networks, with the CPU seconds of its stages (workers yield to the network: clocks would mislead)."""
 
     n_frames: int
     fps: float
     centres: sampling.Indices
-    windows: dict[str, Windows]
-    decode_s: float
-    flow_s: float
+    windows: dict[str, Windows] = field(default_factory=dict)
+    pairs: Pairs | None = None
+    present: npt.NDArray[np.bool_] | None = None  # [T]: where there is sound
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    errors: dict[str, ClipError] = field(default_factory=dict)  # of single modalities
+    decode_s: float = 0.0
+    flow_s: float = 0.0
+    warning: str = ""
 
 
-def prepare(job: ClipJob) -> PreparedClip:
-    """Decode, sample, scale, crop and compute flow. Each frame is decoded once and each flow pair computed once.
+def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedClip:
+    """Decode, sample, scale, crop, compute flow and spectrograms. Each frame is decoded once and each flow computed once.
 
-    Raises DataError for a clip that cannot be used.
+    `beat` is called while things go on, so that a hang can be told from a long clip. Raises ClipError.
     """
     began = time.process_time()
-    scaled, n_frames = _scaled_frames(job)
-    centres = sampling.tsn_centres(n_frames, job.frames)
-    decode_s = time.process_time() - began
-    windows = {}
+    recipe, pictures = job.recipe, {"rgb", "flow"} & set(job.modalities)
+    scaled, times = _scaled_frames(job, beat)
+    n_frames, count, rgb = len(times), recipe.sampling.frames, recipe.rgb
+    centres = sampling.centres(recipe.sampling.rule, n_frames, count, rgb.first, rgb.window, rgb.step)
+    fps = job.rate or video.frame_rate(job.path)
+    clip = PreparedClip(n_frames, fps, centres)
+    short = Outcome("short", f"{n_frames} frames, {count} are described") if n_frames < count else OK
+    clip.outcomes = dict.fromkeys(pictures, short)
     if "rgb" in job.modalities:
-        indices = np.stack([sampling.window(c, job.window, n_frames) for c in centres])
-        windows["rgb"] = _gather(indices, {t: preprocess.centre_crop(scaled[t]) for t in np.unique(indices).tolist()})
+        rows = np.stack([sampling.window(c, rgb.window, n_frames, rgb.first, rgb.step, rgb.edge) for c in centres])
+        order = slice(None, None, -1 if rgb.order == "bgr" else 1)
+        crop = recipe.picture.crop
+        clip.windows["rgb"] = _gather(rows, {t: preprocess.centre_crop(scaled[t], crop)[..., order] for t in _distinct(rows)})
+    if "audio" in job.modalities:
+        sound = audio.spectrograms(job.path, _seconds(job, times, fps)[centres], audio.AudioRule(**vars(recipe.audio)))
+        clip.windows["audio"] = Windows(sound.images[..., None], np.arange(count, dtype=np.int32)[:, None])
+        clip.present, clip.outcomes["audio"] = sound.present, Outcome(sound.status, sound.message)
+    clip.decode_s = time.process_time() - began
     began = time.process_time()
     if "flow" in job.modalities:
-        indices = np.stack([sampling.window(c, job.window, max(n_frames - 1, 1)) for c in centres])
-        wanted = np.unique(indices).tolist()
-        grey = {t: preprocess.grey(scaled[t]) for t in {*wanted, *(t + 1 for t in wanted)} if t < n_frames}
-        flows = flow.pairs(grey, wanted, job.flow)
-        windows["flow"] = _gather(indices, {t: preprocess.centre_crop(image) for t, image in flows.items()})
-    flow_s = time.process_time() - began
-    return PreparedClip(n_frames, video.frame_rate(job.path), centres, windows, decode_s, flow_s)
+        beat()
+        try:
+            if job.stored_flow is not None:
+                clip.windows["flow"] = _stored_flow(job, job.stored_flow, centres, n_frames)
+            else:
+                _computed_flow(job, clip, scaled, beat)
+        except ClipError as error:  # the other modalities are none the worse for it
+            clip.errors["flow"] = error
+    clip.flow_s = time.process_time() - began
+    return clip
 
 
-def _scaled_frames(job: ClipJob) -> tuple[dict[int, preprocess.Pixels], int]:
-    """The scaled frames that the windows need (all of them, for a clip of ordinary length) and the number decoded."""
-    scaled: dict[int, preprocess.Pixels] = {}
-    n_frames = 0
-    for frame in video.decode(job.path, job.start, job.stop):
-        if n_frames < HELD_FRAMES:
-            scaled[n_frames] = preprocess.resize(frame.image)
-        n_frames += 1
-    if n_frames == 0:
-        raise video.DataError(f"{job.path}: no frame between {job.start or 0:g} and {job.stop} s; check start and stop")
-    if n_frames > HELD_FRAMES:
+def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pixels], list[float | None]]:
+    """The scaled frames that the windows need (all of them, for a clip of ordinary length) and the times of all frames."""
+    picture = job.recipe.picture
+    pictures = {"rgb", "flow"} & set(job.modalities)
+    scaled: dict[int, Pixels] = {}
+    times: list[float | None] = []
+    for frame in video.decode(job.path, job.start, job.stop, job.rate):
+        beat()
+        if pictures and len(times) < HELD_FRAMES:
+            scaled[len(times)] = preprocess.resize(frame.image, picture)
+        times.append(frame.time)
+    if not times:
+        raise ClipError(f"{job.path}: no frame between {job.start or 0:g} and {job.stop} s; check start and stop")
+    if pictures and len(times) > HELD_FRAMES:
         # Which frames are needed depends on how many there are; only a clip too long to be held is decoded twice.
-        centres = sampling.tsn_centres(n_frames, job.frames)
-        near = {int(t) for c in centres for t in sampling.window(c, job.window, n_frames)}
-        needed = near | {t + 1 for t in near}
-        frames = enumerate(video.decode(job.path, job.start, job.stop))
-        scaled = {t: preprocess.resize(frame.image) for t, frame in frames if t in needed}
-    return scaled, n_frames
+        needed = _needed(job.recipe, len(times))
+        scaled = {}
+        for t, frame in enumerate(video.decode(job.path, job.start, job.stop, job.rate)):
+            beat()
+            if t in needed:
+                scaled[t] = preprocess.resize(frame.image, picture)
+    return scaled, times
 
 
-def _gather(indices: npt.NDArray[np.int32], images: dict[int, npt.NDArray[np.uint8]]) -> Windows:
+def _needed(recipe: Recipe, n_frames: int) -> set[int]:
+    rgb, rule = recipe.rgb, recipe.flow
+    centres = sampling.centres(recipe.sampling.rule, n_frames, recipe.sampling.frames, rgb.first, rgb.window, rgb.step)
+    near = {int(t) for c in centres for t in sampling.window(c, rgb.window, n_frames, rgb.first, rgb.step)}
+    flows = _distinct(_flow_windows(recipe, centres, n_frames / rule.stride, rule.stride, flow.count(n_frames, rule)))
+    return near | {t for i in flows for t in flow.frame_pair(i, rule)}
+
+
+def _flow_windows(recipe: Recipe, centres: sampling.Indices, n_flows: float, stride: float, available: int) -> sampling.Indices:
+    """[T, L] indices of flows. `n_flows` is what the rule counts (TBN's may be fractional), `available` what there is.
+
+    I3D's windows lie around the flow at the RGB centre's time; TBN samples its stacks of five by their own rule.
+    """
+    rule = recipe.flow
+    if recipe.backbone == "tbn":
+        at = sampling.tsn(n_flows, recipe.sampling.frames, rule.window)
+    else:
+        at = np.asarray([int(c / stride) for c in centres], dtype=np.int32)
+    return np.stack([sampling.window(c, rule.window, available, rule.first, rule.step, rule.edge) for c in at])
+
+
+def _computed_flow(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], beat: Callable[[], None]) -> None:
+    """Flow between the clip's own frames: here, or sent on as grey frames for the GPU, or taken from the cache."""
+    recipe, rule = job.recipe, job.recipe.flow
+    available = flow.count(clip.n_frames, rule)
+    rows = _flow_windows(recipe, clip.centres, clip.n_frames / rule.stride, rule.stride, available)
+    wanted = _distinct(rows)
+    cached = flow_cache.load(job.flow_cache, job) if job.flow_cache else {}
+    lacking = [i for i in wanted if i not in cached]
+    if job.flow_elsewhere and lacking:
+        clip.pairs = _pairs(job, clip, scaled, rows, wanted)
+        return
+    grey = {t: preprocess.grey(scaled[t]) for i in lacking for t in flow.frame_pair(i, rule) if t < clip.n_frames}
+    computed = flow.pairs(grey, lacking, rule, beat)
+    crops = {i: preprocess.centre_crop(image, recipe.picture.crop) for i, image in computed.items()}
+    if job.flow_cache and crops:
+        clip.warning = flow_cache.save(job.flow_cache, job, cached | crops)
+    clip.windows["flow"] = _gather(rows, cached | crops)
+
+
+def _pairs(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], rows: npt.NDArray[np.int32], wanted: list[int]) -> Pairs:
+    ends = np.asarray([flow.frame_pair(i, job.recipe.flow) for i in wanted])
+    ends[:, 1] = np.where(ends[:, 1] < clip.n_frames, ends[:, 1], ends[:, 0])
+    order = np.unique(ends)
+    grey = np.stack([preprocess.grey(scaled[t]) for t in order.tolist()])
+    windows = np.where(rows < 0, rows, np.searchsorted(wanted, rows)).astype(np.int32)
+    return Pairs(grey, np.searchsorted(order, ends).astype(np.int32), windows, tuple(wanted))
+
+
+def _stored_flow(job: ClipJob, stored: StoredFlow, centres: sampling.Indices, n_frames: int) -> Windows:
+    """Flow that comes as pictures: index = ⌊first frame · flow rate / rate⌋ + position in the clip."""
+    recipe, rule = job.recipe, job.recipe.flow
+    folder = FlowFolder(stored.folder)
+    rate = job.rate or stored.rate
+    ratio = stored.rate / rate
+    offset = int(np.floor(round((job.start or 0) * rate) * ratio))
+    n_flows = n_frames * ratio
+    available = min(int(np.ceil(n_flows)), len(folder) - offset)
+    if available < 1:
+        raise ClipError(f"{stored.folder}: ends before the clip begins ({len(folder)} flows, the clip's first is {offset})")
+    rows = _flow_windows(recipe, centres, n_flows, 1 / ratio, available)
+    images = {}
+    for index in _distinct(rows):
+        image = folder.read(offset + index)
+        if rule.stored == "rescale" and stored.bound != rule.bound:
+            image = flow.quantise(flow.dequantise(image, stored.bound), rule.bound, rule.quantiser)
+        images[index] = preprocess.centre_crop(preprocess.resize(image, recipe.picture), recipe.picture.crop)
+    return _gather(rows, images)
+
+
+def _seconds(job: ClipJob, times: list[float | None], fps: float) -> npt.NDArray[np.float64]:
+    """The frames' times in the video, by count where the container has none."""
+    counted = (job.start or 0.0) + np.arange(len(times)) / (fps or 25.0)
+    return np.array([c if t is None else t for t, c in zip(times, counted, strict=True)])
+
+
+def _distinct(rows: npt.NDArray[np.int32]) -> list[int]:
+    return [t for t in np.unique(rows).tolist() if t != sampling.BEYOND]
+
+
+def _gather(rows: npt.NDArray[np.int32], images: dict[int, Pixels]) -> Windows:
     """[T, L] frame numbers and their images → the images once each, and the windows as rows of them."""
-    order = sorted(images)
-    return Windows(np.stack([images[t] for t in order]), np.searchsorted(order, indices).astype(np.int32))
+    order: Iterable[int] = _distinct(rows)
+    found = np.searchsorted(np.asarray(order), rows)
+    return Windows(np.stack([images[t] for t in order]), np.where(rows < 0, rows, found).astype(np.int32))

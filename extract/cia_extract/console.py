@@ -88,15 +88,15 @@ def run(app: typer.Typer, program: str) -> None:
 class Progress:
     """Counts steps: a rich bar on a terminal, elsewhere one plain line a minute (and the last)."""
 
-    def __init__(self, total: int, what: str, done: int = 0, every_s: float = 60.0) -> None:
-        self.total, self.what, self.done, self.every_s = total, what, done, every_s
+    def __init__(self, total: int, what: str, done: int = 0, every_s: float = 60.0, quiet: bool = False) -> None:
+        self.total, self.what, self.done, self.every_s, self.quiet = total, what, done, every_s, quiet
         self.began = self.spoke = time.monotonic()
         self.first = done
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> "Progress":
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self.quiet:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -122,11 +122,11 @@ class Progress:
         self.done += 1
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, total=self.total, note=note)
-        elif time.monotonic() - self.spoke >= self.every_s or self.done == self.total:
+        elif not self.quiet and (time.monotonic() - self.spoke >= self.every_s or self.done == self.total):
             self.spoke = time.monotonic()
             rate = (self.done - self.first) / max(self.spoke - self.began, 1e-9)
             left = f", {(self.total - self.done) / rate / 60:.1f} min left" if rate and self.done < self.total else ""
-            say(f"{self.what}: {self.done}/{self.total}{left}{'  ' + note if note else ''}")
+            say(f"{self.what}: {self.done}/{self.total}, {rate:.2f} a second{left}{'; ' + note if note else ''}")
 
     def line(self, message: str) -> None:
         """Print a line without tearing the bar."""

@@ -4,7 +4,9 @@
     /<dataset>/             attrs: recipe (JSON), recipe_sha256, root (where the clips were; a hint, not part of the recipe)
     /<dataset>/clips/…      one 1-D dataset per manifest column (utf-8), n_frames int32, fps float32, indices [N, T] int32
     /<dataset>/rgb/maps     [N, T, 1024, 7, 7] float16      /<dataset>/rgb/pooled   [N, T, 1024] float32     (flow alike)
-    /<dataset>/status       [N, M] uint8: 0 to do, 1 done, 2 failed      /<dataset>/crc32c  [N, M] uint32, over maps + pooled
+    /<dataset>/audio/pooled [N, T, 1024] float32            /<dataset>/audio/mask   [N, T] uint8: 1 where there is sound
+    /<dataset>/status       [N, M] uint8: 0 to do, 1 done, 2 failed      /<dataset>/crc32c  [N, M] uint32, over a row's arrays
+    /<dataset>/outcome      [N, M] uint8, ledger.OUTCOMES   /<dataset>/message      [N, M] bytes (UTF-8): why, for people
 
 Arrays are contiguous, so that a reader can map them. This module imports neither torch nor av.
 """
@@ -24,12 +26,14 @@ import numpy.typing as npt
 from cia_extract import __version__
 from cia_extract.errors import DataError
 from cia_extract.journal import journal_path
+from cia_extract.ledger import MESSAGE_BYTES
 
 SCHEMA: Final = 1
 CHANNELS, HEIGHT, WIDTH = 1024, 7, 7
 TO_DO, DONE, FAILED = 0, 1, 2
-# In the recipe for the record; a file may be continued by another version of the code that computes the same.
-NOT_COMPARED: Final = ("code_version",)
+# In the recipe for the record; a file may be continued by another version of the code, or another engine, that computes the
+# same up to rounding.
+NOT_COMPARED: Final = ("code_version", "engine")
 
 Recipe = dict[str, Any]
 
@@ -57,9 +61,18 @@ def _brief(value: Any) -> Any:
     return value.get("name", value.get("algorithm", "…")) if isinstance(value, dict) else value
 
 
-def row_bytes(frames: int) -> int:
-    """Bytes of one clip and modality: maps in float16, pooled in float32."""
-    return frames * CHANNELS * (HEIGHT * WIDTH * 2 + 4)
+def arrays_of(modality: str, frames: int) -> dict[str, tuple[tuple[int, ...], npt.DTypeLike]]:
+    """The arrays of one clip and modality, {name: (shape, dtype)}: maps and vectors, for sound vectors and a mask."""
+    pooled: dict[str, tuple[tuple[int, ...], npt.DTypeLike]] = {"pooled": ((frames, CHANNELS), np.float32)}
+    if modality == "audio":
+        return pooled | {"mask": ((frames,), np.uint8)}
+    return {"maps": ((frames, CHANNELS, HEIGHT, WIDTH), np.float16)} | pooled
+
+
+def row_bytes(frames: int, modalities: Sequence[str]) -> int:
+    """Bytes of one clip in these modalities."""
+    arrays = [array for modality in modalities for array in arrays_of(modality, frames).values()]
+    return sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in arrays)
 
 
 @dataclass(frozen=True)
@@ -124,21 +137,24 @@ class DatasetFeatures:
 
     def damaged_rows(self, modality: str) -> list[str]:
         """Check every done row of a modality against its CRC32C; returns "clip: what is wrong" lines."""
-        maps, pooled = self.array(f"{modality}/maps"), self.array(f"{modality}/pooled")
+        arrays = [self.array(f"{modality}/{name}") for name in arrays_of(modality, self.frames)]
         column = self.modalities.index(modality)
         status, crcs = self.array("status")[:, column], self.array("crc32c")[:, column]
         lines = []
         for row in np.flatnonzero(status == DONE):
-            if row_crc32c(maps[row], pooled[row]) != crcs[row]:
+            if row_crc32c(*(array[row] for array in arrays)) != crcs[row]:
                 lines.append(f"{self.columns['clip'][row]}: {modality} does not match its CRC32C")
-            elif not np.isfinite(maps[row]).all():
+            elif not all(np.isfinite(array[row]).all() for array in arrays):
                 lines.append(f"{self.columns['clip'][row]}: {modality} has values that are not finite")
         return lines
 
 
-def row_crc32c(maps: npt.NDArray[np.float16], pooled: npt.NDArray[np.float32]) -> int:
-    """CRC32C of one row: its maps' bytes, then its pooled vectors'."""
-    return int(google_crc32c.extend(google_crc32c.value(maps.tobytes()), pooled.tobytes()))
+def row_crc32c(*arrays: npt.NDArray[Any]) -> int:
+    """CRC32C of one row: the bytes of its arrays in the order of `arrays_of`."""
+    crc = 0
+    for array in arrays:
+        crc = google_crc32c.extend(crc, array.tobytes())
+    return int(crc)
 
 
 def open_features(path: Path) -> dict[str, DatasetFeatures]:
@@ -162,7 +178,7 @@ def _read_group(path: Path, name: str, group: h5py.Group) -> DatasetFeatures:
     regions: dict[str, Region] = {}
 
     def note(key: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and item.dtype.kind != "S":
+        if isinstance(item, h5py.Dataset) and not (key.startswith("clips/") and item.dtype.kind == "S"):
             offset = item.id.get_offset()
             if offset is None:
                 raise DataError(f"{path}: {item.name} is chunked; schema 1 has contiguous arrays only")
@@ -197,11 +213,14 @@ def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], re
     _allocate(clips, "indices", (n, frames), np.int32)
     _allocate(group, "status", (n, len(modalities)), np.uint8)
     _allocate(group, "crc32c", (n, len(modalities)), np.uint32)
-    for array in (clips["n_frames"], clips["fps"], clips["indices"], group["status"], group["crc32c"]):
-        array[...] = 0  # small, and must not show what lay in the file before
+    _allocate(group, "outcome", (n, len(modalities)), np.uint8)
+    _allocate(group, "message", (n, len(modalities)), f"S{MESSAGE_BYTES}")
+    states = [group[array_name] for array_name in ("status", "crc32c", "outcome", "message")]
+    for array in (clips["n_frames"], clips["fps"], clips["indices"], *states):
+        array[...] = np.zeros((), array.dtype)  # must not show what lay in the file before
     for modality in modalities:
-        _allocate(group, f"{modality}/maps", (n, frames, CHANNELS, HEIGHT, WIDTH), np.float16)
-        _allocate(group, f"{modality}/pooled", (n, frames, CHANNELS), np.float32)
+        for array_name, (shape, dtype) in arrays_of(modality, frames).items():
+            _allocate(group, f"{modality}/{array_name}", (n, *shape), dtype)
 
 
 def _allocate(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:

@@ -1,55 +1,86 @@
-"""Optical flow between neighbouring frames and its 8-bit form (`extraction.md` §1). Runs in worker processes, without torch."""
+"""Optical flow between frames of a clip and its 8-bit form (`extraction.md` §1). Runs in worker processes, without torch."""
 
-from collections.abc import Iterable
-from typing import Any, Final, Literal, get_args
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Algorithm = Literal["tvl1", "dis"]
-ALGORITHMS: Final[tuple[str, ...]] = get_args(Algorithm)
-BOUND_PX: Final = 20.0  # motion beyond ±20 px is truncated, as for DeepMind's I3D
+from cia_extract import recipes
+
+Pixels = npt.NDArray[np.uint8]
 
 
-def quantise(flow: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Flow in px → uint8, `uint8(clamp((v + 20) / 40, 0, 1) · 255)`, truncated: MediaPipe's quantiser.
+def quantise(flow: npt.NDArray[np.float32], bound: float = 20.0, quantiser: str = "floor") -> Pixels:
+    """Flow in px, cut at ±bound, as uint8. Each quantiser in use differs from the others by up to 1/255 of full scale.
 
-    >>> quantise(np.array([-25, -20, 0, 20], np.float32)).tolist()
-    [0, 0, 127, 255]
+    "floor" (MediaPipe, mmaction2): ⌊(v + b)/2b · 255⌋; "round" (denseflow, furnari-flow): the same, rounded;
+    "round128" (video_features): 128 + 255/2b · v rounded, where 256 is cut to 255.
+
+    >>> [quantise(np.array([-25, -20, 0, 20], np.float32), 20, q).tolist() for q in ("floor", "round", "round128")]
+    [[0, 0, 127, 255], [0, 0, 128, 255], [0, 0, 128, 255]]
     """
-    scaled = np.clip((flow + BOUND_PX) / (2 * BOUND_PX), 0, 1) * 255
-    return scaled.astype(np.uint8)
+    if quantiser == "round128":
+        return np.clip(np.rint(128 + 255 / (2 * bound) * np.clip(flow, -bound, bound)), 0, 255).astype(np.uint8)
+    scaled = np.clip((flow + bound) / (2 * bound), 0, 1) * 255
+    if quantiser == "round":
+        return np.rint(scaled).astype(np.uint8)
+    if quantiser == "floor":
+        return scaled.astype(np.uint8)
+    raise ValueError(f"unknown quantiser {quantiser!r}")
 
 
-def dequantise(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """uint8 → px, the inverse up to one step of 40/255 px: (x/255 − ½) · 40."""
-    return (values.astype(np.float32) / np.float32(255) - np.float32(0.5)) * np.float32(2 * BOUND_PX)
+def dequantise(values: Pixels, bound: float = 20.0) -> npt.NDArray[np.float32]:
+    """uint8 → px, the inverse up to one step of 2b/255 px: (x/255 − ½) · 2b."""
+    return (values.astype(np.float32) / np.float32(255) - np.float32(0.5)) * np.float32(2 * bound)
 
 
-def estimator(algorithm: str) -> Any:
+def count(n_frames: int, rule: recipes.Flow) -> int:
+    """Flows that can be computed in a clip: flow i is from frame stride·i to frame stride·(i + dilation). At least 1.
+
+    >>> from cia_extract.recipes import load
+    >>> count(50, load("kinetics").flow), count(60, load("tbn-epic55").flow), count(1, load("kinetics").flow)
+    (49, 27, 1)
+    """
+    return max((n_frames - 1) // rule.stride - rule.dilation + 1, 1)
+
+
+def frame_pair(index: int, rule: recipes.Flow) -> tuple[int, int]:
+    """The frames that flow `index` leads from and to."""
+    return rule.stride * index, rule.stride * (index + rule.dilation)
+
+
+def estimator(rule: recipes.Flow) -> Any:
     """A new estimator with OpenCV's own parameters; `calc(first, second, None)` returns [H, W, 2] float32 px, (x, y).
 
     Never share one: `calc` of TV-L1 lowers `nscales` for good when it meets a small image, and is not thread-safe.
     """
     import cv2
 
-    if algorithm == "tvl1":
-        return cv2.optflow.createOptFlow_DualTVL1()
-    if algorithm == "dis":
+    if rule.algorithm == "tvl1":
+        method = cv2.optflow.createOptFlow_DualTVL1()
+        if rule.median != method.getMedianFiltering():
+            method.setMedianFiltering(max(rule.median, 1))  # 1: none
+        return method
+    if rule.algorithm == "dis":
         return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    raise ValueError(f"unknown flow algorithm {algorithm!r}, choose from {', '.join(ALGORITHMS)}")
+    raise ValueError(f"unknown flow algorithm {rule.algorithm!r}")
 
 
-def pairs(grey: dict[int, npt.NDArray[np.uint8]], wanted: Iterable[int], algorithm: str) -> dict[int, npt.NDArray[np.uint8]]:
-    """Quantised forward flow of each wanted pair, {t: [H, W, 2] uint8 from frame t to frame t+1}.
+def pairs(
+    grey: dict[int, Pixels], wanted: Iterable[int], rule: recipes.Flow, beat: Callable[[], None] = lambda: None
+) -> dict[int, Pixels]:
+    """Quantised forward flow of each wanted index, {i: [H, W, 2] uint8}.
 
-    `grey` holds the scaled frames, {t: [H, W] uint8}. Where frame t+1 does not exist (a clip of one frame) there is no
-    motion to see, and the flow is zero.
+    `grey` holds the scaled frames, {t: [H, W] uint8}. Where a second frame does not exist (a clip shorter than the rule's
+    distance) there is no motion to see, and the flow is zero. `beat` is called after each.
     """
-    method = estimator(algorithm)
+    method = estimator(rule)
     flows = {}
-    for t in wanted:
-        first, second = grey[t], grey.get(t + 1)
+    for index in wanted:
+        first, second = (grey.get(t) for t in frame_pair(index, rule))
+        assert first is not None
         motion = np.zeros((*first.shape, 2), np.float32) if second is None else method.calc(first, second, None)
-        flows[t] = quantise(motion)
+        flows[index] = quantise(motion, rule.bound, rule.quantiser)
+        beat()
     return flows

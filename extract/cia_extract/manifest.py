@@ -1,7 +1,9 @@
 """The manifest: a CSV with one clip a row, which says what is extracted and carries the labels.
 
-Columns: `clip` (unique id), `path` (relative to a root), `label`, `split`; optional `start`, `stop` (seconds), `group`
-(clips that belong together, for example cut from one video), `domain`. Unknown columns are kept and copied into the feature file.
+Columns: `clip` (unique id), `path` (relative to a root: a video or a folder of numbered pictures), `label`, `split`; optional
+`start`, `stop` (seconds), `group` (clips that belong together, for example cut from one video), `domain`, `rate` (frames a second
+by which the clip is read), and for stored flow `flow_path` (a folder), `flow_rate` (flows a second), `flow_bound` (px).
+Unknown columns are kept and copied into the feature file.
 """
 
 import csv
@@ -16,7 +18,7 @@ from typing import Final
 from cia_extract.errors import DataError, UsageError
 
 REQUIRED: Final = ("clip", "path", "label", "split")
-OPTIONAL: Final = ("start", "stop", "group", "domain")
+OPTIONAL: Final = ("start", "stop", "group", "domain", "rate", "flow_path", "flow_rate", "flow_bound")
 SPLITS: Final = ("train", "val", "validation", "test")
 VIDEO_SUFFIXES: Final = frozenset(
     [
@@ -56,6 +58,11 @@ class Manifest:
         """(start, stop) of a row in its video, None where not given."""
         start, stop = (self.columns[name][row] if name in self.columns else "" for name in ("start", "stop"))
         return (float(start) if start else None, float(stop) if stop else None)
+
+    def number(self, row: int, column: str) -> float:
+        """A numeric column's value, 0 where not given."""
+        text = self.columns[column][row] if column in self.columns else ""
+        return float(text) if text else 0.0
 
     def sha256(self) -> str:
         return hashlib.sha256(json.dumps({k: list(v) for k, v in self.columns.items()}).encode()).hexdigest()
@@ -101,7 +108,10 @@ def check(source: str, rows: Sequence[Mapping[str, str]], line_numbers: Sequence
         if row["clip"] in first:
             raise DataError(f"{where} clip: '{row['clip']}' stands in line {first[row['clip']]} already; ids are unique")
         first[row["clip"]] = number
-        _check_path(where, row["path"])
+        _check_path(where, "path", row["path"])
+        if row.get("flow_path"):
+            _check_path(where, "flow_path", row["flow_path"])
+        _check_positive(where, row)
         if not row["split"]:
             raise DataError(f"{where} split: empty; write train, val or test")
         _check_seconds(where, row)
@@ -118,12 +128,26 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
             raise DataError(f"{path}, line 1, column '{column}': {why}")
 
 
-def _check_path(where: str, text: str) -> None:
+def _check_path(where: str, column: str, text: str) -> None:
     path = PurePosixPath(text)
     if not text:
-        raise DataError(f"{where} path: empty; give the clip's file relative to the root")
+        raise DataError(f"{where} {column}: empty; give the clip's file relative to the root")
     if path.is_absolute() or ".." in path.parts or "\\" in text or "\0" in text:
-        raise DataError(f"{where} path: '{text}' leaves the root; paths are relative to it, with '/' and without '..'")
+        raise DataError(f"{where} {column}: '{text}' leaves the root; paths are relative to it, with '/' and without '..'")
+
+
+def _check_positive(where: str, row: Mapping[str, str]) -> None:
+    for name in ("rate", "flow_rate", "flow_bound"):
+        text = row.get(name)
+        try:
+            fine = not text or 0 < float(text) < float("inf")
+        except ValueError:
+            fine = False
+        if not fine:
+            raise DataError(f"{where} {name}: '{text}' is not a positive number")
+    missing = [name for name in ("flow_rate", "flow_bound") if row.get("flow_path") and not row.get(name)]
+    if missing:
+        raise DataError(f"{where} {', '.join(missing)}: empty, but there is a flow_path; EPIC's are 30 and 25, or 50 and 8")
 
 
 def _check_seconds(where: str, row: Mapping[str, str]) -> None:

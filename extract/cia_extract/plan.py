@@ -2,86 +2,131 @@
 
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-import torch
 
-from cia_extract import features, flow, pipeline, preprocess, video, writer
-from cia_extract.backbones.i3d import I3D
-from cia_extract.clip import ClipJob, prepare
-from cia_extract.errors import CiaError
-from cia_extract.pipeline import Settings
+from cia_extract import features, flow, pipeline, writer
+from cia_extract.clip import PreparedClip, Windows, prepare
+from cia_extract.console import Say
+from cia_extract.device_flow import DeviceFlow
+from cia_extract.engines import Engine
+from cia_extract.ledger import ClipError
+from cia_extract.settings import Settings
 
-# Multiply-accumulates of the trunk for one 16×224² window (convolutions; a test counts them again).
-GMACS = {"rgb": 27.788, "flow": 25.585}
+# Multiply-accumulates of the trunk for one 16×224² window, or one frame, stack or spectrogram (a test counts them again).
+GMACS: Final = {
+    "i3d": {"rgb": 27.788, "flow": 25.585},
+    "tbn": {"rgb": 2.03, "flow": 2.31, "audio": 2.55},
+}
+PROBED: Final = 3  # clips
 
 
-def plan(settings: Settings) -> dict[str, Any]:
-    """Clips by split, bytes, free disk, arithmetic, and hours estimated from one clip and one window."""
+def plan(settings: Settings, say: Say) -> dict[str, Any]:
+    """Clips by split, bytes, free disk, arithmetic, and hours estimated from three clips spread over the manifest."""
     columns = settings.manifest.columns
     clips, modalities = len(settings.manifest), settings.modalities
     splits = Counter(zip(columns.get("domain", [settings.dataset] * clips), columns["split"], strict=True))
-    windows = clips * settings.frames
-    gmacs = sum(GMACS[modality] for modality in modalities) * settings.window / 16
-    result: dict[str, Any] = {
+    frames = settings.recipe.sampling.frames
+    probe = _Probe(settings, say)
+    return {
         "dataset": settings.dataset,
         "out": str(settings.out),
+        "recipe": settings.recipe.name,
         "clips": clips,
         "clips_by_domain_and_split": {f"{domain}/{split}": count for (domain, split), count in sorted(splits.items())},
-        "clips_missing": sum(not settings.manifest.path(row, settings.root).is_file() for row in range(clips)),
+        "clips_missing": sum(not settings.manifest.path(row, settings.root).exists() for row in range(clips)),
         "modalities": list(modalities),
-        "gigabytes": round(clips * len(modalities) * features.row_bytes(settings.frames) / 1e9, 3),
+        "gigabytes": round(clips * features.row_bytes(frames, modalities) / 1e9, 3),
         "gigabytes_free": round(writer.free_bytes(settings.out) / 1e9, 1),
-        "windows_at_most": windows * len(modalities),
-        "peta_macs_at_most": round(windows * gmacs / 1e6, 4),
-        "trunk_parameters": {m: sum(p.numel() for p in I3D(3 if m == "rgb" else 2).parameters()) for m in modalities},
+        "windows_at_most": clips * frames * len(modalities),
+        "peta_macs_at_most": round(clips * frames * sum(_gmacs(settings, m) for m in modalities) / 1e6, 4),
+        "trunk_parameters": probe.parameters,
+        "probed_clips": probe.clips,
+        "hours_estimated": probe.hours(clips),
     }
-    result["hours_estimated"] = _hours(settings)
-    return result
 
 
-def _hours(settings: Settings) -> dict[str, float]:
-    """Hours by stage, as if every clip were like the first readable one; the network's alone where no clip is there yet.
-
-    Decoding and flow run in worker processes, beside the network: the whole takes about the longer of the two.
-    """
-    clips = len(settings.manifest)
-    hours = {}
-    windows = settings.frames
-    for row in range(clips):
-        start, stop = settings.manifest.seconds(row)
-        path = settings.manifest.path(row, settings.root)
-        job = ClipJob(path, start, stop, ("rgb",), settings.frames, settings.window, settings.flow)
-        try:
-            clip = prepare(job)
-        except CiaError:
-            continue
-        windows = len(np.unique(clip.windows["rgb"].rows, axis=0))
-        hours["decode"] = clips * clip.decode_s / settings.workers / 3600
-        if "flow" in settings.modalities:
-            hours["flow"] = clips * clip.n_frames * _flow_seconds(job, settings.flow) / settings.workers / 3600
-        break
-    hours["network"] = clips * windows * len(settings.modalities) * _window_seconds(settings) / 3600
-    return {stage: round(value, 3) for stage, value in hours.items()}
+def _gmacs(settings: Settings, modality: str) -> float:
+    backbone = pipeline.network_of(settings.recipe.backbone, modality)
+    window = settings.recipe.rgb.window if modality == "rgb" else settings.recipe.flow.window
+    return GMACS[backbone][modality] * (window / 16 if backbone == "i3d" else 1)
 
 
-def _flow_seconds(job: ClipJob, algorithm: str) -> float:
-    """Seconds of one pair: the first two frames of the clip."""
-    frames = video.decode(job.path, job.start, job.stop)
-    grey = {t: preprocess.grey(preprocess.resize(frame.image)) for t, frame in zip(range(2), frames, strict=False)}
+class _Probe:
+    """Three clips through every stage, nothing written. Flow is timed on one pair a clip and counted up."""
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        self.settings = settings
+        self.seconds = {"decode": 0.0, "flow": 0.0, "network": 0.0}
+        extraction = pipeline.Extraction(settings, say)
+        self.parameters = {m: sum(p.numel() for p in _parameters(settings, m)) for m in settings.modalities}
+        a_window = {m: _window_seconds(settings, m, engine) for m, engine in extraction.engines.items()}
+        self.clips: list[str] = []
+        rows = len(settings.manifest)
+        for row in dict.fromkeys(int(r) for r in np.linspace(0, rows - 1, min(rows, 10 * PROBED))):
+            if len(self.clips) == PROBED:
+                break
+            try:
+                clip = self._prepared(row)
+            except ClipError:
+                continue
+            self.clips.append(settings.manifest.columns["clip"][row])
+            for modality, windows in clip.windows.items():
+                self.seconds["network"] += len(np.unique(windows.rows, axis=0)) * a_window[modality]
+
+    def _prepared(self, row: int) -> PreparedClip:
+        """A clip with flow computed for a few pairs only, and the seconds of all its pairs noted."""
+        settings = self.settings
+        job = settings.job(row, settings.modalities, flow_elsewhere=True)
+        clip = prepare(job)
+        self.seconds["decode"] += clip.decode_s
+        if clip.pairs is None:
+            return clip
+        pairs, flows = clip.pairs, len(clip.pairs.rows)
+        began = time.perf_counter()
+        if settings.device.type == "cuda" and settings.recipe.flow.algorithm == "tvl1":
+            on_device = DeviceFlow(settings.recipe, settings.device)
+            _, _, windows = next(iter([*on_device.add(row, pairs), *on_device.flush()]))
+            clip.windows["flow"] = windows
+            self.seconds["network"] += time.perf_counter() - began
+        else:
+            first, second = pairs.rows[flows // 2]
+            rule = settings.recipe.flow
+            grey = dict(zip(flow.frame_pair(0, rule), pairs.grey[[first, second]], strict=True))
+            flow.pairs(grey, [0], rule)
+            self.seconds["flow"] += (time.perf_counter() - began) * flows
+            crop = settings.recipe.picture.crop
+            clip.windows["flow"] = Windows(np.zeros((flows, crop, crop, 2), np.uint8), pairs.windows)
+        return clip
+
+    def hours(self, clips: int) -> dict[str, float]:
+        """Hours by stage. Decoding and flow run in worker processes beside the network: the whole takes about the longer."""
+        if not self.clips:
+            return {}
+        settings, scale = self.settings, clips / len(self.clips) / 3600
+        hours = {
+            "decode": self.seconds["decode"] * scale / settings.workers,
+            "flow": self.seconds["flow"] * scale / settings.workers,
+            "network": self.seconds["network"] * scale,
+        }
+        hours["all"] = max(hours["decode"] + hours["flow"], hours["network"])
+        if settings.device.type == "cpu":  # they share the cores
+            hours["all"] = hours["decode"] + hours["flow"] + hours["network"]
+        return {stage: round(value, 3) for stage, value in hours.items()}
+
+
+def _window_seconds(settings: Settings, modality: str, engine: Engine) -> float:
+    """Of one window in a whole batch, the second time."""
+    one = pipeline.example(settings.recipe, modality).to(engine.device)
+    batch = one.repeat(engine.batch, *[1] * (one.ndim - 1))
+    engine.run(batch).cpu()
     began = time.perf_counter()
-    flow.pairs(grey, [0], algorithm)
-    return time.perf_counter() - began
+    engine.run(batch).cpu()
+    return (time.perf_counter() - began) / engine.batch
 
 
-def _window_seconds(settings: Settings) -> float:
-    """Seconds of one window in a full batch, after a warm-up. Random weights: the time is the same."""
-    device = settings.device
-    network = I3D().fold().to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    images = np.zeros((settings.window, 224, 224, 3), np.uint8)
-    windows = np.tile(np.arange(settings.window, dtype=np.int32), (pipeline.BATCH, 1))
-    pipeline.describe(network, images, windows, device)
-    began = time.perf_counter()
-    pipeline.describe(network, images, windows, device)
-    return (time.perf_counter() - began) / pipeline.BATCH
+def _parameters(settings: Settings, modality: str) -> Any:
+    from cia_extract.checkpoints import fit
+
+    return fit.create(pipeline.network_of(settings.recipe.backbone, modality), modality).parameters()

@@ -1,40 +1,46 @@
-"""From a decoded frame to network input: the `kinetics` recipe (`extraction.md` §1)."""
-
-from typing import Final
+"""From a decoded frame to what a network sees, by a recipe's `picture` (`extraction.md` §1, §2). Runs in workers."""
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
 
+from cia_extract.recipes import Picture
+
 Pixels = npt.NDArray[np.uint8]
 
-SHORT_SIDE: Final = 256  # px
-CROP: Final = 224  # px
 
+def scaled_size(height: int, width: int, short_side: int = 256, longer_side: str = "even") -> tuple[int, int]:
+    """(height, width) with the shorter side as given, aspect kept, the longer one rounded down to even, or to an integer.
 
-def scaled_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) with the shorter side 256 px, aspect kept, the longer one rounded down to even.
-
-    >>> scaled_size(240, 320), scaled_size(1080, 1920), scaled_size(640, 480)
-    ((256, 340), (256, 454), (340, 256))
+    >>> scaled_size(240, 320), scaled_size(1080, 1920), scaled_size(640, 480), scaled_size(240, 320, longer_side="int")
+    ((256, 340), (256, 454), (340, 256), (256, 341))
     """
     short = min(height, width)
-    return (SHORT_SIDE if height == short else height * SHORT_SIDE // short // 2 * 2,
-            SHORT_SIDE if width == short else width * SHORT_SIDE // short // 2 * 2)  # fmt: skip
+    unit = 2 if longer_side == "even" else 1
+    return (short_side if height == short else height * short_side // short // unit * unit,
+            short_side if width == short else width * short_side // short // unit * unit)  # fmt: skip
 
 
-def resize(image: Pixels) -> Pixels:
-    """[H, W, 3] uint8 → shorter side 256. Bilinear with antialiasing (Pillow's): plain bilinear drops pixels of 1080p frames."""
-    height, width = scaled_size(*image.shape[:2])
+def resize(image: Pixels, picture: Picture) -> Pixels:
+    """[H, W, 3 or none] uint8 → shorter side as the recipe says.
+
+    Pillow's bilinear is antialiased; OpenCV's drops pixels of 1080p frames and is offered for ports that use it.
+    """
+    height, width = scaled_size(*image.shape[:2], picture.short_side, picture.longer_side)
     if (height, width) == image.shape[:2]:
         return image
-    return np.asarray(Pillow.fromarray(image).resize((width, height), Pillow.Resampling.BILINEAR))
+    if picture.resize == "pillow":
+        return np.asarray(Pillow.fromarray(image).resize((width, height), Pillow.Resampling.BILINEAR))
+    import cv2
+
+    interpolation = {"opencv": cv2.INTER_LINEAR, "opencv-cubic": cv2.INTER_CUBIC}[picture.resize]
+    return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), dtype=np.uint8)
 
 
-def centre_crop(image: Pixels) -> Pixels:
-    """[H, W, …] → [224, 224, …] around the centre; an odd pixel is left at the bottom or right."""
-    top, left = (image.shape[0] - CROP) // 2, (image.shape[1] - CROP) // 2
-    return np.ascontiguousarray(image[top : top + CROP, left : left + CROP])
+def centre_crop(image: Pixels, size: int = 224) -> Pixels:
+    """[H, W, …] → [size, size, …] around the centre; an odd pixel is left at the bottom or right."""
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return np.ascontiguousarray(image[top : top + size, left : left + size])
 
 
 def grey(image: Pixels) -> Pixels:
@@ -42,8 +48,3 @@ def grey(image: Pixels) -> Pixels:
     import cv2
 
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-
-
-def to_unit_range(values: Pixels) -> npt.NDArray[np.float32]:
-    """uint8 → float32 in [−1, 1] by 2x/255 − 1: RGB pixels, and quantised flow (its ±20 px)."""
-    return values.astype(np.float32) * np.float32(2 / 255) - np.float32(1)

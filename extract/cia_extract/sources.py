@@ -1,10 +1,10 @@
 """From a `--dataset` name to its manifest and root folder."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from cia_extract import demo
+from cia_extract import datasets, demo
 from cia_extract import manifest as manifests
 from cia_extract.console import Progress
 from cia_extract.errors import MismatchError, UsageError
@@ -13,34 +13,67 @@ from cia_extract.manifest import Manifest
 
 @dataclass(frozen=True)
 class Source:
-    """Rows and the folder that their paths are relative to."""
+    """Rows and the folder that their paths are relative to; `notes` is what the user should know of them, one line each."""
 
     manifest: Manifest
     root: Path
+    notes: list[str] = field(default_factory=list)
 
 
 def find(
-    dataset: str, manifest: Path | None, root: Path | None, clips_per_class: int, seed: int, workers: int, render: bool
+    dataset: str,
+    manifest: Path | None,
+    root: Path | None,
+    clips_per_class: int,
+    seed: int,
+    workers: int,
+    render: bool,
+    annotations: Path | None = None,
 ) -> Source:
-    """The rows of a dataset. `demo` is rendered on the spot; any other needs `--manifest`, or a manifest.csv in its root.
+    """The rows of a dataset.
 
-    `render` off lists the demo's clips without making them. Raises UsageError, DataError or MismatchError.
+    `demo` is rendered on the spot; the built-in names are read from the official downloads below `root`, and from `annotations`
+    if the split files lie elsewhere; any other name needs `manifest`, or a manifest.csv in its root. A `manifest` goes before all
+    of these. `render` off lists the demo's clips without making them. Raises UsageError, DataError or MismatchError.
     """
     if "/" in dataset or not dataset.strip(". "):
         raise UsageError(f"--dataset '{dataset}': give a plain name, it becomes a group of the feature file")
-    root = root or Path(os.environ.get("CIA_DATA") or "data") / dataset
+    built_in = manifest is None and dataset in datasets.names()
+    if annotations is not None and not built_in:
+        raise UsageError(f"--annotations {annotations}: goes with a built-in dataset only ({', '.join(datasets.names())})")
+    root = root or default_root(datasets.load(dataset).folder if built_in else dataset)
     if dataset == "demo" and manifest is None:
         return _demo(root, clips_per_class, seed, workers, render)
+    if built_in:
+        return _built_in(dataset, root, annotations)
     if not root.is_dir():
-        raise UsageError(f"--root {root}: no such folder; it should hold the clips of --dataset {dataset}")
+        raise UsageError(f"--root {root}: no such folder; it should hold the clips of --dataset {dataset}{_known(manifest)}")
     if manifest is None:
         manifest = root / "manifest.csv"
         if not manifest.is_file():
             raise UsageError(
                 f"--dataset {dataset}: no {manifest}; put the clips in class folders and run "
-                f"cia-extract manifest --from-folders {root}, or pass --manifest FILE"
+                f"cia-extract manifest --from-folders {root}, or pass --manifest FILE{_known(None)}"
             )
     return Source(manifests.read(manifest), root)
+
+
+def default_root(folder: str) -> Path:
+    """`$CIA_DATA/FOLDER`, else `data/FOLDER`."""
+    return Path(os.environ.get("CIA_DATA") or "data") / folder
+
+
+def _known(manifest: Path | None) -> str:
+    return "" if manifest else f" (built-in names: demo, {', '.join(datasets.names())})"
+
+
+def _built_in(dataset: str, root: Path, annotations: Path | None) -> Source:
+    if not root.is_dir():
+        raise UsageError(f"--root {root}: no such folder; for {dataset}, {datasets.load(dataset).how_to_get()}")
+    built = datasets.build(dataset, root, annotations)
+    if built.on_disk == 0:
+        raise UsageError(f"--root {root}: no clip of {dataset} in it; {datasets.load(dataset).how_to_get()}")
+    return Source(built.manifest, root, built.mismatches)
 
 
 def _demo(root: Path, clips_per_class: int, seed: int, workers: int, render: bool) -> Source:

@@ -9,10 +9,13 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from cia_extract.errors import DataError
+from cia_extract import frame_folder
+from cia_extract.ledger import ClipError
 
 # Decoding begins this much before a start, so that pictures whose references lie behind a key frame are whole.
 SEEK_MARGIN_S = 2.0
+# The frame that is shown when a clip starts may have come this much earlier.
+RATE_MARGIN_S = 1.0
 
 Image = npt.NDArray[np.uint8]
 
@@ -25,18 +28,47 @@ class Frame:
     time: float | None
 
 
-def decode(path: Path, start: float | None = None, stop: float | None = None) -> Iterator[Frame]:
-    """Yield the frames with start ≤ time < stop (seconds; None: the whole video).
+def decode(path: Path, start: float | None = None, stop: float | None = None, rate: float = 0.0) -> Iterator[Frame]:
+    """Yield the frames with start ≤ time < stop (seconds; None: the whole video) of a video file or a folder of pictures.
 
-    Raises DataError when the file cannot be opened or decoded, has no video, or ends before its header says it should.
+    With `rate` (frames a second) frames are repeated or left out to give that rate, as `ffmpeg -r` does: EPIC's annotations
+    count frames at 60 or 50 a second, whatever the video's own rate. Raises DataError when the file cannot be opened or
+    decoded, has no video, or ends before its header says it should.
     """
+    if path.is_dir():
+        yield from (Frame(image, time) for image, time in frame_folder.frames(path, start, stop, rate))
+    elif rate:
+        yield from _at_rate(_decode_file(path, max((start or 0.0) - RATE_MARGIN_S, 0.0), stop), start or 0.0, stop, rate)
+    else:
+        yield from _decode_file(path, start, stop)
+
+
+def _at_rate(frames: Iterator[Frame], start: float, stop: float | None, rate: float) -> Iterator[Frame]:
+    """Slots k/rate with start ≤ k/rate < stop, each filled with the last frame whose time rounds to k or earlier."""
+    following, end = round(start * rate), None if stop is None else round(stop * rate)
+    shown: Frame | None = None
+    for frame in frames:
+        if frame.time is None:
+            raise ClipError("its frames carry no times, so it cannot be read at a rate; leave the rate out")
+        slot = int(frame.time * rate + 0.5)
+        while shown is not None and following < slot and (end is None or following < end):
+            yield Frame(shown.image, following / rate)
+            following += 1
+        if shown is None:
+            following = max(following, slot)
+        shown = frame
+    if shown is not None and (end is None or following < end):
+        yield Frame(shown.image, following / rate)
+
+
+def _decode_file(path: Path, start: float | None, stop: float | None) -> Iterator[Frame]:
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise ClipError(f"{path}: no such file")
     try:
         # One HMDB51 clip carries metadata that is not UTF-8: the pictures are fine, so the metadata are not looked at.
         with av.open(str(path), metadata_errors="ignore") as container:
             if not container.streams.video:
-                raise DataError(f"{path}: no video stream in it")
+                raise ClipError(f"{path}: no video stream in it")
             try:
                 yield from _decode(container, path, start, stop)
             except _SeekTooFar:
@@ -44,7 +76,7 @@ def decode(path: Path, start: float | None = None, stop: float | None = None) ->
                     frames = _decode(again, path, None, stop)
                     yield from (frame for frame in frames if frame.time is None or frame.time >= (start or 0) - 1e-6)
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{path}: cannot be decoded ({error.strerror or error}); is the file complete?") from error
+        raise ClipError(f"{path}: cannot be decoded ({error.strerror or error}); is the file complete?") from error
 
 
 def frame_rate(path: Path) -> float:
@@ -53,7 +85,7 @@ def frame_rate(path: Path) -> float:
         with av.open(str(path), metadata_errors="ignore") as container:
             return float(container.streams.video[0].average_rate or 0) if container.streams.video else 0.0
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror or error})") from error
+        raise ClipError(f"{path}: cannot be opened ({error.strerror or error})") from error
 
 
 def _decode(container: Any, path: Path, start: float | None, stop: float | None) -> Iterator[Frame]:
@@ -69,7 +101,7 @@ def _decode(container: Any, path: Path, start: float | None, stop: float | None)
     for frame in container.decode(stream):  # flushes the decoder at the end
         time = count / rate if by_count else None if frame.time is None else frame.time - origin
         if time is None and (start or stop):
-            raise DataError(f"{path}: its frames carry no times, so start/stop cannot be used; cut the clip out first")
+            raise ClipError(f"{path}: its frames carry no times, so start/stop cannot be used; cut the clip out first")
         if count == 0 and start and time is not None and time > start and not by_count:
             raise _SeekTooFar
         if time is not None and stop is not None and time >= stop:
@@ -98,7 +130,7 @@ def _check_complete(path: Path, stream: Any, count: int, last: float | None, sto
     shows it. In MP4 the count includes frames that an edit list hides, so it is not used there.
     """
     if count == 0:
-        raise DataError(f"{path}: no frame could be decoded; is the file complete?")
+        raise ClipError(f"{path}: no frame could be decoded; is the file complete?")
     rate = float(stream.average_rate or 0)
     if not rate:
         return
@@ -110,4 +142,5 @@ def _check_complete(path: Path, stream: Any, count: int, last: float | None, sto
         promised = min(promised, stop)
     # Healthy HMDB51 headers promise one frame too many.
     if promised - decoded > max(3 / rate, 0.05 * promised):
-        raise DataError(f"{path}: truncated, only {decoded:.2f} s of {promised:.2f} s could be decoded; get the file again")
+        frames = f"{round(decoded * rate)}/{round(promised * rate)}"
+        raise ClipError(f"{path}: truncated, {frames} frames could be decoded; get the file again", "partial decode")

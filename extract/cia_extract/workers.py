@@ -1,75 +1,187 @@
-"""Clips prepared in worker processes, in order, a few ahead of the network."""
+"""Clips prepared in worker processes, a few ahead of the network. A crash or a hang costs the clip in hand, never the others."""
 
+import contextlib
 import multiprocessing
 import os
+import queue
 import signal
 import threading
-from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
-from multiprocessing.connection import wait
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from typing import Final
 
 from cia_extract.clip import ClipJob, PreparedClip, prepare
-from cia_extract.errors import DataError
+from cia_extract.ledger import ClipError
 
-# Clips that wait for the network beyond those being worked on: bounds memory at (workers + 2) × about 50 MB.
+# Finished clips that wait for the network, beyond one in each worker: bounds memory at (2 · workers + 2) × about 50 MB.
 AHEAD: Final = 2
+BEAT_S: Final = 1.0  # a worker says at most this often that it goes on
+STARTING_S: Final = 120.0  # a new process imports its libraries first, on a busy shared file system slowly
+
+Result = PreparedClip | ClipError
+_Message = tuple[int, Result | None]  # key and result; None: a sign of life
 
 
-def prepared_clips(jobs: Sequence[ClipJob], workers: int) -> Generator[PreparedClip | DataError, None, None]:
-    """Prepare clips in parallel and yield them in the order of `jobs`; a clip that cannot be used yields its DataError.
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+    key: int | None = None  # of the clip in hand
+    heard: float = 0.0  # when it last gave a sign of life
+    begun: bool = False  # it has given one for this clip
 
-    A clip that kills its worker (a crashing decoder) costs that clip alone: the clips in flight are tried again one by one.
+
+def prepared_clips(
+    jobs: Iterator[tuple[int, ClipJob]], workers: int, timeout: float = 600.0, ahead: int = AHEAD
+) -> Generator[tuple[int, Result], None, None]:
+    """Prepare clips in parallel; yields (key, clip or the error it failed with) in the order in which they are finished.
+
+    `jobs` is asked for the next one when a worker is free. A worker that decodes or computes nothing for `timeout` seconds
+    is killed and its clip fails; one that dies (a crashing decoder) takes its clip with it. Closing the generator ends all.
     """
-    start = 0
-    while start < len(jobs):
-        try:
-            with closing(_run(jobs[start:], workers, workers + AHEAD)) as results:
-                for result in results:
-                    start += 1
-                    yield result
-        except BrokenProcessPool:
-            suspect = jobs[start : start + 1]
-            try:
-                result = next(_run(suspect, 1, 1))
-            except BrokenProcessPool:
-                result = DataError(f"{suspect[0].path}: decoding it crashed the worker process; is the file damaged?")
-            start += 1
+    results: queue.Queue[tuple[int, Result] | BaseException | None] = queue.Queue(ahead)
+    stop = threading.Event()
+    feeder = threading.Thread(target=_feed, args=(jobs, workers, timeout, results, stop), daemon=True)
+    feeder.start()
+    try:
+        while (result := results.get()) is not None:
+            if isinstance(result, BaseException):
+                raise result
             yield result
-
-
-def _run(jobs: Sequence[ClipJob], workers: int, in_flight: int) -> Generator[PreparedClip | DataError, None, None]:
-    context = multiprocessing.get_context("spawn")  # after fork, torch's threads and open files would be shared
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker)
-    pending: deque[Future[PreparedClip | DataError]] = deque()
-    following = iter(jobs)
-    try:
-        while True:
-            while len(pending) < in_flight and (job := next(following, None)) is not None:
-                pending.append(pool.submit(_prepare, job))
-            if not pending:
-                return
-            yield pending.popleft().result()
     finally:
-        if pending:  # left to themselves the workers would finish their clips, minutes of TV-L1 each, before Ctrl-C took effect
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)  # waiting keeps the pool's own thread out of the interpreter's exit
+        stop.set()
+        while feeder.is_alive():  # it may wait for room in the queue
+            try:
+                results.get(timeout=0.05)
+            except queue.Empty:
+                continue
 
 
-def _prepare(job: ClipJob) -> PreparedClip | DataError:
+def _feed(
+    jobs: Iterator[tuple[int, ClipJob]],
+    workers: int,
+    timeout: float,
+    results: "queue.Queue[tuple[int, Result] | BaseException | None]",
+    stop: threading.Event,
+) -> None:
+    """Hand out jobs and collect results until there are none left. Runs beside the network, so that no hang goes unseen."""
+    pool: list[_Worker] = []
+    paths: dict[int, ClipJob] = {}
     try:
-        return prepare(job)
-    except DataError as error:
+        following = next(jobs, None)
+        while not stop.is_set():
+            while following is not None and (free := _free(pool, workers)) is not None:
+                free.key, paths[following[0]] = following[0], following[1]
+                free.heard, free.begun = time.monotonic(), False
+                with contextlib.suppress(OSError):  # it has just died; noticed below
+                    free.pipe.send(following)
+                following = next(jobs, None)
+            busy = [worker for worker in pool if worker.key is not None]
+            if not busy:
+                break
+            ready = wait([worker.pipe for worker in busy], timeout=0.2)
+            for worker in busy:
+                result = _heard(worker, paths) if worker.pipe in ready else _overdue(worker, paths, timeout)
+                if result is None or worker.key is None:
+                    continue
+                key, worker.key = worker.key, None
+                del paths[key]
+                timed_out = isinstance(result, ClipError) and result.outcome.name == "timeout"
+                if timed_out or not worker.process.is_alive():
+                    _end([worker])
+                    pool.remove(worker)
+                results.put((key, result))
+        results.put(None)
+    except BaseException as error:  # shown where the results are read
+        results.put(error)
+    finally:
+        _end(pool)
+
+
+def _free(pool: list[_Worker], workers: int) -> _Worker | None:
+    """A worker without a clip; a new one while there are fewer than asked for."""
+    for worker in pool:
+        if worker.key is None:
+            return worker
+    if len(pool) == workers:
+        return None
+    context = multiprocessing.get_context("spawn")  # after fork, torch's threads and open files would be shared
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    pool.append(_Worker(process, ours))
+    return pool[-1]
+
+
+def _heard(worker: _Worker, jobs: dict[int, ClipJob]) -> Result | None:
+    """Read what a worker sent: its result, or a sign of life. One that died has neither."""
+    try:
+        key, result = worker.pipe.recv()
+    except (EOFError, OSError):
+        assert worker.key is not None
+        worker.process.join()
+        path = jobs[worker.key].path
+        return ClipError(f"{path}: decoding it crashed the worker process (exit {worker.process.exitcode}); is the file damaged?")
+    worker.heard, worker.begun = time.monotonic(), True
+    return result if key == worker.key else None
+
+
+def _overdue(worker: _Worker, jobs: dict[int, ClipJob], timeout: float) -> ClipError | None:
+    silent = time.monotonic() - worker.heard
+    if silent < (timeout if worker.begun else timeout + STARTING_S):
+        return None
+    assert worker.key is not None
+    path = jobs[worker.key].path
+    return ClipError(f"{path}: no progress for {timeout:g} s, given up; raise --timeout if it is only slow", "timeout")
+
+
+def _end(pool: list[_Worker]) -> None:
+    for worker in pool:
+        worker.process.kill()
+    for worker in pool:
+        worker.process.join()
+        worker.pipe.close()
+
+
+def _work(pipe: Connection) -> None:
+    """The life of a worker process."""
+    _settle()
+    while True:
+        try:
+            key, job = pipe.recv()
+        except EOFError:
+            return
+        pipe.send((key, None))
+        pipe.send((key, _prepare(job, _beat(pipe, key))))
+
+
+def _beat(pipe: Connection, key: int) -> Callable[[], None]:
+    """Tells the parent that this clip goes on, at most once a second."""
+    last = time.monotonic()
+
+    def beat() -> None:
+        nonlocal last
+        if time.monotonic() - last > BEAT_S:
+            last = time.monotonic()
+            pipe.send((key, None))
+
+    return beat
+
+
+def _prepare(job: ClipJob, beat: Callable[[], None]) -> Result:
+    try:
+        return prepare(job, beat)
+    except ClipError as error:
         return error
     except Exception as error:  # one clip's surprise must not stop the others
-        return DataError(f"{job.path}: {type(error).__name__}: {error}")
+        return ClipError(f"{job.path}: {type(error).__name__}: {error}")
 
 
-def _start_worker() -> None:
+def _settle() -> None:
     import cv2
 
     cv2.setNumThreads(1)  # the processes are the parallelism

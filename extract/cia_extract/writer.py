@@ -11,14 +11,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cia_extract import features
-from cia_extract.errors import CiaError, DataError, MismatchError, UsageError
+from cia_extract.errors import CiaError, MismatchError, UsageError
 from cia_extract.features import DatasetFeatures, Recipe
 from cia_extract.journal import recover, transaction
+from cia_extract.ledger import OK, ClipError, Outcome, encoded
 
 
 def prepare(
@@ -35,7 +37,7 @@ def prepare(
             _refuse_other(path, name, present[name].recipe, recipe)
             _check_space(path, _missing_bytes(present[name]))
             return present[name]
-        needed = len(columns["clip"]) * len(recipe["modalities"]) * features.row_bytes(recipe["frames"])
+        needed = len(columns["clip"]) * features.row_bytes(recipe["frames"], recipe["modalities"])
         reused = path.stat().st_blocks * 512 if set(present) == {name} else 0
         _check_space(path, needed - reused)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +62,9 @@ def _refuse_other(path: Path, name: str, there: Recipe, recipe: Recipe) -> None:
 
 
 def _missing_bytes(dataset: DatasetFeatures) -> int:
-    return int((dataset.array("status") != features.DONE).sum()) * features.row_bytes(dataset.frames)
+    lacking = (dataset.array("status") != features.DONE).sum(axis=0)
+    sizes = [features.row_bytes(dataset.frames, [modality]) for modality in dataset.modalities]
+    return int(np.dot(lacking, sizes))
 
 
 def free_bytes(path: Path) -> int:
@@ -98,23 +102,64 @@ class RowWriter:
         self._put("clips/fps", row, np.float32(fps))
         self._put("clips/indices", row, indices)
 
-    def write_row(self, row: int, modality: str, maps: npt.NDArray[np.float32]) -> None:
-        """Store [T, 1024, 7, 7] float32 as float16 maps and float32 means, sync, then mark the row done.
+    def write_row(
+        self,
+        row: int,
+        modality: str,
+        maps: npt.NDArray[np.float32],
+        outcome: Outcome = OK,
+        present: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Store [T, 1024, h, w] float32 as float32 means and, but for sound, float16 maps; sync, then mark the row done.
 
-        Raises DataError for values that are not finite or overflow float16 (65 504).
+        Sound also has its mask `present` [T]; where it is false the vector is zero. Raises ClipError for values that are not
+        finite or overflow float16 (65 504).
         """
-        with np.errstate(over="ignore"):
-            halves = maps.astype(np.float16)
-        if not np.isfinite(halves).all():
-            raise DataError(f"{modality} features are not finite in float16 (largest value {np.abs(maps).max():.3g})")
         pooled = maps.mean(axis=(2, 3), dtype=np.float32)
-        self._put(f"{modality}/maps", row, halves)
-        self._put(f"{modality}/pooled", row, pooled)
-        self._put("crc32c", row, np.uint32(features.row_crc32c(halves, pooled)), self._column(modality))
+        if modality == "audio":
+            mask = np.ones(len(maps), np.uint8) if present is None else present.astype(np.uint8)
+            arrays: dict[str, npt.NDArray[Any]] = {"pooled": pooled * mask[:, None], "mask": mask}
+        else:
+            with np.errstate(over="ignore"):
+                arrays = {"maps": maps.astype(np.float16), "pooled": pooled}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            largest = np.abs(maps).max()
+            raise ClipError(f"{modality} features are not finite in float16 (largest value {largest:.3g})", "not finite")
+        for name, array in arrays.items():
+            self._put(f"{modality}/{name}", row, array)
+        self._put("crc32c", row, np.uint32(features.row_crc32c(*arrays.values())), self._column(modality))
+        self._note(row, modality, outcome)
         self._sync()
-        self.mark(row, modality, features.DONE)
+        self._mark(row, modality, features.DONE)
 
-    def mark(self, row: int, modality: str, status: int) -> None:
+    def fail(self, row: int, modality: str, outcome: Outcome) -> None:
+        """Mark a row failed, and why."""
+        self._note(row, modality, outcome)
+        self._mark(row, modality, features.FAILED)
+
+    def copy_row(self, source: DatasetFeatures, row: int, modality: str) -> None:
+        """Take a row over from a file of the same recipe, with its state."""
+        column = source.modalities.index(modality)
+        for name in ("clips/n_frames", "clips/fps", "clips/indices"):
+            self._put(name, row, source.array(name)[row])
+        status = int(source.array("status")[row, column])
+        if status == features.DONE:
+            for name in features.arrays_of(modality, source.frames):
+                self._put(f"{modality}/{name}", row, source.array(f"{modality}/{name}")[row])
+            self._put("crc32c", row, source.array("crc32c")[row, column], self._column(modality))
+        if "outcome" in source.regions and "outcome" in self.dataset.regions:
+            for name in ("outcome", "message"):
+                self._put(name, row, source.array(name)[row, column], self._column(modality))
+        self._sync()
+        self._mark(row, modality, status)
+
+    def _note(self, row: int, modality: str, outcome: Outcome) -> None:
+        if "outcome" in self.dataset.regions:  # not in files made before there was a ledger
+            self._put("outcome", row, np.uint8(outcome.code), self._column(modality))
+            message = np.array(encoded(outcome.message), self.dataset.regions["message"].dtype)
+            self._put("message", row, message, self._column(modality))
+
+    def _mark(self, row: int, modality: str, status: int) -> None:
         self._put("status", row, np.uint8(status), self._column(modality))
         self._sync()
 

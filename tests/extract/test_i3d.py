@@ -104,7 +104,7 @@ def cricket(shared):
 def test_golden_activations(kinetics, cricket, folded):
     """DeepMind's CricketShot clip, against two independent implementations' numbers (`extraction.md` §3)."""
     video, reference = cricket
-    model = weights.build("rgb", kinetics, head=True)
+    model = weights.build("i3d", "rgb", kinetics, head=True)
     if folded:
         model.fold()
     with torch.inference_mode():
@@ -119,7 +119,7 @@ def test_golden_activations(kinetics, cricket, folded):
 
 def test_mean_of_a_windows_map_is_the_official_pooled_feature(kinetics, cricket):
     video, _ = cricket
-    model = weights.build("rgb", kinetics).fold()
+    model = weights.build("i3d", "rgb", kinetics).fold()
     with torch.inference_mode():
         official = F.avg_pool3d(model(video[:, :, :16]), (2, 7, 7), stride=1).flatten(1)
         ours = model.maps(video[:, :, :16]).mean((2, 3))
@@ -129,11 +129,9 @@ def test_mean_of_a_windows_map_is_the_official_pooled_feature(kinetics, cricket)
 def test_folding_uses_the_right_eps(kinetics, cricket):
     """With torch's default eps of 1e-5 the activations move by far more than the golden tolerance."""
     video, reference = cricket
-    model = weights.build("rgb", kinetics)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            assert module.eps == 1e-3
-            module.eps = 1e-5
+    right, model = weights.build("i3d", "rgb", kinetics), weights.build("i3d", "rgb", kinetics, eps=1e-5)
+    for network, eps in ((right, 1e-3), (model, 1e-5)):
+        assert {module.eps for module in network.modules() if isinstance(module, nn.BatchNorm3d)} == {eps}
     with torch.inference_mode():
         pooled = F.avg_pool3d(model.fold()(video), (2, 7, 7), stride=1)[0, :, :, 0, 0].T.numpy()
     assert np.abs(pooled - reference["avgpool_1024"]).max() > 1e-3

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cia_extract import preprocess, video
+from cia_extract import preprocess, recipes, video
 from cia_extract.errors import CiaError, DataError
 
 from cia_adapt import runs
@@ -69,7 +69,7 @@ def _frames(path: Path, start: float | None, stop: float | None, wanted: list[in
     found = {}
     for index, frame in enumerate(video.decode(path, start, stop)):
         if index in wanted:
-            found[index] = preprocess.centre_crop(preprocess.resize(frame.image))
+            found[index] = preprocess.centre_crop(preprocess.resize(frame.image, recipes.load(recipes.BASE).picture))
     if set(found) != set(wanted):
         raise CiaError(f"{path}: is not the clip that was extracted, it is shorter")
     return [found[index] for index in wanted]

@@ -1,0 +1,120 @@
+"""Batched TV-L1 in torch: pairs a second at 256×340, its distance to OpenCV's, and how many iterations that took.
+
+python benchmarks/tvl1.py --device cuda --batches 64 128 256
+OMP_NUM_THREADS=1 python benchmarks/tvl1.py --device cpu --batches 1 4 --rounds 1
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cia_extract import tvl1
+from common import machine
+
+HEIGHT, WIDTH = 256, 340
+MOTION = 8.0  # px, the largest
+
+
+def smooth_noise(count: int, channels: int, cell: float, generator: torch.Generator) -> Tensor:
+    """Noise with features of `cell` px, in [−1, 1], [count, channels, HEIGHT, WIDTH]."""
+    size = [count, channels, round(HEIGHT / cell) + 3, round(WIDTH / cell) + 3]
+    noise = F.interpolate(torch.randn(size, generator=generator), (HEIGHT, WIDTH), mode="bicubic", align_corners=True)
+    return noise / noise.abs().amax((1, 2, 3), keepdim=True)
+
+
+def render(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Textured frames [count, H, W] uint8, and the same moved by a smooth field of up to a third to all of MOTION, with
+    sensor noise of one grey level: without it flat places would converge at once.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    texture = sum(smooth_noise(count, 1, cell, generator) * cell**0.5 for cell in (3, 8, 24, 80))
+    strength = torch.linspace(1 / 3, 1, count)[:, None, None, None]
+    motion = smooth_noise(count, 2, 70, generator) * MOTION * strength
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    where = torch.stack((columns, rows)) - motion
+    scale = torch.tensor([2 / (WIDTH - 1), 2 / (HEIGHT - 1)])
+    moved = F.grid_sample(
+        texture, where.permute(0, 2, 3, 1) * scale - 1, mode="bicubic", padding_mode="reflection", align_corners=True
+    )
+    low, high = texture.amin((1, 2, 3), keepdim=True), texture.amax((1, 2, 3), keepdim=True)
+    frames = [(image - low) / (high - low) * 215 + 20 for image in (texture, moved)]
+    noisy = [image + torch.randn(image.shape, generator=generator) for image in frames]
+    return tuple(image[:, 0].round().clamp(0, 255).to(torch.uint8) for image in noisy)
+
+
+def iterations(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """Inner iterations of a pair, all levels counted alike, and weighed by the pixels of their level."""
+    plain, counted, weighed = tvl1._steps, 0, 0.0
+
+    def counting(state, active, *rest):
+        nonlocal counted, weighed
+        counted += int(active.sum())
+        weighed += int(active.sum()) * state[0][0].numel() / (HEIGHT * WIDTH)
+        return plain(state, active, *rest)
+
+    with mock.patch.object(tvl1, "_steps", counting), mock.patch.object(tvl1, "CHUNK", 1):
+        tvl1.flow(first, second, compile=False)
+    return counted / len(first), weighed / len(first)
+
+
+def seconds(first: Tensor, second: Tensor, fused: bool) -> float:
+    began = time.perf_counter()
+    tvl1.flow(first, second, compile=fused).sum().item()  # .item() waits for the device
+    return time.perf_counter() - began
+
+
+def compare_with_opencv(first: Tensor, second: Tensor, fused: bool) -> None:
+    try:
+        import cv2
+
+        method = cv2.optflow.createOptFlow_DualTVL1()
+    except (ImportError, AttributeError):
+        print("OpenCV with optflow is not installed: no comparison")
+        return
+    cv2.setNumThreads(1)
+    steps = 0 if int(cv2.__version__.split(".")[0]) >= 5 else 32
+    ours = tvl1.flow(first, second, tvl1.Parameters(warp_steps=steps), fused).permute(0, 2, 3, 1).cpu().numpy()
+    began = time.perf_counter()
+    theirs = np.stack([method.calc(a, b, None) for a, b in zip(first.cpu().numpy(), second.cpu().numpy(), strict=True)])
+    per_pair = (time.perf_counter() - began) / len(theirs)
+    distance = np.linalg.norm(ours - theirs, axis=-1)
+    print(f"OpenCV {cv2.__version__}, one thread: {per_pair * 1e3:.0f} ms a pair; end-point difference of {len(theirs)} pairs: "
+          f"mean {distance.mean():.4f} px, worst pair {distance.mean((1, 2)).max():.4f} px, "
+          f"mean motion {np.linalg.norm(theirs, axis=-1).mean():.2f} px")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batches", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--eager", action="store_true", help="without torch.compile (the default on a CPU)")
+    options = parser.parse_args()
+    fused = options.device != "cpu" and not options.eager
+
+    print(f"{machine()}, {'compiled' if fused else 'eager'}")
+    first, second = (frames.to(options.device) for frames in render(max(options.batches)))
+    few = slice(None, None, max(1, len(first) // 8))
+    total, weighed = iterations(first[few], second[few])
+    print(f"inner iterations a pair: {total:.0f}, as many as {weighed:.0f} at full size (mean of {len(first[few])} pairs)")
+    for count in options.batches:
+        a, b = first[:count], second[:count]  # weaker motion first: each batch is at least as hard as the one before
+        warm_up = seconds(a, b, fused)
+        median = statistics.median(seconds(a, b, fused) for _ in range(options.rounds))
+        print(f"batch {count:4d}: {count / median:8.1f} pairs/s, {median / count * 1e3:8.2f} ms a pair (first call {warm_up:.1f} s)")
+    if options.device != "cpu":
+        print(f"largest memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+    compare_with_opencv(first[few][:8], second[few][:8], fused)
+
+
+if __name__ == "__main__":
+    main()

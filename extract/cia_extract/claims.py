@@ -1,0 +1,50 @@
+"""Which process works on which rows, where several fill one file (shards, Ray, or the same command started twice).
+
+A row is claimed by locking its byte of `.<out>.<dataset>.rows` (POSIX record locks: local disks, NFS from version 4, Lustre). The
+kernel drops a dead process' locks, so nothing is ever left claimed. A file of its own, because these locks go when the process
+closes *any* descriptor of the locked file, and the feature file is opened again and again.
+"""
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+from cia_extract.errors import UsageError
+
+
+class Claims:
+    """Claims rows of one dataset of a file for this process. A context manager; leaving it gives all claims back."""
+
+    def __init__(self, out: Path, dataset: str) -> None:
+        self.path = self.path_of(out, dataset)
+        self.works = True
+        try:
+            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise UsageError(f"{self.path}: {error.strerror}; choose another --out") from error
+
+    def __enter__(self) -> "Claims":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def take(self, row: int) -> bool:
+        """Claim a row; False when another process has it. File systems without locks let every claim through."""
+        try:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, row)
+        except OSError as error:
+            if error.errno in {errno.EACCES, errno.EAGAIN}:
+                return False
+            self.works = False
+        return True
+
+    def give_back(self, row: int) -> None:
+        if self.works:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, row)
+
+    @staticmethod
+    def path_of(out: Path, dataset: str) -> Path:
+        """The lock file; whoever finds all rows done may delete it, since nobody will claim one any more."""
+        return out.with_name(f".{out.name}.{dataset}.rows")

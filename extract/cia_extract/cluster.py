@@ -1,0 +1,133 @@
+"""Extraction over a Ray cluster (`--ray`, extra `[ray]`): one actor per GPU, or per share of the CPUs, all filling one file.
+
+The driver hands out a few rows at a time to whoever is free, so that slow clips hold nobody up. An actor writes its rows into the
+file itself (over the shared file system); what a dead one had not finished is handed out again, and a new one started.
+"""
+
+import dataclasses
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from cia_extract import pipeline
+from cia_extract.console import Progress, Say
+from cia_extract.errors import CiaError, UsageError
+from cia_extract.settings import Settings, Summary, rows_to_do
+
+if TYPE_CHECKING:
+    from cia_extract.features import DatasetFeatures
+
+# Enough to keep decoding and network busy together, few enough that little is redone and all end at about the same time.
+ROWS_A_TASK: Final = 8
+DEATHS: Final = 3  # of actors over the same rows, after which the rows are to blame
+
+Rows = dict[int, tuple[str, ...]]
+
+
+class Actor:
+    """What runs in a Ray process: networks loaded once, then rows as they are asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.said: list[str] = []
+        self.extraction = pipeline.Extraction(settings, self.said.append)
+
+    def extract(self, rows: Rows) -> Summary:
+        """Fill these rows of the file, which is there already."""
+        dataset = self.extraction.prepare()
+        summary = Summary(len(dataset))
+        self.extraction.run(dataset, rows, summary, quiet=True)
+        return summary
+
+    def process_id(self) -> int:
+        return os.getpid()
+
+
+def extract(settings: Settings, address: str, say: Say) -> Summary:
+    """As `pipeline.extract`, spread over a cluster: `address` as Ray takes it ("auto", "ray://…"), or "local" for this machine."""
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--ray: not installed; pip install 'cia-video[ray]'") from None
+    # Weights and file are looked at here first: one clear message instead of one from every actor.
+    settings = dataclasses.replace(settings, out=settings.out.absolute(), root=settings.root.absolute())
+    on_cpu = dataclasses.replace(settings, device=torch.device("cpu"), engine="eager", precision="fp32")
+    extraction = pipeline.Extraction(on_cpu if settings.device.type == "cpu" else settings, say)
+    extraction.settings = settings
+    dataset = extraction.prepare()
+    del extraction
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False, logging_level="error")
+    summary = Summary(len(dataset))
+    began = time.perf_counter()
+    try:
+        _Driver(ray, settings, dataset, summary, say).run(rows_to_do(dataset, settings))
+    finally:
+        ray.shutdown()
+        summary.seconds["wall"] = time.perf_counter() - began
+        pipeline.finish(settings, dataset, summary)
+    return summary
+
+
+class _Driver:
+    """Hands out rows, adds up summaries, replaces the dead."""
+
+    def __init__(self, ray: Any, settings: Settings, dataset: "DatasetFeatures", summary: Summary, say: Say) -> None:
+        self.ray, self.settings, self.dataset, self.summary, self.say = ray, settings, dataset, summary, say
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0)) if settings.device.type == "cuda" else 0
+        cpus = int(resources.get("CPU", 1))
+        count = gpus or max(1, cpus // max(settings.workers, 1))
+        remote = ray.remote(num_cpus=0 if gpus else min(settings.workers, cpus), num_gpus=1 if gpus else 0)(Actor)
+        self.start = lambda: remote.remote(settings)
+        self.actors = [self.start() for _ in range(count)]
+        say(f"ray: {count} {'GPU' if gpus else 'CPU'} actors on {len(ray.nodes())} nodes")
+
+    def run(self, todo: Rows) -> None:
+        parts = [dict(list(todo.items())[i : i + ROWS_A_TASK]) for i in range(0, len(todo), ROWS_A_TASK)]
+        waiting = [(part, 0) for part in reversed(parts)]
+        free, running = list(self.actors), {}
+        progress = Progress(len(self.dataset), self.settings.dataset, done=len(self.dataset) - len(todo))
+        with progress:
+            while waiting or running:
+                while waiting and free:
+                    part, deaths = waiting.pop()
+                    actor = free.pop()
+                    running[actor.extract.remote(part)] = (actor, part, deaths)
+                finished, _ = self.ray.wait(list(running), num_returns=1, timeout=5.0)
+                for reference in finished:
+                    actor, part, deaths = running.pop(reference)
+                    try:
+                        self._add(self.ray.get(reference))
+                        free.append(actor)
+                        for _ in part:
+                            progress.step()
+                    except self.ray.exceptions.RayActorError as error:
+                        if deaths + 1 == DEATHS:
+                            raise CiaError(f"actors died {DEATHS} times over the same rows ({_first_line(error)})") from error
+                        progress.line(f"an actor died; its unfinished rows of {len(part)} are handed out again")
+                        waiting.append((self._unfinished(part), deaths + 1))
+                        free.append(self.start())
+                    except self.ray.exceptions.RayTaskError as error:
+                        raise self._as_cia_error(error) from error
+
+    def _unfinished(self, part: Rows) -> Rows:
+        still = rows_to_do(self.dataset, self.settings)
+        return {row: still[row] for row in part if row in still}
+
+    def _add(self, done: Summary) -> None:
+        self.summary.extracted_now += done.extracted_now
+        self.summary.windows += done.windows
+        self.summary.failed |= done.failed
+        for stage, seconds in done.seconds.items():
+            self.summary.seconds[stage] += seconds
+
+    def _as_cia_error(self, error: Any) -> Exception:
+        cause = getattr(error, "cause", None)
+        return cause if isinstance(cause, CiaError) else CiaError(f"an actor failed: {_first_line(error)}; see Ray's logs")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

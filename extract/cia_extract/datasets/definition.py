@@ -1,0 +1,100 @@
+"""Definitions of the built-in datasets, data/manifests/NAME.toml. Counts and names live there, not in code."""
+
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """One part of a dataset: the names its file may have, the published one last, and what its clips are.
+
+    `{folder}` in a name stands for each class folder.
+    """
+
+    files: list[str]
+    split: str = ""
+    domain: str = ""
+    label_free: bool = False
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Frames a second of EPIC's annotations and official frames, and the rate and bound (pixels) of its official flow."""
+
+    rate: int
+    flow_rate: int
+    flow_bound: int
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Clips of one part, in all and by class (in the order of `classes`; empty where not known)."""
+
+    split: str
+    clips: int
+    domain: str = ""
+    per_class: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One TOML. `path` is where a clip is expected that is not there; `clip` names EPIC's column of ids."""
+
+    name: str
+    title: str
+    reader: str
+    folder: str
+    licence: str
+    classes: list[str]
+    annotations: list[Annotations]
+    expected: list[Expected]
+    path: str
+    layout: str
+    get: list[dict[str, str]]
+    folders: dict[str, str] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
+    domains: list[str] = field(default_factory=list)
+    clip: str = ""
+    nouns: list[str] = field(default_factory=list)
+    recordings: dict[int, Recording] = field(default_factory=dict)
+
+    def how_to_get(self) -> str:
+        """What to download, from where, and how it must look, for a message."""
+        sources = " and ".join(f"{item['what']} ({item['url']})" for item in self.get)
+        return f"get {sources}; expected in it: {self.layout}"
+
+
+def manifests() -> Traversable:
+    """The folder of the definitions: in the package once installed, data/manifests in a checkout."""
+    packaged = resources.files("cia_extract").joinpath("manifests")
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "data" / "manifests"
+
+
+def names() -> list[str]:
+    """Names of all datasets that are read from official downloads (so not `demo`, which is rendered)."""
+    stems = sorted(entry.name.removesuffix(".toml") for entry in manifests().iterdir() if entry.name.endswith(".toml"))
+    return [stem for stem in stems if "reader" in _table(stem)]
+
+
+def load(name: str) -> Definition:
+    """The definition of a dataset of `names()`."""
+    table = _table(name)
+    return Definition(
+        **table
+        | {
+            "annotations": [Annotations(**part) for part in table["annotations"]],
+            "expected": [Expected(**part) for part in table["expected"]],
+            "recordings": {int(digits): Recording(**entry) for digits, entry in table.get("recordings", {}).items()},
+        }
+    )
+
+
+def _table(name: str) -> dict[str, Any]:
+    """The TOML's table; with `extends`, over that of another one."""
+    table = tomllib.loads(manifests().joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+    base = table.pop("extends", None)
+    return table if base is None else {**_table(base), **table}

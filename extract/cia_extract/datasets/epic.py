@@ -1,0 +1,138 @@
+"""EPIC-KITCHENS: action segments of long videos, which come as videos or as the official folders of frames and flow.
+
+Segments are given in frames counted at 60 (2018) or 50 (2020) a second, whatever the video's own rate is. Frame numbers are
+1-based: a segment begins at index start_frame − 1 and has stop_frame − start_frame − 1 frames (the rule of TBN's video records).
+"""
+
+import itertools
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cia_extract.datasets import disk, tables
+from cia_extract.datasets.definition import Annotations, Definition, Recording
+from cia_extract.datasets.found import Found
+from cia_extract.errors import DataError
+from cia_extract.manifest import VIDEO_SUFFIXES
+
+
+@dataclass
+class Place:
+    """Where a video is, relative to the root: as a file, as a folder of frames, and its flow."""
+
+    video: PurePosixPath | None = None
+    frames: PurePosixPath | None = None
+    flow: PurePosixPath | None = None
+
+
+def rows(definition: Definition, files: dict[str, Path], root: Path) -> Found:
+    """Manifest rows of a dataset. `files`: the annotation files by name. Raises DataError.
+
+    A folder of frames is preferred to a video: it is what the annotations count.
+    """
+    made = [row for part in definition.annotations for row in _segments(definition, part, files)]
+    places = _places(root) if root.is_dir() else {}
+    clips_of = Counter(row["group"] for row in made)
+    missing = sorted(video for video in clips_of if video not in places)
+    with_flow = any(place.frames and place.flow for video, place in places.items() if video in clips_of)
+    for row in made:
+        place = places.get(row["group"], Place())
+        participant = row["group"].split("_")[0]
+        row["path"] = str(place.frames or place.video or definition.path.format(participant=participant, video=row["group"]))
+        if with_flow:
+            row |= _flow_columns(place, _recording(definition, row["group"], row["clip"]))
+    notes = []
+    if missing:
+        clips = sum(clips_of[video] for video in missing)
+        notes.append(
+            f"{len(missing)} of {len(clips_of)} videos ({clips} of {len(made)} clips) have neither a video nor a folder "
+            f"of frames below {root}: {disk.some(missing)}"
+        )
+    return Found(made, sum(count for video, count in clips_of.items() if video in places), notes)
+
+
+def _segments(definition: Definition, part: Annotations, files: dict[str, Path]) -> list[dict[str, str]]:
+    path = next(files[name] for name in part.files if name in files)
+    table = tables.read(path, [definition.clip, "video_id", "start_frame", "stop_frame"])
+    if "verb_class" not in table[0] and not part.label_free:
+        raise DataError(f"{path}: column verb_class is missing; take the file as it is published")
+    return [_segment(definition, part, path, row) for row in table]
+
+
+def _segment(definition: Definition, part: Annotations, path: Path, row: tables.Row) -> dict[str, str]:
+    clip = row[definition.clip]
+    where = f"{path}, {definition.clip} {clip}"
+    try:
+        first, stop = int(row["start_frame"]) - 1, int(row["stop_frame"]) - 2
+        verb = _class(definition.classes, row.get("verb_class", ""))
+        noun = _class(definition.nouns, row.get("noun_class", "")) if definition.nouns else ""
+    except (ValueError, IndexError) as error:
+        raise DataError(f"{where}: not the numbers of a frame or class ({error}); take the file as it is published") from error
+    if not 0 <= first < stop:
+        raise DataError(f"{where}: frames {row['start_frame']} to {row['stop_frame']} are no segment; take the file as published")
+    rate = _recording(definition, row["video_id"], where).rate
+    made = {"clip": clip, "path": "", "label": verb, "split": part.split, "domain": part.domain, "group": row["video_id"]}
+    made |= {"start": repr(round(first / rate, 6)), "stop": repr(round(stop / rate, 6)), "rate": str(rate)}
+    made |= {"start_frame": row["start_frame"], "stop_frame": row["stop_frame"]}
+    return made | {"verb": verb, "noun": noun, "narration_id": clip} if definition.nouns else made
+
+
+def _class(names: list[str], number: str) -> str:
+    """The name of a class, empty where the annotations have no labels."""
+    if number and int(number) < 0:
+        raise IndexError(f"class {number}")
+    return names[int(number)] if number else ""
+
+
+def _recording(definition: Definition, video: str, where: str) -> Recording:
+    match = re.fullmatch(r"P\d+_(\d+)", video)
+    if match is None or len(match.group(1)) not in definition.recordings:
+        raise DataError(f"{where}: '{video}' is not the name of a video of {definition.name}; take the file as it is published")
+    return definition.recordings[len(match.group(1))]
+
+
+def _flow_columns(place: Place, recording: Recording) -> dict[str, str]:
+    if not (place.frames and place.flow):
+        return dict.fromkeys(("flow_path", "flow_rate", "flow_bound"), "")
+    return {"flow_path": str(place.flow), "flow_rate": str(recording.flow_rate), "flow_bound": str(recording.flow_bound)}
+
+
+def _places(root: Path) -> dict[str, Place]:
+    """{video: place} for all videos below the root, whichever of the official layouts they lie in; the first of several."""
+    places: dict[str, Place] = {}
+    for folder in disk.folders(root, is_frames):
+        if folder.leaf:
+            place = places.setdefault(folder.path.name, Place())
+            if _is_flow(folder.path):
+                place.flow = place.flow or folder.relative
+            else:
+                place.frames = place.frames or folder.relative
+        for name in folder.files:
+            path = folder.relative / name
+            if _is_video_id(path.stem) and path.suffix.lower() in VIDEO_SUFFIXES:
+                place = places.setdefault(path.stem, Place())
+                place.video = place.video or path
+    return {video: place for video, place in places.items() if place.video or place.frames}
+
+
+def is_frames(folder: Path) -> bool:
+    """Whether a folder holds the official RGB frames (frame_0000000001.jpg) or flow (u and v) of the video it is named after.
+
+    EPIC's object detection images lie in folders of the same names, as 0000000001.jpg.
+    """
+    if not _is_video_id(folder.name):
+        return False
+    if _is_flow(folder):
+        return True
+    with os.scandir(folder) as listing:
+        return any(re.search(r"frame_\d+\.jpe?g$", entry.name, re.IGNORECASE) for entry in itertools.islice(listing, 16))
+
+
+def _is_flow(folder: Path) -> bool:
+    return (folder / "u").is_dir() and (folder / "v").is_dir()
+
+
+def _is_video_id(name: str) -> bool:
+    return re.fullmatch(r"P\d+_\d+", name) is not None

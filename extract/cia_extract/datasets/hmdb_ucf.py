@@ -1,0 +1,136 @@
+"""UCF101 and HMDB51 as they unpack, for UCF-HMDB (TA3N, Chen et al. 2019): class folders of clips, and official split 1.
+
+Clips are matched to the split files by name without suffix; where a download or an archiver dropped characters such as
+`& ( ) !` (published lists do so), by what remains of the name.
+"""
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cia_extract.datasets import disk
+from cia_extract.datasets.definition import Definition
+from cia_extract.datasets.found import Found
+from cia_extract.errors import DataError
+from cia_extract.manifest import VIDEO_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of a split file. `split` is empty for a clip that the split leaves out."""
+
+    folder: str
+    clip: str
+    split: str
+
+
+def rows(definition: Definition, files: dict[str, Path], root: Path) -> Found:
+    """Manifest rows of a dataset. `files`: the split files by name. Raises DataError."""
+    read = _read_ucf101 if definition.reader == "ucf101" else _read_hmdb51
+    listed = read(definition, files)
+    on_disk = _class_folders(root, set(definition.folders))
+    paths = _match(listed, on_disk)
+    made = [
+        {
+            "clip": entry.clip,
+            "path": str(paths.get(entry) or definition.path.format(folder=entry.folder, clip=entry.clip)),
+            "label": definition.folders[entry.folder],
+            "split": entry.split,
+            "group": _group(entry),
+        }
+        for entry in listed
+        if entry.split
+    ]
+    missing = [entry.clip for entry in listed if entry.split and entry not in paths]
+    notes = []
+    if missing:
+        notes.append(f"{len(missing)} of {len(made)} clips of the split files are not below {root}: {disk.some(missing)}")
+    strays = sorted({str(path) for clips in on_disk.values() for path in clips.values()} - {str(path) for path in paths.values()})
+    if strays:
+        notes.append(f"{len(strays)} clips below {root} are in no split file and are left out: {disk.some(strays)}")
+    return Found(made, len(made) - len(missing), notes)
+
+
+def _read_ucf101(definition: Definition, files: dict[str, Path]) -> list[Listed]:
+    """trainlist01.txt and testlist01.txt: `Class/v_Class_g01_c01.avi`, in the former followed by a number of the class."""
+    listed = []
+    for part in definition.annotations:
+        for path in (files[name] for name in part.files):
+            for number, line in _lines(path):
+                folder, slash, name = line.split()[0].partition("/")
+                if not slash:
+                    raise DataError(f"{path}, line {number}: '{line}' is not <Class>/<clip>.avi; download the split files again")
+                if folder in definition.folders:
+                    listed.append(Listed(folder, name.removesuffix(".avi"), part.split))
+    return listed
+
+
+def _read_hmdb51(definition: Definition, files: dict[str, Path]) -> list[Listed]:
+    """<class>_test_split1.txt: `<clip>.avi 1`, the number saying which part of the split (the definition's `codes`)."""
+    listed = []
+    for part in definition.annotations:
+        for folder in definition.folders:
+            path = files[part.files[0].format(folder=folder)]
+            for number, line in _lines(path):
+                name, _, code = line.rpartition(" ")
+                if not name or code not in definition.codes:
+                    raise DataError(f"{path}, line {number}: '{line}' is not <clip>.avi and 0, 1 or 2; download them again")
+                listed.append(Listed(folder, name.strip().removesuffix(".avi"), definition.codes[code]))
+    return listed
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); download the split files again") from error
+    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+
+
+def _class_folders(root: Path, wanted: set[str]) -> dict[str, dict[str, PurePosixPath]]:
+    """{class folder: {clip: path relative to the root}}, wherever the class folders are; the first of equal names."""
+    on_disk: dict[str, dict[str, PurePosixPath]] = defaultdict(dict)
+    if root.is_dir():
+        for folder in disk.folders(root):
+            name = folder.relative.name
+            for file in folder.files if name in wanted else []:
+                path = folder.relative / file
+                if path.suffix.lower() in VIDEO_SUFFIXES:
+                    on_disk[name].setdefault(path.stem, path)
+    return on_disk
+
+
+def _match(listed: list[Listed], on_disk: dict[str, dict[str, PurePosixPath]]) -> dict[Listed, PurePosixPath]:
+    """The file of each listed clip that has one: by its name, else by what a list that drops characters leaves of it."""
+    paths = {entry: on_disk[entry.folder][entry.clip] for entry in listed if entry.clip in on_disk[entry.folder]}
+    taken = set(paths.values())
+    alike: dict[tuple[str, str], list[PurePosixPath]] = defaultdict(list)
+    for folder, clips in on_disk.items():
+        for clip, path in clips.items():
+            if path not in taken:
+                alike[folder, _plain(clip)].append(path)
+    left = [entry for entry in listed if entry not in paths]
+    wanted = Counter((entry.folder, _plain(entry.clip)) for entry in left)
+    for entry in left:
+        key = (entry.folder, _plain(entry.clip))
+        if len(alike[key]) == wanted[key] == 1:
+            paths[entry] = alike[key][0]
+    return paths
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]", "", name)
+
+
+def _group(entry: Listed) -> str:
+    """What a clip was cut from: UCF101 numbers the videos within a class, HMDB51's names begin with the film's.
+
+    >>> _group(Listed("Biking", "v_Biking_g07_c02", "val")), _group(Listed("walk", "Tron_walk_f_cm_np1_ba_med_3", "val"))
+    ('Biking_g07', 'Tron')
+    """
+    ucf101 = re.fullmatch(r"v_(.+_g\d+)_c\d+", entry.clip)
+    # film_class_body part_camera motion_people_viewpoint_quality_number (HMDB51's README)
+    hmdb51 = re.fullmatch(rf"(.+)_{re.escape(entry.folder)}_[fhlu]_[cn]m_np\d+_(?:fr|le|ri|ba)_(?:goo|med|bad)_\d+", entry.clip)
+    match = ucf101 or hmdb51
+    return match.group(1) if match else entry.clip

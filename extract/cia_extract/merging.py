@@ -1,0 +1,57 @@
+"""One feature file from several that were made apart: other datasets side by side, the same dataset's rows filled in."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cia_extract import features, writer
+from cia_extract.console import Progress, Say
+from cia_extract.consumer import write_failures
+from cia_extract.errors import DataError, MismatchError
+from cia_extract.features import DatasetFeatures
+
+
+def merge(files: list[Path], out: Path, say: Say) -> Iterator[str]:
+    """Copy every finished row that `out` lacks, checked against its CRC32C; yields one line a dataset and file.
+
+    Raises MismatchError where one dataset was extracted with two recipes, DataError for a damaged row.
+    """
+    if out.resolve() in {file.resolve() for file in files}:
+        raise MismatchError(f"--out {out}: is one of the files to merge; choose another name, the parts stay as they are")
+    opened = {file: features.open_features(file) for file in files}
+    for file, datasets in opened.items():
+        for name, part in datasets.items():
+            columns = {column: values.tolist() for column, values in part.columns.items()}
+            whole = writer.prepare(out, name, columns, part.recipe, Path(part.root), overwrite=False)
+            yield f"{file}: '{name}': {_copy(part, whole)} rows copied"
+    write_failures(out)
+    for name, dataset in features.open_features(out).items():
+        yield f"{out}: '{name}': {int(dataset.done().sum())} of {len(dataset)} clips done"
+
+
+def _copy(part: DatasetFeatures, whole: DatasetFeatures) -> int:
+    """Rows copied. A row's bytes travel as they are; failures are copied where the whole knows nothing better."""
+    _check_same_clips(part, whole)
+    there, here = np.array(part.array("status")), whole.array("status")
+    lacking = (here != features.DONE) & (there == features.DONE) | (here == features.TO_DO) & (there == features.FAILED)
+    rows = np.argwhere(lacking)
+    copied = 0
+    with writer.RowWriter(whole) as target, Progress(len(rows), f"{part.path.name}: {part.name}") as progress:
+        for row, column in rows.tolist():
+            modality = part.modalities[column]
+            if there[row, column] == features.DONE:
+                names = features.arrays_of(modality, part.frames)
+                crc = features.row_crc32c(*(part.array(f"{modality}/{name}")[row] for name in names))
+                if crc != part.array("crc32c")[row, column]:
+                    clip = part.columns["clip"][row]
+                    raise DataError(f"{part.path}: {clip}: {modality} does not match its CRC32C; extract that file's row again")
+                copied += 1
+            target.copy_row(part, row, modality)
+            progress.step()
+    return copied
+
+
+def _check_same_clips(part: DatasetFeatures, whole: DatasetFeatures) -> None:
+    if part.columns["clip"].tolist() != whole.columns["clip"].tolist():  # the recipes' manifest hash should have told
+        raise MismatchError(f"{part.path}: '{part.name}' has other clips than {whole.path}")

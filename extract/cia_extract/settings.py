@@ -1,0 +1,102 @@
+"""What one extraction is asked to do, which rows that means, and what became of them."""
+
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cia_extract import features, recipes
+from cia_extract.clip import ClipJob, StoredFlow
+from cia_extract.features import DatasetFeatures
+from cia_extract.manifest import Manifest
+from cia_extract.recipes import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One dataset, one file, one recipe."""
+
+    dataset: str
+    """Name of the group in the feature file."""
+    manifest: Manifest
+    root: Path
+    """Folder that the manifest's paths are relative to."""
+    out: Path
+    """The feature file."""
+    modalities: tuple[str, ...] = ("rgb", "flow")
+    recipe: Recipe = field(default_factory=lambda: recipes.load(recipes.BASE))
+    weights: tuple[str, ...] = ()
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    engine: str = "auto"
+    precision: str = "fp32"
+    batch: int | None = None
+    deterministic: bool = False
+    """One window at a time, eager: a clip's bytes depend on nothing but the clip."""
+    workers: int = 2
+    """Processes that decode and compute flow."""
+    timeout: float = 600.0
+    """Seconds without progress after which a clip is given up."""
+    shard: tuple[int, int] | None = None
+    """(i, n): the i-th of n parts of the rows, from 1."""
+    flow_cache: Path | None = None
+    overwrite: bool = False
+    retry_failed: bool = False
+
+    def job(self, row: int, modalities: tuple[str, ...], flow_elsewhere: bool = False) -> ClipJob:
+        """What a worker needs to know of a row."""
+        rows = self.manifest
+        start, stop = rows.seconds(row)
+        stored = None
+        if "flow_path" in rows.columns and rows.columns["flow_path"][row]:
+            folder = self.root / rows.columns["flow_path"][row]
+            stored = StoredFlow(folder, rows.number(row, "flow_rate"), rows.number(row, "flow_bound"))
+        return ClipJob(
+            path=rows.path(row, self.root),
+            modalities=modalities,
+            recipe=self.recipe,
+            start=start,
+            stop=stop,
+            rate=rows.number(row, "rate") or self.recipe.sampling.rate,
+            stored_flow=stored,
+            flow_elsewhere=flow_elsewhere,
+            flow_cache=self.flow_cache,
+        )
+
+
+@dataclass
+class Summary:
+    """What became of the clips; `seconds` by stage (decode and flow are summed over workers)."""
+
+    clips: int
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    """Clip id → why."""
+    outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By modality, the ledger's outcomes and their counts."""
+    extracted_now: int = 0
+    windows: int = 0
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("decode", "flow", "network", "waiting", "wall"), 0.0)
+    )
+
+
+def rows_to_do(dataset: DatasetFeatures, settings: Settings) -> dict[int, tuple[str, ...]]:
+    """Rows of the shard with the modalities that they lack; what is done is never written again."""
+    wanted = (features.TO_DO, features.FAILED) if settings.retry_failed else (features.TO_DO,)
+    lacking = np.isin(dataset.array("status"), wanted)
+    rows = np.flatnonzero(lacking.any(axis=1)).tolist()
+    if settings.shard:
+        i, n = settings.shard
+        rows = [row for row in rows if shard_of(str(dataset.columns["clip"][row]), n) == i]
+    return {row: tuple(m for m, lacks in zip(dataset.modalities, lacking[row], strict=True) if lacks) for row in rows}
+
+
+def shard_of(clip: str, n: int) -> int:
+    """Which of n parts (from 1) a clip belongs to: by its id alone, so that clips that come or go move no other.
+
+    >>> [shard_of(f"v_{i}", 3) for i in range(6)]
+    [3, 2, 1, 1, 3, 2]
+    """
+    return zlib.crc32(clip.encode()) % n + 1
