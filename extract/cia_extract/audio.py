@@ -103,18 +103,18 @@ def spectrograms(path: Path, centres_s: npt.NDArray[np.float64], rule: AudioRule
 
 
 def sound_of(path: Path) -> Path | None:
-    """The file that holds a clip's sound: the clip's own if it has an audio track, else `<stem>.wav` beside it, else None.
+    """The file that holds a clip's sound: `<stem>.wav` beside it, else the clip itself if it has an audio track, else None.
 
-    A folder of frames has its sound in `<folder>.wav` beside it. Raises DataError as `spectrograms`.
+    The wav goes first: to get at an hour's sound in a video, all its pictures are read, for every clip of it. A folder of
+    frames has its sound in `<folder>.wav`. Raises DataError as `spectrograms`.
     """
+    beside = path.parent / f"{path.name}.wav" if path.is_dir() else path.with_suffix(".wav")
+    if beside.is_file():
+        return beside
     if path.is_dir():
-        beside = path.parent / f"{path.name}.wav"
-    else:
-        with _open(path) as container:
-            if container.streams.audio:
-                return path
-        beside = path.with_suffix(".wav")
-    return beside if beside.is_file() else None
+        return None
+    with _open(path) as container:
+        return path if container.streams.audio else None
 
 
 def log_spectrogram(samples: Samples, rule: AudioRule = TBN) -> Images:

@@ -92,7 +92,7 @@ class Batcher:
             clip.lacking -= 1
             if not clip.lacking:
                 del self.clips[key]
-                yield key, np.stack([clip.maps[i] for i in clip.inverse])  # type: ignore[misc]
+                yield key, np.stack([clip.maps[i] for i in clip.inverse])
 
 
 def scaling(recipe: Recipe, modality: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

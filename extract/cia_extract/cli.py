@@ -31,7 +31,9 @@ def extract(
     backbone: Annotated[str, typer.Option(help="Network: i3d or tbn. [default: that of --recipe, else i3d]")] = "",
     root: Annotated[Path | None, typer.Option(help="Folder of the clips. [default: $CIA_DATA/NAME or data/NAME]")] = None,
     annotations: Annotated[Path | None, typer.Option(help="Folder of official split files. [default: ROOT]")] = None,
-    manifest: Annotated[Path | None, typer.Option(help="CSV of the clips. [default: the dataset's own, or ROOT/manifest.csv]")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="CSV of the clips. [default: the dataset's, or ROOT/manifest.csv]")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The feature file; a second dataset goes into the same one.")] = Path("feats.h5"),
     modality: Annotated[list[str], typer.Option(help="rgb, flow or audio; repeat. [default: all of the backbone]")] = [],  # noqa: B006
     recipe: Annotated[str, typer.Option(help="Preprocessing, see cia-extract recipes. [default: by backbone and dataset]")] = "",
@@ -128,10 +130,10 @@ def _report(settings: "Settings", summary: "Summary", as_json: bool) -> None:
         console.print_json(vars(summary) | {"out": str(settings.out), "dataset": settings.dataset})
     else:
         s = summary.seconds
-        waits = f", it waited {s['waiting']:.0f} s" if s["wall"] else ""
+        network = f"network {s['network']:.0f} s for {summary.windows} windows, it waited {s['waiting']:.0f} s"
         print(
             f"{settings.dataset}: {summary.done} of {summary.clips} clips done, {len(summary.failed)} failed, in {settings.out} "
-            f"({summary.extracted_now} now, {s['wall']:.0f} s; network {s['network']:.0f} s for {summary.windows} windows{waits}; "
+            f"({summary.extracted_now} now, {s['wall']:.0f} s; {network}; "
             f"decode {s['decode']:.0f} s and flow {s['flow']:.0f} s over {settings.workers} workers)"
         )
         for modality, outcomes in summary.outcomes.items():

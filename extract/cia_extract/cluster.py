@@ -5,6 +5,7 @@ file itself (over the shared file system); what a dead one had not finished is h
 """
 
 import dataclasses
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -45,7 +46,7 @@ class Actor:
 
 
 def extract(settings: Settings, address: str, say: Say) -> Summary:
-    """As `pipeline.extract`, spread over a cluster: `address` as Ray takes it ("auto", "ray://…"), or "local" for this machine."""
+    """As `pipeline.extract`, spread over a cluster: `address` as Ray takes it ("auto", …), or "local" for this machine."""
     try:
         import ray
     except ImportError:
@@ -59,7 +60,9 @@ def extract(settings: Settings, address: str, say: Say) -> Summary:
     del extraction
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False, logging_level="error")
+    ray.init(
+        address=None if address == "local" else address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR
+    )
     summary = Summary(len(dataset))
     began = time.perf_counter()
     try:
@@ -88,7 +91,7 @@ class _Driver:
     def run(self, todo: Rows) -> None:
         parts = [dict(list(todo.items())[i : i + ROWS_A_TASK]) for i in range(0, len(todo), ROWS_A_TASK)]
         waiting = [(part, 0) for part in reversed(parts)]
-        free, running = list(self.actors), {}
+        free, running = list(self.actors), dict[Any, tuple[Any, Rows, int]]()
         progress = Progress(len(self.dataset), self.settings.dataset, done=len(self.dataset) - len(todo))
         with progress:
             while waiting or running:

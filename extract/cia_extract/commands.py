@@ -54,15 +54,15 @@ def compare(
     a: Annotated[Path, typer.Argument(help="A feature file, or a folder of .npy, .npz or .pt files.")],
     b: Annotated[Path, typer.Argument(help="The other one.")],
     dataset: Annotated[str, typer.Option(help="Which dataset of a feature file. [default: the common one]")] = "",
-    clips: Annotated[int, typer.Option(min=0, help="Clips of A to extract again in other ways, to find what B did. 0: none.")] = 0,
+    again: Annotated[bool, typer.Option("--again", help="Extract a clip of A again in other ways, to find what B did.")] = False,
+    weights: Annotated[list[str], typer.Option(help="--again: A's weights, where they are not the default ones.")] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
     """Compare features clip by clip, and say where differences may come from."""
     from cia_extract import compare as comparing
     from cia_extract import reextraction
 
-    again = reextraction.of(a, dataset or None, clips) if clips else None
-    found = comparing.compare(a, b, dataset or None, again)
+    found = comparing.compare(a, b, dataset or None, reextraction.of(a, dataset or None, weights) if again else None)
     if as_json:
         console.print_json(found.as_dict())
         return
@@ -84,7 +84,7 @@ def merge(
 def manifest(
     from_folders: Annotated[Path | None, typer.Option(help="Folder with <class>/<clip> or <split>/<class>/<clip>.")] = None,
     dataset: Annotated[str, typer.Option(help="A benchmark: ucf, hmdb, ucf-small, hmdb-small, e55 or e100.")] = "",
-    root: Annotated[Path | None, typer.Option(help="--dataset: folder of the clips. [default: $CIA_DATA/NAME or data/NAME]")] = None,
+    root: Annotated[Path | None, typer.Option(help="--dataset: folder of the clips. [default: as for extraction]")] = None,
     annotations: Annotated[Path | None, typer.Option(help="--dataset: folder of the split files. [default: ROOT]")] = None,
     out: Annotated[Path | None, typer.Option(help="The CSV to write. [default: manifest.csv in the clips' folder]")] = None,
     val_every: Annotated[int, typer.Option(min=0, help="Without split folders: every n-th clip of a class is val.")] = 0,

@@ -1,13 +1,7 @@
-"""`cia-extract compare`: two collections of features, clip by clip, and why they differ.
-
-A collection is a feature file (`features`), or a folder of .npy, .npz or .pt files in the layouts in use: one file a clip,
-or a folder of one file a frame for each clip; the modality is a folder's name (rgb/, flow/, audio/) or the end of the
-file's (`_rgb`, as v-iashin/video_features writes). Arrays are [T, C], [T, C, H, W], [T, 1, 1, C] or [C].
-"""
+"""`cia-extract compare`: two collections of features, clip by clip, and why they differ."""
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,17 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract import features
+from cia_extract.collected import MODALITIES, Array, Collection, Features, from_dataset, from_folder
 from cia_extract.errors import DataError, UsageError
 
-Array = npt.NDArray[Any]
 # (clip of A, modality, changes of A's recipe) → pooled features [T, C]. The changes are those of `HYPOTHESES`; {} reproduces A.
 Reextract = Callable[[str, str, dict[str, Any]], Array]
 Pairs = Mapping[str, tuple[Array, Array]]  # {clip: (A [T, C], B [T, C])}
 
-MODALITIES: Final = ("rgb", "flow", "audio")
-SUFFIXES: Final = (".npy", ".npz", ".pt")
-BESIDES: Final = ("_fps", "_timestamps_ms")  # what video_features writes next to its features
-FRAME: Final = re.compile(r"(?:(?:img|frame|rgb|flow)_)?\d+")  # name of a file that holds one frame
 LOOKED_AT: Final = 32  # clips, spread over the collection, in which relations are looked for
 LARGEST_LAG: Final = 3  # sampled frames
 
@@ -76,24 +66,6 @@ class Comparison:
         return json.loads(json.dumps(asdict(self)), parse_constant=lambda _: None)
 
 
-@dataclass(frozen=True)
-class Features:
-    """One clip and modality."""
-
-    pooled: Array  # [T, C] float64
-    maps: Array | None  # [T, C, H, W]
-
-
-@dataclass(frozen=True)
-class Collection:
-    """Features by clip and modality, read on request."""
-
-    path: Path
-    clips: Mapping[str, Mapping[str, Callable[[], Features]]]
-    short_names: Mapping[str, str]  # a clip's name without folders and suffix
-    recipe: features.Recipe | None
-
-
 def compare(a: Path, b: Path, dataset: str | None = None, reextract: Reextract | None = None) -> Comparison:
     """Compare every clip that both collections have, and look for the cause of what differs.
 
@@ -121,7 +93,7 @@ def compare(a: Path, b: Path, dataset: str | None = None, reextract: Reextract |
             if i % step == 0:
                 looked_at[x] = (first.pooled, second.pooled)
         diagnosis += [f"{name}: {line}" for line in _diagnose(name, rows[begin:], looked_at, bad, reextract)]
-    summary = {name: _summary([row for row in rows if row.modality == name]) for name in names}
+    summary = {name: _summary(of) for name in names if (of := [row for row in rows if row.modality == name])}
     only_a, only_b = (sorted(set(side.clips) - {pair[i] for pair in pairs}) for i, side in enumerate((left, right)))
     return Comparison(rows, summary, diagnosis, only_a, only_b)
 
@@ -132,103 +104,15 @@ def _open_both(a: Path, b: Path, dataset: str | None) -> tuple[Collection, Colle
     chosen = []
     for path in (a, b):
         if path not in files:
-            chosen.append(_folder(path))
+            chosen.append(from_folder(path))
             continue
         held = files[path]
         name = dataset or (next(iter(held)) if len(held) == 1 else next(iter(shared)) if len(shared) == 1 else None)
         if name not in held:
             what = f"no dataset {name} in it" if name else "several datasets in it"
             raise UsageError(f"{path}: {what}; choose with --dataset from: {', '.join(held) or 'none'}")
-        chosen.append(_dataset(held[name]))
+        chosen.append(from_dataset(held[name]))
     return chosen[0], chosen[1]
-
-
-def _dataset(data: features.DatasetFeatures) -> Collection:
-    """The finished rows of a dataset of a feature file."""
-    done = {modality: data.done([modality]) for modality in data.modalities}
-    arrays = {name: data.array(name) for name in data.regions if name.endswith(("/maps", "/pooled"))}
-
-    def read(row: int, modality: str) -> Features:
-        maps = arrays.get(f"{modality}/maps")
-        return Features(arrays[f"{modality}/pooled"][row].astype(np.float64), None if maps is None else np.asarray(maps[row]))
-
-    clips, short = {}, {}
-    for row, (clip, path) in enumerate(zip(data.columns["clip"].tolist(), data.columns["path"].tolist(), strict=True)):
-        if any(rows[row] for rows in done.values()):
-            clips[clip] = {modality: partial(read, row, modality) for modality, rows in done.items() if rows[row]}
-            short[clip] = Path(path).stem
-    if not clips:
-        raise DataError(f"{data.path}: dataset {data.name} has no finished clip; finish it with cia-extract")
-    return Collection(data.path, clips, short, data.recipe)
-
-
-def _folder(path: Path) -> Collection:
-    found: dict[tuple[str, str], list[Path]] = {}
-    for file in sorted(path.rglob("*"), key=lambda file: (len(file.name), file.name)):  # 2.npy before 10.npy
-        if file.suffix not in SUFFIXES or file.stem.endswith(BESIDES):
-            continue
-        clip, modality = _clip_and_modality(file.relative_to(path))
-        folder, _, name = clip.rpartition("/")
-        may_be_frame = folder and FRAME.fullmatch(name)
-        is_frame = may_be_frame and ((folder, modality) in found or _load(file, modality).ndim in (1, 3))
-        files = found.setdefault((folder if is_frame else clip, modality), [])
-        files.append(file)
-        if len(files) > 1 and not is_frame:
-            raise DataError(f"{path}: {files[0].name} and {file.name} are the same clip, {clip}; keep one")
-    if not found:
-        raise DataError(f"{path}: no features in it ({', '.join(SUFFIXES)})")
-    clips: dict[str, dict[str, Callable[[], Features]]] = {}
-    for (clip, modality), files in found.items():
-        clips.setdefault(clip, {})[modality] = partial(_stack, files, modality)
-    return Collection(path, clips, {clip: clip.rpartition("/")[2] for clip in clips}, None)
-
-
-def _clip_and_modality(relative: Path) -> tuple[str, str]:
-    """(clip, modality) of a file in a folder; the modality is "" where neither a folder nor the file's end says it."""
-    *folders, name = relative.with_suffix("").parts
-    modality = next((part for part in folders if part.lower() in MODALITIES), "")
-    if modality:
-        folders.remove(modality)
-    elif ending := re.fullmatch(f"(.+)_({'|'.join(MODALITIES)})", name):
-        name, modality = ending.groups()
-    return "/".join([*folders, name]), modality.lower()
-
-
-def _load(file: Path, modality: str) -> Array:
-    """The one array of a file, or the one that has the modality's name. Pickles are refused."""
-    try:
-        if file.suffix == ".pt":
-            import torch
-
-            held = torch.load(file, map_location="cpu", weights_only=True)
-            held = {name: x.float().numpy() for name, x in (held if isinstance(held, dict) else {"": held}).items()}
-        else:
-            loaded = np.load(file, allow_pickle=False)
-            held = dict(loaded) if file.suffix == ".npz" else {"": loaded}
-    except Exception as error:  # zipfile, pickle, torch and numpy each have their own for a file that is not what it seems
-        reason = (str(error).splitlines() or [repr(error)])[0]
-        raise DataError(f"{file}: not an array, or a pickle, which is never read ({reason})") from error
-    name = modality if modality in held else next(iter(held)) if len(held) == 1 else None
-    if name is None:
-        raise DataError(f"{file}: holds {', '.join(map(str, held)) or 'nothing'}; save the features alone")
-    array: Array = held[name]
-    if array.dtype.kind not in "fiu" or not 1 <= array.ndim <= 4 or 0 in array.shape:
-        raise DataError(f"{file}: {array.dtype} {list(array.shape)} is not [T, C], [T, C, H, W] or [C]")
-    return array
-
-
-def _stack(files: Sequence[Path], modality: str) -> Features:
-    """A clip from its file, or from its frames' files."""
-    arrays = [_load(file, modality) for file in files]
-    if any(array.shape != arrays[0].shape for array in arrays):
-        raise DataError(f"{files[0].parent}: its frames have different shapes; remove what does not belong")
-    array = np.stack(arrays) if len(arrays) > 1 else arrays[0]
-    array = array[None] if array.ndim in (1, 3) else array  # [C] or [C, H, W]: one frame
-    if array.ndim == 4 and array.shape[1:3] == (1, 1):  # [T, 1, 1, C], channels last
-        array = array[:, 0, 0]
-    if array.ndim == 2:
-        return Features(array.astype(np.float64), None)
-    return Features(array.mean((2, 3), dtype=np.float64), array)
 
 
 def _modality_names(left: Collection, right: Collection) -> dict[str, tuple[str, str]]:
@@ -290,8 +174,6 @@ def _good(pooled: Array) -> npt.NDArray[np.bool_]:
 
 
 def _summary(rows: Sequence[Row]) -> dict[str, Any]:
-    if not rows:
-        return {"clips": 0}
     worst = min(rows, key=lambda row: -2.0 if math.isnan(row.cosine) else row.cosine)
     return {
         "clips": len(rows),
@@ -316,10 +198,9 @@ def _diagnose(modality: str, rows: Sequence[Row], pairs: Pairs, bad: list[str], 
     channels = {(x.shape[1], y.shape[1]) for x, y in pairs.values() if x.shape[1] != y.shape[1]}
     if channels:
         return [*lines, "; ".join(f"{c} channels in A, {d} in B" for c, d in sorted(channels)) + ": other features altogether"]
-    lengths = Counter((row.frames_a, row.frames_b) for row in rows if row.frames_a != row.frames_b)
-    if lengths:
-        (t, u), count = lengths.most_common(1)[0]
-        lines.append(f"{t} frames a clip in A, {u} in B ({count} of {len(rows)} clips); their means over time are compared")
+    if other := [row for row in rows if row.frames_a != row.frames_b]:
+        count = f"{other[0].frames_a} frames a clip in A, {other[0].frames_b} in B ({len(other)} of {len(rows)} clips)"
+        lines.append(f"{count}; their means over time are compared")
     pairs = {clip: (x, y) for clip, (x, y) in pairs.items() if x.shape == y.shape and np.isfinite([x, y]).all()}
     if not pairs:
         return lines
@@ -374,7 +255,8 @@ def _in_scale(pairs: Pairs) -> list[str]:
         return []
     scale, offset = np.polyfit(x, y, 1)
     unexplained = float(np.var(y - scale * x - offset) / y.var())
-    if unexplained > 1e-3 or unexplained > 0.25 * np.mean((y - x) ** 2) / y.var():
+    same = abs(scale - 1) < 0.01 and abs(offset) < 0.01 * x.std()
+    if same or unexplained > 1e-3 or unexplained > 0.25 * np.mean((y - x) ** 2) / y.var():
         return []
     return [f"B = {scale:.5g} · A {offset:+.3g} explains {100 * (1 - unexplained):.2f} % of B"]
 
@@ -383,17 +265,31 @@ def _by_reextraction(modality: str, pairs: Pairs, reextract: Reextract) -> list[
     """Which change of A's recipe makes B, tried on the clip of median likeness."""
     clip = sorted(pairs, key=lambda clip: cosine(*pairs[clip]))[len(pairs) // 2]
     a, b = pairs[clip]
-    tries = [(name, changes) for name, modalities, changes in HYPOTHESES if modality in modalities]
-    again = reextract(clip, modality, {}) if tries else a
+    tries = {name: changes for name, modalities, changes in HYPOTHESES if modality in modalities}
+    if not tries:
+        return []
+    again = reextract(clip, modality, {})
     if again.shape != a.shape or not cosine(a, again) > 0.999:
         return [f"{clip} extracted again is not A, so no change of recipe could be tried; are these A's clips and weights?"]
-    likeness = {name: cosine(b, reextract(clip, modality, changes)) for name, changes in tries}
-    # Below 1e-8 an error is rounding. What explains B leaves a quarter of the error or less, and half of what the next leaves.
+    likeness = {name: cosine(b, reextract(clip, modality, changes)) for name, changes in tries.items()}
+    # Below 1e-8 an error is rounding. What explains B leaves a quarter of the error or less; equals are all named.
     errors = {name: max(1 - value, 1e-8) for name, value in likeness.items() if not math.isnan(value)}
-    order = sorted(errors, key=lambda name: errors[name])
-    before = cosine(b, again)
-    if not order or errors[order[0]] > 0.25 * max(1 - before, 1e-8):
-        return [f"none of the {len(tries)} changes of recipe that were tried on {clip} explains B"] if tries else []
-    best = [name for name in order if errors[name] <= 2 * errors[order[0]]]
-    verb = "matches" if errors[best[0]] < 1e-4 else "comes nearer to"
-    return [f"B {verb} A re-extracted with {' or '.join(best)} (cosine {likeness[best[0]]:.6f} against {before:.6f}, {clip})"]
+    least, before = min(errors.values(), default=math.inf), max(1 - cosine(b, again), 1e-8)
+    if least > 0.25 * before:
+        return [f"none of the {len(tries)} changes of recipe that were tried on {clip} explains B"]
+    best = [name for name in errors if errors[name] <= 2 * least]
+    verb = "matches" if least < 1e-4 else "comes nearer to"
+    digits = max(4, 2 - math.floor(math.log10(before)))  # as many as show the gain
+    gain = f"cosine {likeness[best[0]]:.{digits}f} against {1 - before:.{digits}f}"
+    return [f"B {verb} A re-extracted with {' or '.join(best)} ({gain}, {clip})"]
+
+
+def lines(found: Comparison) -> list[str]:
+    """A comparison for people: a summary a modality, the clips that only one side has, the diagnosis."""
+    shown = []
+    for modality, summary in found.summary.items():
+        shown.append(f"{modality}: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items()))
+    for side, clips in (("A", found.only_a), ("B", found.only_b)):
+        if clips:
+            shown.append(f"only in {side}: {len(clips)} clips ({clips[0]}{', …' if len(clips) > 1 else ''})")
+    return shown + found.diagnosis

@@ -142,7 +142,7 @@ def _prepared(network: nn.Module, recipe: Recipe, device: torch.device, precisio
     trunk = Trunk(copy.deepcopy(network), recipe.network.reduce).eval().to(device, _DTYPE[precision])
     volume = any(isinstance(module, nn.Conv3d) for module in trunk.modules())
     layout = torch.channels_last_3d if volume else torch.channels_last
-    return trunk.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+    return trunk.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def _in_precision(run: Callable[[Tensor], Tensor], precision: str) -> Callable[[Tensor], Tensor]:
@@ -156,7 +156,7 @@ def _in_precision(run: Callable[[Tensor], Tensor], precision: str) -> Callable[[
 
 
 def _eager(
-    network: nn.Module, recipe: Recipe, device: torch.device, precision: str, batch: int | None, _: Tensor | None = None
+    network: nn.Module, recipe: Recipe, device: torch.device, precision: str, batch: int | None, example: Tensor | None = None
 ) -> Engine:
     run = _in_precision(_prepared(network, recipe, device, precision), precision)
     return Engine("eager", precision, device, batch or _batch(network, device), False, run)
@@ -192,7 +192,8 @@ def _openvino(
     return Engine("openvino", precision, device, size, True, run)
 
 
-_BUILDERS: Final = {"eager": _eager, "compiled": _compiled, "openvino": _openvino}
+_Builder = Callable[[nn.Module, Recipe, torch.device, str, int | None, Tensor], Engine]
+_BUILDERS: Final[dict[str, _Builder]] = {"eager": _eager, "compiled": _compiled, "openvino": _openvino}
 
 
 def _batch(network: nn.Module, device: torch.device) -> int:

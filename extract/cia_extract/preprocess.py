@@ -26,7 +26,7 @@ def resize(image: Pixels, picture: Picture) -> Pixels:
 
     Pillow's bilinear is antialiased; OpenCV's drops pixels of 1080p frames and is offered for ports that use it.
     """
-    height, width = scaled_size(*image.shape[:2], picture.short_side, picture.longer_side)
+    height, width = scaled_size(image.shape[0], image.shape[1], picture.short_side, picture.longer_side)
     if (height, width) == image.shape[:2]:
         return image
     if picture.resize == "pillow":

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 SMALLEST_LEVEL: Final = 16  # px; OpenCV drops levels with a shorter side
 FLAT: Final = torch.finfo(torch.float32).eps  # |∇I|² under which the data term says nothing
+BORDER: Final = 4  # zeros around a plane that is warped
 # On a GPU, whether all pairs have converged is asked every so many iterations only: each question waits for the device.
 CHUNK: Final = 5
 # Converged pairs leave the batch as soon as so few are left: regrouping costs about as much as 1.5 iterations.
@@ -64,8 +65,8 @@ def flow(first: Tensor, second: Tensor, parameters: Parameters = OPENCV, compile
         raise ValueError(f"median filters are of 3 or 5 px, or 0 for none, got {parameters.median}")
     fused = first.is_cuda if compile is None else compile
     if fused and len(first) == 1:  # see LEAST
-        return flow(first.expand(LEAST, -1, -1), second.expand(LEAST, -1, -1), parameters, compile)[:1]
-    levels = _pyramid(first.float(), second.float(), parameters)
+        return flow(first.repeat(LEAST, 1, 1), second.repeat(LEAST, 1, 1), parameters, compile)[:1]
+    levels = _pyramid(first.float().contiguous(), second.float().contiguous(), parameters)
     u1, u2 = torch.zeros_like(levels[-1][0]), torch.zeros_like(levels[-1][0])
     for i, (image, target) in reversed(list(enumerate(levels))):
         u1, u2 = _solve_level(image, target, u1, u2, parameters, fused)
@@ -106,10 +107,11 @@ def _solve_level(
     image: Tensor, target: Tensor, u1: Tensor, u2: Tensor, parameters: Parameters, fused: bool
 ) -> tuple[Tensor, Tensor]:
     """`warps` linearisations around the current flow. The dual variables start from 0 at each level and outlive the warps."""
-    planes = torch.stack((target, *_central_gradient(target)), dim=1)
+    linearise = _compiled(_linearise) if fused else _linearise
+    planes = F.pad(torch.stack((target, *_central_gradient(target)), dim=1), (BORDER,) * 4)
     state: State = (u1, u2, *(torch.zeros_like(u1) for _ in range(4)))
     for _ in range(parameters.warps):
-        state = _iterate(state, _linearise(image, planes, state[0], state[1], parameters.warp_steps), parameters, fused)
+        state = _iterate(state, linearise(image, planes, state[0], state[1], parameters.warp_steps), parameters, fused)
     return state[0], state[1]
 
 
@@ -120,21 +122,48 @@ def _central_gradient(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _linearise(image: Tensor, planes: Tensor, u1: Tensor, u2: Tensor, warp_steps: int) -> Data:
-    """The second image and its gradient warped by the flow, as ρ(u) = constant + ∇I₁·u: bicubic (a = −¾), 0 outside."""
+    """The second image and its gradient warped by the flow, as ρ(u) = constant + ∇I₁·u. `planes` [B, 3, H, W] with BORDER."""
     height, width = u1.shape[1:]
     x = u1 + torch.arange(width, dtype=u1.dtype, device=u1.device)
     y = u2 + torch.arange(height, dtype=u1.dtype, device=u1.device)[:, None]
     if warp_steps:
         x, y = torch.round(x * warp_steps) / warp_steps, torch.round(y * warp_steps) / warp_steps
-    grid = torch.stack((2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1), dim=-1)
-    warped, dx, dy = F.grid_sample(planes, grid, mode="bicubic", padding_mode="zeros", align_corners=True).unbind(1)
-    return warped - dx * u1 - dy * u2 - image, dx.contiguous(), dy.contiguous()
+    warped, dx, dy = _bicubic(planes, x, y)
+    return warped - dx * u1 - dy * u2 - image, dx, dy
+
+
+def _bicubic(planes: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`planes` at (x, y), 0 outside. Not `grid_sample`: its coordinates in [−1, 1] are off by 1e-5 px, which where there is next
+    to no gradient is taken for motion; here a whole px is met exactly and equal frames do not move.
+    """
+    height, width = planes.shape[2] - 2 * BORDER, planes.shape[3] - 2 * BORDER
+    left, top = x.floor(), y.floor()
+    across, down = _cubic_weights(x - left), _cubic_weights(y - top)
+    # Further out, all four taps lie in the border of zeros anyway.
+    corner = (top.clamp(-3, height + 1).long() + BORDER - 1) * planes.shape[3] + left.clamp(-3, width + 1).long() + BORDER - 1
+    sums = []
+    for plane in planes.flatten(2).unbind(1):
+        total = torch.zeros_like(x)
+        for j, weight in enumerate(down):
+            taps = [plane.gather(1, (corner + (j * planes.shape[3] + i)).flatten(1)).view_as(x) for i in range(4)]
+            total = total + weight * sum(w * tap for w, tap in zip(across, taps, strict=True))
+        sums.append(total)
+    return sums[0], sums[1], sums[2]
+
+
+def _cubic_weights(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Keys' kernel with a = −¾ at the distances 1 + t, t, 1 − t and 2 − t."""
+    a = -0.75
+    before = ((a * (t + 1) - 5 * a) * (t + 1) + 8 * a) * (t + 1) - 4 * a
+    low = ((a + 2) * t - (a + 3)) * t * t + 1
+    high = ((a + 2) * (1 - t) - (a + 3)) * (1 - t) * (1 - t) + 1
+    return before, low, high, 1 - before - low - high
 
 
 def _iterate(state: State, data: Data, parameters: Parameters, fused: bool) -> State:
     """At most outer × inner iterations, a median filter before each `inner` of them; a pair stops once it has converged."""
     steps, smooth = (_compiled(_steps), _compiled(_smooth)) if fused else (_steps, _smooth)
-    chunk = CHUNK if state[0].is_cuda else 1
+    chunk = chunk_length(state)
     whole = tuple(field.clone() for field in state)  # where pairs that leave the batch put their result
     rows = torch.arange(len(state[0]), device=state[0].device)
     active = torch.ones_like(rows, dtype=torch.bool)
@@ -153,6 +182,11 @@ def _iterate(state: State, data: Data, parameters: Parameters, fused: bool) -> S
                 rows, active = rows[keep], active[keep]
                 state, data = tuple(part[keep] for part in state), tuple(part[keep] for part in data)
     return _put_back(whole, rows, state)
+
+
+def chunk_length(state: State) -> int:
+    """Iterations between two questions whether all pairs have converged. On a GPU each question waits for the device."""
+    return CHUNK if state[0].is_cuda else 1
 
 
 def _put_back(whole: State, rows: Tensor, state: State) -> State:

@@ -124,7 +124,7 @@ def identify(
         "known_file": identity.GIT_BLOBS.get(blob, "none"),
         "misfits": misfits,
     }
-    console.print_json(report) if as_json else console.print_fields(report)
+    console.print_json(report) if as_json else console.print_fields(report | {"misfits": misfits or "none"})
     count = sum(map(len, misfits.values()))
     if count:
         raise DataError(f"weights {file}: {count} tensors do not fit; they are listed above")

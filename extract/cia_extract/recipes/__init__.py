@@ -130,7 +130,8 @@ class Recipe:
         pictures = ("picture",) if {"rgb", "flow"} & set(modalities) else ()
         sections = ("sampling", *pictures, *(m for m in ("rgb", "flow", "audio") if m in modalities), "network")
         chosen = {key: everything[key] for key in ("name", "version", "backbone", *sections)}
-        return json.loads(json.dumps(chosen))  # type: ignore[no-any-return]  # tuples → lists, as a file gives them back
+        plain: dict[str, Any] = json.loads(json.dumps(chosen))  # tuples → lists, as a file gives them back
+        return plain
 
     def sha256(self) -> str:
         return hashlib.sha256(json.dumps(self.knobs(), sort_keys=True).encode()).hexdigest()
@@ -158,20 +159,32 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         if values[section][knob] < least:
             raise UsageError(f"{key} = {values[section][knob]}: must be {least} or more")
     _check(values, own["backbone"])
+    changed = bool(changes) and json.dumps(values) != before
+    title = {"name": f"{name}, changed" if changed else name, "version": own["version"], "backbone": own["backbone"]}
+    return _made({**values, **title}, own["about"], own.get("departs", ""))
+
+
+def restored(knobs: Mapping[str, Any]) -> Recipe:
+    """The recipe of a feature file, from its `preprocessing`. Sections its modalities did not need have the base's values."""
+    return _made({**_read(BASE), **knobs}, "", "")
+
+
+def _made(values: Mapping[str, Any], about: str, departs: str) -> Recipe:
+    streams = {}
     for section in ("rgb", "flow"):
-        values[section] |= {key: tuple(values[section][key]) for key in ("mean", "std")}
+        streams[section] = values[section] | {key: tuple(values[section][key]) for key in ("mean", "std")}
     return Recipe(
-        name=name if json.dumps(values) == before or not changes else f"{name}, changed",
-        version=own["version"],
-        backbone=own["backbone"],
+        name=values["name"],
+        version=values["version"],
+        backbone=values["backbone"],
         sampling=Sampling(**values["sampling"]),
         picture=Picture(**values["picture"]),
-        rgb=Rgb(**values["rgb"]),
-        flow=Flow(**values["flow"]),
+        rgb=Rgb(**streams["rgb"]),
+        flow=Flow(**streams["flow"]),
         audio=Audio(**values["audio"]),
         network=Network(**values["network"]),
-        about=own["about"],
-        departs=own.get("departs", ""),
+        about=about,
+        departs=departs,
     )
 
 
