@@ -22,8 +22,9 @@ PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16")
 # Least cosine with eager float32 on the same window, by precision.
 ENOUGH: Final = {"fp32": 0.999999, "tf32": 0.9999, "bf16": 0.999, "fp16": 0.999}
 _DTYPE: Final = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Compiling takes about a minute for each network: `auto` does it for jobs that are longer than that.
-WORTH_COMPILING: Final = 1500  # windows
+# Converting for OpenVINO takes about ten seconds a network and compiling up to a minute: `auto` does it for jobs that gain more.
+WORTH_CONVERTING: Final = 200  # windows
+WORTH_COMPILING: Final = 1500
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,11 @@ def build(
     test is refused (DataError); what `auto` chose falls back to eager float32, saying so.
     """
     check(engine, precision, device)
-    reference = _eager(network, recipe, device, "fp32", None)
-    expected = reference.run(example.to(device))
     chosen = _choose(device, windows) if engine == "auto" else engine
+    reference = _eager(network, recipe, device, "fp32", batch)
+    if (chosen, precision) == ("eager", "fp32"):
+        return reference
+    expected = reference.run(example.to(device))
     try:
         made = _BUILDERS[chosen](network, recipe, device, precision, batch, example)
         full = example.to(device).repeat(made.batch, *[1] * (example.ndim - 1)) if made.fixed else example.to(device)
@@ -122,7 +125,7 @@ def check(engine: str, precision: str, device: torch.device) -> None:
 
 
 def _choose(device: torch.device, windows: int) -> str:
-    if device.type == "cpu" and importlib.util.find_spec("openvino") is not None:
+    if device.type == "cpu" and windows >= WORTH_CONVERTING and importlib.util.find_spec("openvino") is not None:
         return "openvino"
     has_compiler = device.type == "cuda" or bool(shutil.which("g++") or shutil.which("clang++"))
     return "compiled" if windows >= WORTH_COMPILING and has_compiler else "eager"

@@ -14,7 +14,7 @@ from cia_extract.ledger import ClipError
 
 # Decoding begins this much before a start, so that pictures whose references lie behind a key frame are whole.
 SEEK_MARGIN_S = 2.0
-# The frame that is shown when a clip starts may have come this much earlier.
+# Frames of slow video are shown up to this long.
 RATE_MARGIN_S = 1.0
 
 Image = npt.NDArray[np.uint8]
@@ -38,27 +38,35 @@ def decode(path: Path, start: float | None = None, stop: float | None = None, ra
     if path.is_dir():
         yield from (Frame(image, time) for image, time in frame_folder.frames(path, start, stop, rate))
     elif rate:
-        yield from _at_rate(_decode_file(path, max((start or 0.0) - RATE_MARGIN_S, 0.0), stop), start or 0.0, stop, rate)
+        # A little more on both sides: what is shown at the start came before it, and what comes after the end ends a frame.
+        first, last = max((start or 0.0) - RATE_MARGIN_S, 0.0), None if stop is None else stop + RATE_MARGIN_S
+        yield from _at_rate(_decode_file(path, first, last), start or 0.0, stop, rate)
     else:
         yield from _decode_file(path, start, stop)
 
 
 def _at_rate(frames: Iterator[Frame], start: float, stop: float | None, rate: float) -> Iterator[Frame]:
     """Slots k/rate with start ≤ k/rate < stop, each filled with the last frame whose time rounds to k or earlier."""
-    following, end = round(start * rate), None if stop is None else round(stop * rate)
+    slot, end = round(start * rate), float("inf") if stop is None else round(stop * rate)
     shown: Frame | None = None
+    shown_at = length = 0.0  # of the frame that is shown, in s
     for frame in frames:
         if frame.time is None:
             raise ClipError("its frames carry no times, so it cannot be read at a rate; leave the rate out")
-        slot = int(frame.time * rate + 0.5)
-        while shown is not None and following < slot and (end is None or following < end):
-            yield Frame(shown.image, following / rate)
-            following += 1
+        begins = int(frame.time * rate + 0.5)
         if shown is None:
-            following = max(following, slot)
-        shown = frame
-    if shown is not None and (end is None or following < end):
-        yield Frame(shown.image, following / rate)
+            slot = max(slot, begins) if frame.time > start else slot
+        else:
+            length = frame.time - shown_at
+            while slot < min(begins, end):
+                yield Frame(shown.image, slot / rate)
+                slot += 1
+        if slot >= end:
+            return
+        shown, shown_at = frame, frame.time
+    while shown is not None and slot < min(max(int((shown_at + length) * rate + 0.5), slot + (not length)), end):
+        yield Frame(shown.image, slot / rate)  # the last frame is shown as long as the one before it
+        slot += 1
 
 
 def _decode_file(path: Path, start: float | None, stop: float | None) -> Iterator[Frame]:

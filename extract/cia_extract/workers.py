@@ -35,16 +35,20 @@ class _Worker:
 
 
 def prepared_clips(
-    jobs: Iterator[tuple[int, ClipJob]], workers: int, timeout: float = 600.0, ahead: int = AHEAD
+    jobs: Iterator[tuple[int, ClipJob]],
+    workers: int,
+    timeout: float = 600.0,
+    work: Callable[[ClipJob, Callable[[], None]], PreparedClip] = prepare,
 ) -> Generator[tuple[int, Result], None, None]:
     """Prepare clips in parallel; yields (key, clip or the error it failed with) in the order in which they are finished.
 
     `jobs` is asked for the next one when a worker is free. A worker that decodes or computes nothing for `timeout` seconds
     is killed and its clip fails; one that dies (a crashing decoder) takes its clip with it. Closing the generator ends all.
+    `work` is what they do, a function that pickles by name.
     """
-    results: queue.Queue[tuple[int, Result] | BaseException | None] = queue.Queue(ahead)
+    results: queue.Queue[tuple[int, Result] | BaseException | None] = queue.Queue(AHEAD)
     stop = threading.Event()
-    feeder = threading.Thread(target=_feed, args=(jobs, workers, timeout, results, stop), daemon=True)
+    feeder = threading.Thread(target=_feed, args=(jobs, workers, timeout, work, results, stop), daemon=True)
     feeder.start()
     try:
         while (result := results.get()) is not None:
@@ -64,6 +68,7 @@ def _feed(
     jobs: Iterator[tuple[int, ClipJob]],
     workers: int,
     timeout: float,
+    work: Callable[[ClipJob, Callable[[], None]], PreparedClip],
     results: "queue.Queue[tuple[int, Result] | BaseException | None]",
     stop: threading.Event,
 ) -> None:
@@ -73,7 +78,7 @@ def _feed(
     try:
         following = next(jobs, None)
         while not stop.is_set():
-            while following is not None and (free := _free(pool, workers)) is not None:
+            while following is not None and (free := _free(pool, workers, work)) is not None:
                 free.key, paths[following[0]] = following[0], following[1]
                 free.heard, free.begun = time.monotonic(), False
                 with contextlib.suppress(OSError):  # it has just died; noticed below
@@ -101,7 +106,7 @@ def _feed(
         _end(pool)
 
 
-def _free(pool: list[_Worker], workers: int) -> _Worker | None:
+def _free(pool: list[_Worker], workers: int, work: Callable[..., PreparedClip]) -> _Worker | None:
     """A worker without a clip; a new one while there are fewer than asked for."""
     for worker in pool:
         if worker.key is None:
@@ -110,7 +115,7 @@ def _free(pool: list[_Worker], workers: int) -> _Worker | None:
         return None
     context = multiprocessing.get_context("spawn")  # after fork, torch's threads and open files would be shared
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs,), daemon=True)
+    process = context.Process(target=_work, args=(theirs, work), daemon=True)
     process.start()
     theirs.close()
     pool.append(_Worker(process, ours))
@@ -147,7 +152,7 @@ def _end(pool: list[_Worker]) -> None:
         worker.pipe.close()
 
 
-def _work(pipe: Connection) -> None:
+def _work(pipe: Connection, work: Callable[..., PreparedClip]) -> None:
     """The life of a worker process."""
     _settle()
     while True:
@@ -156,7 +161,7 @@ def _work(pipe: Connection) -> None:
         except EOFError:
             return
         pipe.send((key, None))
-        pipe.send((key, _prepare(job, _beat(pipe, key))))
+        pipe.send((key, _safely(work, job, _beat(pipe, key))))
 
 
 def _beat(pipe: Connection, key: int) -> Callable[[], None]:
@@ -172,9 +177,9 @@ def _beat(pipe: Connection, key: int) -> Callable[[], None]:
     return beat
 
 
-def _prepare(job: ClipJob, beat: Callable[[], None]) -> Result:
+def _safely(work: Callable[..., PreparedClip], job: ClipJob, beat: Callable[[], None]) -> Result:
     try:
-        return prepare(job, beat)
+        return work(job, beat)
     except ClipError as error:
         return error
     except Exception as error:  # one clip's surprise must not stop the others

@@ -86,10 +86,11 @@ def test_directions(feature_file):
 
 def test_unfinished_clips_are_left_out(tmp_path):
     dataset = make_dataset(tmp_path / "f.h5", "d", seed=0, clips_per_class=3)
+    from cia_extract.ledger import Outcome
     from cia_extract.writer import RowWriter
 
     with RowWriter(dataset) as rows:
-        rows.mark(4, "flow", 2)
+        rows.fail(4, "flow", Outcome("timeout"))
     assert len(data.find_domains(tmp_path / "f.h5")["d"].rows) == 8
 
 

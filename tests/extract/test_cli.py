@@ -49,7 +49,7 @@ def test_from_folders_to_features_and_back(clips, tmp_path):
     again = cia_extract(*line)
     assert again.returncode == 0 and "(0 now" in again.stdout
     other = cia_extract(*line, "--window", 12)
-    assert other.returncode == 4 and "window.frames: 16 → 12" in other.stderr
+    assert other.returncode == 4 and "preprocessing.rgb.window: 16 → 12" in other.stderr
     assert cia_extract(*line, "--window", 12, "--overwrite").returncode == 0
     info = json.loads(cia_extract("info", out, "--json").stdout)["mine"]
     assert info["recipe"]["weights"]["rgb"]["name"] == "random" and info["rgb"]["done"] == 2
@@ -90,9 +90,21 @@ def test_dry_run_makes_nothing(clips, tmp_path):
         ([], 2, "--dataset is missing; try: cia-extract --dataset demo"),
         (["--dataset", "ucf"], 2, "no such folder"),
         (["--dataset", "a/b"], 2, "give a plain name"),
-        (["--dataset", "d", "--flow", "farneback"], 2, "--flow farneback: unknown, choose from tvl1, dis"),
+        (["--dataset", "d", "--flow", "farneback"], 2, "flow.algorithm = farneback: unknown, choose from tvl1, dis"),
         (["--dataset", "d", "--modality", "smell"], 2, "--modality smell: unknown"),
-        (["--dataset", "d", "--backbone", "tbn"], 2, "--backbone tbn: unknown"),
+        (["--dataset", "d", "--backbone", "resnet"], 2, "--backbone resnet: unknown, choose from i3d, tbn"),
+        (["--dataset", "d", "--backbone", "i3d", "--recipe", "mmtbn"], 2, "--recipe mmtbn: unknown, choose from kinetics"),
+        (["--dataset", "d", "--backbone", "i3d", "--recipe", "tbn-epic55"], 2, "is for --backbone tbn, not i3d"),
+        (["--dataset", "d", "--set", "rgb.egde=zero"], 2, "rgb.egde: no such knob of a recipe; there are sampling.frames"),
+        (["--dataset", "d", "--set", "rgb.std=0"], 2, r"rgb.std = 0: give 3 numbers"),
+        (["--dataset", "d", "--shard", "3/2"], 2, "--shard 3/2: write i/n with 1 ≤ i ≤ n"),
+        (["--dataset", "d", "--shard", "1/2", "--overwrite"], 2, "parts would erase each other"),
+        (["--dataset", "ucf", "--annotations", "nowhere"], 2, "data/ucf: no such folder; for ucf, "),
+        (["manifest"], 2, "give one of --from-folders DIR and --dataset NAME"),
+        (["manifest", "--dataset", "kinetics"], 2, "kinetics"),
+        (["merge", "none.h5", "--out", "all.h5"], 3, "none.h5: no such file"),
+        (["compare", "none.h5", "none"], 3, "none.h5: no such file"),
+        (["recipes", "none"], 2, "--recipe none: unknown"),
         (["--dataset", "d", "--device", "cuda:99"], 2, "--device cuda:99: torch sees no GPU here|no such folder"),
         (["--datset", "d"], 2, "No such option"),
         (["info", "none.h5"], 3, "none.h5: no such file"),
@@ -119,7 +131,7 @@ def test_a_mistake_with_overwrite_does_not_cost_the_features(clips, tmp_path):
     from cia_extract import weights
     from safetensors.numpy import save_file
 
-    save_file(weights.load("flow", "random", print).tensors, tmp_path / "flow.safetensors")
+    save_file(weights.load("i3d", "flow", "random", print).tensors, tmp_path / "flow.safetensors")
     cia_extract("manifest", "--from-folders", clips)
     line = ["--dataset", "m", "--root", clips, "--out", tmp_path / "f.h5", "--frames", 1, "--modality", "rgb"]
     assert cia_extract(*line, "--weights", "random").returncode == 0

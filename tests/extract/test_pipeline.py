@@ -12,17 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cia_extract import clip, features, manifest, pipeline, preprocess, video, weights, workers
+from cia_extract import clip, features, manifest, pipeline, preprocess, recipes, video, weights, workers
 from cia_extract.backbones.i3d import I3D
 from cia_extract.errors import DataError
 
 from tests.extract.test_video import encode
 
 
+def recipe(frames: int = 2, flow: str = "dis", name: str = "kinetics", **changes) -> recipes.Recipe:
+    return recipes.load(name, {"sampling.frames": frames, "flow.algorithm": flow} | changes)
+
+
 def settings(root: Path, names: list[str], **changes) -> pipeline.Settings:
     rows = [{"clip": Path(n).stem, "path": n, "label": Path(n).parent.name, "split": "train"} for n in names]
-    values = {"frames": 2, "flow": "dis", "workers": 2} | changes
-    return pipeline.Settings("real", manifest.check("test", rows), root, values.pop("out"), **values)
+    values = {"recipe": recipe(changes.pop("frames", 2)), "workers": 2, "engine": "eager"} | changes
+    return pipeline.Settings(dataset="real", manifest=manifest.check("test", rows), root=root, **values)
 
 
 REAL = [
@@ -47,7 +51,13 @@ def test_real_clips_through_both_modalities_with_a_truncated_one(shared, tmp_pat
     assert summary.done == 4 and list(summary.failed) == ["cut"] and "truncated" in summary.failed["cut"]
     assert any("flow weights: rgb_scratch-inflated" in line and "never trained on flow" in line for line in said)
     with (tmp_path / "f.failed.csv").open() as file:
-        assert [row["clip"] for row in csv.DictReader(file)] == ["cut"]
+        failed = list(csv.DictReader(file))
+    assert [(row["clip"], row["modality"], row["outcome"]) for row in failed] == [
+        ("cut", "rgb", "partial decode"),
+        ("cut", "flow", "partial decode"),
+    ]
+    assert "/56 frames could be decoded" in failed[0]["message"]
+    assert summary.outcomes["rgb"] == {"ok": 4, "partial decode": 1}
 
     dataset = features.open_features(tmp_path / "f.h5")["real"]
     assert dataset.array("status").tolist() == [[1, 1], [2, 2], [1, 1], [1, 1], [1, 1]]
@@ -57,8 +67,8 @@ def test_real_clips_through_both_modalities_with_a_truncated_one(shared, tmp_pat
     assert not dataset.damaged_rows("rgb") and not dataset.damaged_rows("flow")
 
     # A plain loop over the same clip: every frame resized, cropped and scaled, the unfolded network, one window at a time.
-    model = weights.build("rgb", kinetics)
-    frames = [preprocess.centre_crop(preprocess.resize(f.image)) for f in video.decode(tmp_path / REAL[0])]
+    model = weights.build("i3d", "rgb", kinetics)
+    frames = [preprocess.centre_crop(preprocess.resize(f.image, recipe().picture)) for f in video.decode(tmp_path / REAL[0])]
     for position, centre in enumerate((14, 42)):
         window = np.stack([frames[min(max(t, 0), 55)] for t in range(centre - 8, centre + 8)])
         with torch.inference_mode():
@@ -182,7 +192,7 @@ def test_killed_parents_leave_no_workers(small_root, tmp_path):
 
 
 def job(path: Path, **changes) -> clip.ClipJob:
-    values = {"start": None, "stop": None, "modalities": ("rgb", "flow"), "frames": 25, "window": 16, "flow": "dis"}
+    values = {"modalities": ("rgb", "flow"), "recipe": recipe(changes.pop("frames", 25))}
     return clip.ClipJob(path, **(values | changes))
 
 
@@ -190,12 +200,12 @@ def job(path: Path, **changes) -> clip.ClipJob:
 def test_each_frame_is_decoded_once_and_each_pair_computed_once(tmp_path, monkeypatch, count):
     path = encode(tmp_path / "clip.mp4", count)
     decoded, pairs = [], []
-    monkeypatch.setattr(clip.preprocess, "resize", lambda image, real=preprocess.resize: decoded.append(1) or real(image))
+    monkeypatch.setattr(clip.preprocess, "resize", lambda *image, real=preprocess.resize: decoded.append(1) or real(*image))
     real_estimator = clip.flow.estimator
 
     class Counting:
-        def __init__(self, algorithm):
-            self.method = real_estimator(algorithm)
+        def __init__(self, rule):
+            self.method = real_estimator(rule)
 
         def calc(self, *arguments):
             pairs.append(1)
@@ -225,7 +235,7 @@ def test_identical_windows_run_once(tmp_path, monkeypatch):
     """A clip of one frame has one distinct window, whatever the number of frames asked for."""
     encode(tmp_path / "clip.mp4", 1)
     seen: list[int] = []
-    monkeypatch.setattr(I3D, "maps", lambda self, x: seen.append(len(x)) or torch.zeros(len(x), 1024, 7, 7))
+    monkeypatch.setattr(I3D, "forward", lambda self, x: seen.append(len(x)) or torch.ones(len(x), 1024, 2, 7, 7))
     chosen = settings(tmp_path, ["clip.mp4"], out=tmp_path / "f.h5", frames=25, weights=("random",))
     assert pipeline.extract(chosen, print).windows == 2
     assert sum(seen) == 2
@@ -241,18 +251,52 @@ def test_numbers_of_a_clip_do_not_depend_on_its_neighbours(tmp_path):
     np.testing.assert_array_equal(together.array("flow/maps")[2], alone.array("flow/maps")[0])
 
 
-def test_a_clip_that_crashes_its_worker_costs_that_clip_alone(tmp_path, monkeypatch):
+def prepared(jobs: list[clip.ClipJob], **changes) -> dict[int, object]:
+    return dict(workers.prepared_clips(iter(enumerate(jobs)), **({"workers": 2} | changes)))
+
+
+def test_a_clip_that_crashes_its_worker_costs_that_clip_alone(tmp_path):
     """The worker of the middle clip dies as by a segmentation fault."""
     for index in range(4):
         encode(tmp_path / f"clip{index}.mp4", 20)
-    monkeypatch.setattr(workers, "_prepare", _prepare_or_die)
-    jobs = [job(tmp_path / f"clip{index}.mp4", frames=1) for index in range(4)]
-    results = list(workers.prepared_clips(jobs, workers=2))
-    assert [isinstance(result, DataError) for result in results] == [False, False, True, False]
+    results = prepared([job(tmp_path / f"clip{index}.mp4", frames=1) for index in range(4)], work=_prepare_or_die)
+    assert [isinstance(results[row], DataError) for row in range(4)] == [False, False, True, False]
     assert "crashed the worker" in str(results[2])
 
 
-def _prepare_or_die(one: clip.ClipJob):
+def _prepare_or_die(one: clip.ClipJob, beat):
     if "clip2" in one.path.name:
         os.kill(os.getpid(), signal.SIGSEGV)
-    return clip.prepare(one)
+    return clip.prepare(one, beat)
+
+
+def test_a_hanging_decoder_is_killed_and_a_slow_one_is_not(tmp_path):
+    """Clip 1 opens a pipe that nobody writes to; clip 2 takes longer than the timeout, but goes on all the time."""
+    for index in (0, 2, 3):
+        encode(tmp_path / f"clip{index}.mp4", 20)
+    os.mkfifo(tmp_path / "clip1.mp4")
+    results = prepared([job(tmp_path / f"clip{index}.mp4", frames=1) for index in range(4)], work=_open_or_dawdle, timeout=3)
+    assert [isinstance(results[row], DataError) for row in range(4)] == [False, True, False, False]
+    assert results[1].outcome.name == "timeout" and "no progress for 3 s" in str(results[1])
+
+
+def _open_or_dawdle(one: clip.ClipJob, beat):
+    if "clip1" in one.path.name:
+        one.path.read_bytes()
+    if "clip2" in one.path.name:
+        for _ in range(8):
+            time.sleep(0.5)
+            beat()
+    return clip.prepare(one, beat)
+
+
+def test_jobs_are_asked_for_only_when_a_worker_is_free(tmp_path):
+    """Memory does not grow with the list of clips: at any time few of them are in work."""
+    encode(tmp_path / "clip.mp4", 3)
+    asked = []
+    jobs = ((asked.append(row) or row, job(tmp_path / "clip.mp4", frames=1)) for row in range(40))
+    for count, (_, result) in enumerate(workers.prepared_clips(jobs, workers=2), start=1):
+        assert not isinstance(result, DataError)
+        time.sleep(0.02)
+        assert len(asked) - count <= 2 + workers.AHEAD + 2
+    assert count == 40

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
-from cia_extract import preprocess
+from cia_extract import preprocess, recipes
+
+PICTURE = recipes.load("kinetics").picture
 
 
 @pytest.mark.parametrize(
@@ -9,21 +11,21 @@ from cia_extract import preprocess
 )
 def test_shorter_side_becomes_256_and_the_other_even(height, width, expected):
     assert preprocess.scaled_size(height, width) == expected
-    assert preprocess.resize(np.zeros((height, width, 3), np.uint8)).shape == (*expected, 3)
+    assert preprocess.resize(np.zeros((height, width, 3), np.uint8), PICTURE).shape == (*expected, 3)
 
 
 def test_downscaling_averages_instead_of_dropping_pixels():
     """Columns 0, 255, 0, 255, … of a 1080p frame must become grey; plain bilinear keeps stripes or one of the two."""
     frame = np.zeros((1080, 1920, 3), np.uint8)
     frame[:, ::2] = 255
-    assert preprocess.resize(frame)[:, 4:-4].std() < 12
-    assert abs(preprocess.resize(frame).mean() - 127.5) < 2
+    assert preprocess.resize(frame, PICTURE)[:, 4:-4].std() < 12
+    assert abs(preprocess.resize(frame, PICTURE).mean() - 127.5) < 2
 
 
 def test_resize_keeps_a_linear_ramp():
     """An independent expectation: bilinear interpolation of a ramp is the ramp at the new pixel centres."""
     ramp = np.repeat(np.linspace(0, 255, 320).astype(np.uint8)[None, :, None], 240, axis=0).repeat(3, axis=2)
-    scaled = preprocess.resize(ramp)[128, :, 0].astype(float)
+    scaled = preprocess.resize(ramp, PICTURE)[128, :, 0].astype(float)
     centres = (np.arange(340) + 0.5) * 320 / 340 - 0.5
     assert np.abs(scaled - np.interp(centres, np.arange(320), ramp[0, :, 0])).max() <= 1.0
 
@@ -35,10 +37,15 @@ def test_centre_crop():
     assert crop[0, 0] == 16 * 340 + 58
 
 
-def test_unit_range():
-    values = preprocess.to_unit_range(np.array([0, 255, 51], np.uint8))
-    assert values.dtype == np.float32
-    np.testing.assert_allclose(values, [-1, 1, -0.6], atol=1e-6)
+def test_other_recipes_resize_as_they_say():
+    """OpenCV's plain bilinear drops pixels where Pillow's averages; video_features truncates the longer side, transvae has 224."""
+    frame = np.zeros((1080, 1920, 3), np.uint8)
+    frame[:, ::2] = 255
+    plain = preprocess.resize(frame, recipes.load("kinetics", {"picture.resize": "opencv"}).picture)
+    assert plain.shape == (256, 454, 3) and plain.std() > 40
+    small = np.zeros((240, 320, 3), np.uint8)
+    assert preprocess.resize(small, recipes.load("video_features").picture).shape == (256, 341, 3)
+    assert preprocess.resize(small, recipes.load("transvae").picture).shape == (224, 298, 3)
 
 
 def test_grey_is_luma_of_rgb_not_bgr():

@@ -100,8 +100,11 @@ def scene(size: tuple[int, int], dx: int, dy: int, seed: int = 0) -> tuple[Tenso
 
 
 def batch() -> tuple[Tensor, Tensor]:
-    """Five pairs of unlike motion, so that they converge at unlike times and leave the batch one after the other."""
-    pairs = [scene((40, 56), dx, dy, seed) for seed, (dx, dy) in enumerate([(0, 0), (1, 0), (2, -1), (-4, 3), (0, 5)])]
+    """Five pairs of unlike motion, so that they converge at unlike times and leave the batch one after the other.
+
+    None moves along one axis only: there the other component rests on rounding, and compilers round as they like.
+    """
+    pairs = [scene((40, 56), dx, dy, seed) for seed, (dx, dy) in enumerate([(0, 0), (1, -3), (2, -1), (-4, 3), (-2, 2)])]
     return torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs])
 
 

@@ -37,8 +37,6 @@ def build(name: str, root: Path, annotations: Path | None = None) -> Built:
     files that are in no split and counts other than the official ones are mismatches, not errors. Raises UsageError for an
     unknown name and where files are missing that are needed, DataError for files that cannot be read.
     """
-    if name not in names():
-        raise UsageError(f"--dataset {name}: not a built-in dataset; they are {', '.join(names())}")
     definition = load(name)
     if annotations is None and not root.is_dir():
         raise UsageError(f"--root {root}: no such folder; for {name}, {definition.how_to_get()}")

@@ -81,7 +81,9 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Definition:
-    """The definition of a dataset of `names()`."""
+    """The definition of a dataset of `names()`. Raises UsageError for another one."""
+    if name not in names():
+        raise UsageError(f"--dataset {name}: not a built-in dataset; they are {', '.join(names())}")
     table = _table(name)
     return Definition(
         **table

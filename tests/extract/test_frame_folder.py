@@ -1,0 +1,166 @@
+"""Clips as pictures: EPIC's official frames, their times and their flow."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cia_extract import clip, features, flow, manifest, pipeline, recipes, video
+from cia_extract.frame_folder import FlowFolder
+from cia_extract.ledger import ClipError
+from PIL import Image
+
+from tests.extract.test_video import encode
+
+
+def pictures(folder: Path, numbers, mode: str = "RGB", name: str = "frame_{:010d}.png") -> Path:
+    """Pictures of one grey each: its number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        Image.new(mode, (320, 256), number if mode == "L" else (number,) * 3).save(folder / name.format(number))
+    return folder
+
+
+def test_pictures_are_read_by_time(tmp_path):
+    """EPIC: the annotation's start_frame 11 and stop_frame 21 at 60 a second are the files 11 … 19 (TBN: −1, −2)."""
+    folder = pictures(tmp_path / "P01_01", range(1, 61))
+    found = list(video.decode(folder, (11 - 1) / 60, (21 - 2) / 60, rate=60.0))
+    assert [int(frame.image[0, 0, 0]) for frame in found] == list(range(11, 20))
+    assert [round(frame.time * 60) for frame in found] == list(range(10, 19))
+    assert len(list(video.decode(folder))) == 60  # without times: all of them
+
+
+def test_what_a_frame_folder_lacks_is_said(tmp_path):
+    folder = pictures(tmp_path / "frames", [1, 2, 3, 5, 6])
+    with pytest.raises(ClipError, match="picture number 4 is missing"):
+        list(video.decode(folder))
+    with pytest.raises(ClipError, match="frame folders have no times; give the manifest a column `rate`"):
+        list(video.decode(folder, 0.1, 0.2))
+    with pytest.raises(ClipError, match="2 of 30 frames are there") as error:
+        list(video.decode(pictures(tmp_path / "cut", range(1, 33)), 0.5, 1.0, rate=60.0))
+    assert error.value.outcome.name == "partial decode"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ClipError, match="no numbered pictures"):
+        list(video.decode(tmp_path / "empty"))
+    (folder / "frame_0000000002.png").write_bytes(b"\x89PNG and no more")
+    with pytest.raises(ClipError, match="frame_0000000002.png: cannot be read"):
+        list(video.decode(folder))
+
+
+def test_two_pictures_of_one_number_are_refused(tmp_path):
+    folder = pictures(tmp_path / "both", [1, 2])
+    pictures(folder, [2], name="img_{:05d}.png")
+    with pytest.raises(ClipError, match="have the same number"):
+        list(video.decode(folder))
+
+
+@pytest.mark.parametrize("layout", ["u and v", "x_ and y_", "sample"])
+def test_flow_folders_in_every_layout(tmp_path, layout):
+    if layout == "u and v":
+        pictures(tmp_path / "u", [1, 2, 3], "L")
+        pictures(tmp_path / "v", [101, 102, 103], "L", "frame_{:010d}.png")
+        (tmp_path / "v").rename(tmp_path / "w")
+        (tmp_path / "v").mkdir()
+        for number in (1, 2, 3):
+            (tmp_path / "w" / f"frame_{100 + number:010d}.png").rename(tmp_path / "v" / f"frame_{number:010d}.png")
+    else:
+        names = ("x_{:05d}.png", "y_{:05d}.png") if layout == "x_ and y_" else ("P_flow_u_{:010d}.png", "P_flow_v_{:010d}.png")
+        for name, offset in zip(names, (0, 100), strict=True):
+            for number in (1, 2, 3):
+                Image.new("L", (320, 256), number + offset).save(tmp_path / name.format(number))
+    folder = FlowFolder(tmp_path)
+    assert len(folder) == 3
+    assert folder.read(0)[0, 0].tolist() == [1, 101] and folder.read(2)[5, 5].tolist() == [3, 103]
+
+
+def stored_flow_job(tmp_path: Path, name: str, start: int, stop: int, **changes) -> clip.ClipJob:
+    """RGB at 60 and flow at 30 a second, flow pictures numbered by grey; frames start … stop − 1 (0-based)."""
+    pictures(tmp_path / "rgb", range(1, 121))
+    for component in "uv":
+        pictures(tmp_path / "flow" / component, range(1, 61), "L")
+    stored = clip.StoredFlow(tmp_path / "flow", 30.0, changes.pop("bound", 25.0))
+    recipe = recipes.load(name, {"sampling.frames": 3} | changes)
+    return clip.ClipJob(tmp_path / "rgb", ("rgb", "flow"), recipe, start / 60, stop / 60, 60.0, stored)
+
+
+def greys(prepared: clip.PreparedClip, modality: str) -> list[list[int]]:
+    windows = prepared.windows[modality]
+    return windows.images[windows.rows, 0, 0, 0].tolist()
+
+
+def test_stored_flow_starts_at_half_the_frames_number(tmp_path):
+    """TBN: flow index = ⌊start · 30/60⌋ + position; here start 41 → 20, and stacks of five by its own rule over N = 29.5."""
+    prepared = clip.prepare(stored_flow_job(tmp_path, "tbn-epic55", 41, 100))
+    assert greys(prepared, "rgb") == [[41 + 9 + 1], [41 + 29 + 1], [41 + 49 + 1]]
+    tick = (29.5 - 4) / 3
+    starts = [int(tick / 2 + tick * i) for i in range(3)]
+    assert greys(prepared, "flow") == [[20 + s + k + 1 for k in range(5)] for s in starts]
+
+
+def test_stacks_of_a_short_clip_repeat_its_last_flow(tmp_path):
+    """Five frames are 2.5 flows: TBN's own rule would begin before the clip; here they begin with it."""
+    prepared = clip.prepare(stored_flow_job(tmp_path, "tbn-epic55", 40, 45))
+    assert greys(prepared, "flow") == [[21, 22, 23, 23, 23]] * 3
+    assert prepared.outcomes["rgb"].name == "ok" and prepared.n_frames == 5
+
+
+def test_i3d_rescales_stored_flow_to_its_own_bound(tmp_path):
+    """EPIC's bytes mean ±25 px, I3D's ±20: 10 px is 178 in one and 191 in the other. TBN keeps the bytes."""
+    kept = greys(clip.prepare(stored_flow_job(tmp_path, "tbn-epic55", 0, 60)), "flow")
+    rescaled = clip.prepare(stored_flow_job(tmp_path, "kinetics", 0, 60))
+    values = {int(v) for row in greys(rescaled, "flow") for v in row}
+    px = flow.dequantise(np.arange(1, 31, dtype=np.uint8), 25.0)
+    assert values <= set(flow.quantise(px, 20.0).tolist()) and kept[0][0] == 5
+    centres = rescaled.centres // 2
+    assert greys(rescaled, "flow")[1][8] == int(flow.quantise(flow.dequantise(np.uint8([centres[1] + 1]), 25.0), 20.0)[0])
+
+
+def test_a_missing_flow_folder_costs_the_flow_alone(tmp_path):
+    one = stored_flow_job(tmp_path, "tbn-epic55", 0, 60)
+    gone = clip.StoredFlow(tmp_path / "nowhere", 30.0, 25.0)
+    prepared = clip.prepare(clip.ClipJob(one.path, one.modalities, one.recipe, one.start, one.stop, one.rate, gone))
+    assert "rgb" in prepared.windows and "flow" not in prepared.windows
+    assert "no such folder of flow frames" in str(prepared.errors["flow"])
+
+
+@pytest.mark.parametrize("native", [25, 30, 50, 60, 90])
+def test_videos_are_read_at_a_rate_as_ffmpeg_would(tmp_path, native):
+    """Slot k of 60 a second shows the last frame whose time rounds to k or earlier: a slow loop over all frames' times."""
+    path = encode(tmp_path / "clip.mp4", native, rate=native)
+    plain = list(video.decode(path))
+    found = list(video.decode(path, 0.25, 0.75, rate=60.0))
+    slots = [int(frame.time * 60 + 0.5) for frame in plain]
+    assert len(found) == 30
+    for k, frame in zip(range(15, 45), found, strict=True):
+        shown = max(i for i, slot in enumerate(slots) if slot <= k)
+        np.testing.assert_array_equal(frame.image, plain[shown].image)
+        assert frame.time == pytest.approx(k / 60)
+
+
+@pytest.mark.parametrize(("backbone", "name"), [("tbn", "tbn-epic55"), ("i3d", "kinetics")])
+def test_the_epic_sample_extracts(shared, tmp_path, backbone, name):
+    """100 official RGB frames and their flow, from the folders as they are, with both networks."""
+    rows = []
+    for index, (start, stop) in enumerate([(1, 61), (40, 96)]):
+        rows.append(
+            {
+                "clip": f"P01_01_{index}", "path": "sample_rgb", "label": "open", "split": "train",
+                "start": f"{(start - 1) / 60:.6f}", "stop": f"{(stop - 2) / 60:.6f}", "rate": "60",
+                "flow_path": "sample_flow", "flow_rate": "60", "flow_bound": "25",
+            }
+        )  # fmt: skip
+    settings = pipeline.Settings(
+        dataset="epic",
+        manifest=manifest.check("test", rows),
+        root=shared / "clips/epic_frames/data",
+        out=tmp_path / "f.h5",
+        recipe=recipes.load(name, {"sampling.frames": 2}),
+        weights=("random",) if backbone == "tbn" else ("kinetics",),
+    )
+    summary = pipeline.extract(settings, print)
+    assert summary.done == 2 and not summary.failed
+    dataset = features.open_features(tmp_path / "f.h5")["epic"]
+    assert dataset.array("clips/n_frames").tolist() == [59, 55]
+    for modality in ("rgb", "flow"):
+        pooled = dataset.array(f"{modality}/pooled")
+        assert dataset.array(f"{modality}/maps").shape == (2, 2, 1024, 7, 7) and pooled.max() > 0.1
+        assert not np.allclose(pooled[0], pooled[1], rtol=0.05)
