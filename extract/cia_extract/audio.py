@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.08498: 1.28 s of mono sound at 24 kHz → 256 frequen
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,14 +69,16 @@ class Spectrograms:
     message: str = ""  # what went wrong, where something did
 
 
-def spectrograms(path: Path, centres_s: npt.NDArray[np.float64], rule: AudioRule = TBN) -> Spectrograms:
+def spectrograms(
+    path: Path, centres_s: npt.NDArray[np.float64], rule: AudioRule = TBN, beat: Callable[[], None] = lambda: None
+) -> Spectrograms:
     """Log spectrograms of the sound around `centres_s` [T], in seconds from the start of the video stream.
 
     TBN's rule: the window is centre ± 0.639 s; where that begins before the recording it is the recording's first
     1.279 s, where it ends behind it, its last 1.279 s. "Recording" is the whole audio track, not the clip. A recording
     shorter than that is padded with zeros and not present; nor is a window wholly outside the recording, nor one that
     reaches behind the place where a damaged track stops to decode. Missing audio is a status, not an error.
-    Raises DataError when the file does not exist or cannot be opened.
+    `beat` is called while the track is read. Raises DataError when the file does not exist or cannot be opened.
     """
     centres = np.asarray(centres_s, dtype=np.float64)
     images, present = np.zeros((len(centres), *rule.shape), np.float32), np.zeros(len(centres), np.bool_)
@@ -85,7 +87,7 @@ def spectrograms(path: Path, centres_s: npt.NDArray[np.float64], rule: AudioRule
         return Spectrograms(images, present, "no audio")
     centres = centres - (_delay(path) if source == path else 0.0)
     starts, stops = centres - rule.half_s, centres + rule.half_s
-    sound = _read(source, rule, max(float(starts.min()), 0.0), float(stops.max()))
+    sound = _read(source, rule, max(float(starts.min()), 0.0), float(stops.max()), beat)
     if not sound.total:
         return Spectrograms(images, present, "no audio", sound.fault)
     duration = sound.total / rule.rate
@@ -151,7 +153,7 @@ class _Sound:
         return self.samples[begin:end].astype(np.float32) / np.float32(32768)
 
 
-def _read(path: Path, rule: AudioRule, start_s: float, stop_s: float) -> _Sound:
+def _read(path: Path, rule: AudioRule, start_s: float, stop_s: float, beat: Callable[[], None]) -> _Sound:
     """Decode the track from its beginning to `stop_s`, keeping what comes after `start_s` and never less than one edge window.
 
     There is no seeking: decoders (AAC's noise) and resamplers carry state, and from the beginning the samples are those
@@ -166,6 +168,7 @@ def _read(path: Path, rule: AudioRule, start_s: float, stop_s: float) -> _Sound:
     with _open(path) as container:
         try:
             for block in _blocks(container, rule.rate):
+                beat()
                 kept.append(block)
                 total += len(block)
                 while first + len(kept[0]) <= min(start, total - rule.edge):

@@ -62,8 +62,10 @@ class Batcher:
 
     def _scaled(self, images: npt.NDArray[Any]) -> Tensor:
         """[U, H, W, C] → float32 (x · scale + offset), with an image of zeros at the end for windows that leave the clip."""
-        scaled = torch.from_numpy(images).to(self.engine.device).float() * self.scale + self.offset
-        return torch.cat([scaled, torch.zeros_like(scaled[:1])])
+        scaled = torch.zeros((len(images) + 1, *images.shape[1:]), device=self.engine.device)
+        torch.mul(torch.from_numpy(images).to(self.engine.device), self.scale, out=scaled[:-1])
+        scaled[:-1] += self.offset
+        return scaled
 
     def _batch(self, windows: list[Tensor]) -> Tensor:
         """B × [L, H, W, C] → [B, C, L, H, W] for I3D, [B, L·C, H, W] for BN-Inception (flow: x0, y0, x1, y1, …).

@@ -53,7 +53,7 @@ def extract(
     precision: Annotated[str, typer.Option(help="fp32, tf32, bf16 or fp16.")] = "fp32",
     batch: Annotated[int | None, typer.Option(min=1, help="Windows at a time. [default: by device]")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes whatever else runs; slower.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes for decoding and flow.")] = os.cpu_count() or 1,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes for decoding and flow. [default: the cores]")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds without progress after which a clip is given up.")] = 600.0,
     flow_cache: Annotated[Path | None, typer.Option(help="Folder to keep flow in, for other windows or networks.")] = None,
     shard: Annotated[str, typer.Option(help="i/n: only the i-th of n parts, for job arrays.")] = "",
@@ -76,13 +76,16 @@ def extract(
     chosen = _recipe(dataset, backbone, recipe, change, frames, window, sampling, edge, rate, flow)
     modalities = _modalities(chosen.backbone, modality)
     part = _shard(shard)
-    if overwrite and (part or ray):
-        raise UsageError("--overwrite with --shard or --ray: parts would erase each other; delete the file first")
+    if overwrite and part:
+        raise UsageError("--overwrite with --shard: parts would erase each other; choose a new --out")
+    workers = workers or _cores()
     from cia_extract import sources
 
     source = sources.find(dataset, manifest, root, clips_per_class, seed, workers, render=not dry_run, annotations=annotations)
     for note in source.notes:
         console.say(note)
+    if rate is not None and any(source.manifest.columns.get("rate", ())):
+        raise UsageError("--rate: this dataset's manifest says at which rate each clip is read; leave the flag out")
     from cia_extract.settings import Settings
 
     settings = Settings(
@@ -111,14 +114,14 @@ def extract(
         planned = plan.plan(settings, console.say)
         console.print_json(planned) if as_json else console.print_fields(planned)
         return
-    _report(settings, _run(settings, ray), as_json)
+    _report(settings, _run(settings, ray, device == "auto"), as_json)
 
 
-def _run(settings: "Settings", ray: str) -> "Summary":
+def _run(settings: "Settings", ray: str, any_device: bool) -> "Summary":
     if ray:
         from cia_extract import cluster
 
-        return cluster.extract(settings, ray, console.say)
+        return cluster.extract(settings, ray, any_device, console.say)
     from cia_extract import pipeline
 
     return pipeline.extract(settings, console.say)
@@ -136,6 +139,8 @@ def _report(settings: "Settings", summary: "Summary", as_json: bool) -> None:
             f"({summary.extracted_now} now, {s['wall']:.0f} s; {network}; "
             f"decode {s['decode']:.0f} s and flow {s['flow']:.0f} s over {settings.workers} workers)"
         )
+        if summary.elsewhere:
+            print(f"  {summary.elsewhere} clips are in work in other processes")
         for modality, outcomes in summary.outcomes.items():
             print(f"  {modality}: {', '.join(f'{count} {name}' for name, count in outcomes.items())}")
     if summary.failed:
@@ -147,6 +152,11 @@ def _report(settings: "Settings", summary: "Summary", as_json: bool) -> None:
             f"{', …' if len(summary.failed) > 1 else ''}; all are listed in {failures_path(settings.out)}; "
             "mend them and add --retry-failed"
         )
+
+
+def _cores() -> int:
+    """Those that this process may use: on a shared machine fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _recipe(

@@ -11,12 +11,14 @@ import numpy.typing as npt
 
 from cia_extract import audio, flow, flow_cache, preprocess, sampling, video
 from cia_extract.frame_folder import FlowFolder
-from cia_extract.ledger import OK, ClipError, Outcome
+from cia_extract.ledger import OK, ClipError, Outcome, first_line
 from cia_extract.recipes import Recipe
 
 Pixels = npt.NDArray[np.uint8]
 # Frames held before falling back to a second pass over the file: 240 kB each, so at most about 0.5 GB a worker.
 HELD_FRAMES: Final = 2000
+# Flow leads a few frames ahead, so a video has that many fewer flows: 6 of EPIC-55's at 60 frames a second.
+FLOW_TOLERATED_S: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedCl
     scaled, times = _scaled_frames(job, beat)
     n_frames, count, rgb = len(times), recipe.sampling.frames, recipe.rgb
     centres = sampling.centres(recipe.sampling.rule, n_frames, count, rgb.first, rgb.window, rgb.step)
-    fps = job.rate or video.frame_rate(job.path)
+    fps = job.rate or (0.0 if job.path.is_dir() else video.frame_rate(job.path))
     clip = PreparedClip(n_frames, fps, centres)
     short = Outcome("short", f"{n_frames} frames, {count} are described") if n_frames < count else OK
     clip.outcomes = dict.fromkeys(pictures, short)
@@ -105,22 +107,29 @@ def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedCl
         crop = recipe.picture.crop
         clip.windows["rgb"] = _gather(rows, {t: preprocess.centre_crop(scaled[t], crop)[..., order] for t in _distinct(rows)})
     if "audio" in job.modalities:
-        sound = audio.spectrograms(job.path, _seconds(job, times, fps)[centres], audio.AudioRule(**vars(recipe.audio)))
-        clip.windows["audio"] = Windows(sound.images[..., None], np.arange(count, dtype=np.int32)[:, None])
-        clip.present, clip.outcomes["audio"] = sound.present, Outcome(sound.status, sound.message)
+        _attempt(clip, "audio", lambda: _sound(job, clip, _seconds(job, times, fps)[centres], beat))
     clip.decode_s = time.process_time() - began
     began = time.process_time()
     if "flow" in job.modalities:
-        beat()
-        try:
-            if job.stored_flow is not None:
-                clip.windows["flow"] = _stored_flow(job, job.stored_flow, centres, n_frames)
-            else:
-                _computed_flow(job, clip, scaled, beat)
-        except ClipError as error:  # the other modalities are none the worse for it
-            clip.errors["flow"] = error
+        _attempt(clip, "flow", lambda: _stored_flow(job, clip) if job.stored_flow else _computed_flow(job, clip, scaled, beat))
     clip.flow_s = time.process_time() - began
     return clip
+
+
+def _attempt(clip: PreparedClip, modality: str, work: Callable[[], None]) -> None:
+    """One modality of a clip; what goes wrong with it costs the others nothing."""
+    try:
+        work()
+    except ClipError as error:
+        clip.errors[modality] = error
+    except Exception as error:
+        clip.errors[modality] = ClipError(first_line(error))
+
+
+def _sound(job: ClipJob, clip: PreparedClip, centres_s: npt.NDArray[np.float64], beat: Callable[[], None]) -> None:
+    sound = audio.spectrograms(job.path, centres_s, audio.AudioRule(**vars(job.recipe.audio)), beat)
+    clip.windows["audio"] = Windows(sound.images[..., None], np.arange(len(centres_s), dtype=np.int32)[:, None])
+    clip.present, clip.outcomes["audio"] = sound.present, Outcome(sound.status, sound.message)
 
 
 def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pixels], list[float | None]]:
@@ -129,8 +138,7 @@ def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pi
     pictures = {"rgb", "flow"} & set(job.modalities)
     scaled: dict[int, Pixels] = {}
     times: list[float | None] = []
-    for frame in video.decode(job.path, job.start, job.stop, job.rate):
-        beat()
+    for frame in video.decode(job.path, job.start, job.stop, job.rate, beat):
         if pictures and len(times) < HELD_FRAMES:
             scaled[len(times)] = preprocess.resize(frame.image, picture)
         times.append(frame.time)
@@ -140,8 +148,7 @@ def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pi
         # Which frames are needed depends on how many there are; only a clip too long to be held is decoded twice.
         needed = _needed(job.recipe, len(times))
         scaled = {}
-        for t, frame in enumerate(video.decode(job.path, job.start, job.stop, job.rate)):
-            beat()
+        for t, frame in enumerate(video.decode(job.path, job.start, job.stop, job.rate, beat)):
             if t in needed:
                 scaled[t] = preprocess.resize(frame.image, picture)
     return scaled, times
@@ -161,7 +168,7 @@ def _flow_windows(recipe: Recipe, centres: sampling.Indices, n_flows: float, str
     I3D's windows lie around the flow at the RGB centre's time; TBN samples its stacks of five by their own rule.
     """
     rule = recipe.flow
-    if recipe.backbone == "tbn":
+    if recipe.backbone == "tbn" and recipe.sampling.rule == "tsn":
         at = sampling.tsn(n_flows, recipe.sampling.frames, rule.window)
     else:
         at = np.asarray([int(c / stride) for c in centres], dtype=np.int32)
@@ -196,25 +203,26 @@ def _pairs(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], rows: np
     return Pairs(grey, np.searchsorted(order, ends).astype(np.int32), windows, tuple(wanted))
 
 
-def _stored_flow(job: ClipJob, stored: StoredFlow, centres: sampling.Indices, n_frames: int) -> Windows:
+def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
     """Flow that comes as pictures: index = ⌊first frame · flow rate / rate⌋ + position in the clip."""
-    recipe, rule = job.recipe, job.recipe.flow
+    recipe, rule, stored = job.recipe, job.recipe.flow, job.stored_flow
+    assert stored is not None
     folder = FlowFolder(stored.folder)
-    rate = job.rate or stored.rate
+    rate = clip.fps or stored.rate
     ratio = stored.rate / rate
     offset = int(np.floor(round((job.start or 0) * rate) * ratio))
-    n_flows = n_frames * ratio
-    available = min(int(np.ceil(n_flows)), len(folder) - offset)
-    if available < 1:
-        raise ClipError(f"{stored.folder}: ends before the clip begins ({len(folder)} flows, the clip's first is {offset})")
-    rows = _flow_windows(recipe, centres, n_flows, 1 / ratio, available)
+    n_flows = clip.n_frames * ratio
+    there, wanted = max(len(folder) - offset, 0), int(np.ceil(n_flows))
+    if there < 1 or wanted - there > FLOW_TOLERATED_S * stored.rate:
+        raise ClipError(f"{stored.folder}: partial, {there} of the clip's {wanted} flows are there", "partial decode")
+    rows = _flow_windows(recipe, clip.centres, n_flows, 1 / ratio, min(wanted, there))
     images = {}
     for index in _distinct(rows):
         image = folder.read(offset + index)
         if rule.stored == "rescale" and stored.bound != rule.bound:
             image = flow.quantise(flow.dequantise(image, stored.bound), rule.bound, rule.quantiser)
         images[index] = preprocess.centre_crop(preprocess.resize(image, recipe.picture), recipe.picture.crop)
-    return _gather(rows, images)
+    clip.windows["flow"] = _gather(rows, images)
 
 
 def _seconds(job: ClipJob, times: list[float | None], fps: float) -> npt.NDArray[np.float64]:

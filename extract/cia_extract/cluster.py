@@ -4,13 +4,13 @@ The driver hands out a few rows at a time to whoever is free, so that slow clips
 file itself (over the shared file system); what a dead one had not finished is handed out again, and a new one started.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
-
-import torch
 
 from cia_extract import pipeline
 from cia_extract.console import Progress, Say
@@ -41,36 +41,37 @@ class Actor:
         self.extraction.run(dataset, rows, summary, quiet=True)
         return summary
 
-    def process_id(self) -> int:
-        return os.getpid()
 
+def extract(settings: Settings, address: str, any_device: bool, say: Say) -> Summary:
+    """As `pipeline.extract`, spread over a cluster: `address` as Ray takes it ("auto", …), or "local" for this machine.
 
-def extract(settings: Settings, address: str, say: Say) -> Summary:
-    """As `pipeline.extract`, spread over a cluster: `address` as Ray takes it ("auto", …), or "local" for this machine."""
+    With `any_device` the cluster's GPUs are used where it has some, whatever `settings.device` is here.
+    """
     try:
         import ray
     except ImportError:
         raise UsageError("--ray: not installed; pip install 'cia-video[ray]'") from None
     # Weights and file are looked at here first: one clear message instead of one from every actor.
     settings = dataclasses.replace(settings, out=settings.out.absolute(), root=settings.root.absolute())
-    on_cpu = dataclasses.replace(settings, device=torch.device("cpu"), engine="eager", precision="fp32")
-    extraction = pipeline.Extraction(on_cpu if settings.device.type == "cpu" else settings, say)
-    extraction.settings = settings
-    dataset = extraction.prepare()
-    del extraction
+    dataset = pipeline.Extraction(settings, say).prepare()
+    settings = dataclasses.replace(settings, overwrite=False)  # that was done just now
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(
-        address=None if address == "local" else address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR
-    )
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(f"--ray {address}: {_first_line(error)}; give a running cluster's address, or 'local'") from error
+    if any_device and ray.cluster_resources().get("GPU"):  # the driver's own machine may have none
+        settings = dataclasses.replace(settings, device=torch.device("cuda"))
     summary = Summary(len(dataset))
     began = time.perf_counter()
     try:
-        _Driver(ray, settings, dataset, summary, say).run(rows_to_do(dataset, settings))
+        with contextlib.redirect_stdout(sys.stderr):  # Ray's own messages must not get into the result
+            _Driver(ray, settings, dataset, summary, say).run(rows_to_do(dataset, settings))
     finally:
         ray.shutdown()
         summary.seconds["wall"] = time.perf_counter() - began
-        pipeline.finish(settings, dataset, summary)
+        pipeline.finish(settings, dataset, summary, say)
     return summary
 
 
@@ -83,6 +84,9 @@ class _Driver:
         gpus = int(resources.get("GPU", 0)) if settings.device.type == "cuda" else 0
         cpus = int(resources.get("CPU", 1))
         count = gpus or max(1, cpus // max(settings.workers, 1))
+        if gpus:  # the one GPU that Ray shows an actor, and its share of the cores
+            workers = max(1, min(settings.workers, cpus // gpus))
+            settings = dataclasses.replace(settings, device=torch.device("cuda"), workers=workers)
         remote = ray.remote(num_cpus=0 if gpus else min(settings.workers, cpus), num_gpus=1 if gpus else 0)(Actor)
         self.start = lambda: remote.remote(settings)
         self.actors = [self.start() for _ in range(count)]

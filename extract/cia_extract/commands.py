@@ -34,19 +34,29 @@ def info(file: File = Path("feats.h5"), as_json: Json = False) -> None:
         console.print_fields(fields, indent="  ")
 
 
-def verify(file: File = Path("feats.h5")) -> None:
+def verify(
+    file: File = Path("feats.h5"),
+    redo: Annotated[bool, typer.Option("--redo", help="Put damaged rows back among those to do.")] = False,
+) -> None:
     """Read every finished row and check it against its CRC32C. Exit code 3 when any is damaged."""
     from cia_extract import features
+    from cia_extract.writer import RowWriter
 
-    damaged, rows = [], 0
+    damaged, rows = 0, 0
     for name, dataset in features.open_features(file).items():
         for modality in dataset.modalities:
-            damaged += [f"{name}: {line}" for line in dataset.damaged_rows(modality)]
             rows += int(dataset.done([modality]).sum())
-    for line in damaged:
-        print(line)
+            for row, line in dataset.damaged_rows(modality).items():
+                print(f"{name}: {line}")
+                damaged += 1
+                if redo:
+                    with RowWriter(dataset) as writer:
+                        writer.redo(row, modality)
+    if damaged and redo:
+        print(f"{file}: {damaged} of {rows} rows are to be done again; run the cia-extract command that made the file")
+        return
     if damaged:
-        raise DataError(f"{file}: {len(damaged)} of {rows} rows are damaged; extract again with --overwrite")
+        raise DataError(f"{file}: {damaged} of {rows} rows are damaged; add --redo, then run the command that made the file")
     print(f"{file}: {rows} rows, all as they were written")
 
 

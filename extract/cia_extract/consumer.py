@@ -11,12 +11,14 @@ from cia_extract.clip import ClipJob, Pairs, PreparedClip, Windows
 from cia_extract.console import Progress
 from cia_extract.device_flow import DeviceFlow
 from cia_extract.engines import Engine
+from cia_extract.errors import CiaError, DataError
 from cia_extract.features import DatasetFeatures
 from cia_extract.ledger import OK, ClipError
 from cia_extract.settings import Settings, Summary
 from cia_extract.writer import RowWriter
 
 FAILURES_EVERY_S = 10.0
+TOO_MANY = 100
 
 
 class Consumer:
@@ -43,17 +45,24 @@ class Consumer:
         self.lacking: dict[int, set[str]] = {}  # their modalities that are yet to be written
         self.wrote_failures = time.monotonic()
         self.warnings: set[str] = set()
+        self.skipped: list[int] = []
+        """Rows that another process had when this one came by."""
+        self.failed_in_a_row = 0
 
     def jobs(self) -> Iterator[tuple[int, ClipJob]]:
         """Rows to prepare, claimed as they are handed out; those that another process has, or has done meanwhile, are left."""
-        status = self.dataset.array("status")
-        for row, modalities in self.todo.items():
+        wanted = self.settings.states_to_do
+        for row in self.todo:
             if not self.claims.take(row):
+                self.skipped.append(row)
                 continue
-            if (status[row, [self.dataset.modalities.index(m) for m in modalities]] == features.DONE).all():
+            states = zip(self.dataset.modalities, self.rows.state(row), strict=True)
+            lacking = tuple(modality for modality, state in states if state in wanted)
+            if not lacking:  # another process has done it since this one started
                 self.claims.give_back(row)
+                self.progress.step()
                 continue
-            self.jobs_of[row] = self.settings.job(row, modalities, self.flow is not None)
+            self.jobs_of[row] = self.settings.job(row, lacking, self.flow is not None)
             yield row, self.jobs_of[row]
 
     def consume(self, prepared: Iterator[tuple[int, PreparedClip | ClipError]]) -> None:
@@ -78,7 +87,14 @@ class Consumer:
         if isinstance(result, ClipError):
             for modality in sorted(modalities):
                 self._fail(row, modality, result)
+            self.failed_in_a_row += 1
+            if self.failed_in_a_row == TOO_MANY:
+                raise DataError(
+                    f"{TOO_MANY} clips in a row cannot be used, the last: {result}; is {self.settings.root} still there? "
+                    "Mend it and run the same command with --retry-failed"
+                )
             return
+        self.failed_in_a_row = 0
         self.clips[row] = result
         self.rows.write_clip(row, result.n_frames, result.fps, result.centres)
         self.summary.seconds["decode"] += result.decode_s
@@ -91,6 +107,8 @@ class Consumer:
         if self.flow is not None and result.pairs is not None:
             pairs, result.pairs = result.pairs, None
             self._flows(self.flow.add(row, pairs))
+            if self.settings.deterministic:  # alone in its batch
+                self._flows(self.flow.flush())
 
     def _flows(self, computed: Iterator[tuple[int, Pairs, Windows]]) -> None:
         for row, pairs, windows in computed:
@@ -115,7 +133,7 @@ class Consumer:
             self.progress.line(f"failed: {clip}: {error}")
         self.summary.failed[clip] = str(error)
         if time.monotonic() - self.wrote_failures > FAILURES_EVERY_S:
-            write_failures(self.settings.out)
+            self._warn(write_failures(self.settings.out))
             self.wrote_failures = time.monotonic()
         self._settle(row, modality)
 
@@ -144,7 +162,11 @@ class Consumer:
             self.progress.line(warning)
 
 
-def write_failures(out: Path) -> None:
-    """Bring `failed.csv` up to what the file says, for all its datasets."""
-    datasets = features.open_features(out)
-    ledger.write_failures(out, {name: ledger.entries(dataset, features.FAILED) for name, dataset in datasets.items()})
+def write_failures(out: Path) -> str:
+    """Bring `failed.csv` up to what the file says, for all its datasets. Returns what went wrong: it is a convenience only."""
+    try:
+        datasets = features.open_features(out)
+        ledger.write_failures(out, {name: ledger.entries(dataset, features.FAILED) for name, dataset in datasets.items()})
+    except (OSError, CiaError) as error:
+        return f"{ledger.failures_path(out)}: not written ({error}); cia-extract info {out} has the numbers"
+    return ""

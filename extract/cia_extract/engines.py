@@ -6,6 +6,7 @@ were wrong or tens of times slower in one precision (`extraction.md`, Inference)
 
 import importlib.util
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -182,7 +183,8 @@ def _openvino(
 
     size = batch or 1  # its latency mode already fills the cores with one window
     shape = [size, *example.shape[1:]]
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about tracing: sizes are fixed here, and the result is tested
         trunk = Trunk(network, recipe.network.reduce).eval()
         model = openvino.convert_model(trunk, example_input=torch.zeros(shape), input=[shape])
     # OpenVINO's own choice would be bfloat16 wherever the CPU has it.

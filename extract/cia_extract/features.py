@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from cia_extract import __version__
 from cia_extract.errors import DataError
-from cia_extract.journal import journal_path
+from cia_extract.journal import journal_path, wait_for_writer
 from cia_extract.ledger import MESSAGE_BYTES
 
 SCHEMA: Final = 1
@@ -135,17 +135,17 @@ class DatasetFeatures:
         digest.update((np.asarray(self.array("crc32c")) * (np.asarray(self.array("status")) == DONE)).tobytes())
         return digest.hexdigest()
 
-    def damaged_rows(self, modality: str) -> list[str]:
-        """Check every done row of a modality against its CRC32C; returns "clip: what is wrong" lines."""
+    def damaged_rows(self, modality: str) -> dict[int, str]:
+        """Check every done row of a modality against its CRC32C; returns {row: "clip: what is wrong"}."""
         arrays = [self.array(f"{modality}/{name}") for name in arrays_of(modality, self.frames)]
         column = self.modalities.index(modality)
         status, crcs = self.array("status")[:, column], self.array("crc32c")[:, column]
-        lines = []
-        for row in np.flatnonzero(status == DONE):
+        lines = {}
+        for row in np.flatnonzero(status == DONE).tolist():
             if row_crc32c(*(array[row] for array in arrays)) != crcs[row]:
-                lines.append(f"{self.columns['clip'][row]}: {modality} does not match its CRC32C")
+                lines[row] = f"{self.columns['clip'][row]}: {modality} does not match its CRC32C"
             elif not all(np.isfinite(array[row]).all() for array in arrays):
-                lines.append(f"{self.columns['clip'][row]}: {modality} has values that are not finite")
+                lines[row] = f"{self.columns['clip'][row]}: {modality} has values that are not finite"
         return lines
 
 
@@ -161,6 +161,8 @@ def open_features(path: Path) -> dict[str, DatasetFeatures]:
     """All datasets of a feature file by name. Raises DataError for anything that is not a readable schema 1 file."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; make it with cia-extract --out {path}")
+    if journal_path(path).exists() or path.stat().st_size == 0:
+        wait_for_writer(path)  # another process may be adding a dataset at this moment
     if journal_path(path).exists() or path.stat().st_size == 0:
         raise DataError(f"{path}: its creation was interrupted; run the same cia-extract command again to finish it")
     try:

@@ -50,6 +50,13 @@ def frame_pair(index: int, rule: recipes.Flow) -> tuple[int, int]:
     return rule.stride * index, rule.stride * (index + rule.dilation)
 
 
+def implementation() -> str:
+    """What computes flow in workers. OpenCV 5's TV-L1 warps exactly, 4's on a grid of 1/32 px: not the same numbers."""
+    import cv2
+
+    return f"opencv {cv2.__version__}"
+
+
 def estimator(rule: recipes.Flow) -> Any:
     """A new estimator with OpenCV's own parameters; `calc(first, second, None)` returns [H, W, 2] float32 px, (x, y).
 

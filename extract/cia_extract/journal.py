@@ -61,6 +61,15 @@ def recover(path: Path) -> None:
         os.close(descriptor)
 
 
+def wait_for_writer(path: Path) -> None:
+    """Return when no process is in the middle of a transaction. A journal that is still there then was left by a dead one."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
 class _Overlay(io.RawIOBase):
     """A file as h5py's `fileobj` driver wants it: reads fall through to the real file, writes stay in memory by page."""
 

@@ -89,9 +89,15 @@ def counts(dataset: "DatasetFeatures") -> dict[str, dict[str, int]]:
     return table
 
 
+def first_line(error: BaseException) -> str:
+    """An unexpected error as a message: some libraries write whole paragraphs."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def encoded(message: str) -> bytes:
     """A message as it is stored: UTF-8, cut to MESSAGE_BYTES without splitting a character."""
-    return message.encode()[:MESSAGE_BYTES].decode(errors="ignore").encode()
+    return message.encode(errors="replace")[:MESSAGE_BYTES].decode(errors="ignore").encode()
 
 
 def failures_path(out: Path) -> Path:

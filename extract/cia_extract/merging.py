@@ -15,28 +15,34 @@ from cia_extract.features import DatasetFeatures
 def merge(files: list[Path], out: Path, say: Say) -> Iterator[str]:
     """Copy every finished row that `out` lacks, checked against its CRC32C; yields one line a dataset and file.
 
-    Raises MismatchError where one dataset was extracted with two recipes, DataError for a damaged row.
+    Raises MismatchError where one dataset was extracted with two recipes, DataError at the end for rows that are damaged.
     """
     if out.resolve() in {file.resolve() for file in files}:
         raise MismatchError(f"--out {out}: is one of the files to merge; choose another name, the parts stay as they are")
+    damaged: list[str] = []
     opened = {file: features.open_features(file) for file in files}
     for file, datasets in opened.items():
         for name, part in datasets.items():
             columns = {column: values.tolist() for column, values in part.columns.items()}
             whole = writer.prepare(out, name, columns, part.recipe, Path(part.root), overwrite=False)
-            yield f"{file}: '{name}': {_copy(part, whole)} rows copied"
+            copied, bad = _copy(part, whole)
+            damaged += bad
+            yield f"{file}: '{name}': {copied} rows copied"
     write_failures(out)
     for name, dataset in features.open_features(out).items():
         yield f"{out}: '{name}': {int(dataset.done().sum())} of {len(dataset)} clips done"
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        raise DataError(f"{damaged[0]}{more}; not copied: mend that file with cia-extract verify --redo and its extraction again")
 
 
-def _copy(part: DatasetFeatures, whole: DatasetFeatures) -> int:
-    """Rows copied. A row's bytes travel as they are; failures are copied where the whole knows nothing better."""
+def _copy(part: DatasetFeatures, whole: DatasetFeatures) -> tuple[int, list[str]]:
+    """Rows copied, and lines on those that are damaged. Failures are copied where the whole knows nothing better."""
     _check_same_clips(part, whole)
     there, here = np.array(part.array("status")), whole.array("status")
     lacking = (here != features.DONE) & (there == features.DONE) | (here == features.TO_DO) & (there == features.FAILED)
     rows = np.argwhere(lacking)
-    copied = 0
+    copied, damaged = 0, []
     with writer.RowWriter(whole) as target, Progress(len(rows), f"{part.path.name}: {part.name}") as progress:
         for row, column in rows.tolist():
             modality = part.modalities[column]
@@ -45,11 +51,12 @@ def _copy(part: DatasetFeatures, whole: DatasetFeatures) -> int:
                 crc = features.row_crc32c(*(part.array(f"{modality}/{name}")[row] for name in names))
                 if crc != part.array("crc32c")[row, column]:
                     clip = part.columns["clip"][row]
-                    raise DataError(f"{part.path}: {clip}: {modality} does not match its CRC32C; extract that file's row again")
+                    damaged.append(f"{part.path}: {clip}: {modality} does not match its CRC32C")
+                    continue
                 copied += 1
             target.copy_row(part, row, modality)
             progress.step()
-    return copied
+    return copied, damaged
 
 
 def _check_same_clips(part: DatasetFeatures, whole: DatasetFeatures) -> None:

@@ -1,17 +1,20 @@
 """Stage one from settings to a filled feature file."""
 
+import contextlib
 import time
 from contextlib import closing
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cia_extract import __version__, engines, features, ledger, weights, writer
+from cia_extract import __version__, engines, features, flow, ledger, weights, writer
 from cia_extract.backbones import IN_CHANNELS
 from cia_extract.claims import Claims
 from cia_extract.console import Progress, Say
 from cia_extract.consumer import Consumer, write_failures
 from cia_extract.engines import Engine
+from cia_extract.errors import UsageError
 from cia_extract.features import DatasetFeatures
 from cia_extract.recipes import Recipe
 from cia_extract.settings import Settings, Summary, rows_to_do
@@ -28,19 +31,24 @@ def extract(settings: Settings, say: Say) -> Summary:
         extraction.run(dataset, rows_to_do(dataset, settings), summary)
     finally:
         summary.seconds["wall"] = time.perf_counter() - began
-        finish(settings, dataset, summary)
+        finish(settings, dataset, summary, say)
     return summary
 
 
-def finish(settings: Settings, dataset: DatasetFeatures, summary: Summary) -> None:
-    """The summary's totals from the file, and `failed.csv` beside it."""
+def finish(settings: Settings, dataset: DatasetFeatures, summary: Summary, say: Say) -> None:
+    """The summary's totals from the file, and `failed.csv` beside it. Failures are those of the shard's own rows."""
     summary.done = int(dataset.done().sum())
     summary.outcomes = ledger.counts(dataset)
+    own = set(dataset.columns["clip"][settings.part(dataset)].tolist())
     for entry in ledger.entries(dataset, features.FAILED):
-        summary.failed.setdefault(entry.clip, entry.message or "failed in a former run")
-    write_failures(settings.out)
+        if entry.clip in own:
+            summary.failed.setdefault(entry.clip, entry.message or "failed in a former run")
+    trouble = write_failures(settings.out)
+    if trouble:
+        say(trouble)
     if summary.done == len(dataset):
-        Claims.path_of(settings.out, settings.dataset).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            Claims.path_of(settings.out, settings.dataset).unlink(missing_ok=True)
 
 
 def network_of(backbone: str, modality: str) -> str:
@@ -59,7 +67,16 @@ class Extraction:
         self.used = {m: weights.load(network_of(backbone, m), m, choices[m], say) for m in settings.modalities}
         for modality, used in self.used.items():
             say(f"{modality} weights: {used.name} ({used.provenance})")
-        self.engines = {modality: self._engine(modality) for modality in settings.modalities}
+        if "flow" in settings.modalities:
+            _check_flow(settings.recipe)
+        self._engines: dict[str, Engine] = {}
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        """By modality; built and tested when first asked for, which takes from a second to a minute each."""
+        if not self._engines:
+            self._engines = {modality: self._engine(modality) for modality in self.settings.modalities}
+        return self._engines
 
     def _engine(self, modality: str) -> Engine:
         settings, recipe = self.settings, self.settings.recipe
@@ -76,15 +93,30 @@ class Extraction:
             "eager" if settings.deterministic else settings.engine,
             settings.precision,
             1 if settings.deterministic else settings.batch,
-            len(settings.manifest) * recipe.sampling.frames,
+            self._rows_to_come() * recipe.sampling.frames,
             self.say,
         )
         self.say(f"{modality} network: {made.name}, {made.precision}, {made.device}; cosine {made.cosine:.7f} with eager float32")
         return made
 
+    def _rows_to_come(self) -> int:
+        """About how many: an engine that takes long to make is worth it for many rows only."""
+        there = self._present()
+        return len(self.settings.manifest) if there is None else len(rows_to_do(there, self.settings))
+
+    def _present(self) -> DatasetFeatures | None:
+        out, name = self.settings.out, self.settings.dataset
+        if self.settings.overwrite or not out.exists() or not out.stat().st_size:
+            return None
+        return features.open_features(out).get(name)
+
     def recipe(self) -> features.Recipe:
         """Everything that decides the numbers in the file, and what they were made with."""
         settings = self.settings
+        record: dict[str, Any] = {modality: engine.describe() for modality, engine in self._engines.items()}
+        if "flow" in settings.modalities:
+            on_device = settings.device.type == "cuda" and settings.recipe.flow.algorithm == "tvl1"
+            record["flow_by"] = "torch TV-L1" if on_device else flow.implementation()
         return {
             "dataset": settings.dataset,
             "backbone": settings.recipe.backbone,
@@ -95,12 +127,14 @@ class Extraction:
             "arithmetic": f"{settings.precision}, batch normalisation folded",
             "manifest_sha256": settings.manifest.sha256(),
             "code_version": __version__,
-            "engine": {modality: engine.describe() for modality, engine in self.engines.items()},
+            "engine": record,
         }
 
     def prepare(self) -> DatasetFeatures:
         """Make the dataset in the file, or continue the one there. Raises MismatchError when its recipe is another."""
         s = self.settings
+        if self._present() is None:
+            _ = self.engines  # whatever is wrong with them shows before a file is made or replaced
         return writer.prepare(s.out, s.dataset, s.manifest.columns, self.recipe(), s.root, s.overwrite)
 
     def run(self, dataset: DatasetFeatures, todo: dict[int, tuple[str, ...]], summary: Summary, quiet: bool = False) -> None:
@@ -108,11 +142,31 @@ class Extraction:
         if not todo:
             return
         settings = self.settings
-        progress = Progress(len(dataset), settings.dataset, done=len(dataset) - len(todo), quiet=quiet)
-        with writer.RowWriter(dataset) as rows, Claims(settings.out, settings.dataset) as claims, progress:
-            consumer = Consumer(settings, dataset, todo, self.engines, rows, claims, progress, summary)
-            with closing(prepared_clips(consumer.jobs(), settings.workers, settings.timeout)) as prepared:
-                consumer.consume(prepared)
+        part = len(settings.part(dataset))
+        progress = Progress(part, settings.dataset, done=part - len(todo), quiet=quiet)
+        with (
+            writer.RowWriter(dataset) as rows,
+            Claims(settings.out, settings.dataset, warn=self.say) as claims,
+            progress,
+        ):
+            for _ in range(2):  # once more over what others had: they may have died
+                consumer = Consumer(settings, dataset, todo, self.engines, rows, claims, progress, summary)
+                with closing(prepared_clips(consumer.jobs(), settings.workers, settings.timeout)) as prepared:
+                    consumer.consume(prepared)
+                todo = {row: todo[row] for row in consumer.skipped}
+                if not todo:
+                    break
+            summary.elsewhere = len(todo)
+
+
+def _check_flow(recipe: Recipe) -> None:
+    try:
+        flow.estimator(recipe.flow)
+    except AttributeError as error:
+        raise UsageError(
+            "this OpenCV has no TV-L1 (cv2.optflow is missing): another opencv package shadows opencv-contrib-python-headless; "
+            "pip uninstall the others and install that one again"
+        ) from error
 
 
 def example(recipe: Recipe, modality: str) -> Tensor:

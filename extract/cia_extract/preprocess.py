@@ -10,15 +10,20 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def scaled_size(height: int, width: int, short_side: int = 256, longer_side: str = "even") -> tuple[int, int]:
-    """(height, width) with the shorter side as given, aspect kept, the longer one rounded down to even, or to an integer.
+    """(height, width) with the shorter side as given, aspect kept, the longer one as the recipe rounds it.
 
     >>> scaled_size(240, 320), scaled_size(1080, 1920), scaled_size(640, 480), scaled_size(240, 320, longer_side="int")
     ((256, 340), (256, 454), (340, 256), (256, 341))
+    >>> scaled_size(1080, 1920, longer_side="nearest-even")
+    (256, 456)
     """
-    short = min(height, width)
-    unit = 2 if longer_side == "even" else 1
-    return (short_side if height == short else height * short_side // short // unit * unit,
-            short_side if width == short else width * short_side // short // unit * unit)  # fmt: skip
+    short, longer = min(height, width), max(height, width)
+    if longer_side == "nearest-even":
+        other = int(longer * short_side / short / 2 + 0.5) * 2
+    else:
+        unit = 2 if longer_side == "even" else 1
+        other = longer * short_side // short // unit * unit
+    return (short_side if height == short else other, short_side if width == short else other)
 
 
 def resize(image: Pixels, picture: Picture) -> Pixels:

@@ -39,7 +39,10 @@ class Reextraction:
     def __call__(self, clip: str, modality: str, changes: dict[str, Any]) -> npt.NDArray[np.float32]:
         recipe = changed(self.recipe, changes)
         job = replace(self.settings, recipe=recipe).job(self.rows[clip], (modality,))
-        windows = prepare(job).windows[modality]
+        clip_ = prepare(job)
+        if modality in clip_.errors:
+            raise clip_.errors[modality]
+        windows = clip_.windows[modality]
         if changes.get("flow_order") == "yx":
             windows = Windows(windows.images[..., ::-1].copy(), windows.rows)
         backbone = network_of(recipe.backbone, modality)

@@ -44,6 +44,18 @@ class Settings:
     overwrite: bool = False
     retry_failed: bool = False
 
+    @property
+    def states_to_do(self) -> tuple[int, ...]:
+        """Of a row's modality: those that this extraction takes up."""
+        return (features.TO_DO, features.FAILED) if self.retry_failed else (features.TO_DO,)
+
+    def part(self, dataset: DatasetFeatures) -> list[int]:
+        """The rows of the shard, all of them without one."""
+        if self.shard is None:
+            return list(range(len(dataset)))
+        i, n = self.shard
+        return [row for row, clip in enumerate(dataset.columns["clip"].tolist()) if shard_of(clip, n) == i]
+
     def job(self, row: int, modalities: tuple[str, ...], flow_elsewhere: bool = False) -> ClipJob:
         """What a worker needs to know of a row."""
         rows = self.manifest
@@ -76,6 +88,8 @@ class Summary:
     outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
     """By modality, the ledger's outcomes and their counts."""
     extracted_now: int = 0
+    elsewhere: int = 0
+    """Rows that other processes are at work on."""
     windows: int = 0
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("decode", "flow", "network", "waiting", "wall"), 0.0)
@@ -84,13 +98,12 @@ class Summary:
 
 def rows_to_do(dataset: DatasetFeatures, settings: Settings) -> dict[int, tuple[str, ...]]:
     """Rows of the shard with the modalities that they lack; what is done is never written again."""
-    wanted = (features.TO_DO, features.FAILED) if settings.retry_failed else (features.TO_DO,)
-    lacking = np.isin(dataset.array("status"), wanted)
-    rows = np.flatnonzero(lacking.any(axis=1)).tolist()
-    if settings.shard:
-        i, n = settings.shard
-        rows = [row for row in rows if shard_of(str(dataset.columns["clip"][row]), n) == i]
-    return {row: tuple(m for m, lacks in zip(dataset.modalities, lacking[row], strict=True) if lacks) for row in rows}
+    lacking = np.isin(dataset.array("status"), settings.states_to_do)
+    return {
+        row: tuple(m for m, lacks in zip(dataset.modalities, lacking[row], strict=True) if lacks)
+        for row in settings.part(dataset)
+        if lacking[row].any()
+    }
 
 
 def shard_of(clip: str, n: int) -> int:

@@ -1,6 +1,6 @@
 """Frames of a clip, decoded once, in presentation order. Runs in worker processes, without torch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,31 +28,39 @@ class Frame:
     time: float | None
 
 
-def decode(path: Path, start: float | None = None, stop: float | None = None, rate: float = 0.0) -> Iterator[Frame]:
+def decode(
+    path: Path,
+    start: float | None = None,
+    stop: float | None = None,
+    rate: float = 0.0,
+    beat: Callable[[], None] = lambda: None,
+) -> Iterator[Frame]:
     """Yield the frames with start ≤ time < stop (seconds; None: the whole video) of a video file or a folder of pictures.
 
     With `rate` (frames a second) frames are repeated or left out to give that rate, as `ffmpeg -r` does: EPIC's annotations
-    count frames at 60 or 50 a second, whatever the video's own rate. Raises DataError when the file cannot be opened or
-    decoded, has no video, or ends before its header says it should.
+    count frames at 60 or 50 a second, whatever the video's own rate. `beat` is called for every frame, skipped ones too.
+    Raises ClipError when the file cannot be opened or decoded, has no video, or ends before its header says it should.
     """
     if path.is_dir():
-        yield from (Frame(image, time) for image, time in frame_folder.frames(path, start, stop, rate))
+        for image, time in frame_folder.frames(path, start, stop, rate):
+            beat()
+            yield Frame(image, time)
     elif rate:
         # A little more on both sides: what is shown at the start came before it, and what comes after the end ends a frame.
         first, last = max((start or 0.0) - RATE_MARGIN_S, 0.0), None if stop is None else stop + RATE_MARGIN_S
-        yield from _at_rate(_decode_file(path, first, last), start or 0.0, stop, rate)
+        yield from _at_rate(path, _decode_file(path, first, last, beat), start or 0.0, stop, rate)
     else:
-        yield from _decode_file(path, start, stop)
+        yield from _decode_file(path, start, stop, beat)
 
 
-def _at_rate(frames: Iterator[Frame], start: float, stop: float | None, rate: float) -> Iterator[Frame]:
+def _at_rate(path: Path, frames: Iterator[Frame], start: float, stop: float | None, rate: float) -> Iterator[Frame]:
     """Slots k/rate with start ≤ k/rate < stop, each filled with the last frame whose time rounds to k or earlier."""
     slot, end = round(start * rate), float("inf") if stop is None else round(stop * rate)
     shown: Frame | None = None
     shown_at = length = 0.0  # of the frame that is shown, in s
     for frame in frames:
         if frame.time is None:
-            raise ClipError("its frames carry no times, so it cannot be read at a rate; leave the rate out")
+            raise ClipError(f"{path}: its frames carry no times, so it cannot be read at a rate; leave the rate out")
         begins = int(frame.time * rate + 0.5)
         if shown is None:
             slot = max(slot, begins) if frame.time > start else slot
@@ -64,12 +72,14 @@ def _at_rate(frames: Iterator[Frame], start: float, stop: float | None, rate: fl
         if slot >= end:
             return
         shown, shown_at = frame, frame.time
-    while shown is not None and slot < min(max(int((shown_at + length) * rate + 0.5), slot + (not length)), end):
-        yield Frame(shown.image, slot / rate)  # the last frame is shown as long as the one before it
-        slot += 1
+    if shown is not None:  # the last frame is shown as long as the one before it
+        over = int((shown_at + length) * rate + 0.5) if length else slot + 1
+        while slot < min(over, end):
+            yield Frame(shown.image, slot / rate)
+            slot += 1
 
 
-def _decode_file(path: Path, start: float | None, stop: float | None) -> Iterator[Frame]:
+def _decode_file(path: Path, start: float | None, stop: float | None, beat: Callable[[], None]) -> Iterator[Frame]:
     if not path.is_file():
         raise ClipError(f"{path}: no such file")
     try:
@@ -78,10 +88,10 @@ def _decode_file(path: Path, start: float | None, stop: float | None) -> Iterato
             if not container.streams.video:
                 raise ClipError(f"{path}: no video stream in it")
             try:
-                yield from _decode(container, path, start, stop)
+                yield from _decode(container, path, start, stop, beat)
             except _SeekTooFar:
                 with av.open(str(path), metadata_errors="ignore") as again:
-                    frames = _decode(again, path, None, stop)
+                    frames = _decode(again, path, None, stop, beat)
                     yield from (frame for frame in frames if frame.time is None or frame.time >= (start or 0) - 1e-6)
     except (av.FFmpegError, OSError) as error:
         raise ClipError(f"{path}: cannot be decoded ({error.strerror or error}); is the file complete?") from error
@@ -96,7 +106,7 @@ def frame_rate(path: Path) -> float:
         raise ClipError(f"{path}: cannot be opened ({error.strerror or error})") from error
 
 
-def _decode(container: Any, path: Path, start: float | None, stop: float | None) -> Iterator[Frame]:
+def _decode(container: Any, path: Path, start: float | None, stop: float | None, beat: Callable[[], None]) -> Iterator[Frame]:
     stream = container.streams.video[0]
     stream.thread_type = "NONE"  # the processes are the parallelism
     rate = float(stream.average_rate or 0)
@@ -107,6 +117,7 @@ def _decode(container: Any, path: Path, start: float | None, stop: float | None)
         container.seek(max(int((start - SEEK_MARGIN_S + origin) / stream.time_base), 0), stream=stream)
     count, time = 0, None
     for frame in container.decode(stream):  # flushes the decoder at the end
+        beat()
         time = count / rate if by_count else None if frame.time is None else frame.time - origin
         if time is None and (start or stop):
             raise ClipError(f"{path}: its frames carry no times, so start/stop cannot be used; cut the clip out first")

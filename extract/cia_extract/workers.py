@@ -7,6 +7,7 @@ import queue
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -14,11 +15,13 @@ from multiprocessing.context import SpawnProcess
 from typing import Final
 
 from cia_extract.clip import ClipJob, PreparedClip, prepare
-from cia_extract.ledger import ClipError
+from cia_extract.errors import CiaError
+from cia_extract.ledger import ClipError, first_line
 
 # Finished clips that wait for the network, beyond one in each worker: bounds memory at (2 · workers + 2) × about 50 MB.
 AHEAD: Final = 2
 BEAT_S: Final = 1.0  # a worker says at most this often that it goes on
+JOIN_S: Final = 5.0
 STARTING_S: Final = 120.0  # a new process imports its libraries first, on a busy shared file system slowly
 
 Result = PreparedClip | ClipError
@@ -31,7 +34,7 @@ class _Worker:
     pipe: Connection
     key: int | None = None  # of the clip in hand
     heard: float = 0.0  # when it last gave a sign of life
-    begun: bool = False  # it has given one for this clip
+    begun: bool = False  # it has given one, for any clip
 
 
 def prepared_clips(
@@ -74,32 +77,44 @@ def _feed(
 ) -> None:
     """Hand out jobs and collect results until there are none left. Runs beside the network, so that no hang goes unseen."""
     pool: list[_Worker] = []
-    paths: dict[int, ClipJob] = {}
+    in_work: dict[int, ClipJob] = {}
+    finished: deque[tuple[int, Result]] = deque()  # there was no room for them in `results` yet
+    # Ctrl-C is the main thread's. What this one starts begins with its mask, so no worker dies of it while it still imports.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         following = next(jobs, None)
         while not stop.is_set():
-            while following is not None and (free := _free(pool, workers, work)) is not None:
-                free.key, paths[following[0]] = following[0], following[1]
-                free.heard, free.begun = time.monotonic(), False
-                with contextlib.suppress(OSError):  # it has just died; noticed below
+            with contextlib.suppress(queue.Full):
+                while finished:
+                    results.put_nowait(finished[0])
+                    finished.popleft()
+            while following is not None and not finished and (free := _free(pool, workers, work)) is not None:
+                key, one = following
+                try:
                     free.pipe.send(following)
+                except OSError:  # it died while it had nothing to do
+                    _end([free])
+                    pool.remove(free)
+                    continue
+                free.key, free.heard, in_work[key] = key, time.monotonic(), one
                 following = next(jobs, None)
             busy = [worker for worker in pool if worker.key is not None]
-            if not busy:
+            if not busy and not finished and following is None:
                 break
-            ready = wait([worker.pipe for worker in busy], timeout=0.2)
+            wait([worker.pipe for worker in busy], timeout=0.05 if finished else 0.2)
             for worker in busy:
-                result = _heard(worker, paths) if worker.pipe in ready else _overdue(worker, paths, timeout)
+                result = _heard(worker, in_work) if worker.pipe.poll() else _overdue(worker, in_work, timeout)
                 if result is None or worker.key is None:
                     continue
-                key, worker.key = worker.key, None
-                del paths[key]
+                finished.append((worker.key, result))
+                del in_work[worker.key]
+                worker.key = None
                 timed_out = isinstance(result, ClipError) and result.outcome.name == "timeout"
                 if timed_out or not worker.process.is_alive():
                     _end([worker])
                     pool.remove(worker)
-                results.put((key, result))
-        results.put(None)
+        for rest in (*finished, None):
+            results.put(rest)
     except BaseException as error:  # shown where the results are read
         results.put(error)
     finally:
@@ -109,7 +124,7 @@ def _feed(
 def _free(pool: list[_Worker], workers: int, work: Callable[..., PreparedClip]) -> _Worker | None:
     """A worker without a clip; a new one while there are fewer than asked for."""
     for worker in pool:
-        if worker.key is None:
+        if worker.key is None and worker.process.is_alive():
             return worker
     if len(pool) == workers:
         return None
@@ -123,14 +138,20 @@ def _free(pool: list[_Worker], workers: int, work: Callable[..., PreparedClip]) 
 
 
 def _heard(worker: _Worker, jobs: dict[int, ClipJob]) -> Result | None:
-    """Read what a worker sent: its result, or a sign of life. One that died has neither."""
+    """Read what a worker sent: its result, or a sign of life. One that died has neither.
+
+    Raises CiaError where it never got as far as its clip: then the clip is not to blame, and the next would fare no better.
+    """
+    assert worker.key is not None
     try:
         key, result = worker.pipe.recv()
     except (EOFError, OSError):
-        assert worker.key is not None
-        worker.process.join()
-        path = jobs[worker.key].path
-        return ClipError(f"{path}: decoding it crashed the worker process (exit {worker.process.exitcode}); is the file damaged?")
+        worker.process.join(JOIN_S)
+        code = worker.process.exitcode
+        if not worker.begun:
+            raise CiaError(f"a worker process died before its first clip (exit {code}); its own message stands above") from None
+        why = "killed, out of memory? Try fewer --workers" if code == -signal.SIGKILL else "is the file damaged?"
+        return ClipError(f"{jobs[worker.key].path}: decoding it crashed the worker process (exit {code}); {why}")
     worker.heard, worker.begun = time.monotonic(), True
     return result if key == worker.key else None
 
@@ -148,7 +169,7 @@ def _end(pool: list[_Worker]) -> None:
     for worker in pool:
         worker.process.kill()
     for worker in pool:
-        worker.process.join()
+        worker.process.join(JOIN_S)  # one that waits for a dead network mount cannot even be killed
         worker.pipe.close()
 
 
@@ -183,7 +204,7 @@ def _safely(work: Callable[..., PreparedClip], job: ClipJob, beat: Callable[[], 
     except ClipError as error:
         return error
     except Exception as error:  # one clip's surprise must not stop the others
-        return ClipError(f"{job.path}: {type(error).__name__}: {error}")
+        return ClipError(f"{job.path}: {first_line(error)}")
 
 
 def _settle() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract import features
+from cia_extract.claims import Claims
 from cia_extract.errors import CiaError, MismatchError, UsageError
 from cia_extract.features import DatasetFeatures, Recipe
 from cia_extract.journal import recover, transaction
@@ -33,6 +34,8 @@ def prepare(
     try:
         recover(path)
         present = features.open_features(path) if path.exists() and path.stat().st_size else {}
+        if name in present and overwrite:
+            _refuse_while_filled(path, name)
         if name in present and not overwrite:
             _refuse_other(path, name, present[name].recipe, recipe)
             _check_space(path, _missing_bytes(present[name]))
@@ -52,8 +55,19 @@ def prepare(
         raise UsageError(f"{path}: {error.strerror or error}; choose another --out") from error
 
 
+def _refuse_while_filled(path: Path, name: str) -> None:
+    with Claims(path, name, exclusive=True) as claims:
+        if not claims.entered:
+            raise MismatchError(f"{path}: another process is filling '{name}' right now; stop it first, or choose another --out")
+
+
 def _refuse_other(path: Path, name: str, there: Recipe, recipe: Recipe) -> None:
     lines = features.differences(there, recipe)
+    if len(lines) == 1 and lines[0].startswith("manifest_sha256"):
+        raise MismatchError(
+            f"{path}: '{name}' was extracted with another manifest (some row or column differs); use the one of then, another "
+            "--out, or --overwrite to start anew"
+        )
     if lines:
         raise MismatchError(
             f"{path}: '{name}' was extracted with another recipe ({'; '.join(lines)}); "
@@ -88,7 +102,8 @@ class RowWriter:
 
     def __init__(self, dataset: DatasetFeatures) -> None:
         self.dataset = dataset
-        self.descriptor = os.open(dataset.path, os.O_RDWR)
+        # Synchronous: an NFS client otherwise widens a small write to the page that it has cached, over other nodes' bytes in it.
+        self.descriptor = os.open(dataset.path, os.O_RDWR | os.O_DSYNC)
 
     def __enter__(self) -> "RowWriter":
         return self
@@ -137,13 +152,26 @@ class RowWriter:
         self._note(row, modality, outcome)
         self._mark(row, modality, features.FAILED)
 
+    def redo(self, row: int, modality: str) -> None:
+        """Put a row back among those to do: its bytes are not what they were."""
+        self._mark(row, modality, features.TO_DO)
+
+    def state(self, row: int) -> tuple[int, ...]:
+        """The row's status by modality as the disk has it now, whatever this process has cached or mapped."""
+        region = self.dataset.regions["status"]
+        fresh = os.open(self.dataset.path, os.O_RDONLY)  # NFS looks at the server when a file is opened
+        try:
+            return tuple(os.pread(fresh, region.row_bytes, region.row_offset(row)))
+        finally:
+            os.close(fresh)
+
     def copy_row(self, source: DatasetFeatures, row: int, modality: str) -> None:
         """Take a row over from a file of the same recipe, with its state."""
         column = source.modalities.index(modality)
-        for name in ("clips/n_frames", "clips/fps", "clips/indices"):
-            self._put(name, row, source.array(name)[row])
         status = int(source.array("status")[row, column])
         if status == features.DONE:
+            for name in ("clips/n_frames", "clips/fps", "clips/indices"):
+                self._put(name, row, source.array(name)[row])
             for name in features.arrays_of(modality, source.frames):
                 self._put(f"{modality}/{name}", row, source.array(f"{modality}/{name}")[row])
             self._put("crc32c", row, source.array("crc32c")[row, column], self._column(modality))

@@ -93,15 +93,15 @@ def test_a_second_dataset_leaves_the_first_as_it_was(tmp_path):
 
 def test_verify_finds_a_flipped_bit(tmp_path):
     dataset = make_dataset(tmp_path / "f.h5", "d", seed=0, clips_per_class=1)
-    assert dataset.damaged_rows("rgb") == []
+    assert dataset.damaged_rows("rgb") == {}
     digest = dataset.digest()
     with open(dataset.path, "r+b") as file:
         file.seek(dataset.regions["rgb/maps"].row_offset(2) + 1234)
         byte = file.read(1)[0]
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte ^ 4]))
-    assert dataset.damaged_rows("rgb") == ["d2: rgb does not match its CRC32C"]
-    assert dataset.damaged_rows("flow") == []
+    assert dataset.damaged_rows("rgb") == {2: "d2: rgb does not match its CRC32C"}
+    assert dataset.damaged_rows("flow") == {}
     assert dataset.digest() == digest, "the digest covers the recorded CRCs; verify covers the bytes"
 
 
@@ -140,9 +140,9 @@ make_dataset(Path({str(path)!r}), "two", seed=2, clips_per_class=1)
     journal.recover(path)
     datasets = features.open_features(path)
     assert list(datasets) == (["one", "two"] if stage == "_replay" else ["one"])
-    assert datasets["one"].damaged_rows("rgb") == [] and datasets["one"].done().all()
+    assert datasets["one"].damaged_rows("rgb") == {} and datasets["one"].done().all()
     make_dataset(path, "three", seed=3, clips_per_class=1)
-    assert features.open_features(path)["three"].damaged_rows("flow") == []
+    assert features.open_features(path)["three"].damaged_rows("flow") == {}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5"]
 
 

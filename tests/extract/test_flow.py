@@ -65,7 +65,9 @@ def test_a_single_frame_has_no_motion():
 @pytest.mark.parametrize("bound", [8.0, 20.0, 25.0])
 def test_every_quantiser_equals_a_slow_loop(quantiser, slow, bound):
     """At ±bound exactly, unclamped formulas give 256: a byte would wrap to 0."""
-    values = np.concatenate([[-bound, bound, 99, -99, 0], np.random.default_rng(2).uniform(-0.99 * bound, 0.99 * bound, 3000)]).astype(np.float32)
+    values = np.concatenate(
+        [[-bound, bound, 99, -99, 0], np.random.default_rng(2).uniform(-0.99 * bound, 0.99 * bound, 3000)]
+    ).astype(np.float32)
     found = flow.quantise(values, bound, quantiser)
     expected = np.array([slow(float(v), bound) for v in values])
     assert found[:4].tolist() == [0, 255, 255, 0]

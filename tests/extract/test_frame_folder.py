@@ -42,7 +42,7 @@ def test_what_a_frame_folder_lacks_is_said(tmp_path):
     with pytest.raises(ClipError, match="no numbered pictures"):
         list(video.decode(tmp_path / "empty"))
     (folder / "frame_0000000002.png").write_bytes(b"\x89PNG and no more")
-    with pytest.raises(ClipError, match="frame_0000000002.png: cannot be read"):
+    with pytest.raises(ClipError, match=r"frame_0000000002\.png: cannot be read"):
         list(video.decode(folder))
 
 
@@ -134,6 +134,12 @@ def test_videos_are_read_at_a_rate_as_ffmpeg_would(tmp_path, native):
         shown = max(i for i, slot in enumerate(slots) if slot <= k)
         np.testing.assert_array_equal(frame.image, plain[shown].image)
         assert frame.time == pytest.approx(k / 60)
+
+
+def test_the_last_frame_is_shown_as_long_as_the_others(tmp_path):
+    assert len(list(video.decode(encode(tmp_path / "half.mp4", 15, rate=30), rate=60.0))) == 30
+    assert len(list(video.decode(encode(tmp_path / "one.mp4", 1), rate=60.0))) == 1
+    assert len(list(video.decode(tmp_path / "half.mp4", 0.25, 9.0, rate=60.0))) == 15
 
 
 @pytest.mark.parametrize(("backbone", "name"), [("tbn", "tbn-epic55"), ("i3d", "kinetics")])

@@ -38,13 +38,14 @@ def test_centre_crop():
 
 
 def test_other_recipes_resize_as_they_say():
-    """OpenCV's plain bilinear drops pixels where Pillow's averages; video_features truncates the longer side, transvae has 224."""
+    """OpenCV's plain bilinear drops pixels where Pillow's averages; the longer side is rounded in three ways."""
     frame = np.zeros((1080, 1920, 3), np.uint8)
     frame[:, ::2] = 255
     plain = preprocess.resize(frame, recipes.load("kinetics", {"picture.resize": "opencv"}).picture)
     assert plain.shape == (256, 454, 3) and plain.std() > 40
     small = np.zeros((240, 320, 3), np.uint8)
     assert preprocess.resize(small, recipes.load("video_features").picture).shape == (256, 341, 3)
+    assert preprocess.resize(frame, recipes.load("tbn-epic55").picture).shape == (256, 456, 3)  # EPIC's own frames
     assert preprocess.resize(small, recipes.load("transvae").picture).shape == (224, 298, 3)
 
 

@@ -7,6 +7,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from cia_extract.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Annotations:

@@ -21,7 +21,7 @@ BASE: Final = "kinetics"
 # Knobs with a closed set of values.
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "sampling.rule": ("tsn", "linspace", "inside"),
-    "picture.longer_side": ("even", "int"),
+    "picture.longer_side": ("even", "nearest-even", "int"),
     "picture.resize": ("pillow", "opencv", "opencv-cubic"),
     "rgb.edge": ("replicate", "zero"),
     "rgb.order": ("rgb", "bgr"),
@@ -42,7 +42,6 @@ _AT_LEAST: Final = {
     "flow.step": 1,
     "flow.stride": 1,
     "flow.dilation": 1,
-    "flow.median": 0,
     "flow.bound": 0.001,
     "network.bn_eps": 1e-12,
     "audio.hop": 1,
@@ -154,6 +153,8 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         section, knob = key.split(".")
         if values[section][knob] not in allowed:
             raise UsageError(f"{key} = {values[section][knob]}: unknown, choose from {', '.join(allowed)}")
+    if values["flow"]["median"] not in {0, 1, 3, 5}:
+        raise UsageError(f"flow.median = {values['flow']['median']}: TV-L1's filters are of 3 or 5 px, 0 for none")
     for key, least in _AT_LEAST.items():
         section, knob = key.split(".")
         if values[section][knob] < least:
@@ -166,7 +167,9 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
 
 def restored(knobs: Mapping[str, Any]) -> Recipe:
     """The recipe of a feature file, from its `preprocessing`. Sections its modalities did not need have the base's values."""
-    return _made({**_read(BASE), **knobs}, "", "")
+    base = _read(BASE)
+    sections = {key: values | knobs.get(key, {}) for key, values in base.items() if isinstance(values, dict)}
+    return _made(sections | {key: knobs[key] for key in ("name", "version", "backbone")}, "", "")
 
 
 def _made(values: Mapping[str, Any], about: str, departs: str) -> Recipe:

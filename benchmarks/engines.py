@@ -1,0 +1,109 @@
+"""One 16×224² window through I3D: as it is commonly scripted, by each engine of cia-extract, and by OpenVINO's own benchmark.
+
+python benchmarks/engines.py [--windows 12] [--rounds 5]
+
+"OpenVINO's own" is the median latency of its `benchmark_app -hint latency -infer_precision f32` on the converted network, before
+and after the rounds; where that command is missing, that of bare infer requests. Engines include bringing a window from the
+pipeline's channels-last layout into the one that they want, and copying the maps back.
+"""
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import openvino
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cia_extract import engines, recipes, weights
+from cia_extract.backbones.i3d import I3D
+from cia_extract.console import say
+from cia_extract.engines import Engine
+from common import machine, side_by_side
+
+CPU = torch.device("cpu")
+SHAPE = [1, 3, 16, 224, 224]
+
+
+def convert(network: I3D, path: Path) -> None:
+    """The network as OpenVINO's file, in float32."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about tracing: sizes are fixed here
+        model = openvino.convert_model(engines.Trunk(network, "mean").eval(), example_input=torch.zeros(SHAPE), input=[SHAPE])
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def own_seconds(path: Path, seconds: int) -> float:
+    """Median latency of one window by OpenVINO's own measure."""
+    command = Path(sys.executable).with_name("benchmark_app")
+    if command.exists():
+        asked = f"-m {path} -d CPU -hint latency -infer_precision f32 -t {seconds}".split()
+        printed = subprocess.run([command, *asked], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"Median:\s*([\d.]+) ms", printed)
+        assert found is not None, printed
+        return float(found[1]) / 1e3
+    hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(path, "CPU", hints).create_infer_request()
+    request.infer([np.zeros(SHAPE, np.float32)])
+    latencies, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        request.infer()
+        latencies.append(time.perf_counter() - began)
+    return statistics.median(latencies)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--windows", type=int, default=12, help="windows a turn; rounded up to a multiple of 4")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=10, help="of benchmark_app, twice")
+    options = parser.parse_args()
+    count = -(-options.windows // 4) * 4
+    random = weights.load("i3d", "rgb", "random", say)
+    plain, folded = weights.build("i3d", "rgb", random), weights.build("i3d", "rgb", random).fold()
+    images = torch.rand(count, 16, 224, 224, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    windows = images.permute(0, 4, 1, 2, 3)  # channels last in memory, as `batches` makes them
+    contiguous = windows.contiguous()
+
+    def plain_eager() -> torch.Tensor:
+        """One window at a time, batch normalisation as it stands."""
+        with torch.inference_mode():
+            return torch.cat([plain.maps(window[None]) for window in contiguous])
+
+    def all_by(engine: Engine) -> torch.Tensor:
+        return torch.cat([engine.run(batch) for batch in windows.split(engine.batch)])
+
+    expected, made, differences = plain_eager(), {}, {}
+    for name, batch in (("eager", 4), ("compiled", 1), ("compiled", 4), ("openvino", 1)):
+        recipe = recipes.load("kinetics")
+        engine = engines.build(folded, recipe, contiguous[:1], CPU, name, batch=batch, say=say)
+        title = f"{name}, batch {batch}"
+        made[title] = lambda engine=engine: all_by(engine)
+        differences[title] = float((made[title]() - expected).abs().max() / expected.abs().max())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "i3d.xml"
+        convert(folded, path)
+        own = [own_seconds(path, options.seconds)]
+        medians = side_by_side({"plain eager, batch 1": plain_eager, **made}, options.rounds)
+        own.append(own_seconds(path, options.seconds))
+    table = {name: seconds / count for name, seconds in medians.items()} | {"OpenVINO's own": statistics.mean(own)}
+    print(f"{machine()}, OpenVINO {openvino.__version__}")
+    print(f"{'':<24}{'ms a window':>12}{'× plain eager':>15}{'× OpenVINO':>12}{'difference':>12}")
+    for name, seconds in table.items():
+        speeds = (table["plain eager, batch 1"] / seconds, table["OpenVINO's own"] / seconds)
+        difference = f"{differences[name]:12.1e}" if name in differences else ""
+        print(f"{name:<24}{seconds * 1e3:12.1f}{speeds[0]:15.2f}{speeds[1]:12.2f}{difference}")
+    print(f"OpenVINO's own before and after the rounds: {own[0] * 1e3:.1f} and {own[1] * 1e3:.1f} ms")
+    print("difference: the largest, relative to plain eager's largest value")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Flow from the cache and from the device instead of from the worker: the same windows."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from cia_extract import clip, flow, flow_cache, recipes
+from cia_extract.device_flow import DeviceFlow
+from PIL import Image
+
+from tests.extract.test_ledger import with_sound
+
+DIS = {"flow.algorithm": "dis"}
+
+
+def job(path, name="kinetics", **changes) -> clip.ClipJob:
+    recipe = recipes.load(name, changes.pop("knobs", {"sampling.frames": 3} | DIS))
+    return clip.ClipJob(path, ("flow",), recipe, **changes)
+
+
+def seen(windows: clip.Windows) -> np.ndarray:
+    images = np.concatenate([windows.images, np.zeros_like(windows.images[:1])])
+    return images[windows.rows]
+
+
+def test_cached_flow_is_the_computed_flow_and_is_not_computed_again(tmp_path, monkeypatch):
+    path = with_sound(tmp_path / "clip.mkv", 30, 0)
+    plain = clip.prepare(job(path))
+    first = clip.prepare(job(path, flow_cache=tmp_path / "cache"))
+    asked: list[int] = []
+    real = flow.pairs
+    monkeypatch.setattr(clip.flow, "pairs", lambda grey, wanted, *rest: asked.extend(wanted) or real(grey, wanted, *rest))
+    second = clip.prepare(job(path, flow_cache=tmp_path / "cache"))
+    assert asked == []
+    for other in (first, second):
+        np.testing.assert_array_equal(seen(other.windows["flow"]), seen(plain.windows["flow"]))
+    wider = clip.prepare(job(path, flow_cache=tmp_path / "cache", knobs={"sampling.frames": 5} | DIS))
+    np.testing.assert_array_equal(
+        seen(wider.windows["flow"]), seen(clip.prepare(job(path, knobs={"sampling.frames": 5} | DIS)).windows["flow"])
+    )
+    assert len(asked) < 29  # the plain one computed all 29, the other only what was lacking
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1
+
+
+def test_a_cache_of_other_settings_or_another_video_is_not_used(tmp_path):
+    path = with_sound(tmp_path / "clip.mkv", 30, 0)
+    one = job(path)
+    others = [
+        job(path, knobs={"sampling.frames": 3, "flow.bound": 10.0} | DIS),
+        job(path, knobs={"sampling.frames": 3}),
+        job(path, knobs={"sampling.frames": 3, "picture.resize": "opencv"} | DIS),
+        job(path, start=0.2),
+        job(path, rate=60.0),
+    ]
+    names = {flow_cache.path_of(tmp_path, each) for each in [one, *others]}
+    assert len(names) == 6
+    with_sound(path, 31, 0)
+    assert flow_cache.path_of(tmp_path, one) not in names
+
+
+def test_a_damaged_or_unwritable_cache_costs_nothing_but_time(tmp_path):
+    path = with_sound(tmp_path / "clip.mkv", 20, 0)
+    plain = clip.prepare(job(path))
+    clip.prepare(job(path, flow_cache=tmp_path / "cache"))
+    (kept,) = (tmp_path / "cache").rglob("*.npz")
+    kept.write_bytes(kept.read_bytes()[:1000])
+    again = clip.prepare(job(path, flow_cache=tmp_path / "cache"))
+    np.testing.assert_array_equal(seen(again.windows["flow"]), seen(plain.windows["flow"]))
+    (tmp_path / "file").write_text("")
+    warned = clip.prepare(job(path, flow_cache=tmp_path / "file"))
+    assert "flow is not kept" in warned.warning and "flow" in warned.windows
+
+
+@pytest.mark.parametrize(("name", "count"), [("kinetics", 4), ("kinetics", 1), ("tbn-epic55", 8), ("tbn-epic55", 5)])
+def test_flow_on_the_device_gives_the_workers_windows(tmp_path, name, count):
+    """`DeviceFlow` runs on the CPU as well. The same pairs in the same places; values as far as TV-L1's two versions agree."""
+    scene = cv2.GaussianBlur(np.random.default_rng(1).uniform(0, 255, (260, 330)), (0, 0), 4)
+    scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    for t in range(count):  # moves 2 px right and 1 px down from frame to frame
+        Image.fromarray(scene[20 - t : 244 - t, 30 - 2 * t : 300 - 2 * t]).save(tmp_path / f"frame_{t + 1}.png")
+    knobs = {"sampling.frames": 3, "picture.short_side": 224}
+    here = clip.prepare(job(tmp_path, name, knobs=knobs))
+    there = clip.prepare(job(tmp_path, name, knobs=knobs, flow_elsewhere=True))
+    assert there.pairs is not None and "flow" not in there.windows
+    device = DeviceFlow(recipes.load(name, knobs), torch.device("cpu"))
+    ((key, _, windows),) = [*device.add(7, there.pairs), *device.flush()]
+    assert key == 7
+    np.testing.assert_array_equal(windows.rows, here.windows["flow"].rows)
+    difference = np.abs(seen(windows).astype(int) - seen(here.windows["flow"]).astype(int))
+    assert (difference <= 1).mean() > 0.99
+    if count > 5 or (name == "kinetics" and count > 1):
+        assert abs(np.median(seen(windows)[..., 0].astype(int)) - 127) >= 10  # there was motion to see
+
+
+def test_batches_of_pairs_fill_across_clips_and_leave_each_its_own(tmp_path, monkeypatch):
+    from cia_extract import device_flow
+
+    sizes: list[int] = []
+
+    def fake(first, second, parameters):
+        """Not flow: what tells pairs apart."""
+        sizes.append(len(first))
+        return (
+            torch.stack([first.float().mean((1, 2)), second.float().mean((1, 2))], 1)[..., None, None].expand(-1, 2, 224, 230)
+            / 20
+        )
+
+    monkeypatch.setattr(device_flow, "PAIRS", 8)
+    monkeypatch.setattr(device_flow.tvl1, "flow", fake)
+    random, found = np.random.default_rng(0), {}
+    device = DeviceFlow(recipes.load("kinetics"), torch.device("cpu"))
+    pairs = {}
+    for key, count in enumerate((3, 4, 2, 5)):
+        grey = random.integers(0, 255, (count + 1, 1, 1), dtype=np.uint8).repeat(224, 1).repeat(230, 2)
+        rows = np.stack([np.arange(count), np.arange(count) + 1], 1).astype(np.int32)
+        pairs[key] = clip.Pairs(grey, rows, np.zeros((1, 16), np.int32), tuple(range(count)))
+        for done, _, windows in device.add(key, pairs[key]):
+            found[done] = windows
+    for done, _, windows in device.flush():
+        found[done] = windows
+    assert sizes == [8, 1, 5] and device.computed == 14
+    for key, each in pairs.items():
+        means = each.grey[:, 0, 0].astype(np.float32)
+        expected = flow.quantise(np.stack([means[:-1], means[1:]], 1) / 20)
+        np.testing.assert_array_equal(found[key].images[:, 0, 0], expected)
