@@ -12,6 +12,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
+
 from cia_extract import pipeline
 from cia_extract.console import Progress, Say
 from cia_extract.errors import CiaError, UsageError

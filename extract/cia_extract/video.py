@@ -128,7 +128,9 @@ def _decode(container: Any, path: Path, start: float | None, stop: float | None,
         count += 1
         if start is None or time is None or time >= start - 1e-6:
             yield Frame(_upright(frame), time)
-    _check_complete(path, stream, count, time, stop, counts_are_shown="mov" not in container.format.name)
+    # Matroska and FLV promise one duration for all tracks, and sound often outlasts the pictures.
+    own_duration = not (container.streams.audio and {"matroska", "flv"} & set(container.format.name.split(",")))
+    _check_complete(path, stream, count, time, stop, "mov" not in container.format.name, own_duration)
 
 
 class _SeekTooFar(Exception):
@@ -142,11 +144,14 @@ def _upright(frame: Any) -> Image:
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns % 4 else image
 
 
-def _check_complete(path: Path, stream: Any, count: int, last: float | None, stop: float | None, counts_are_shown: bool) -> None:
+def _check_complete(
+    path: Path, stream: Any, count: int, last: float | None, stop: float | None, counts_are_shown: bool, own_duration: bool
+) -> None:
     """A truncated video may decode without complaint up to the cut: compare what came with what its header promised.
 
     The duration shows it in most containers; in AVI ffmpeg shortens the duration to what is there, and the frame count
-    shows it. In MP4 the count includes frames that an edit list hides, so it is not used there.
+    shows it. In MP4 the count includes frames that an edit list hides, so it is not used there. In Matroska and FLV with
+    sound there is neither: their truncated clips are only found when the cut breaks a frame.
     """
     if count == 0:
         raise ClipError(f"{path}: no frame could be decoded; is the file complete?")
@@ -154,7 +159,7 @@ def _check_complete(path: Path, stream: Any, count: int, last: float | None, sto
     if not rate:
         return
     decoded = count / rate if last is None else last + 1 / rate
-    promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    promised = float(stream.duration * stream.time_base) if stream.duration and own_duration else 0.0
     if counts_are_shown:
         promised = max(promised, stream.frames / rate)
     if stop is not None:
