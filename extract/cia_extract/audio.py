@@ -153,7 +153,7 @@ class _Sound:
         return self.samples[begin:end].astype(np.float32) / np.float32(32768)
 
 
-def _read(path: Path, rule: AudioRule, start_s: float, stop_s: float, beat: Callable[[], None]) -> _Sound:
+def _read(path: Path, rule: AudioRule, start_s: float, stop_s: float, beat: Callable[[], None] = lambda: None) -> _Sound:
     """Decode the track from its beginning to `stop_s`, keeping what comes after `start_s` and never less than one edge window.
 
     There is no seeking: decoders (AAC's noise) and resamplers carry state, and from the beginning the samples are those

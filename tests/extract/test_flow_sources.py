@@ -123,3 +123,25 @@ def test_batches_of_pairs_fill_across_clips_and_leave_each_its_own(tmp_path, mon
         means = each.grey[:, 0, 0].astype(np.float32)
         expected = flow.quantise(np.stack([means[:-1], means[1:]], 1) / 20)
         np.testing.assert_array_equal(found[key].images[:, 0, 0], expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ucf101/PushUps/v_PushUps_g01_c01.avi", "hmdb51/wave/TrumanShow_wave_f_nm_np1_fr_med_26.avi"])
+def test_i3d_sees_the_same_in_both_flows(shared, kinetics, name):
+    """Flow features of a window of 16 from OpenCV's TV-L1 and from torch's: cosine ≥ 0.999."""
+    from cia_extract import engines, pipeline, weights
+    from cia_extract.batches import Batcher
+
+    recipe = recipes.load("kinetics", {"sampling.frames": 1})
+    network = weights.build("i3d", "flow", weights.load("i3d", "flow", "kinetics", print)).fold()
+    engine = engines.build(network, recipe, pipeline.example(recipe, "flow"), torch.device("cpu"), "eager")
+    device = DeviceFlow(recipe, torch.device("cpu"))
+    pooled = []
+    for elsewhere in (False, True):
+        one = clip.prepare(clip.ClipJob(shared / "clips" / name, ("flow",), recipe, flow_elsewhere=elsewhere))
+        windows = one.windows.get("flow") or [*device.add(0, one.pairs), *device.flush()][0][2]
+        batcher = Batcher(engine, recipe, "flow")
+        ((_, maps),) = [*batcher.add(0, windows), *batcher.flush()]
+        pooled.append(maps.mean(axis=(2, 3))[0].astype(np.float64))
+    a, b = pooled
+    assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) >= 0.999
