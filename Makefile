@@ -50,6 +50,8 @@ test-wheel: $(BIN)/.installed
 	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build/wheel/*.whl
 	cd build/wheel && venv/bin/cia-extract --dataset demo --root clips --clips-per-class 1 --frames 1 --flow dis
 	cd build/wheel && venv/bin/cia-extract verify
+	cd build/wheel && venv/bin/cia-extract recipes kinetics | grep -q replicate
+	cd build/wheel && venv/bin/cia-extract --dataset ucf 2>&1 | grep -q UCF101.rar
 	cd build/wheel && venv/bin/cia-adapt --features feats.h5 --setup demo --epochs 2 --batch 8
 	cd build/wheel && venv/bin/cia-adapt report runs
 	test -s build/wheel/report.html

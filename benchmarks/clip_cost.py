@@ -10,9 +10,11 @@ from pathlib import Path
 import cv2
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cia_extract import flow, preprocess, video
+from cia_extract import flow, preprocess, recipes, video
 from common import machine
 
+KINETICS = recipes.load("kinetics")
+RULES = {name: recipes.load("kinetics", {"flow.algorithm": name}).flow for name in ("dis", "tvl1")}
 PAIRS = 8  # TV-L1 pairs timed per clip
 
 cv2.setNumThreads(1)
@@ -24,7 +26,7 @@ for path in paths:
     frames = [frame.image for frame in video.decode(path)]
     totals["decode"] += time.perf_counter() - began
     began = time.perf_counter()
-    scaled = [preprocess.resize(frame) for frame in frames]
+    scaled = [preprocess.resize(frame, KINETICS.picture) for frame in frames]
     totals["scale"] += time.perf_counter() - began
     totals["frames"] += len(frames)
     step = max(1, (len(frames) - 1) // PAIRS)
@@ -33,7 +35,7 @@ for path in paths:
     totals["pairs"] += len(wanted)
     for algorithm in ("dis", "tvl1"):
         began = time.perf_counter()
-        flow.pairs(grey, wanted, algorithm)
+        flow.pairs(grey, wanted, RULES[algorithm])
         totals[algorithm] += time.perf_counter() - began
 frames_a_clip = totals["frames"] / len(paths)
 print(f"{len(paths)} clips, {frames_a_clip:.0f} frames each on average")

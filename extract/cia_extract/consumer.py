@@ -87,11 +87,12 @@ class Consumer:
         if isinstance(result, ClipError):
             for modality in sorted(modalities):
                 self._fail(row, modality, result)
-            self.failed_in_a_row += 1
-            if self.failed_in_a_row == TOO_MANY:
+            # Clips that are not there are known and told at the start, unless the whole folder has gone since.
+            self.failed_in_a_row += result.outcome.name != "missing"
+            if self.failed_in_a_row == TOO_MANY or not self.settings.root.is_dir():
                 raise DataError(
-                    f"{TOO_MANY} clips in a row cannot be used, the last: {result}; is {self.settings.root} still there? "
-                    "Mend it and run the same command with --retry-failed"
+                    f"stopped: {self.failed_in_a_row} clips in a row cannot be used, the last: {result}; is {self.settings.root} "
+                    "still there? Mend it and run the same command with --retry-failed"
                 )
             return
         self.failed_in_a_row = 0
@@ -129,7 +130,7 @@ class Consumer:
     def _fail(self, row: int, modality: str, error: ClipError) -> None:
         clip = str(self.dataset.columns["clip"][row])
         self.rows.fail(row, modality, error.outcome)
-        if clip not in self.summary.failed:
+        if clip not in self.summary.failed and error.outcome.name != "missing":  # those the user was told of at the start
             self.progress.line(f"failed: {clip}: {error}")
         self.summary.failed[clip] = str(error)
         if time.monotonic() - self.wrote_failures > FAILURES_EVERY_S:

@@ -24,6 +24,7 @@ OUTCOMES: Final = (
     "decode error",
     "timeout",
     "not finite",
+    "missing",  # no such file
 )
 MESSAGE_BYTES: Final = 240
 

@@ -81,7 +81,7 @@ def _at_rate(path: Path, frames: Iterator[Frame], start: float, stop: float | No
 
 def _decode_file(path: Path, start: float | None, stop: float | None, beat: Callable[[], None]) -> Iterator[Frame]:
     if not path.is_file():
-        raise ClipError(f"{path}: no such file")
+        raise ClipError(f"{path}: no such file", "missing")
     try:
         # One HMDB51 clip carries metadata that is not UTF-8: the pictures are fine, so the metadata are not looked at.
         with av.open(str(path), metadata_errors="ignore") as container:

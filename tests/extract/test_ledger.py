@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from cia_extract import features, ledger, manifest, pipeline, recipes
+from cia_extract.errors import DataError
 from cia_extract.ledger import ClipError, Outcome
 
 from tests.extract.test_video import encode
@@ -122,6 +123,18 @@ def test_values_that_do_not_fit_float16_fail_their_modality_alone(tmp_path, monk
     summary = pipeline.extract(settings(tmp_path, ["good.mkv"]), print)
     assert summary.outcomes == {"rgb": {"not finite": 1}, "flow": {"not finite": 1}, "audio": {"ok": 1}}
     assert "not finite in float16" in summary.failed["good.mkv"]
+
+
+def test_missing_clips_are_named_and_stop_nothing_but_a_lost_folder_does(tmp_path):
+    """Half a download is extracted as far as it goes; a folder that vanishes must not mark a whole collection failed."""
+    with_sound(tmp_path / "good.mkv", 30, 0)
+    names = [f"gone{index}.mkv" for index in range(150)] + ["good.mkv"]
+    summary = pipeline.extract(settings(tmp_path, names, modalities=("rgb",)), print)
+    assert summary.outcomes["rgb"] == {"ok": 1, "missing": 150}
+    away = tmp_path / "mount"
+    with pytest.raises(DataError, match="stopped: .* still there"):
+        pipeline.extract(settings(tmp_path, names, modalities=("rgb",), root=away, out=tmp_path / "g.h5"), print)
+    assert (features.open_features(tmp_path / "g.h5")["d"].array("status") == features.FAILED).sum() <= 1
 
 
 def test_messages_are_cut_between_characters_and_errors_cross_processes():
