@@ -122,7 +122,9 @@ class Progress:
         self.done += 1
         if self._bar is not None:
             rate = (self.done - self.first) / max(time.monotonic() - self.began, 1e-9)
-            self._bar.update(self._task, completed=self.done, total=self.total, note=f"{rate:.2f} a second; {note}" if note else "")
+            self._bar.update(
+                self._task, completed=self.done, total=self.total, note=f"{rate:.2f} a second; {note}" if note else ""
+            )
         elif not self.quiet and (time.monotonic() - self.spoke >= self.every_s or self.done == self.total):
             self.spoke = time.monotonic()
             rate = (self.done - self.first) / max(self.spoke - self.began, 1e-9)

@@ -1,10 +1,13 @@
 """Flow from the cache and from the device instead of from the worker: the same windows."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 import torch
-from cia_extract import clip, flow, flow_cache, recipes
+from cia_extract import clip, engines, flow, flow_cache, pipeline, preprocess, recipes, weights
+from cia_extract.batches import Batcher
 from cia_extract.device_flow import DeviceFlow
 from PIL import Image
 
@@ -126,22 +129,37 @@ def test_batches_of_pairs_fill_across_clips_and_leave_each_its_own(tmp_path, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ucf101/PushUps/v_PushUps_g01_c01.avi", "hmdb51/wave/TrumanShow_wave_f_nm_np1_fr_med_26.avi"])
-def test_i3d_sees_the_same_in_both_flows(shared, kinetics, name):
-    """Flow features of a window of 16 from OpenCV's TV-L1 and from torch's: cosine ≥ 0.999."""
-    from cia_extract import engines, pipeline, weights
-    from cia_extract.batches import Batcher
+@pytest.mark.parametrize(
+    ("name", "stable"),
+    [("ucf101/PushUps/v_PushUps_g01_c01.avi", True), ("hmdb51/wave/TrumanShow_wave_f_nm_np1_fr_med_26.avi", False)],
+)
+def test_i3d_sees_the_same_in_both_flows(shared, kinetics, name, stable):
+    """Flow features of a window of 16 from OpenCV's TV-L1 and from torch's: cosine ≥ 0.999.
 
+    TV-L1 amplifies rounding. Where OpenCV's own features move by more than that when its input changes by a millionth (the
+    second clip: 0.992), no other implementation can be nearer, and ours may be no farther than one and a half times as much.
+    """
     recipe = recipes.load("kinetics", {"sampling.frames": 1})
     network = weights.build("i3d", "flow", weights.load("i3d", "flow", "kinetics", print)).fold()
     engine = engines.build(network, recipe, pipeline.example(recipe, "flow"), torch.device("cpu"), "eager")
-    device = DeviceFlow(recipe, torch.device("cpu"))
-    pooled = []
-    for elsewhere in (False, True):
-        one = clip.prepare(clip.ClipJob(shared / "clips" / name, ("flow",), recipe, flow_elsewhere=elsewhere))
-        windows = one.windows.get("flow") or [*device.add(0, one.pairs), *device.flush()][0][2]
+
+    def features(windows: clip.Windows) -> np.ndarray:
         batcher = Batcher(engine, recipe, "flow")
         ((_, maps),) = [*batcher.add(0, windows), *batcher.flush()]
-        pooled.append(maps.mean(axis=(2, 3))[0].astype(np.float64))
-    a, b = pooled
-    assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) >= 0.999
+        pooled = maps.mean(axis=(2, 3))[0].astype(np.float64)
+        return pooled / np.linalg.norm(pooled)
+
+    one = clip.ClipJob(shared / "clips" / name, ("flow",), recipe)
+    opencv = features(clip.prepare(one).windows["flow"])
+    pairs = clip.prepare(replace(one, flow_elsewhere=True)).pairs
+    device = DeviceFlow(recipe, torch.device("cpu"))
+    ((_, _, windows),) = [*device.add(0, pairs), *device.flush()]
+    distance = 1 - opencv @ features(windows)
+    if stable:
+        assert distance <= 0.001
+        return
+    grey = pairs.grey.astype(np.float32) * np.float32((1 + 1e-6) / 255)  # OpenCV takes floats as 0 … 1
+    method = flow.estimator(recipe.flow)
+    moved = [preprocess.centre_crop(flow.quantise(method.calc(grey[a], grey[b], None))) for a, b in pairs.rows]
+    own = 1 - opencv @ features(clip.Windows(np.stack(moved), pairs.windows))
+    assert own > 0.001 and distance <= 1.5 * own
