@@ -132,7 +132,7 @@ def test_missing_clips_are_named_and_stop_nothing_but_a_lost_folder_does(tmp_pat
     summary = pipeline.extract(settings(tmp_path, names, modalities=("rgb",)), print)
     assert summary.outcomes["rgb"] == {"ok": 1, "missing": 150}
     away = tmp_path / "mount"
-    with pytest.raises(DataError, match="stopped: .* still there"):
+    with pytest.raises(DataError, match=r"stopped: .* still there"):
         pipeline.extract(settings(tmp_path, names, modalities=("rgb",), root=away, out=tmp_path / "g.h5"), print)
     assert (features.open_features(tmp_path / "g.h5")["d"].array("status") == features.FAILED).sum() <= 1
 
