@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -131,9 +132,9 @@ def test_missing_clips_are_named_and_stop_nothing_but_a_lost_folder_does(tmp_pat
     names = [f"gone{index}.mkv" for index in range(150)] + ["good.mkv"]
     summary = pipeline.extract(settings(tmp_path, names, modalities=("rgb",)), print)
     assert summary.outcomes["rgb"] == {"ok": 1, "missing": 150}
-    away = tmp_path / "mount"
+    away = replace(settings(tmp_path, names, modalities=("rgb",), out=tmp_path / "g.h5"), root=tmp_path / "mount")
     with pytest.raises(DataError, match=r"stopped: .* still there"):
-        pipeline.extract(settings(tmp_path, names, modalities=("rgb",), root=away, out=tmp_path / "g.h5"), print)
+        pipeline.extract(away, print)
     assert (features.open_features(tmp_path / "g.h5")["d"].array("status") == features.FAILED).sum() <= 1
 
 
