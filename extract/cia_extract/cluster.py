@@ -52,7 +52,7 @@ def extract(settings: Settings, address: str, any_device: bool, say: Say) -> Sum
     try:
         import ray
     except ImportError:
-        raise UsageError("--ray: not installed; pip install 'cia-video[ray]'") from None
+        raise UsageError("--ray: not installed here; pip install ray") from None
     # Weights and file are looked at here first: one clear message instead of one from every actor.
     settings = dataclasses.replace(settings, out=settings.out.absolute(), root=settings.root.absolute())
     dataset = pipeline.Extraction(settings, say).prepare()
@@ -98,7 +98,8 @@ class _Driver:
         parts = [dict(list(todo.items())[i : i + ROWS_A_TASK]) for i in range(0, len(todo), ROWS_A_TASK)]
         waiting = [(part, 0) for part in reversed(parts)]
         free, running = list(self.actors), dict[Any, tuple[Any, Rows, int]]()
-        progress = Progress(len(self.dataset), self.settings.dataset, done=len(self.dataset) - len(todo))
+        part_of_all = len(self.settings.part(self.dataset))
+        progress = Progress(part_of_all, self.settings.dataset, done=part_of_all - len(todo))
         with progress:
             while waiting or running:
                 while waiting and free:
@@ -129,6 +130,7 @@ class _Driver:
     def _add(self, done: Summary) -> None:
         self.summary.extracted_now += done.extracted_now
         self.summary.windows += done.windows
+        self.summary.elsewhere += done.elsewhere
         self.summary.failed |= done.failed
         for stage, seconds in done.seconds.items():
             self.summary.seconds[stage] += seconds

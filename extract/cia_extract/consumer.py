@@ -114,8 +114,9 @@ class Consumer:
     def _flows(self, computed: Iterator[tuple[int, Pairs, Windows]]) -> None:
         for row, pairs, windows in computed:
             if self.settings.flow_cache:
-                flows = dict(zip(pairs.wanted, windows.images, strict=True))
-                self._warn(flow_cache.save(self.settings.flow_cache, self.jobs_of[row], flows))
+                kept = flow_cache.load(self.settings.flow_cache, self.jobs_of[row])
+                kept |= zip(pairs.wanted, windows.images, strict=True)
+                self._warn(flow_cache.save(self.settings.flow_cache, self.jobs_of[row], kept))
             self._store("flow", self.batchers["flow"].add(row, windows))
 
     def _store(self, modality: str, described: Iterator[tuple[int, Maps]]) -> None:

@@ -1,4 +1,4 @@
-"""Clips of a feature file extracted again in other ways, for `cia-extract compare --clips`: which of them made the other file?"""
+"""Clips of a feature file extracted again in other ways, for `cia-extract compare --again`: which of them made the other file?"""
 
 from dataclasses import replace
 from pathlib import Path

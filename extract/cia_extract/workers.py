@@ -25,7 +25,6 @@ JOIN_S: Final = 5.0
 STARTING_S: Final = 120.0  # a new process imports its libraries first, on a busy shared file system slowly
 
 Result = PreparedClip | ClipError
-_Message = tuple[int, Result | None]  # key and result; None: a sign of life
 
 
 @dataclass
