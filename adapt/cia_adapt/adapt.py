@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from cia_extract.console import Progress, Say
-from cia_extract.errors import UsageError
+from cia_extract.errors import DivergedError, MismatchError, UsageError
 
-from cia_adapt import runs
-from cia_adapt.config import Method, Setup
+from cia_adapt import resume, runs
+from cia_adapt.config import Chosen, Method
 from cia_adapt.data import Domain, Task, digest, find_domains, make_task, pairs
 from cia_adapt.evaluate import Evaluator
+from cia_adapt.foreign import ForeignDataset
+from cia_adapt.relabel import relabelled
 from cia_adapt.runs import Result, RunKey
-from cia_adapt.train import Metrics, Trainer, train
+from cia_adapt.store import Stores, Tier
+from cia_adapt.train import Metrics, Outcome, Trainer, train
+
+SAVE_EVERY_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -24,36 +29,54 @@ class Request:
     """One invocation of `cia-adapt`."""
 
     features: Path
-    setup: Setup
-    method: Method
+    chosen: Chosen
     source: str | None
     target: str | None
     modalities: tuple[str, ...]
     """Empty: all that both domains have."""
-    seeds: int
+    seeds: tuple[int, ...]
     runs: Path
     device: torch.device
-    overwrite: bool
+    overwrite: bool = False
+    resume: bool = False
+    keep_state: bool = True
+    validators: bool = True
+    precision: str = "fp32"
+    compiled: bool = False
+    tier: Tier | None = None
+    mapping: tuple[str, ...] = ()
+    manifests: tuple[str, ...] = ()
 
 
-def run(request: Request, say: Say) -> list[Result]:
+@dataclass(frozen=True)
+class Pair:
+    """One direction of a request."""
+
+    source: Domain
+    target: Domain
+    modalities: tuple[str, ...]
+    method: Method
+
+
+def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = False) -> list[Result]:
     """Train what is not there yet and return all results. A finished run with the same settings is read, not repeated."""
-    results = []
-    for domains, modalities in _prepared(request, say):
-        for seed in range(request.seeds):
-            results.append(_run_one(request, domains, modalities, seed, say))
-    return results
+    stores = stores or Stores(request.device, request.tier)
+    return [_run_one(request, pair, seed, stores, say, quiet) for pair in prepared(request, say) for seed in request.seeds]
 
 
-def _prepared(request: Request, say: Say) -> Iterator[tuple[tuple[Domain, Domain], tuple[str, ...]]]:
-    domains = find_domains(request.features)
+def prepared(request: Request, say: Say) -> Iterator[Pair]:
+    """The directions, checked. Raises UsageError, DataError."""
+    domains = relabelled(find_domains(request.features, request.mapping), request.manifests, say)
+    for name, domain in domains.items():
+        if isinstance(domain.dataset, ForeignDataset):
+            say(f"note: '{name}' is not in cia-extract's own layout; read through h5py, slower")
     for source, target in pairs(domains, request.source, request.target):
         pair = domains[source], domains[target]
         for domain in pair:
             missing = len(domain.dataset) - int(domain.dataset.done().sum())
             if missing:
                 say(f"note: {missing} of {len(domain.dataset)} clips of '{domain.dataset.name}' are not extracted; left out")
-        yield pair, _modalities(request, pair)
+        yield Pair(*pair, _modalities(request, pair), request.chosen.for_pair(source, target))
 
 
 def _modalities(request: Request, pair: tuple[Domain, Domain]) -> tuple[str, ...]:
@@ -61,81 +84,156 @@ def _modalities(request: Request, pair: tuple[Domain, Domain]) -> tuple[str, ...
     chosen = tuple(dict.fromkeys(request.modalities)) or common
     if not chosen:
         raise UsageError(f"{request.features}: '{pair[0].name}' and '{pair[1].name}' have no modality in common")
-    if request.method.needs_maps and len(chosen) != 2:
-        raise UsageError(
-            f"--method {request.method.name}: needs two modalities with maps (rgb and flow), here are {', '.join(chosen)}; "
-            "extract both, or use --method source-only or concat"
-        )
     return chosen
 
 
-def _run_one(request: Request, pair: tuple[Domain, Domain], modalities: tuple[str, ...], seed: int, say: Say) -> Result:
-    key = RunKey(request.setup, request.method, pair[0].name, pair[1].name, modalities, seed, digest(*pair))
+def task_of(request: Request, pair: Pair, stores: Stores) -> tuple[Task, Any]:
+    """(task, sealed labels) of a direction."""
+    method = pair.method
+    return make_task(
+        pair.source, pair.target, pair.modalities, method.needs_maps, request.chosen.setup, stores, method.supervision
+    )
+
+
+def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, quiet: bool) -> Result:
+    setup, method = request.chosen.setup, pair.method
+    names = pair.source.name, pair.target.name
+    key = RunKey(setup, method, *names, pair.modalities, seed, digest(pair.source, pair.target), request.precision)
     folder = key.folder(request.runs)
-    if not request.overwrite and runs.finished(folder, key):
+    if not request.overwrite and runs.finished(folder, key, extend=request.resume):
         say(f"{folder}: finished before, read (--overwrite trains it again)")
         return runs.read(folder)
-    task, labels = make_task(*pair, modalities, request.method.needs_maps)
-    trainer = Trainer(task, request.setup, request.method, seed, request.device)
+    with runs.claimed(folder):
+        packed = _to_go_on(request, folder, key)
+        task, labels = task_of(request, pair, stores)
+        for note in stores.notes:
+            say(f"reading {note}")
+        stores.notes.clear()
+        trainer = Trainer(task, setup, method, seed, request.device, request.precision, request.compiled)
+        evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
+        if packed is None:
+            _remark(trainer, evaluator, say)
+        else:
+            say(f"{folder}: goes on after epoch {packed.epoch}")
+        outcome = Outcome() if packed is None else resume.unpack(packed, trainer, labels)
+        saver = _Saver(folder, key, trainer, labels)
+        what = f"{method.name} {task.source} → {task.target} seed {seed}"
+        try:
+            with Progress(setup.epochs, what, done=len(outcome.history), every_s=0, quiet=quiet) as progress:
+                train(trainer, evaluator, lambda m: progress.step(_line(m)), outcome, saver.after_epoch, request.validators)
+        except DivergedError as error:
+            kept = saver.write_latest()
+            where = f"; the last good state, after epoch {kept}, is in {runs.unfinished_folder(folder)}" if kept else ""
+            raise DivergedError(f"{error}{where}") from error
+        except KeyboardInterrupt:
+            kept = saver.write_latest()
+            if kept:
+                say(f"{folder}: interrupted, kept up to epoch {kept}; the same command with --resume goes on")
+            raise
+        return runs.write(folder, key, trainer, outcome, evaluator, saver.latest if request.keep_state else None)
+
+
+def _to_go_on(request: Request, folder: Path, key: RunKey) -> resume.Packed | None:
+    """The state to start from. Raises MismatchError where there is one and nobody said what to do with it."""
+    if request.overwrite:
+        (runs.unfinished_folder(folder) / "state.safetensors").unlink(missing_ok=True)
+        return None
+    there = runs.interrupted(folder)
+    if there and not request.resume:
+        raise MismatchError(f"{folder}: was interrupted; --resume goes on with it, --overwrite starts again")
+    return runs.load_state(folder, key) if there or (request.resume and (folder / "done").exists()) else None
+
+
+class _Saver:
+    """Keeps the state after the latest epoch in memory, and on the disk every now and then."""
+
+    def __init__(self, folder: Path, key: RunKey, trainer: Trainer, labels: Any) -> None:
+        self.folder, self.key, self.trainer, self.labels = folder, key, trainer, labels
+        self.latest: resume.Packed | None = None
+        self.written_at = time.monotonic()
+
+    def after_epoch(self, outcome: Outcome) -> None:
+        self.latest = resume.pack(self.trainer, outcome, self.labels)
+        if time.monotonic() - self.written_at > SAVE_EVERY_S and self.latest.epoch < self.key.setup.epochs:
+            self.write_latest()
+            self.written_at = time.monotonic()
+
+    def write_latest(self) -> int:
+        """Its epoch, 0 where there is none."""
+        if self.latest is None:
+            return 0
+        runs.save_state(self.folder, self.key, self.latest)
+        return self.latest.epoch
+
+
+def _remark(trainer: Trainer, evaluator: Evaluator, say: Say) -> None:
+    task = trainer.task
     if trainer.steps_per_epoch < 3:
         clips = len(task.source_train.clips)
         say(f"note: {trainer.steps_per_epoch} step(s) an epoch of {clips} clips; consider a smaller --batch")
-    evaluator = Evaluator(task, labels, request.setup.segments, request.device)
     unknown = evaluator.unknown_labels()
     if unknown:
-        say(f"note: {unknown} of {len(task.target_val)} target clips have labels that the source lacks; they count as wrong")
-    what = f"{request.method.name} {task.source} → {task.target} seed {seed}"
-    with Progress(request.setup.epochs, what, every_s=0) as progress:
-        outcome = train(trainer, evaluator, lambda metrics: progress.step(_line(metrics)))
-    return runs.write(folder, key, task, outcome, labels, request.device)
+        say(f"note: {unknown} of {len(task.target_val)} target clips have labels that training lacks; they count as wrong")
+    if trainer.method.supervision == "target":
+        say("note: target-only trains on the target's labels: a bound, not a result")
 
 
 def _line(metrics: Metrics) -> str:
     line = f"loss {metrics['class_loss']:.3f}  source val {metrics['source_val_accuracy']:.1f} %"
     if "video_domain_accuracy" in metrics:
         line += f"  domain told apart {metrics['video_domain_accuracy']:.0f} %"
-    return line
+    return line + (f"  ! {metrics['advice']}" if metrics["advice"] else "")
 
 
 def plan(request: Request) -> list[dict[str, Any]]:
     """What `run` would do for each pair, with seconds measured on one step, after a first, and one evaluation."""
     planned = []
-    for pair, modalities in _prepared(request, lambda message: None):
-        task, labels = make_task(*pair, modalities, request.method.needs_maps)
-        trainer = Trainer(task, request.setup, request.method, 0, request.device)
-        evaluator = Evaluator(task, labels, request.setup.segments, request.device)
+    stores = Stores(request.device, request.tier)
+    for pair in prepared(request, lambda message: None):
+        task, labels = task_of(request, pair, stores)
+        setup = request.chosen.setup
+        trainer = Trainer(task, setup, pair.method, 0, request.device, request.precision, request.compiled)
+        evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
+        draw = trainer.draws()[0]
+        trainer._cluster()
         trainer.model.train()
-        positions = np.arange(trainer.batch)
-        trainer.train_step(positions)
-        began = time.perf_counter()
-        trainer.train_step(positions)
-        step = time.perf_counter() - began
-        began = time.perf_counter()
-        evaluator.source(trainer.model)
-        evaluation = (time.perf_counter() - began) * (1 + len(task.target_val) / len(task.source_val.clips))
+        trainer.train_step(draw, trainer._read(draw))
+        step = _seconds(lambda trainer=trainer, draw=draw: trainer.train_step(draw, trainer._read(draw)))
+        evaluation = _seconds(lambda e=evaluator, t=trainer: e.predict(t.model, t.task.source_val.clips))
+        others = len(task.target_val) + (len(task.target_train) if request.validators else 0)
+        evaluation *= 1 + others / len(task.source_val.clips)
         epoch = step * trainer.steps_per_epoch + evaluation
-        per_clip = request.setup.segments * task.channels * (49 if request.method.needs_maps else 1) * 4 * len(modalities)
-        clips = trainer.batch + (trainer.target_batch if request.method.needs_target else 0)
+        clips = len(draw.source) + len(draw.target)
+        cells = {m: int(np.prod(task.sizes.grids.get(m, ()), dtype=int)) for m in task.modalities}
+        per_clip = sum(setup.segments * c * cells[m] * 4 for m, c in task.sizes.channels.items())
         planned.append(
             {
                 "source": task.source,
                 "target": task.target,
-                "modalities": list(modalities),
-                "classes": len(task.classes),
+                "modalities": list(pair.modalities),
+                "classes": {column: len(names) for column, names in task.classes.items()},
                 "source_train_clips": len(task.source_train.clips),
                 "source_val_clips": len(task.source_val.clips),
                 "target_train_clips": len(task.target_train),
                 "target_val_clips": len(task.target_val),
-                "batch": f"{trainer.batch} source + {clips - trainer.batch} target",
+                "reads": {m: f"{reader.tier}" for m, reader in task.target_val.readers.items()},
+                "batch": f"{len(draw.source)} source + {len(draw.target)} target",
                 "batch_megabytes": round(clips * per_clip / 1e6, 1),
                 "steps": trainer.steps_total,
                 "parameters": sum(p.numel() for p in trainer.parameters),
-                "seconds_estimated": round(request.seeds * request.setup.epochs * epoch, 1),
-                "runs": [str(_folder(request, task, seed)) for seed in range(request.seeds)],
+                "seconds_estimated": round(len(request.seeds) * setup.epochs * epoch, 1),
+                "runs": [str(_folder(request, pair, seed)) for seed in request.seeds],
             }
         )
     return planned
 
 
-def _folder(request: Request, task: Task, seed: int) -> Path:
-    return RunKey(request.setup, request.method, task.source, task.target, (), seed, "").folder(request.runs)
+def _seconds(action: Any) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def _folder(request: Request, pair: Pair, seed: int) -> Path:
+    key = RunKey(request.chosen.setup, pair.method, pair.source.name, pair.target.name, (), seed, "")
+    return key.folder(request.runs)

@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from cia_extract import console
@@ -10,26 +10,54 @@ from cia_extract.errors import UsageError
 
 from cia_adapt import __version__, config
 
+if TYPE_CHECKING:
+    from cia_adapt.adapt import Request
+
 app = console.application(
     "Train light heads over extracted features and evaluate them across domains. Finished runs are kept and reused."
 )
 
 
 def main() -> None:
+    from cia_adapt import commands  # noqa: F401  (the other commands)
+
     console.run(app, "cia-adapt")
 
 
 def _adapt(
     context: typer.Context,
-    features: Annotated[Path | None, typer.Option(help="The feature file of cia-extract.")] = None,
+    features: Annotated[Path | None, typer.Option(help="The feature file of cia-extract, or any HDF5 file with --map.")] = None,
     setup: Annotated[str, typer.Option(help=f"Protocol and optimiser: {', '.join(config.names('setups'))}.")] = "uh",
-    method: Annotated[str, typer.Option(help=f"One of: {', '.join(config.names('methods'))}.")] = "cia",
+    method: Annotated[str, typer.Option(help="One of: cia-adapt methods.")] = "cia",
     source: Annotated[str | None, typer.Option(help="Labelled domain. [default: every one in turn]")] = None,
     target: Annotated[str | None, typer.Option(help="Unlabelled domain. [default: every other one]")] = None,
     modality: Annotated[list[str], typer.Option(help="Use only these; repeat. [default: all]", show_default=False)] = [],  # noqa: B006
     seeds: Annotated[int, typer.Option(min=1, help="Train with seeds 0 … n−1.")] = 1,
     runs: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs"),
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set", help="A setting of a part, for example sc.scales=2; repeat. See cia-adapt methods NAME.", show_default=False
+        ),
+    ] = [],  # noqa: B006
+    manifest: Annotated[
+        list[str],
+        typer.Option(help="[DOMAIN=]FILE: labels and splits of this CSV instead of the file's; repeat.", show_default=False),
+    ] = [],  # noqa: B006
+    mapping: Annotated[
+        list[str], typer.Option("--map", help="DOMAIN/NAME=PATH: where a foreign HDF5 file has it; repeat.", show_default=False)
+    ] = [],  # noqa: B006
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 (faster on CPUs with AMX and on GPUs).")] = "fp32",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the model (CUDA graphs on a GPU); takes a while first.")
+    ] = False,
+    tier: Annotated[str, typer.Option(help="Where features are read from: auto, device, ram, map.")] = "auto",
+    validators: Annotated[bool, typer.Option(help="Compute the label-free validators after each epoch.")] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with interrupted runs, or finished ones with more --epochs.")
+    ] = False,
+    keep_state: Annotated[bool, typer.Option(help="Keep what a finished run needs to go on (3 × the model).")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again what is finished.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and how long it would take.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
@@ -41,17 +69,19 @@ def _adapt(
     if version:
         print(f"cia-adapt {__version__}")
         return
-    if features is None:
-        raise UsageError("--features is missing; make a file with cia-extract, then: cia-adapt --features feats.h5")
-    overrides = {name: value for name, value in science.items() if value is not None}
-    chosen_setup, chosen_method = config.load(config.Setup, setup, overrides), config.load(config.Method, method, overrides)
+    chosen = config.load(setup, method, {name: value for name, value in science.items() if value is not None}, settings)
+    made = request(features, chosen, device, precision, tier)
+    from dataclasses import replace
+
     from cia_adapt import adapt, table
 
-    request = adapt.Request(
-        features, chosen_setup, chosen_method, source, target, tuple(modality), seeds, runs, console.device(device), overwrite
-    )
+    made = replace(
+        made, source=source, target=target, modalities=tuple(modality), seeds=tuple(range(seeds)), runs=runs, overwrite=overwrite,
+        resume=resume, keep_state=keep_state, validators=validators, compiled=compiled,
+        mapping=tuple(mapping), manifests=tuple(manifest),
+    )  # fmt: skip
     if dry_run:
-        planned = adapt.plan(request)
+        planned = adapt.plan(made)
         if as_json:
             console.print_json({"plan": planned})
             return
@@ -59,11 +89,27 @@ def _adapt(
             console.print_fields(pair)
             print()
         return
-    results = adapt.run(request, console.say)
+    results = adapt.run(made, console.say)
     if as_json:
         console.print_json({"runs": results})
     else:
         table.print_results(results)
+
+
+def request(features: Path | None, chosen: config.Chosen, device: str, precision: str, tier: str) -> "Request":
+    """A request with what all commands that train share. Raises UsageError."""
+    if features is None:
+        raise UsageError("--features is missing; make a file with cia-extract, then: cia-adapt --features feats.h5")
+    for flag, value, known in (("--precision", precision, ("fp32", "bf16")), ("--tier", tier, ("auto", "device", "ram", "map"))):
+        if value not in known:
+            raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(known)}")
+    from cia_adapt.adapt import Request
+
+    found = console.device(device)
+    if tier == "device" and found.type == "cpu":
+        raise UsageError("--tier device: means a GPU's memory, and the device is the CPU; use --tier ram")
+    asked: Any = None if tier == "auto" else tier
+    return Request(features, chosen, None, None, (), (0,), Path("runs"), found, precision=precision, tier=asked)
 
 
 def _with_science_flags() -> Any:
@@ -82,22 +128,3 @@ def _with_science_flags() -> Any:
 
 
 app.callback(invoke_without_command=True)(_with_science_flags())
-
-
-@app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")] = [Path("runs")],  # noqa: B006
-    out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
-    root: Annotated[Path | None, typer.Option(help="Folder of the clips, for pictures. [default: as at extraction]")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of t-SNE and of the choice of clips.")] = 0,
-    clips: Annotated[int, typer.Option(min=0, help="Clips whose consensus maps are drawn.")] = 4,
-) -> None:
-    """Write one self-contained HTML: results, curves, t-SNE, consensus maps. Prints the table too."""
-    from cia_adapt import runs as run_folders
-    from cia_adapt import table
-    from cia_adapt.report import page
-
-    folders = run_folders.find(runs)
-    page.write(folders, out, root, seed, clips, console.say)
-    table.print_results([run_folders.read(folder) for folder in folders])
-    print(f"report: {out.resolve()}")

@@ -1,18 +1,23 @@
 """What a run is made of: a set-up (benchmark, optimiser, schedule) and a method (a row of the paper's tables).
 
 The dataclasses are the one source of truth: their fields are the command line's flags, the keys of `setups/*.toml` and
-`methods/*.toml`, and the configuration stamped into every run; the text under a field is its help.
+`methods/*.toml`, and the configuration stamped into every run; the text under a field is its help. The settings of a method's
+parts are those parts' own (`parts`): tables of its TOML, and `--set part.option=value`.
 """
 
 import ast
+import dataclasses
 import inspect
 import textwrap
 import tomllib
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cia_extract.errors import UsageError
+
+from cia_adapt import parts
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,18 @@ class Setup:
     """On frame features and on the clip's."""
     clip_norm: float = 20.0
     """Largest norm of the gradient; 0 for no limit."""
+    balanced: bool = False
+    """Draw source clips so that every class is as likely."""
+    labels: str = "label"
+    """Columns to predict, with commas between: label, or label,noun for EPIC-KITCHENS-100's verbs and nouns."""
+    val_split: str = "val"
+    """Split of the clips that are evaluated, in both domains."""
+    select: Literal["source_val", "entropy", "im", "snd", "bnm", "ami", "dev", "last"] = "source_val"
+    """Rule of `selected`, without target labels: accuracy on the source's val clips, a validator, or the last epoch."""
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        return tuple(column.strip() for column in self.labels.split(","))
 
 
 @dataclass(frozen=True)
@@ -46,53 +63,53 @@ class Method:
 
     name: str
     paper: str = ""
-    published: str = ""
+    published: Mapping[str, float] = field(default_factory=dict)
     reconstructed: str = ""
-    pooling: Literal["avg", "sc"] = "avg"
-    """Over the 7×7 cells: avg, or sc (spatial consensus)."""
-    refinement: Literal["none", "mc"] = "none"
-    """Exchange between modalities before pooling: none, or mc (mutual complementarity)."""
-    head: Literal["concat", "average"] = "concat"
-    """concat: one classifier on concatenated modalities (★); average: one each, softmaxes averaged (◇)."""
-    alignment: Literal["none", "adversarial"] = "none"
-    """Of source and target: none (source only), or adversarial at video and frame level."""
+    refinement: str = "none"
+    """Exchange between modalities before pooling: REFINEMENTS."""
+    pooling: str = "avg"
+    """Over the 7×7 cells: POOLINGS."""
+    temporal: str = "tsn"
+    """From frames to clips: TEMPORAL."""
+    head: Literal["concat", "average", "sum", "blend"] = "concat"
+    """concat: one classifier on concatenated modalities (★); average: one each, softmaxes averaged (◇); sum: logits summed;
+    blend: both.
+    """
+    objectives: tuple[str, ...] = ()
+    """Losses beside the source's cross-entropy, with commas between, or none: OBJECTIVES."""
+    supervision: Literal["source", "target"] = "source"
+    """Whose labels train; target is the bound that target-only gives, no adaptation."""
     shared_features: int = 512
-    """Width of the trainable layer between pooling and heads, in all methods alike; 0 for none."""
+    """Width of the trainable layer between pooling and temporal part, in all methods alike; 0 for none."""
     lambda_class: float = 1.0
     """λ_y, weight of the classification loss."""
-    lambda_video: float = 1.0
-    """λ_vd, on the gradient reversed from the video-level discriminators."""
-    lambda_frame: float = 0.5
-    """λ_fd, on the gradient reversed from the frame-level discriminators."""
-    discriminator_hidden: int = 100
-    """Width of the discriminators' hidden layer."""
-    mc_ratio: int = 16
-    """MC: bottleneck ratio r of the gates."""
-    mc_mode: Literal["recalibrate", "inject_vec", "inject_map"] = "recalibrate"
-    """MC: what the gates do."""
-    sc_scales: int = 3
-    """SC: k, scales of the correlation."""
-    sc_embedding: int = 512
-    """SC: channels of the 1×1 embedding; 0 for none."""
-    sc_temperature: float = 0.1
-    """SC: temperature of the map's softmax."""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def needs_maps(self) -> bool:
-        return self.pooling != "avg" or self.refinement != "none"
+        """Gates of channels commute with averaging, so that under `avg` the stored vectors say all."""
+        needs: bool = parts.find("poolings", self.pooling).NEEDS_MAPS
+        return needs
 
     @property
     def needs_target(self) -> bool:
-        return self.alignment != "none"
+        """Whether training looks at the target's clips at all."""
+        return any(parts.needs_target(name, self.option(name)) for name in self.objectives)
+
+    def option(self, part: str) -> Mapping[str, Any]:
+        return self.options.get(part, {})
+
+    def used_parts(self) -> list[tuple[str, str]]:
+        """(kind, name) of every part."""
+        chosen = [("refinements", self.refinement), ("poolings", self.pooling), ("temporal", self.temporal)]
+        return chosen + [("objectives", name) for name in self.objectives]
 
 
-Config = TypeVar("Config", Setup, Method)
 _LIMITS = {
     "segments": (1, 1000), "epochs": (1, 100_000), "batch": (2, 1_000_000), "dropout": (0, 0.99), "lr": (1e-12, 1e3),
-    "weight_decay": (0, 1e3), "clip_norm": (0, 1e9), "shared_features": (0, 65536), "discriminator_hidden": (1, 65536),
-    "mc_ratio": (1, 2048), "sc_scales": (1, 7), "sc_embedding": (0, 65536), "sc_temperature": (1e-6, 1e6),
-    "lambda_class": (0, 1e6), "lambda_video": (0, 1e6), "lambda_frame": (0, 1e6),
+    "weight_decay": (0, 1e3), "clip_norm": (0, 1e9), "shared_features": (0, 65536), "lambda_class": (0, 1e6),
 }  # fmt: skip
+_NOT_FLAGS = {"name", "paper", "published", "reconstructed", "options"}
 
 
 def names(kind: str) -> list[str]:
@@ -101,41 +118,102 @@ def names(kind: str) -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def load(cls: type[Config], name: str, overrides: dict[str, Any]) -> Config:
-    """A set-up or method by name with flags over it. Raises UsageError quoting the flag."""
-    kind = "setups" if cls is Setup else "methods"
+@dataclass(frozen=True)
+class Chosen:
+    """A set-up and a method for any pair of domains."""
+
+    setup: Setup
+    method: Method
+    pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """{"source-target": {"part.option": value}}, where the method differs by direction."""
+    sets: Mapping[str, Any] = field(default_factory=dict)
+    """From the command line, above all else."""
+
+    def for_pair(self, source: str, target: str) -> Method:
+        """The method with what its TOML says of this pair and what the command line says, every option of its parts written
+        out.
+        """
+        return _resolved(self.method, {**self.pairs.get(f"{source}-{target}", {}), **self.sets})
+
+
+def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> Chosen:
+    """By names, with flags over what the files say. A method's own `[setup]` (its optimiser) stands between set-up and flags.
+
+    Raises UsageError quoting the flag.
+    """
+    from_method = _read("methods", method)
+    pairs, own_setup = from_method.pop("pairs", {}), from_method.pop("setup", {})
+    tables = {key: from_method.pop(key) for key in list(from_method) if isinstance(from_method[key], dict) and key != "published"}
+    chosen_setup = _checked(Setup, f"setups/{setup}.toml", {"name": setup} | _read("setups", setup) | own_setup, overrides)
+    chosen_method = _checked(Method, f"methods/{method}.toml", {"name": method} | from_method | {"options": tables}, overrides)
+    chosen = Chosen(chosen_setup, chosen_method, pairs, dict(_parsed(entry) for entry in sets))
+    for kind, name in chosen.method.used_parts():
+        parts.find(kind, name)
+    used = {name for _, name in chosen.method.used_parts()}
+    for key in chosen.sets:
+        if key.split(".")[0] not in used:
+            raise UsageError(f"--set {key}: this method has no part {key.split('.')[0]}, it has {', '.join(sorted(used))}")
+    _resolved(chosen.method, chosen.sets)
+    return chosen
+
+
+def _read(kind: str, name: str) -> dict[str, Any]:
     if name not in names(kind):
         raise UsageError(f"--{kind[:-1]} {name}: unknown, choose from {', '.join(names(kind))}")
-    text = resources.files("cia_adapt").joinpath(kind, f"{name}.toml").read_text(encoding="utf-8")
-    values = tomllib.loads(text)
-    known = {field.name for field in fields(cls)}
+    return tomllib.loads(resources.files("cia_adapt").joinpath(kind, f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _checked(cls: Any, where: str, values: dict[str, Any], overrides: Mapping[str, Any]) -> Any:
+    known = {f.name for f in fields(cls)}
     if set(values) - known:
-        raise UsageError(f"{kind}/{name}.toml: unknown keys {', '.join(sorted(set(values) - known))}")
-    config: Config = cls(**({"name": name} | values))
-    config = replace(config, **{key: value for key, value in overrides.items() if key in known})
-    _check(config)
+        raise UsageError(f"{where}: unknown keys {', '.join(sorted(set(values) - known))}")
+    values = values | {key: value for key, value in overrides.items() if key in known}
+    if isinstance(values.get("objectives"), str):  # from a flag
+        listed = [name.strip() for name in values["objectives"].split(",")]
+        values["objectives"] = () if listed == ["none"] else listed
+    if "objectives" in values:
+        values["objectives"] = tuple(values["objectives"])
+    config = cls(**values)
+    hints = get_type_hints(cls)
+    for name, value in vars(config).items():
+        flag = "--" + name.replace("_", "-")
+        if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
+            raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(get_args(hints[name]))}")
+        low, high = _LIMITS.get(name, (None, None))
+        if low is not None and high is not None and not low <= value <= high:
+            raise UsageError(f"{flag} {value}: must lie between {low:g} and {high:g}")
     return config
 
 
-def _check(config: Setup | Method) -> None:
-    hints = get_type_hints(type(config))
-    for field in fields(config):
-        value, flag = getattr(config, field.name), "--" + field.name.replace("_", "-")
-        if get_origin(hints[field.name]) is Literal and value not in get_args(hints[field.name]):
-            raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(get_args(hints[field.name]))}")
-        low, high = _LIMITS.get(field.name, (None, None))
-        if low is not None and high is not None and not low <= value <= high:
-            raise UsageError(f"{flag} {value}: must lie between {low:g} and {high:g}")
+def _parsed(entry: str) -> tuple[str, str]:
+    key, separator, value = entry.partition("=")
+    if not separator or key.count(".") != 1:
+        raise UsageError(f"--set {entry}: write part.option=value, for example sc.scales=2")
+    return key.strip(), value.strip()
+
+
+def _resolved(method: Method, sets: Mapping[str, Any]) -> Method:
+    options = {name: dict(method.option(name)) for _, name in method.used_parts()}
+    for key, value in sets.items():
+        part, option = key.split(".")
+        if part in options:
+            options[part][option] = value
+    resolved = {name: dataclasses.asdict(parts.options(kind, name, options[name])) for kind, name in method.used_parts()}
+    return replace(method, options={name: values for name, values in resolved.items() if values})
 
 
 def flags(cls: type[Setup] | type[Method]) -> dict[str, tuple[type, str]]:
     """{field: (type, help)} of the fields that are flags: those with a text under them."""
     hints, docs = get_type_hints(cls), _docs(cls)
-    return {
-        field.name: (str if get_origin(hints[field.name]) is Literal else hints[field.name], docs[field.name])
-        for field in fields(cls)
-        if field.name in docs
-    }
+    found = {}
+    for f in fields(cls):
+        if f.name in docs and f.name not in _NOT_FLAGS:
+            kind = str if get_origin(hints[f.name]) in (Literal, tuple) else hints[f.name]
+            text = docs[f.name]
+            for word in parts.KINDS:
+                text = text.replace(word.upper(), ", ".join(parts.names(word)))
+            found[f.name] = (kind, text)
+    return found
 
 
 def _docs(cls: type) -> dict[str, str]:

@@ -14,49 +14,45 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from cia_extract.errors import DataError, UsageError
-from cia_extract.features import DatasetFeatures, open_features
+from cia_extract.features import DatasetFeatures
 from torch import Tensor
 
-Rows = npt.NDArray[np.int64]
+from cia_adapt.config import Setup
+from cia_adapt.foreign import ForeignDataset, open_any
+from cia_adapt.parts import Sizes
+from cia_adapt.store import Positions, Stores
+
+Dataset = DatasetFeatures | ForeignDataset
 
 
 class Clips:
-    """Features of some clips of one domain, without their labels. Reads from a memory map on request.
+    """Features of some clips of one domain, without their labels.
 
-    `maps` chooses what `batch` gives: maps [B, S, C, H, W], or pooled vectors [B, S, C] (2 % of the bytes).
+    Args:
+        arrays: {modality: its array in the file, "rgb/maps" or "rgb/pooled"}.
     """
 
-    def __init__(self, dataset: DatasetFeatures, rows: Rows, modalities: Sequence[str], maps: bool) -> None:
-        unlabelled = {name: values for name, values in dataset.columns.items() if name != "label"}
-        self.dataset = replace(dataset, columns=unlabelled)
-        self.rows, self.modalities = rows, tuple(modalities)
-        self.frames = dataset.frames
-        self._arrays = {m: dataset.array(f"{m}/{'maps' if maps else 'pooled'}") for m in modalities}
+    def __init__(self, dataset: Dataset, rows: Positions, arrays: Mapping[str, str], stores: Stores, all_rows: Positions) -> None:
+        self.names = [str(name) for name in dataset.columns["clip"][rows]]
+        unlabelled = {name: values for name, values in dataset.columns.items() if name in KEPT}
+        self.dataset: Any = replace(dataset, columns=unlabelled)
+        self.rows, self.modalities, self.frames = rows, tuple(arrays), dataset.frames
+        self.readers = {m: stores.reader(dataset, name, all_rows) for m, name in arrays.items()}
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def names(self) -> list[str]:
-        return [str(name) for name in self.dataset.columns["clip"][self.rows]]
-
-    def batch(self, positions: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        """Clips `positions` [B] (among these rows) at `frames` [B, S] → {modality: tensor}, maps in float16 as stored."""
-        return {m: gather(array, self.rows[positions], frames) for m, array in self._arrays.items()}
+    def batch(self, positions: Positions, frames: Positions) -> dict[str, Tensor]:
+        """Clips `positions` [B] (among these rows) at `frames` [B, S] → {modality: maps [B, S, C, H, W] or vectors [B, S, C]}."""
+        return {m: reader.gather(self.rows[positions], frames) for m, reader in self.readers.items()}
 
 
-def gather(array: npt.NDArray[Any], rows: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> Tensor:
-    """Copy [B, S, …] out of a mapped [N, T, …] array, one block a frame, straight into the tensor; dtype is kept."""
-    out = np.empty((*frames.shape, *array.shape[2:]), array.dtype)
-    for i, row in enumerate(rows):
-        for s, frame in enumerate(frames[i]):
-            out[i, s] = array[row, frame]
-    return torch.from_numpy(out)
+KEPT = ("clip", "path", "start", "stop", "rate", "group")  # manifest columns that say nothing about classes
 
 
 @dataclass(frozen=True)
 class LabelledClips:
-    """Clips with their classes [N] int64: the source's."""
+    """Clips with their classes [N, L] int64, one column a label: the source's."""
 
     clips: Clips
     labels: npt.NDArray[np.int64]
@@ -64,7 +60,7 @@ class LabelledClips:
 
 @dataclass
 class SealedLabels:
-    """The target's classes, for the evaluator alone; −1 where the source has no such class.
+    """The target's classes [N, L], for the evaluator alone; −1 where the source has no such class.
 
     Openings are counted by purpose and go into the run's stamp.
     """
@@ -82,21 +78,25 @@ class Domain:
     """The finished clips of one domain in the file."""
 
     name: str
-    dataset: DatasetFeatures
-    rows: Rows
+    dataset: Dataset
+    rows: Positions
 
-    def split(self, name: str) -> Rows:
+    def split(self, name: str) -> Positions:
         """Rows of a split. Raises DataError when it is empty."""
         rows = self.rows[self.dataset.columns["split"][self.rows] == name]
         if not len(rows):
             have = sorted(set(self.dataset.columns["split"][self.rows].tolist()))
             raise DataError(
-                f"{self.dataset.path}: '{self.name}' has no finished clip in split '{name}' (it has {', '.join(have)})"
+                f"{self.dataset.path}: '{self.name}' has no finished clip in split '{name}' (it has {', '.join(have)}); "
+                "see --val-split, or put clips into it in the manifest"
             )
         return rows
 
-    def text_labels(self, rows: Rows) -> list[str]:
-        return [str(label) for label in self.dataset.columns["label"][rows]]
+    def text_labels(self, rows: Positions, column: str) -> list[str]:
+        """Raises DataError where there is no such column."""
+        if column not in self.dataset.columns:
+            raise DataError(f"{self.dataset.path}: '{self.name}' has no column '{column}'; see --labels")
+        return [str(label) for label in self.dataset.columns[column][rows]]
 
 
 @dataclass(frozen=True)
@@ -105,19 +105,31 @@ class Task:
 
     source: str
     target: str
-    classes: tuple[str, ...]
-    modalities: tuple[str, ...]
-    channels: int
+    classes: Mapping[str, tuple[str, ...]]
+    """{label column: its classes}."""
+    sizes: Sizes
     source_train: LabelledClips
     source_val: LabelledClips
     target_train: Clips
     target_val: Clips
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.sizes.channels)
 
-def find_domains(path: Path) -> dict[str, Domain]:
-    """The domains of a feature file by name: a dataset's `domain` column where it has one, else the dataset itself."""
+    @property
+    def label(self) -> str:
+        """The first label column: what pseudo-classes and class balance go by."""
+        return next(iter(self.classes))
+
+
+def find_domains(path: Path, mapping: Sequence[str] = ()) -> dict[str, Domain]:
+    """The domains of a feature file by name: a dataset's `domain` column where it has one, else the dataset itself.
+
+    `mapping` names the arrays of a foreign file (`foreign.parse`).
+    """
     domains: dict[str, Domain] = {}
-    for dataset in open_features(path).values():
+    for dataset in open_any(path, mapping).values():
         finished = np.flatnonzero(dataset.done())
         column = dataset.columns.get("domain")
         values = column if column is not None else np.full(len(dataset), dataset.name)
@@ -146,58 +158,102 @@ def digest(*domains: Domain) -> str:
     return "+".join(sorted({domain.dataset.digest() for domain in domains}))
 
 
-def make_task(source: Domain, target: Domain, modalities: Sequence[str], maps: bool) -> tuple[Task, SealedLabels]:
+def arrays_to_read(source: Domain, target: Domain, modalities: Sequence[str], maps: bool) -> dict[str, str]:
+    """{modality: "rgb/maps" or "rgb/pooled"}; maps where they are wanted and there are any. Raises DataError."""
+    chosen = {}
+    for m in modalities:
+        for domain in (source, target):
+            if m not in domain.dataset.modalities:
+                raise DataError(f"{domain.dataset.path}: '{domain.name}' has no {m}; extract it, or drop it here")
+        both = [kind for kind in ("maps", "pooled") if all(f"{m}/{kind}" in d.dataset.regions for d in (source, target))]
+        wanted = [kind for kind in both if maps or kind == "pooled"] or both
+        if not wanted:
+            raise DataError(f"{source.dataset.path}: '{source.name}' and '{target.name}' have no array of {m} in common")
+        chosen[m] = f"{m}/{wanted[0]}"
+        shapes = [d.dataset.regions[chosen[m]].shape[2:] for d in (source, target)]
+        if shapes[0] != shapes[1]:
+            raise DataError(
+                f"{source.dataset.path}: {chosen[m]} is {shapes[0]} in '{source.name}' and {shapes[1]} in '{target.name}'"
+            )
+    return chosen
+
+
+def make_task(
+    source: Domain,
+    target: Domain,
+    modalities: Sequence[str],
+    maps: bool,
+    setup: Setup,
+    stores: Stores,
+    supervision: str = "source",
+) -> tuple[Task, SealedLabels]:
     """Collect the clips of a pair, and apart from them the target's validation labels, for the evaluator.
 
-    The classes are those of the source's training clips. Raises DataError.
+    The classes are those of the clips that train. With `supervision` "target" these are the target's training clips with their
+    labels, and the openings of the result say so. Raises DataError.
     """
-    for domain in (source, target):
-        lacking = [m for m in modalities if m not in domain.dataset.modalities]
-        if lacking:
-            raise DataError(f"{domain.dataset.path}: '{domain.name}' has no {', '.join(lacking)}; extract it, or drop it here")
+    arrays = arrays_to_read(source, target, modalities, maps)
     if source.dataset.frames != target.dataset.frames:
         raise DataError(
             f"{source.dataset.path}: {source.name} has {source.dataset.frames} frames a clip and {target.name} "
             f"{target.dataset.frames}; extract both with the same --frames"
         )
-    source_train, source_val = source.split("train"), source.split("val")
-    target_train, target_val = target.split("train"), target.split("val")
-    classes = tuple(sorted(set(source.text_labels(source_train))))
-    if "" in classes:
-        raise DataError(f"{source.dataset.path}: '{source.name}' has training clips without a label; a source needs them all")
+    train, val = source.split("train"), source.split(setup.val_split)
+    target_train, target_val = target.split("train"), target.split(setup.val_split)
+    teacher, taught = (target, target_train) if supervision == "target" else (source, train)
+    classes = {}
+    for column in setup.label_columns:
+        classes[column] = tuple(sorted(set(teacher.text_labels(taught, column)) - {""}))
+        if "" in teacher.text_labels(taught, column):
+            raise DataError(
+                f"{teacher.dataset.path}: '{teacher.name}' has training clips without a {column}; those that train need one"
+            )
 
-    def clips(domain: Domain, rows: Rows) -> Clips:
-        return Clips(domain.dataset, rows, modalities, maps)
+    def clips(domain: Domain, rows: Positions) -> Clips:
+        return Clips(domain.dataset, rows, arrays, stores, domain.rows)
 
+    shapes = {m: source.dataset.regions[name].shape[2:] for m, name in arrays.items()}
+    sizes = Sizes(
+        {m: shape[0] for m, shape in shapes.items()},
+        {m: (shape[1], shape[2]) for m, shape in shapes.items() if len(shape) == 3},
+        tuple(len(found) for found in classes.values()),
+        setup.segments,
+        setup.dropout,
+        target_train_clips=len(target_train),
+    )
     task = Task(
         source.name,
         target.name,
         classes,
-        tuple(modalities),
-        source.dataset.regions[f"{modalities[0]}/pooled"].shape[2],
-        LabelledClips(clips(source, source_train), _numbers(source, source_train, classes)),
-        LabelledClips(clips(source, source_val), _known(source, source_val, classes)),
+        sizes,
+        LabelledClips(clips(teacher, taught), _numbers(teacher, taught, classes)),
+        LabelledClips(clips(source, val), _numbers(source, val, classes)),
         clips(target, target_train),
         clips(target, target_val),
     )
-    return task, SealedLabels(_numbers(target, target_val, classes))
+    if supervision == "source" and (task.source_val.labels < 0).any():
+        row = val[(task.source_val.labels < 0).any(1)][0]
+        column, _ = next((c, k) for c, k in classes.items() if str(source.dataset.columns[c][row]) not in k)
+        label = source.dataset.columns[column][row]
+        raise DataError(
+            f"{source.dataset.path}: '{source.name}' has {column} '{label}' in {setup.val_split}, which its training clips lack"
+        )
+    sealed = SealedLabels(_numbers(target, target_val, classes))
+    if supervision == "target":
+        sealed.openings["TRAINING: the labels of the target's training clips (target-only)"] += 1
+    return task, sealed
 
 
-def _numbers(domain: Domain, rows: Rows, classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    number = {label: i for i, label in enumerate(classes)}
-    return np.array([number.get(label, -1) for label in domain.text_labels(rows)], dtype=np.int64)
+def _numbers(domain: Domain, rows: Positions, classes: Mapping[str, Sequence[str]]) -> npt.NDArray[np.int64]:
+    """[N, L]: each label's place among its classes, −1 where it is none of them."""
+    columns = []
+    for column, known in classes.items():
+        number = {label: i for i, label in enumerate(known)}
+        columns.append([number.get(label, -1) for label in domain.text_labels(rows, column)])
+    return np.array(columns, dtype=np.int64).T.reshape(len(rows), len(classes))
 
 
-def _known(domain: Domain, rows: Rows, classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    """`_numbers` of a source, where a class that was not trained is a mistake in the manifest."""
-    numbers = _numbers(domain, rows, classes)
-    if (numbers < 0).any():
-        label = domain.text_labels(rows[numbers < 0])[0]
-        raise DataError(f"{domain.dataset.path}: '{domain.name}' has label '{label}' in val, which its training clips lack")
-    return numbers
-
-
-def centre_frames(stored: int, segments: int) -> npt.NDArray[np.int64]:
+def centre_frames(stored: int, segments: int) -> Positions:
     """[S]: TSN's test frames, the centres of equal segments of the stored frames, 0-based.
 
     >>> centre_frames(25, 5).tolist()
@@ -207,9 +263,24 @@ def centre_frames(stored: int, segments: int) -> npt.NDArray[np.int64]:
     return np.array([int(tick / 2 + tick * s) for s in range(segments)], dtype=np.int64)
 
 
-def shifted_frames(stored: int, segments: int, clips: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
+def shifted_frames(stored: int, segments: int, clips: int, random: np.random.Generator) -> Positions:
     """[B, S]: TSN's training frames, one at random in each segment of ⌊T/S⌋; the centres where that is shorter than two."""
     length = stored // segments
     if length < 2:
         return np.tile(centre_frames(stored, segments), (clips, 1))
     return np.arange(segments) * length + random.integers(length, size=(clips, segments))
+
+
+def subset(labelled: LabelledClips, positions: Positions) -> LabelledClips:
+    """Some of the clips, for a hold-out of the source."""
+    import copy
+
+    clips = copy.copy(labelled.clips)
+    clips.rows = labelled.clips.rows[positions]
+    clips.names = [labelled.clips.names[i] for i in positions]
+    return LabelledClips(clips, labelled.labels[positions])
+
+
+def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Copies where they are not there yet."""
+    return {m: x.to(device, non_blocking=True) for m, x in batch.items()}

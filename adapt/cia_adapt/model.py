@@ -1,80 +1,127 @@
-"""Composition: refine, pool, shared layer, temporal consensus, classifiers."""
+"""Composition: refine, pool, shared layer, temporal aggregation, classifiers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
+from cia_extract.errors import UsageError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cia_adapt import parts
 from cia_adapt.config import Method
 from cia_adapt.modules.heads import SharedLayer, output_layer
-from cia_adapt.modules.mc import MutualComplementarity
-from cia_adapt.modules.pooling import average_pool, to_float
-from cia_adapt.modules.sc import SpatialConsensus
-from cia_adapt.modules.temporal import tsn_consensus
+from cia_adapt.modules.maps import Feature, to_float
+from cia_adapt.parts import Sizes
+
+JOINT = "all"  # the stream of concatenated modalities
 
 
 @dataclass(frozen=True)
 class Output:
     """What one forward gives. A stream is "all" (★, concatenated modalities) or a modality (◇)."""
 
+    head: str
+    heads: tuple[int, ...]
+    """Classes of each label."""
     frames: Mapping[str, Tensor]
     """{stream: [B, S, D]}, after the shared layer."""
     videos: Mapping[str, Tensor]
     """{stream: [B, D]}."""
     logits: Mapping[str, Tensor]
-    """{stream: [B, K]}."""
-    consensus: Tensor | None
+    """{stream: [B, ΣK]}, the labels' classes side by side."""
+    consensus: Tensor | None = None
     """SC's maps [B, S, H, W], where the method has SC."""
+    domain_logits: dict[str, Tensor] = field(default_factory=dict)
+    """{level: [B, …, 2]} of discriminators inside the model; objectives add theirs."""
 
-    def probabilities(self) -> Tensor:
-        """[B, K]: the mean of the streams' softmaxes ("averaging the outputs from each modality classifier")."""
-        return torch.stack([logits.softmax(1) for logits in self.logits.values()]).mean(0)
+    def split(self, logits: Tensor) -> tuple[Tensor, ...]:
+        """[B, ΣK] → one [B, K] a label."""
+        return logits.split(self.heads, dim=1)
+
+    def probabilities(self) -> tuple[Tensor, ...]:
+        """[B, K] for each label. average: the mean of the streams' softmaxes ("averaging the outputs from each modality
+        classifier"); sum: softmax of their logits' sum; blend: the joint stream's.
+        """
+        if self.head == "sum":
+            streams = [torch.stack(list(self.logits.values())).sum(0)]
+        else:
+            streams = [self.logits[JOINT]] if JOINT in self.logits else list(self.logits.values())
+        by_stream = [[part.softmax(1) for part in self.split(logits)] for logits in streams]
+        return tuple(torch.stack(of_label).mean(0) for of_label in zip(*by_stream, strict=True))
+
+    def class_losses(self, labels: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy of the first len(labels) clips by stream, mean over labels [B_s, L]."""
+        streams = {"sum": torch.stack(list(self.logits.values())).sum(0)} if self.head == "sum" else self.logits
+        return {
+            stream: torch.stack(
+                [F.cross_entropy(part[: len(labels)], labels[:, i]) for i, part in enumerate(self.split(logits))]
+            ).mean()
+            for stream, logits in streams.items()
+        }
 
     def class_loss(self, labels: Tensor) -> Tensor:
-        """Cross-entropy of the first len(labels) clips, mean over streams."""
-        count = len(labels)
-        return torch.stack([F.cross_entropy(logits[:count], labels) for logits in self.logits.values()]).mean()
+        """Mean over streams."""
+        return torch.stack(list(self.class_losses(labels).values())).mean()
 
 
 class VideoModel(nn.Module):
-    """From {modality: maps [B, S, C, H, W] or pooled vectors [B, S, C]} to classes, by the parts that a method names.
+    """From {modality: maps [B, S, C, H, W] or vectors [B, S, C]} to classes, by the parts that a method names.
 
-    Inputs may be float16, as stored; the arithmetic is float32.
+    Inputs may be float16, as stored; the arithmetic is float32, or bfloat16 under autocast. Raises UsageError where the method
+    does not fit the modalities.
     """
 
-    def __init__(self, method: Method, modalities: tuple[str, ...], channels: int, classes: int, dropout: float) -> None:
+    def __init__(self, method: Method, sizes: Sizes) -> None:
         super().__init__()
-        self.modalities = modalities
-        self.mc = self.sc = None
-        if method.refinement == "mc":
-            self.mc = MutualComplementarity(modalities, channels, method.mc_ratio, method.mc_mode)
-        if method.pooling == "sc":
-            pair = (modalities[0], modalities[1])
-            self.sc = SpatialConsensus(pair, channels, method.sc_embedding, method.sc_scales, method.sc_temperature)
-        concatenated = method.head == "concat"
-        widths = {"all": channels * len(modalities)} if concatenated else dict.fromkeys(modalities, channels)
+        self.modalities, self.head, self.heads = tuple(sizes.channels), method.head, sizes.heads
+        self.refinement = _part("refinements", method.refinement, method, sizes)
+        self.pooling = _part("poolings", method.pooling, method, sizes)
+        widths = _streams(method.head, sizes.channels)
         shared = method.shared_features
-        self.shared = nn.ModuleDict({s: SharedLayer(width, shared, dropout) for s, width in widths.items()} if shared else {})
-        self.streams = {stream: shared or width for stream, width in widths.items()}
-        self.dropout = nn.Dropout(dropout)
-        self.classifiers = nn.ModuleDict({stream: output_layer(width, classes) for stream, width in self.streams.items()})
+        self.shared = nn.ModuleDict(
+            {s: SharedLayer(width, shared, sizes.dropout) for s, width in widths.items()} if shared else {}
+        )
+        widths = {stream: shared or width for stream, width in widths.items()}
+        temporal, chosen = (
+            parts.find("temporal", method.temporal),
+            parts.options("temporal", method.temporal, method.option(method.temporal)),
+        )
+        built = {s: temporal.build(width, sizes.segments, chosen) for s, width in widths.items()}
+        videos: dict[str, int] = {s: part.width for s, part in built.items()}
+        self.temporal = nn.ModuleDict(built)
+        self.dropout = nn.Dropout(sizes.dropout)
+        self.classifiers = nn.ModuleDict({stream: output_layer(width, sum(sizes.heads)) for stream, width in videos.items()})
+        self.sizes = replace(sizes, frames=widths, videos=videos)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Output:
         clips, segments = next(iter(inputs.values())).shape[:2]
-        features = {m: to_float(inputs[m].flatten(0, 1)) for m in self.modalities}  # [B·S, C, H, W] or [B·S, C]
-        if self.mc is not None:
-            features = self.mc(features)
-        consensus = None
-        if self.sc is not None:
-            features, consensus = self.sc(features)
-            consensus = consensus.unflatten(0, (clips, segments))
-        pooled = {m: average_pool(f) if f.ndim == 4 else f for m, f in features.items()}  # [B·S, C]
-        by_stream = {"all": torch.cat(list(pooled.values()), dim=1)} if "all" in self.streams else pooled
-        frames = {stream: f.unflatten(0, (clips, segments)) for stream, f in by_stream.items()}  # [B, S, D]
+        features = {m: Feature(to_float(inputs[m].flatten(0, 1))) for m in self.modalities}  # [B·S, C, H, W] or [B·S, C]
+        pooled = self.pooling(self.refinement(features))
+        domain_logits = {level: x.unflatten(0, (clips, segments)) for level, x in pooled.domain_logits.items()}
+        vectors = {m: pooled.vectors[m].unflatten(0, (clips, segments)) for m in self.modalities}  # [B, S, C]
+        frames = {s: torch.cat(list(vectors.values()), dim=2) if s == JOINT else vectors[s] for s in self.temporal}
         if self.shared:
-            frames = {stream: self.shared[stream](f) for stream, f in frames.items()}
-        videos = {stream: tsn_consensus(f) for stream, f in frames.items()}
-        logits = {stream: self.classifiers[stream](self.dropout(v)) for stream, v in videos.items()}
-        return Output(frames, videos, logits, consensus)
+            frames = {stream: self.shared[stream](x) for stream, x in frames.items()}  # [B, S, D]
+        videos = {}
+        for stream, x in frames.items():
+            videos[stream], logits = self.temporal[stream](x)
+            domain_logits |= {f"{level}_{stream}": of_level for level, of_level in logits.items()}
+        logits_of = {stream: self.classifiers[stream](self.dropout(v)) for stream, v in videos.items()}
+        consensus = None if pooled.weights is None else pooled.weights.unflatten(0, (clips, segments))
+        return Output(self.head, self.heads, frames, videos, logits_of, consensus, domain_logits)
+
+
+def _part(kind: str, name: str, method: Method, sizes: Sizes) -> nn.Module:
+    part: nn.Module = parts.find(kind, name).build(sizes, parts.options(kind, name, method.option(name)))
+    return part
+
+
+def _streams(head: str, channels: Mapping[str, int]) -> dict[str, int]:
+    """{stream: width of its features before the shared layer}."""
+    joint = {JOINT: sum(channels.values())}
+    if head == "concat":
+        return joint
+    if head == "blend" and len(channels) < 2:
+        raise UsageError(f"--head blend: blends modalities and needs two, here is {', '.join(channels)}")
+    return dict(channels) | (joint if head == "blend" else {})

@@ -4,17 +4,21 @@ config.json          set-up, method, modalities, classes        stamp.json      
 metrics.jsonl        one line an epoch                          result.json       last, selected, oracle
 last.safetensors     the model after the last epoch             selected.safetensors
 predictions.csv      each target validation clip                scores.safetensors  probabilities and features
-done                 written last
+state.safetensors    to go on with more epochs (not of a sweep) done                written last
+
+While it trains, and after an interrupt, `.seed<k>.unfinished/` beside it has the last state that was written.
 """
 
 import csv
+import fcntl
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +28,12 @@ from cia_extract.errors import DataError, MismatchError, UsageError
 from cia_extract.features import differences
 from safetensors.torch import load_file, save_file
 
-from cia_adapt import __version__
+from cia_adapt import __version__, state, statistics
 from cia_adapt.config import Method, Setup
 from cia_adapt.data import SealedLabels, Task
-from cia_adapt.train import Metrics, Outcome, Snapshot
+from cia_adapt.evaluate import Evaluator
+from cia_adapt.resume import Packed
+from cia_adapt.train import Metrics, Outcome, Snapshot, Trainer
 
 Result = dict[str, Any]
 
@@ -43,35 +49,103 @@ class RunKey:
     modalities: tuple[str, ...]
     seed: int
     features: str
-    """Digest of the feature file's datasets that are read."""
+    """Digest of the feature file's datasets that are read, and of their labels."""
+    precision: str = "fp32"
 
     def folder(self, root: Path) -> Path:
         return root / self.setup.name / self.method.name / f"{self.source}-{self.target}" / f"seed{self.seed}"
 
     def fields(self) -> dict[str, Any]:
+        """As JSON has them. What does not decide numbers (published values, texts) is left out of comparisons by `compare`."""
         return json.loads(json.dumps(asdict(self)))
 
 
-def finished(folder: Path, key: RunKey) -> bool:
-    """Whether this very run is there already. Raises MismatchError when another one is, listing what differs."""
+def compare(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Differences of two configurations that decide numbers."""
+    texts = ("paper", "published", "reconstructed")
+
+    def stripped(c: dict[str, Any]) -> dict[str, Any]:
+        method = {k: v for k, v in c["method"].items() if k not in texts}
+        return {k: v for k, v in c.items() if k != "classes"} | {"method": method}
+
+    return differences(stripped(old), stripped(new))
+
+
+def finished(folder: Path, key: RunKey, extend: bool = False) -> bool:
+    """Whether this very run is there already. Raises MismatchError when another one is, listing what differs.
+
+    With `extend`, a run that differs in having fewer epochs is not finished.
+    """
     if not (folder / "done").exists():
         return False
-    there = read_json(folder / "config.json")
-    lines = differences(there, key.fields())
-    if lines:
+    return _same(folder, read_json(folder / "config.json"), key, extend)
+
+
+def _same(folder: Path, there: dict[str, Any], key: RunKey, extend: bool) -> bool:
+    lines = compare(there, key.fields())
+    more = extend and there["setup"]["epochs"] < key.setup.epochs
+    wrong = [line for line in lines if not (more and line.startswith("setup.epochs:"))]
+    if wrong:
         raise MismatchError(
-            f"{folder}: holds a run with other settings ({'; '.join(lines)}); pass --overwrite, or --runs for another folder"
+            f"{folder}: holds a run with other settings ({'; '.join(wrong)}); pass --overwrite, or --runs for another folder"
         )
-    return True
+    return not lines
 
 
-def result_of(key: RunKey, task: Task, outcome: Outcome) -> Result:
+def unfinished_folder(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.unfinished")
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """This process trains the run; raises MismatchError where another one does. Makes the unfinished run's folder."""
+    working = unfinished_folder(folder)
+    try:
+        working.mkdir(parents=True, exist_ok=True)
+        with (working / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MismatchError(f"{folder}: another process is training it") from None
+            yield
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror or error}; make room or choose another --runs folder") from error
+    finally:
+        if working.is_dir() and not (working / "state.safetensors").exists():
+            shutil.rmtree(working, ignore_errors=True)
+
+
+def save_state(folder: Path, key: RunKey, packed: Packed) -> None:
+    """Keep an unfinished run."""
+    working = unfinished_folder(folder)
+    _write_json(working / "config.json", key.fields())
+    state.save(working / "state.safetensors", packed.tensors, packed.rest)
+
+
+def interrupted(folder: Path) -> bool:
+    return (unfinished_folder(folder) / "state.safetensors").exists()
+
+
+def load_state(folder: Path, key: RunKey) -> Packed:
+    """The state of an interrupted run, or of a finished one that is to get more epochs. Raises MismatchError, DataError."""
+    working = unfinished_folder(folder) if interrupted(folder) else folder
+    if not (working / "state.safetensors").exists():
+        raise MismatchError(f"{folder}: was finished without keeping its state and cannot go on; --overwrite trains it again")
+    _same(folder, read_json(working / "config.json"), key, extend=True)
+    packed = Packed(*state.load(working / "state.safetensors"))
+    if packed.epoch > key.setup.epochs:
+        raise MismatchError(f"{folder}: has {packed.epoch} epochs behind it, more than --epochs {key.setup.epochs}")
+    return packed
+
+
+def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, trainer: Trainer) -> Result:
     """The three target numbers side by side, in percent. `oracle` alone uses target labels to choose the epoch."""
     assert outcome.last is not None and outcome.selected is not None
     history = outcome.history
     best = max(history, key=lambda metrics: metrics["target_val_accuracy"])
     selected = history[outcome.selected.epoch - 1]
-    return {
+    rule = "last" if key.method.supervision == "target" else key.setup.select
+    result = {
         "source": key.source,
         "target": key.target,
         "method": key.method.name,
@@ -82,28 +156,49 @@ def result_of(key: RunKey, task: Task, outcome: Outcome) -> Result:
         "oracle": best["target_val_accuracy"],
         "selected_epoch": outcome.selected.epoch,
         "oracle_epoch": int(best["epoch"]),
-        "selected_by": "accuracy on the source's validation clips, the latest of equal epochs",
+        "selected_by": f"{rule}, the latest of equal epochs" if rule != "last" else "the last epoch",
         "source_val": selected["source_val_accuracy"],
         "target_val_clips": len(task.target_val),
+        "trained_on_target_labels": key.method.supervision == "target",
+        "parameters": sum(p.numel() for p in trainer.parameters),
         "seconds_per_epoch": round(outcome.seconds_per_epoch, 3),
+        "validators": statistics.validator_correlations(history),
     }
+    if len(task.classes) > 1:
+        for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
+            result[f"{name}_by_label"] = evaluator.target_scores(snapshot.target)
+    return result
 
 
-def write(folder: Path, key: RunKey, task: Task, outcome: Outcome, labels: SealedLabels, device: torch.device) -> Result:
-    """Write the whole directory under a temporary name, then rename it. Raises UsageError when the disk says no."""
+def write(
+    folder: Path,
+    key: RunKey,
+    trainer: Trainer,
+    outcome: Outcome,
+    evaluator: Evaluator,
+    packed: Packed | None,
+) -> Result:
+    """Write the whole directory under a temporary name, then rename it; with `packed`, more epochs can follow.
+
+    Raises UsageError when the disk says no; the unfinished run's state stays where it is then.
+    """
     assert outcome.last is not None and outcome.selected is not None
-    result = result_of(key, task, outcome)
+    task, labels = trainer.task, evaluator.target_labels
+    result = result_of(key, task, outcome, evaluator, trainer)
     part = folder.with_name(f".{folder.name}.part{os.getpid()}")
     try:
-        part.mkdir(parents=True, exist_ok=True)
-        _write_json(part / "config.json", key.fields())
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        _write_json(part / "config.json", key.fields() | {"classes": task.classes})
         _write_json(part / "result.json", result)
         (part / "metrics.jsonl").write_text("".join(json.dumps(metrics) + "\n" for metrics in outcome.history))
         for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
             save_file({k: v.contiguous() for k, v in snapshot.state.items()}, part / f"{name}.safetensors")
-        save_file(_scores(outcome.last, outcome.selected), part / "scores.safetensors")
+        save_file(_scores(task, outcome.last, outcome.selected), part / "scores.safetensors")
         _write_predictions(part / "predictions.csv", task, outcome, labels)
-        _write_json(part / "stamp.json", _stamp(task, labels, device))  # after the last opening of labels
+        if packed is not None:
+            state.save(part / "state.safetensors", packed.tensors, packed.rest)
+        _write_json(part / "stamp.json", _stamp(task, labels, trainer.device))  # after the last opening of labels
         (part / "done").touch()
         if folder.exists():
             old = part.with_suffix(".old")
@@ -112,6 +207,7 @@ def write(folder: Path, key: RunKey, task: Task, outcome: Outcome, labels: Seale
             shutil.rmtree(old)
         else:
             part.rename(folder)
+        (unfinished_folder(folder) / "state.safetensors").unlink(missing_ok=True)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise UsageError(f"{folder}: {error.strerror or error}; make room or choose another --runs folder") from error
@@ -131,7 +227,7 @@ def read_metrics(folder: Path) -> list[Metrics]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def find(paths: list[Path]) -> list[Path]:
+def find(paths: Sequence[Path]) -> list[Path]:
     """All finished runs at or below the given folders, sorted. Raises UsageError when there is none."""
     found = sorted({done.parent for path in paths for done in path.glob("**/done") if done.parent.name[0] != "."})
     if not found:
@@ -140,8 +236,12 @@ def find(paths: list[Path]) -> list[Path]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
+    """Raises DataError."""
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return value
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error}); train the run again with --overwrite") from error
 
 
 def load_model(folder: Path, name: str) -> dict[str, torch.Tensor]:
@@ -153,7 +253,7 @@ def check_alike(folders: Sequence[Path]) -> None:
     """Refuse to average runs that differ in more than the seed. Raises MismatchError with the fields."""
     first, *others = (read_json(folder / "config.json") | {"seed": None} for folder in folders)
     for folder, config in zip(folders[1:], others, strict=True):
-        lines = differences(first, config)
+        lines = compare(first, config)
         if lines:
             raise MismatchError(f"{folder} and {folders[0]} differ ({'; '.join(lines)}); report them separately")
 
@@ -162,24 +262,30 @@ def load_scores(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "scores.safetensors")
 
 
-def _scores(last: Snapshot, selected: Snapshot) -> dict[str, torch.Tensor]:
-    return {
-        "last/target_probabilities": last.target.probabilities,
-        "selected/target_probabilities": selected.target.probabilities.clone(),
-        "selected/source_features": selected.source.features,
-        "selected/target_features": selected.target.features,
-    }
+def _scores(task: Task, last: Snapshot, selected: Snapshot) -> dict[str, torch.Tensor]:
+    scores = {"selected/source_features": selected.source.features, "selected/target_features": selected.target.features}
+    for name, snapshot in (("last", last), ("selected", selected)):
+        for column, p in zip(task.classes, snapshot.target.probabilities, strict=True):
+            scores[f"{name}/target_probabilities/{column}"] = p
+    return {name: value.clone() for name, value in scores.items()}  # `last` and `selected` may be one
 
 
 def _write_predictions(path: Path, task: Task, outcome: Outcome, labels: SealedLabels) -> None:
+    """clip, then label, last, selected; with several labels a triple of columns each, named after them."""
     assert outcome.last is not None and outcome.selected is not None
-    truth = labels.open("the label column of predictions.csv").tolist()
-    columns = [snapshot.target.probabilities.argmax(1).tolist() for snapshot in (outcome.last, outcome.selected)]
+    truth = labels.open("the label column of predictions.csv")
+    header, columns = ["clip"], [task.target_val.names]
+    for i, (column, classes) in enumerate(task.classes.items()):
+        header += [column, "last", "selected"] if len(task.classes) == 1 else [column, f"{column}_last", f"{column}_selected"]
+        numbers = [
+            truth[:, i].tolist(),
+            *(s.target.probabilities[i].argmax(1).tolist() for s in (outcome.last, outcome.selected)),
+        ]
+        columns += [[classes[number] if number >= 0 else "" for number in of_column] for of_column in numbers]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["clip", "label", "last", "selected"])
-        for clip, *numbers in zip(task.target_val.names, truth, *columns, strict=True):
-            writer.writerow([clip, *(task.classes[number] if number >= 0 else "" for number in numbers)])
+        writer.writerow(header)
+        writer.writerows(zip(*columns, strict=True))
 
 
 def _stamp(task: Task, labels: SealedLabels, device: torch.device) -> dict[str, Any]:
@@ -189,11 +295,12 @@ def _stamp(task: Task, labels: SealedLabels, device: torch.device) -> dict[str, 
         "version": __version__,
         "git_commit": _git_commit(),
         "feature_file": str(task.target_val.dataset.path.resolve()),
-        "classes": list(task.classes),
+        "classes": task.classes,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "tiers": {m: reader.tier for m, reader in task.target_val.readers.items()},
         "target_labels_opened": dict(labels.openings),
     }
 

@@ -1,25 +1,39 @@
-"""The results table on the terminal."""
+"""Result tables: of the runs as they come, and in the layout of the paper's tables 2 and 3."""
 
+import csv
+import io
 import sys
-from collections.abc import Sequence
-from typing import Any
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final, Literal
 
+from cia_extract.errors import UsageError
 from rich.console import Console
 from rich.table import Table
 
-from cia_adapt import statistics
+from cia_adapt import comparison, config, statistics
+from cia_adapt.comparison import Group
 
 NOTE = (
-    "accuracy on the target's validation clips in %; last: final epoch; selected: epoch of best source validation accuracy; "
+    "accuracy on the target's validation clips in %; last: final epoch; selected: epoch chosen without target labels; "
     "oracle: best epoch by target labels, no honest result"
 )
+TEX: Final = {
+    "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "±": r"$\pm$", "→": r"$\to$", "−": "$-$", "★": r"$\star$",
+    "◇": r"$\diamond$", "–": "--",
+}  # fmt: skip
+Format = Literal["terminal", "markdown", "latex", "csv"]
 
 
 def print_results(results: Sequence[dict[str, Any]]) -> None:
     """Print `last`, `selected`, `oracle` side by side, one line per method and pair (mean ± sd over seeds)."""
-    table = Table(caption=NOTE, caption_justify="left")
+    bound = any(result.get("trained_on_target_labels") for result in results)
+    note = NOTE + ("; target-only was trained on target labels, a bound" if bound else "")
+    table = Table(caption=note, caption_justify="left")
     for heading in ("set-up", "method", "source → target"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for heading, style in (("last", ""), ("selected", "bold"), ("oracle", "dim")):
         table.add_column(heading, justify="right", style=style)
     for heading in ("source val", "clips", "seeds"):
@@ -27,5 +41,157 @@ def print_results(results: Sequence[dict[str, Any]]) -> None:
     for row in statistics.summary(results).to_dict("records"):
         cells = [str(row[column]) for column in (*statistics.COLUMNS, "clips", "seeds")]
         table.add_row(row["setup"], row["method"], f"{row['source']} → {row['target']}", *cells)
-    width = None if sys.stdout.isatty() else 120
-    Console(width=width).print(table)
+    _console().print(table)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text; the first row of `rows` belongs under `header`."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
+
+
+def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group], which: str, baseline: str | None) -> Grid:
+    """Our runs in the paper's layout, published numbers beside them. Raises UsageError.
+
+    which: selected, last or oracle. baseline: the method that the others are compared with, pair by pair and seed by seed.
+    """
+    paper = definition(number)
+    pairs = sorted({pair for _, pair in groups})
+    columns = _columns(paper, groups, pairs)
+    header = ["setting", "method", *(name for name, _, _ in columns)]
+    if baseline:
+        if baseline not in {method for method, _ in groups}:
+            raise UsageError(f"--baseline {baseline}: no run of it, there are {', '.join(sorted({m for m, _ in groups}))}")
+        header.append(f"− {baseline}, all pairs")
+    header += [f"{name} published" for name in paper["columns"]]
+    known = [(setting, label, method) for setting, label, method in paper["rows"]]
+    others = sorted({method for method, _ in groups} - {method for _, _, method in known})
+    rows: list[list[str]] = []
+    seeds: set[int] = set()
+    for setting, label, method in [*known, *(("not in the paper's table", name, name) for name in others)]:
+        of_method = [groups[method, pair] for pair in pairs if (method, pair) in groups]
+        seeds |= {len(group.seeds) for group in of_method}
+        row = [setting, f"{label} [{method}]" if label != method else method]
+        row += [_cell(groups.get((method, pair)), which, label_) for _, pair, label_ in columns]
+        if baseline:
+            row.append(_difference(of_method, [g for (m, _), g in groups.items() if m == baseline], which))
+        published = _published(method)
+        row += [f"{published[name]:.2f}" if name in published else "–" for name in paper["columns"]]
+        rows.append(row)
+    notes = [
+        f"ours: {which}, mean ± sd over {'/'.join(map(str, sorted(seeds)))} seeds, 95 % bootstrap interval over seeds and clips"
+        + (" (uses target labels: no honest result)" if which == "oracle" else ""),
+        "published: the paper's numbers, of one run each and of its own features; rows named -fl are feature-level "
+        "versions and do not compare with them",
+    ]
+    if baseline:
+        notes.append(
+            f"− {baseline}: points, mean over pairs, 95 % paired bootstrap interval; p: McNemar's, median over seeds, "
+            "largest over pairs"
+        )
+    return Grid(paper["title"], header, rows, notes)
+
+
+def definition(number: str) -> dict[str, Any]:
+    folder = resources.files("cia_adapt.tables")
+    names = sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    if number not in names:
+        raise UsageError(f"--table {number}: choose from {', '.join(names)}")
+    return tomllib.loads(folder.joinpath(f"{number}.toml").read_text(encoding="utf-8"))
+
+
+def _columns(
+    paper: Mapping[str, Any], groups: Mapping[Any, Group], pairs: Sequence[tuple[str, str]]
+) -> list[tuple[str, tuple[str, str], str | None]]:
+    """(heading, pair, label or None) of our numbers: the pairs there are, by label where there are several."""
+    labels = next(iter(groups.values())).labels
+    names = {tuple(pair): name for name, pair in paper["columns"].items()}
+    if len(labels) == 1:
+        return [(names.get(pair, f"{pair[0]} → {pair[1]}"), pair, None) for pair in pairs]
+    shown = [("verb" if label == "label" else label, label) for label in labels]
+    prefix = (lambda pair: f"{pair[0]} → {pair[1]} ") if len(pairs) > 1 else (lambda pair: "")
+    return [(prefix(pair) + name, pair, label) for pair in pairs for name, label in [*shown, ("action", None)]]
+
+
+def _cell(group: Group | None, which: str, label: str | None) -> str:
+    if group is None:
+        return "–"
+    if which == "oracle":
+        return statistics.mean_sd([result["oracle"] for result in group.results]) if label is None else "–"
+    right = group.right(which, label)  # type: ignore[arg-type]
+    low, high = statistics.interval([right])
+    return f"{statistics.mean_sd((100 * right.mean(1)).tolist())} [{low:.1f}, {high:.1f}]"
+
+
+def _difference(of_method: Sequence[Group], baseline: Sequence[Group], which: str) -> str:
+    if not of_method or of_method[0].method == baseline[0].method or which == "oracle":
+        return "–"
+    points, low, high, p, _ = comparison.compare(of_method, baseline, which)  # type: ignore[arg-type]
+    points, low, high = (round(value, 1) + 0.0 for value in (points, low, high))  # no "-0.0"
+    return f"{points:+.1f} [{low:+.1f}, {high:+.1f}] p {p:.2g}"
+
+
+def _published(method: str) -> Mapping[str, float]:
+    if method not in config.names("methods"):
+        return {}
+    published: Mapping[str, float] = config.load("uh", method, {}).method.published
+    return published
+
+
+def render(grid: Grid, form: Format) -> str:
+    """The grid as text to print or to paste."""
+    if form == "csv":
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(grid.header)
+        writer.writerows(grid.rows)
+        return buffer.getvalue()
+    if form == "markdown":
+        lines = [f"**{grid.title}**", "", _pipes(grid.header), "|" + "---|" * len(grid.header), *map(_pipes, grid.rows), ""]
+        return "\n".join([*lines, *(f"- {note}" for note in grid.notes)]) + "\n"
+    if form == "latex":
+        body = [" & ".join(map(_tex, row)) + r" \\" for row in grid.rows]
+        head = " & ".join(map(_tex, grid.header)) + r" \\"
+        notes = [f"% {note}" for note in grid.notes]
+        layout = "ll" + "r" * (len(grid.header) - 2)
+        return "\n".join(
+            [
+                f"% {grid.title}",
+                *notes,
+                rf"\begin{{tabular}}{{{layout}}}",
+                r"\hline",
+                head,
+                r"\hline",
+                *body,
+                r"\hline",
+                r"\end{tabular}",
+                "",
+            ]
+        )
+    table = Table(title=grid.title, caption="\n".join(grid.notes), caption_justify="left")
+    for i, heading in enumerate(grid.header):
+        table.add_column(heading, justify="left" if i < 2 else "right", style="dim" if heading.endswith("published") else "")
+    for row in grid.rows:
+        table.add_row(*row)
+    buffer = io.StringIO()
+    width = None if sys.stdout.isatty() else 200
+    Console(file=buffer, width=width or Console().width).print(table, markup=False)
+    return buffer.getvalue()
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _tex(text: str) -> str:
+    for plain, tex in TEX.items():
+        text = text.replace(plain, tex)
+    return text
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 120)

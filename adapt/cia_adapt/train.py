@@ -1,24 +1,29 @@
 """The training loop, top to bottom: one source → target pair, one method, one seed."""
 
 import copy
-import itertools
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from cia_extract.errors import DivergedError
 from torch import Tensor, nn
 
+from cia_adapt import health, parts, validators
 from cia_adapt.config import Method, Setup
-from cia_adapt.data import Task, shifted_frames
-from cia_adapt.evaluate import Evaluator, Prediction
+from cia_adapt.data import LabelledClips, Task, shifted_frames, subset, to_device
+from cia_adapt.evaluate import Evaluator, Prediction, batches, predict
 from cia_adapt.model import Output, VideoModel
-from cia_adapt.objectives.adversarial import AdversarialAlignment
+from cia_adapt.objectives import gradient_blend
+from cia_adapt.prefetch import prefetched
+from cia_adapt.sampling import Draw, Endless, source_order
+from cia_adapt.step import Clusters, Step, Term
+from cia_adapt.store import Positions
 
-Metrics = dict[str, float]
+Metrics = dict[str, Any]
+Inputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,105 +47,266 @@ class Outcome:
 
 
 class Trainer:
-    """Model, alignment, optimiser and random states of one run."""
+    """Model, objectives, optimiser and random states of one run.
 
-    def __init__(self, task: Task, setup: Setup, method: Method, seed: int, device: torch.device) -> None:
-        self.task, self.setup, self.method, self.device = task, setup, method, device
+    Args:
+        precision: fp32, or bf16 for products under autocast.
+        compiled: run the model through torch.compile (CUDA graphs on a GPU); a ragged last batch is run as it is.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        setup: Setup,
+        method: Method,
+        seed: int,
+        device: torch.device,
+        precision: str = "fp32",
+        compiled: bool = False,
+    ) -> None:
+        self.task, self.setup, self.method, self.device, self.precision, self.seed = task, setup, method, device, precision, seed
         torch.manual_seed(seed)
         # Independent streams, so that a method that never looks at the target draws the same source batches.
-        self.source_random, self.target_random = (np.random.default_rng([seed, domain]) for domain in (0, 1))
-        self.model = VideoModel(method, task.modalities, task.channels, len(task.classes), setup.dropout).to(device)
-        self.alignment: AdversarialAlignment | None = None
-        if method.alignment == "adversarial":
-            self.alignment = AdversarialAlignment(
-                self.model.streams, method.discriminator_hidden, method.lambda_video, method.lambda_frame
-            ).to(device)
-        self.parameters = [*self.model.parameters(), *(self.alignment.parameters() if self.alignment else ())]
+        self.source_random = np.random.default_rng([seed, 0])
+        self.target_sampler = Endless(len(task.target_train), np.random.default_rng([seed, 1]))
+        self.model = VideoModel(method, task.sizes).to(device)
+        self.objectives = nn.ModuleDict({name: self._objective(name) for name in method.objectives}).to(device)
+        self.parameters = [p for m in (self.model, self.objectives) for p in m.parameters() if p.requires_grad]
         self.optimiser = _optimiser(self.parameters, setup)
         self.batch = min(setup.batch, len(task.source_train.clips))
-        self.target_batch = max(1, self.batch * len(task.target_train) // len(task.source_train.clips))
+        self.target_batch = (
+            max(1, self.batch * len(task.target_train) // len(task.source_train.clips)) if method.needs_target else 0
+        )
         self.steps_per_epoch = -(-len(task.source_train.clips) // self.batch)
         self.steps_total = self.steps_per_epoch * setup.epochs
-        self.target_batches = endless_batches(len(task.target_train), self.target_batch, self.target_random)
         self.step = 0
+        self.compiled = torch.compile(self.model, mode="reduce-overhead" if device.type == "cuda" else None) if compiled else None
+        if "gradient_blend" in method.objectives:
+            self._estimate_blend()
+
+    def _objective(self, name: str) -> nn.Module:
+        options = parts.options("objectives", name, self.method.option(name))
+        module: nn.Module = parts.find("objectives", name).build(self.model.sizes, options)
+        return module
+
+    # --- one epoch ------------------------------------------------------------------------------------------------------
 
     def epoch(self) -> Metrics:
-        """One pass over the source's training clips; means over its steps."""
+        """One pass over the source's training clips; means over its steps. Raises DivergedError."""
+        self._cluster()
         self.model.train()
-        order = self.source_random.permutation(len(self.task.source_train.clips))
-        steps = [self.train_step(order[first : first + self.batch]) for first in range(0, len(order), self.batch)]
-        return {key: float(np.mean([metrics[key] for metrics in steps])) for key in steps[0]}
+        self.objectives.train()
+        steps: list[dict[str, Tensor]] = []
+        ratio: dict[str, float] = {}
+        for number, (draw, views) in enumerate(prefetched(self.draws(), self._read)):
+            metrics, found = self.train_step(draw, views, probe=number == 0)
+            steps.append(metrics)
+            ratio |= found
+        names = list(steps[0])
+        means = torch.stack([torch.stack([m[name].float() for name in names]) for m in steps]).mean(0).tolist()
+        if not np.isfinite(means).all():
+            raise self._diverged(means[0])
+        return dict(zip(names, means, strict=True)) | ratio
 
-    def train_step(self, positions: npt.NDArray[np.int64]) -> Metrics:
-        labels = torch.from_numpy(self.task.source_train.labels[positions]).to(self.device)
-        inputs, is_target = self._inputs(positions)
+    def draws(self) -> list[Draw]:
+        """What the batches of the next epoch are made of; this moves the random states on."""
+        labels = self.task.source_train.labels[:, 0]
+        order = source_order(labels, self.setup.balanced, self.source_random)
+        twice = any(getattr(objective, "second_view", False) for objective in self.objectives.values())
+        drawn = []
+        for first in range(0, len(order), self.batch):
+            source = order[first : first + self.batch]
+            # The last batch may be smaller; the target's shrinks with it.
+            size = max(1, self.target_batch * len(source) // self.batch) if self.target_batch else 0
+            target = self.target_sampler.take(size)
+            views = [self._frames(len(source), self.source_random) for _ in range(1 + twice)]
+            target_views = [self._frames(size, self.target_sampler.random) for _ in range(1 + twice)]
+            drawn.append(Draw(source, views[0], target, target_views[0], *((views[1], target_views[1]) if twice else ())))
+        return drawn
+
+    def _frames(self, clips: int, random: np.random.Generator) -> Positions:
+        return shifted_frames(self.task.source_train.clips.frames, self.setup.segments, clips, random)
+
+    def _read(self, draw: Draw) -> list[Inputs]:
+        """Source clips, then (where the method looks at them) target clips in the same tensors; for each view."""
+        frames = [(draw.source_frames, draw.target_frames)]
+        if draw.second_source_frames is not None and draw.second_target_frames is not None:
+            frames.append((draw.second_source_frames, draw.second_target_frames))
+        views = []
+        for source_frames, target_frames in frames:
+            read = [self.task.source_train.clips.batch(draw.source, source_frames)]
+            if len(draw.target):
+                read.append(self.task.target_train.batch(draw.target, target_frames))
+            views.append({m: torch.cat([part[m] for part in read]) for m in self.task.modalities})
+        return views
+
+    def train_step(self, draw: Draw, views: list[Inputs], probe: bool = False) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """One update; metrics as tensors, so that a GPU is not waited for. `probe` adds the gradient norms at the features."""
         if self.setup.lr_decay:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.setup.lr * lr_factor(self.step / self.steps_total)
-        output = self.model(inputs)
-        class_loss = output.class_loss(labels)
-        loss = self.method.lambda_class * class_loss
-        metrics = {"class_loss": float(class_loss.detach())}
-        if self.alignment is not None:
-            loss = loss + self._align(output, is_target, metrics)
-        if not torch.isfinite(loss):
-            raise DivergedError(
-                f"{self.task.source} → {self.task.target}: the loss is {float(loss.detach())} at step {self.step + 1}; "
-                "lower --lr, or look for damaged features with cia-extract verify"
-            )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            outputs = [self._forward(to_device(batch, self.device), len(draw.source)) for batch in views]
+            task_loss, domain_loss, metrics = self._losses(outputs, self._step(draw, outputs))
+        loss = task_loss if domain_loss is None else task_loss + domain_loss
+        if self.device.type == "cpu" and not torch.isfinite(loss):
+            raise self._diverged(float(loss.detach()))
+        ratio = health.gradient_ratio(task_loss, domain_loss, outputs[0].frames) if probe else {}
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if self.setup.clip_norm:
             nn.utils.clip_grad_norm_(self.parameters, self.setup.clip_norm)
         self.optimiser.step()
         self.step += 1
-        return metrics
+        return metrics, ratio
 
-    def _inputs(self, positions: npt.NDArray[np.int64]) -> tuple[dict[str, Tensor], Tensor]:
-        """Source clips, then (where the method aligns) target clips in the same tensors; and which are which, [B]."""
-        source, frames = self.task.source_train.clips, self._frames(len(positions), self.source_random)
-        batches = [source.batch(positions, frames)]
-        if self.method.needs_target:
-            positions_t = next(self.target_batches)
-            batches.append(self.task.target_train.batch(positions_t, self._frames(len(positions_t), self.target_random)))
-        inputs = {m: torch.cat([batch[m] for batch in batches]).to(self.device) for m in self.task.modalities}
-        total = len(next(iter(inputs.values())))
-        return inputs, torch.arange(total, device=self.device) >= len(positions)
+    def _forward(self, inputs: Inputs, source_clips: int) -> Output:
+        run = self.compiled if self.compiled is not None and source_clips == self.batch else self.model
+        output: Output = run(inputs)
+        return output
 
-    def _frames(self, clips: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
-        return shifted_frames(self.task.source_train.clips.frames, self.setup.segments, clips, random)
+    def _step(self, draw: Draw, outputs: list[Output]) -> Step:
+        count = len(draw.source) + len(draw.target)
+        return Step(
+            torch.from_numpy(self.task.source_train.labels[draw.source]).to(self.device),
+            torch.arange(count, device=self.device) >= len(draw.source),
+            torch.from_numpy(draw.target).to(self.device),
+            torch.tensor(self.step / self.steps_total, device=self.device),
+            outputs[1] if len(outputs) > 1 else None,
+        )
 
-    def _align(self, output: Output, is_target: Tensor, metrics: Metrics) -> Tensor:
-        assert self.alignment is not None
-        total = torch.zeros((), device=self.device)
-        for level, features in (("video", output.videos), ("frame", output.frames)):
-            result = self.alignment(level, features, is_target)
-            total = total + result.loss
-            metrics[f"{level}_domain_loss"] = float(result.loss.detach())
-            metrics[f"{level}_domain_accuracy"] = 100 * result.accuracy
-        return total
+    def _losses(self, outputs: list[Output], step: Step) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """(task, the objectives' sum or None, metrics)."""
+        task, domain = None, None
+        metrics: dict[str, Tensor] = {}
+        for objective in self.objectives.values():
+            term: Term = objective(outputs[0], step)
+            metrics |= term.metrics
+            if getattr(objective, "replaces_class_loss", False):
+                task = term.loss
+            else:
+                domain = term.loss if domain is None else domain + term.loss
+        task = outputs[0].class_loss(step.labels) if task is None else task
+        return self.method.lambda_class * task, domain, {"class_loss": task.detach()} | metrics
+
+    def _diverged(self, loss: float) -> DivergedError:
+        return DivergedError(
+            f"{self.task.source} → {self.task.target}: the loss is {loss} at step {self.step + 1}; "
+            "lower --lr, or look for damaged features with cia-adapt check"
+        )
+
+    # --- before the epochs ----------------------------------------------------------------------------------------------
+
+    def _cluster(self) -> None:
+        """Let objectives that want it cluster the features of all training clips, as they are now."""
+        for objective in self.objectives.values():
+            if isinstance(objective, Clusters) and self.method.needs_target:
+                train, target = self.task.source_train, self.task.target_train
+                source, found = (predict(self.model, c, self.setup.segments, self.device).features for c in (train.clips, target))
+                objective.cluster(
+                    source.to(self.device), torch.from_numpy(train.labels[:, 0]).to(self.device), found.to(self.device)
+                )
+
+    def _estimate_blend(self) -> None:
+        """G-Blend's weights from a trial with equal weights, on a part of the source; the target takes no part."""
+        objective = self.objectives["gradient_blend"]
+        assert isinstance(objective, gradient_blend.GradientBlend)
+        options = objective.options
+        random = np.random.default_rng([self.seed, 2])
+        kept, held = gradient_blend.hold_out(self.task.source_train.labels[:, 0], options.held_out, random)
+        if not len(held):
+            raise DivergedError(f"gradient_blend: {len(kept)} training clips are too few to hold some out")
+        train, val = (subset(self.task.source_train, positions) for positions in (kept, held))
+        setup = replace(self.setup, epochs=options.epochs)
+        method = replace(self.method, objectives=())
+        trial = Trainer(replace(self.task, source_train=train), setup, method, self.seed, self.device, self.precision)
+        before = trial._class_losses(train, val)
+        for _ in range(options.epochs):
+            trial.epoch()
+        objective.set_weights(gradient_blend.blend_weights(before, trial._class_losses(train, val)))
+        torch.manual_seed(self.seed)
+
+    @torch.inference_mode()
+    def _class_losses(self, train: LabelledClips, val: LabelledClips) -> gradient_blend.Losses:
+        """{stream: (loss on `train`, loss on `val`)}, at centre frames."""
+        self.model.eval()
+        found = [
+            gradient_blend.mean_losses(
+                [
+                    (self.model(inputs), torch.from_numpy(labelled.labels[positions]).to(self.device))
+                    for positions, inputs in batches(labelled.clips, self.setup.segments, self.device)
+                ]
+            )
+            for labelled in (train, val)
+        ]
+        return {stream: (found[0][stream], found[1][stream]) for stream in found[0]}
 
 
-def train(trainer: Trainer, evaluator: Evaluator, report: Callable[[Metrics], None]) -> Outcome:
-    """Train one run. `report` gets each epoch's metrics. Raises DivergedError when the loss is not finite.
+def train(
+    trainer: Trainer,
+    evaluator: Evaluator,
+    report: Callable[[Metrics], None],
+    outcome: Outcome | None = None,
+    after_epoch: Callable[[Outcome], None] = lambda outcome: None,
+    with_validators: bool = True,
+) -> Outcome:
+    """Train one run, or go on with `outcome`. `report` gets each epoch's metrics. Raises DivergedError when the loss is not
+    finite.
 
-    `selected` is the epoch of best accuracy on the source's validation clips, the latest of equals: no target label takes
-    part. The target's accuracy goes into the history, for the curve and for the oracle, and nowhere else.
+    `selected` is the epoch that is best by the set-up's rule, the latest of equals: no target label takes part. The target's
+    accuracy goes into the history, for the curve and for the oracle, and nowhere else.
     """
-    outcome = Outcome()
-    best = -1.0
-    began = time.perf_counter()
-    for epoch in range(1, trainer.setup.epochs + 1):
+    outcome = outcome or Outcome()
+    rule = "last" if trainer.method.supervision == "target" else trainer.setup.select
+    began, first = time.perf_counter(), len(outcome.history)
+    for epoch in range(first + 1, trainer.setup.epochs + 1):
         metrics: Metrics = {"epoch": epoch, **trainer.epoch(), "lr": trainer.optimiser.param_groups[0]["lr"]}
-        source, metrics["source_val_accuracy"] = evaluator.source(trainer.model)
-        target, metrics["target_val_accuracy"] = evaluator.target(trainer.model)
+        source, target = (
+            evaluator.predict(trainer.model, clips) for clips in (trainer.task.source_val.clips, trainer.task.target_val)
+        )
+        metrics["source_val_accuracy"] = evaluator.source_accuracy(source)
+        metrics |= _without_labels(trainer, evaluator, source, target, with_validators, rule)
+        metrics["target_val_accuracy"] = evaluator.target_accuracy(target)
+        metrics["advice"] = health.advice(metrics, trainer.task.sizes.heads[0], epoch / trainer.setup.epochs)
         outcome.last = Snapshot(epoch, _copy(trainer.model), source, target)
-        if metrics["source_val_accuracy"] >= best:
-            best, outcome.selected = metrics["source_val_accuracy"], outcome.last
         outcome.history.append(metrics)
+        if best_epoch(outcome.history, rule) == epoch:
+            outcome.selected = outcome.last
+        after_epoch(outcome)
         report(metrics)
-    outcome.seconds_per_epoch = (time.perf_counter() - began) / trainer.setup.epochs
+    outcome.seconds_per_epoch = (time.perf_counter() - began) / max(1, len(outcome.history) - first)
     return outcome
+
+
+def _without_labels(
+    trainer: Trainer, evaluator: Evaluator, source: Prediction, target: Prediction, with_validators: bool, rule: str
+) -> Metrics:
+    """Health of the target's predictions and the validators, from one forward over the target's training clips."""
+    if not with_validators and rule in ("source_val", "last"):
+        return health.predictions(target.probabilities[0])
+    train = evaluator.predict(trainer.model, trainer.task.target_train)
+    found = {"source_val": source.accuracy(trainer.task.source_val.labels)} | validators.of_target(
+        train.probabilities, train.features
+    )
+    if rule == "dev":
+        loss = (
+            -source.probabilities[0]
+            .gather(1, torch.from_numpy(trainer.task.source_val.labels[:, :1]))
+            .clamp_min(1e-12)
+            .log()[:, 0]
+        )
+        source_train = evaluator.predict(trainer.model, trainer.task.source_train.clips)
+        found["dev"] = validators.deep_embedded_validation(source_train.features, train.features, source.features, loss)
+    return health.predictions(train.probabilities[0]) | {f"validator_{name}": value for name, value in found.items()}
+
+
+def best_epoch(history: list[Metrics], rule: str) -> int:
+    """The epoch a rule selects: the latest of equals; `last` is the last."""
+    if rule == "last":
+        return int(history[-1]["epoch"])
+    key = "source_val_accuracy" if rule == "source_val" else f"validator_{rule}"
+    best = max(metrics[key] for metrics in history)
+    return int(next(metrics["epoch"] for metrics in reversed(history) if metrics[key] == best))
 
 
 def lr_factor(progress: float) -> float:
@@ -150,13 +316,6 @@ def lr_factor(progress: float) -> float:
     (0.594604, 0.16556)
     """
     return float((1 + 10 * progress) ** -0.75)
-
-
-def endless_batches(count: int, size: int, random: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
-    """Batches over 0 … count−1 in random order, shuffled anew after each pass; every batch is full."""
-    stream = itertools.chain.from_iterable(random.permutation(count) for _ in itertools.count())
-    while True:
-        yield np.fromiter(itertools.islice(stream, size), dtype=np.int64, count=size)
 
 
 def _optimiser(parameters: list[nn.Parameter], setup: Setup) -> torch.optim.Optimizer:

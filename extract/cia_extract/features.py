@@ -137,7 +137,8 @@ class DatasetFeatures:
 
     def damaged_rows(self, modality: str) -> dict[int, str]:
         """Check every done row of a modality against its CRC32C; returns {row: "clip: what is wrong"}."""
-        arrays = [self.array(f"{modality}/{name}") for name in arrays_of(modality, self.frames)]
+        names = [f"{modality}/{name}" for name in arrays_of(modality, self.frames)]
+        arrays = [self.array(name) for name in names if name in self.regions]  # imported features may lack maps or a mask
         column = self.modalities.index(modality)
         status, crcs = self.array("status")[:, column], self.array("crc32c")[:, column]
         lines = {}

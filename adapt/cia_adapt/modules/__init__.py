@@ -1,1 +1,1 @@
-"""The parts a method is composed of, one idea a file."""
+"""What several parts share: features of maps, gradient reversal, layers, contrastive losses."""

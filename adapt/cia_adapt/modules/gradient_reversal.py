@@ -1,4 +1,4 @@
-"""Gradient reversal: the identity forwards, −λ times the gradient backwards.
+"""Gradient reversal: the identity forwards, −λ times the gradient backwards; and the ramp of λ.
 
 Ganin and Lempitsky, "Unsupervised Domain Adaptation by Backpropagation", ICML 2015, https://arxiv.org/abs/1409.7495.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 class _Reverse(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, strength: float | Tensor) -> Tensor:
         ctx.strength = strength
         return x.view_as(x)
 
@@ -20,8 +20,8 @@ class _Reverse(torch.autograd.Function):
         return -ctx.strength * gradient, None
 
 
-def reverse_gradient(x: Tensor, strength: float) -> Tensor:
-    """x unchanged; its gradient comes back multiplied by −strength.
+def reverse_gradient(x: Tensor, strength: float | Tensor) -> Tensor:
+    """x unchanged; its gradient comes back multiplied by −strength (a number, or a tensor of no dimension).
 
     >>> x = torch.ones(2, requires_grad=True)
     >>> reverse_gradient(x, 0.5).sum().backward(); x.grad
@@ -29,3 +29,12 @@ def reverse_gradient(x: Tensor, strength: float) -> Tensor:
     """
     result: Tensor = _Reverse.apply(x, strength)
     return result
+
+
+def ramp(progress: Tensor, slope: float = 10.0) -> Tensor:
+    """2 / (1 + e^(−slope·p)) − 1: DANN's with 10; the EPIC-100 port of TA3N has 1. Without `slope`, 1 from the start.
+
+    >>> ramp(torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64))
+    tensor([0.4621, 0.9866, 0.9999], dtype=torch.float64)
+    """
+    return 2 / (1 + torch.exp(-slope * progress)) - 1 if slope else torch.ones_like(progress)

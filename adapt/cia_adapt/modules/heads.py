@@ -31,5 +31,5 @@ class SharedLayer(nn.Module):
 
 
 def discriminator(inputs: int, hidden: int) -> nn.Sequential:
-    """FC, ReLU, FC to two domain logits (0 source, 1 target)."""
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), output_layer(hidden, 2))
+    """FC, ReLU, FC to two domain logits (0 source, 1 target); `hidden` 0: as wide as the input (TA3N's)."""
+    return nn.Sequential(nn.Linear(inputs, hidden or inputs), nn.ReLU(), output_layer(hidden or inputs, 2))

@@ -1,1 +1,4 @@
-"""Losses that align the domains, one a file. None of them is given a target label."""
+"""Losses besides the source's cross-entropy, one a file: `Options` and `build(sizes, options)`.
+
+The module maps (`model.Output`, `step.Step`) to a `step.Term`. None is given a target label.
+"""

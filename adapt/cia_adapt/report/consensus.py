@@ -9,10 +9,11 @@ from cia_extract import preprocess, recipes, video
 from cia_extract.errors import CiaError, DataError
 
 from cia_adapt import runs
-from cia_adapt.config import Method
+from cia_adapt.config import Method, Setup
 from cia_adapt.data import centre_frames, digest, find_domains, make_task
 from cia_adapt.model import VideoModel
 from cia_adapt.report import figures
+from cia_adapt.store import Stores
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> list[Panel
     target = domains[config["target"]]
     if config["features"] != digest(domains[config["source"]], domains[config["target"]]):
         raise DataError(f"{stamp['feature_file']}: its features are no longer those of this run")
-    task, _ = make_task(domains[config["source"]], target, config["modalities"], maps=True)
-    model = VideoModel(method, task.modalities, task.channels, len(task.classes), dropout=0.0)
+    setup, stores = Setup(**config["setup"]), Stores(torch.device("cpu"), "map")
+    task, _ = make_task(domains[config["source"]], target, config["modalities"], True, setup, stores)
+    model = VideoModel(method, task.sizes)
     try:
         model.load_state_dict(runs.load_model(folder, "selected"))
     except RuntimeError:
@@ -50,7 +52,7 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> list[Panel
     with torch.inference_mode():
         output = model(clips.batch(chosen, np.tile(frames, (len(chosen), 1))))
     assert output.consensus is not None
-    predicted = output.probabilities().argmax(1).tolist()
+    predicted = output.probabilities()[0].argmax(1).tolist()
     drawn = []
     for position, maps, number in zip(chosen, output.consensus.double().numpy(), predicted, strict=True):
         row = clips.rows[position]
@@ -59,7 +61,7 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> list[Panel
         times = tuple(float(columns[c][row]) if c in columns and columns[c][row] else None for c in ("start", "stop"))
         wanted = clips.dataset.array("clips/indices")[row, frames].tolist()
         images = _frames(path, times[0], times[1], wanted)
-        title = f"{columns['clip'][row]}: predicted {task.classes[number]}"
+        title = f"{columns['clip'][row]}: predicted {task.classes[task.label][number]}"
         drawn.append(Panel(str(columns["clip"][row]), figures.consensus(images, maps, title)))
     return drawn
 

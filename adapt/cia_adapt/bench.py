@@ -1,0 +1,98 @@
+"""`cia-adapt bench`: how fast features are read, tier by tier, and how fast methods train, on this machine and file."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from cia_adapt import adapt
+from cia_adapt.adapt import Request
+from cia_adapt.data import shifted_frames, to_device
+from cia_adapt.store import Stores, Tier
+from cia_adapt.train import Trainer
+
+SIZE = 2048  # of the square product by which the peak is measured
+
+
+def lines(requests: Sequence[Request], steps: int) -> Iterator[str]:
+    """Printed lines; one request per method. Raises UsageError, DataError."""
+    device = requests[0].device
+    peak = peak_gflops(device)
+    yield f"peak: {peak:.0f} GFLOP/s, float32 products of {SIZE}×{SIZE}, {torch.get_num_threads()} threads"
+    yield "reading one batch from a warm file:"
+    tiers: list[Tier] = ["map", "ram", *(["device"] if device.type == "cuda" else [])]  # type: ignore[list-item]
+    for maps in (False, True):
+        request = next((r for r in requests if r.chosen.method.needs_maps == maps), None)
+        for tier in tiers if request is not None else []:
+            yield _reading(request, tier, steps)  # type: ignore[arg-type]
+    yield "training:"
+    for request in requests:
+        yield _training(request, steps, peak)
+
+
+def _reading(request: Request, tier: Tier, steps: int) -> str:
+    pair = next(adapt.prepared(request, lambda message: None))
+    stores = Stores(request.device, tier)
+    task, _ = adapt.task_of(request, pair, stores)
+    clips = task.source_train.clips
+    random = np.random.default_rng(0)
+    count = min(request.chosen.setup.batch, len(clips))
+
+    def read() -> int:
+        positions = random.permutation(len(clips))[:count]
+        batch = to_device(
+            clips.batch(positions, shifted_frames(clips.frames, request.chosen.setup.segments, count, random)), request.device
+        )
+        return sum(x.numel() * x.element_size() for x in batch.values())
+
+    size = read()
+    seconds = _median(read, max(steps, 5))
+    kind = "maps" if request.chosen.method.needs_maps else "vectors"
+    return f"  {kind:<8} {tier:<7} {size / seconds / 1e9:8.2f} GB/s {count / seconds:10.0f} clips/s"
+
+
+def _training(request: Request, steps: int, peak: float) -> str:
+    pair = next(adapt.prepared(request, lambda message: None))
+    stores = Stores(request.device, request.tier)
+    task, _ = adapt.task_of(request, pair, stores)
+    trainer = Trainer(task, request.chosen.setup, pair.method, 0, request.device, request.precision, request.compiled)
+    trainer._cluster()
+    trainer.model.train()
+    draw = trainer.draws()[0]
+    flops = step_flops(lambda: trainer.train_step(draw, trainer._read(draw)))
+    seconds = _median(lambda: trainer.train_step(draw, trainer._read(draw)), steps, request.device)
+    clips = len(draw.source) + len(draw.target)
+    share = f"{100 * flops / seconds / 1e9 / peak:5.1f} % of the peak" if flops else ""
+    return (
+        f"  {pair.method.name:<24} {1e3 * seconds:9.1f} ms a step of {len(draw.source)} + {len(draw.target)} clips "
+        f"{clips / seconds:8.0f} clips/s {seconds * trainer.steps_per_epoch:8.2f} s an epoch {share}"
+    )
+
+
+def step_flops(step: Callable[[], object]) -> int:
+    """Floating-point operations of one call's products and convolutions, by torch's counter."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def peak_gflops(device: torch.device) -> float:
+    """What a large float32 product reaches here: the best of five."""
+    a, b = (torch.randn(SIZE, SIZE, device=device) for _ in range(2))
+    best = min(_timed(lambda: a @ b, device) for _ in range(5))
+    return 2 * SIZE**3 / best / 1e9
+
+
+def _median(action: Callable[[], object], times: int, device: torch.device | None = None) -> float:
+    return float(np.median([_timed(action, device) for _ in range(times)]))
+
+
+def _timed(action: Callable[[], object], device: torch.device | None) -> float:
+    began = time.perf_counter()
+    action()
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began

@@ -1,0 +1,118 @@
+"""`cia-adapt check`: what may be wrong with features before anything is trained on them."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from cia_extract import manifest
+from cia_extract.errors import UsageError
+
+from cia_adapt.data import Dataset, Domain, find_domains
+
+SHOWN: Final = 3  # clip ids in a message
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault spoils results; a note is worth knowing."""
+
+    severity: Literal["fault", "note"]
+    domain: str
+    message: str
+
+
+def check(path: Path, mapping: Sequence[str], manifests: Sequence[str]) -> list[Finding]:
+    """Read every finished row once. `manifests`: `[DOMAIN=]FILE` of the clips that should be there. Raises UsageError,
+    DataError.
+    """
+    domains = find_domains(path, mapping)
+    findings = list(_against_manifests(domains, manifests))
+    for name, domain in domains.items():
+        findings += _columns(name, domain)
+        findings += _values(name, domain)
+    return findings
+
+
+def _against_manifests(domains: Mapping[str, Domain], entries: Sequence[str]) -> Iterator[Finding]:
+    for entry in entries:
+        name, separator, path = entry.rpartition("=")
+        if separator and name not in domains:
+            raise UsageError(f"--manifest {entry}: no domain {name} in the file, it has {', '.join(domains)}")
+        expected = set(manifest.read(Path(path)).columns["clip"])
+        chosen = [name] if separator else list(domains)
+        have = {str(clip) for n in chosen for clip in domains[n].dataset.columns["clip"][domains[n].rows]}
+        where = name or ", ".join(domains)
+        if expected - have:
+            yield Finding("fault", where, f"{len(expected - have)} clips of {path} are missing: {_some(expected - have)}")
+        if have - expected:
+            yield Finding("note", where, f"{len(have - expected)} clips are not in {path}: {_some(have - expected)}")
+
+
+def _columns(name: str, domain: Domain) -> Iterator[Finding]:
+    dataset, rows = domain.dataset, domain.rows
+    unfinished = int((~dataset.done()).sum())
+    if unfinished:
+        yield Finding("note", name, f"{unfinished} clips of '{dataset.name}' are not extracted and left out")
+    clips = [str(clip) for clip in dataset.columns["clip"][rows]]
+    twice = {clip for clip in clips if clips.count(clip) > 1} if len(set(clips)) < len(clips) else set()
+    if twice:
+        yield Finding("fault", name, f"{len(twice)} clip ids occur twice: {_some(twice)}")
+    splits = sorted(set(dataset.columns["split"][rows].tolist()))
+    if "train" not in splits or not {"val", "test"} & set(splits):
+        yield Finding("fault", name, f"splits are {', '.join(splits) or 'none'}; adaptation needs train and val (or --val-split)")
+    unlabelled = [c for c, label in zip(clips, dataset.columns["label"][rows], strict=True) if not label]
+    if unlabelled:
+        yield Finding("note", name, f"{len(unlabelled)} clips have no label: {_some(unlabelled)}")
+    if "clips/n_frames" in dataset.regions:
+        lengths = np.asarray(dataset.array("clips/n_frames"))[rows]
+        short = [clip for clip, length in zip(clips, lengths, strict=True) if 0 < length < dataset.frames]
+        if short:
+            yield Finding(
+                "note", name, f"{len(short)} clips are shorter than {dataset.frames} frames, which repeat: {_some(short)}"
+            )
+
+
+def _values(name: str, domain: Domain) -> Iterator[Finding]:
+    """NaN and infinity, frames of zeros, clips with the same features, types."""
+    dataset = domain.dataset
+    for array_name in sorted(r for r in dataset.regions if r.split("/")[-1] in ("maps", "pooled")):
+        array = dataset.array(array_name)
+        if array.dtype not in (np.float16, np.float32):
+            yield Finding("note", name, f"{array_name} is {array.dtype}; float16 or float32 is enough")
+        masked = _silent(dataset, array_name)
+        broken, empty, same = [], [], defaultdict(list)
+        for row in domain.rows.tolist():
+            values, clip = np.asarray(array[row]), str(dataset.columns["clip"][row])
+            if not np.isfinite(values).all():
+                broken.append(clip)
+            zero = ~values.reshape(len(values), -1).any(1)
+            if (zero & ~masked[row]).any() if masked is not None else zero.any():
+                empty.append(clip)
+            elif values.any():
+                same[hashlib.sha256(values.tobytes()).digest()].append(clip)
+        alike = [clips for clips in same.values() if len(clips) > 1]
+        if broken:
+            yield Finding("fault", name, f"{array_name}: {len(broken)} clips have values that are not finite: {_some(broken)}")
+        if empty:
+            yield Finding("fault", name, f"{array_name}: {len(empty)} clips have frames of zeros only: {_some(empty)}")
+        if alike:
+            yield Finding(
+                "note",
+                name,
+                f"{array_name}: {len(alike)} groups of clips have equal features, such as {', '.join(alike[0][:SHOWN])}",
+            )
+
+
+def _silent(dataset: Dataset, array_name: str) -> Any:
+    """[N, T] where sound is known to be missing, and zeros are right."""
+    mask = array_name.replace("/pooled", "/mask")
+    return np.asarray(dataset.array(mask)) == 0 if array_name.startswith("audio/") and mask in dataset.regions else None
+
+
+def _some(clips: Any) -> str:
+    listed = sorted(clips)
+    return ", ".join(listed[:SHOWN]) + (", …" if len(listed) > SHOWN else "")

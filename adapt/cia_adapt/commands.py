@@ -1,0 +1,218 @@
+"""The commands of `cia-adapt` beside the bare one."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cia_extract import console
+from cia_extract.errors import UsageError
+
+from cia_adapt import config
+from cia_adapt.cli import app, request
+
+Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")]
+
+
+@app.command()
+def methods(name: Annotated[str | None, typer.Argument(help="Show this one with all its settings.")] = None) -> None:
+    """List the methods: the paper's cell, the published numbers, what is reconstructed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if name is not None:
+        chosen = config.load("uh", name, {})
+        method = chosen.for_pair("", "")
+        fields = {key: value for key, value in vars(method).items() if key != "options"}
+        console.print_fields(fields | {"settings (--set part.option=value)": method.options, "by pair of domains": chosen.pairs})
+        return
+    table = Table("method", "stands for", "published", "reads", show_lines=False)
+    for known in config.names("methods"):
+        method = config.load("uh", known, {}).method
+        published = ", ".join(f"{k} {v:.2f}" for k, v in method.published.items())
+        table.add_row(known, method.paper, published, "maps" if method.needs_maps else "vectors")
+    Console(width=None if Console().is_terminal else 140).print(table, markup=False)
+
+
+@app.command()
+def sweep(
+    features: Annotated[Path, typer.Option(help="The feature file.")],
+    method: Annotated[str, typer.Option(help="Names with commas between, table2, table3, or all.")] = "table3",
+    setup: Annotated[str, typer.Option(help=f"One of: {', '.join(config.names('setups'))}.")] = "uh",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 … n−1 of each.")] = 5,
+    source: Annotated[str | None, typer.Option(help="Labelled domain. [default: every one in turn]")] = None,
+    target: Annotated[str | None, typer.Option(help="Unlabelled domain. [default: every other one]")] = None,
+    modality: Annotated[list[str], typer.Option(help="Use only these; repeat.", show_default=False)] = [],  # noqa: B006
+    runs: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs"),
+    epochs: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
+    segments: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, each with its share of the cores.")] = 1,
+    ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster, or local.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    tier: Annotated[str, typer.Option(help="auto, device, ram, map.")] = "auto",
+    validators: Annotated[bool, typer.Option(help="Compute the label-free validators after each epoch.")] = True,
+    keep_state: Annotated[bool, typer.Option(help="Keep what a finished run needs to go on.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Train methods × pairs × seeds. The same command goes on where it stopped."""
+    overrides = {k: v for k, v in (("epochs", epochs), ("batch", batch), ("segments", segments)) if v is not None}
+    chosen = [config.load(setup, name, overrides) for name in _listed(method)]
+    from cia_adapt import sweep as sweeping
+    from cia_adapt import table
+
+    made = [
+        replace(
+            request(features, one, device, precision, tier), source=source, target=target, modalities=tuple(modality),
+            seeds=tuple(range(seeds)), runs=runs, validators=validators, keep_state=keep_state,
+        )
+        for one in chosen
+    ]  # fmt: skip
+    results, failed = sweeping.run(made, jobs, ray, console.say)
+    if as_json:
+        console.print_json({"runs": results, "failed": [vars(one) for one in failed]})
+    elif results:
+        table.print_results(results)
+    if failed:
+        console.say(
+            f"cia-adapt: {len(failed)} of {len(failed) + len(results)} runs failed, see above; the same command tries them again"
+        )
+        raise typer.Exit(max(one.exit_code for one in failed))
+
+
+def _listed(text: str) -> list[str]:
+    """Method names of "a,b", "table3" or "all"."""
+    if text == "all":
+        return config.names("methods")
+    if text in ("table2", "table3"):
+        from cia_adapt import table
+
+        return [name for _, _, name in table.definition(text[-1])["rows"]]
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+@app.command()
+def table(
+    runs: Runs = [Path("runs")],  # noqa: B006
+    number: Annotated[str, typer.Option("--table", help="Layout of the paper's table 2 or 3.")] = "3",
+    which: Annotated[str, typer.Option(help="selected, last, or oracle (uses target labels).")] = "selected",
+    baseline: Annotated[str | None, typer.Option(help="Compare every method with this one, by clip and seed.")] = None,
+    form: Annotated[str, typer.Option("--format", help="terminal, markdown, latex or csv.")] = "terminal",
+    out: Annotated[Path | None, typer.Option(help="Write it there instead of printing it.")] = None,
+) -> None:
+    """Our numbers in the paper's layout, with intervals and the published numbers beside them."""
+    for flag, value, known in (
+        ("--which", which, ("selected", "last", "oracle")),
+        ("--format", form, ("terminal", "markdown", "latex", "csv")),
+    ):
+        if value not in known:
+            raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(known)}")
+    from cia_adapt import comparison
+    from cia_adapt import runs as run_folders
+    from cia_adapt import table as tables
+
+    groups = comparison.groups(run_folders.find(runs))
+    text = tables.render(tables.paper_table(number, groups, which, baseline), form)  # type: ignore[arg-type]
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error.strerror or error}") from error
+
+
+@app.command()
+def validators(runs: Runs = [Path("runs")]) -> None:  # noqa: B006
+    """How well each label-free validator ranks epochs and runs: Spearman's correlation with target accuracy (which uses target
+    labels).
+    """
+    from cia_adapt import runs as run_folders
+    from cia_adapt import statistics
+
+    summary = statistics.validator_summary([run_folders.read_metrics(folder) for folder in run_folders.find(runs)])
+    if not len(summary):
+        raise UsageError("these runs were trained with --no-validators; train them again without it")
+    print(summary.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
+
+
+@app.command()
+def check(
+    features: Annotated[Path, typer.Argument(help="The feature file.")],
+    manifest: Annotated[
+        list[str], typer.Option(help="[DOMAIN=]FILE: the clips that should be there; repeat.", show_default=False)
+    ] = [],  # noqa: B006
+    mapping: Annotated[list[str], typer.Option("--map", help="As for cia-adapt --map.", show_default=False)] = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Look through all features: missing and extra clips, types, NaN, all-zero maps, duplicates, short clips. Exit code 3 for
+    faults.
+    """
+    from cia_adapt import checking
+
+    found = checking.check(features, tuple(mapping), tuple(manifest))
+    if as_json:
+        console.print_json({"findings": [vars(finding) for finding in found]})
+    else:
+        for finding in found:
+            print(f"{finding.severity}: {finding.domain}: {finding.message}")
+        print(f"{features}: {sum(f.severity == 'fault' for f in found)} faults, {sum(f.severity == 'note' for f in found)} notes")
+    if any(finding.severity == "fault" for finding in found):
+        raise typer.Exit(3)
+
+
+@app.command("import")
+def import_features(
+    path: Annotated[Path, typer.Argument(help="A pickle of EPIC-100's UDA features, or a folder of files by clip or by frame.")],
+    manifest: Annotated[Path, typer.Option(help="The clips: a CSV with clip, label, split (cia-extract manifest …).")],
+    dataset: Annotated[str, typer.Option(help="Name of the dataset in the feature file.")],
+    modality: Annotated[str | None, typer.Option(help="Of a folder: rgb, flow or audio. A pickle says itself.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames kept of each clip, by TSN's rule.")] = 25,
+    out: Annotated[Path, typer.Option(help="The feature file; a dataset of that name is added to.")] = Path("feats.h5"),
+) -> None:
+    """Take features of other tools over: .npy, .npz, .pt, .t7 or .pkl, one file a clip or one a frame, or EPIC-100's released
+    pickle.
+    """
+    from cia_adapt import importing
+
+    counts = importing.take_over(path, manifest, dataset, modality, frames, out, console.say)
+    console.print_fields(counts)
+
+
+@app.command()
+def bench(
+    features: Annotated[Path, typer.Argument(help="The feature file.")],
+    method: Annotated[list[str], typer.Option(help="Methods to time; repeat.")] = ["source-only", "concat", "cia"],  # noqa: B006
+    setup: Annotated[str, typer.Option(help="Whose batch and segments.")] = "uh",
+    batch: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    steps: Annotated[int, typer.Option(min=1, help="Steps timed of each.")] = 5,
+) -> None:
+    """Reading by tier (GB/s, clips/s) and training (ms a step, share of this machine's measured peak)."""
+    from cia_adapt import bench as benching
+
+    chosen = [config.load(setup, name, {} if batch is None else {"batch": batch}) for name in method]
+    made = [request(features, one, device, precision, "auto") for one in chosen]
+    for line in benching.lines(made, steps):
+        print(line, flush=True)
+
+
+@app.command()
+def report(
+    runs: Runs = [Path("runs")],  # noqa: B006
+    out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
+    root: Annotated[Path | None, typer.Option(help="Folder of the clips, for pictures. [default: as at extraction]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of t-SNE and of the choice of clips.")] = 0,
+    clips: Annotated[int, typer.Option(min=0, help="Clips whose consensus maps are drawn.")] = 4,
+) -> None:
+    """Write one self-contained HTML: results, curves, t-SNE, consensus maps. Prints the table too."""
+    from cia_adapt import runs as run_folders
+    from cia_adapt import table as tables
+    from cia_adapt.report import page
+
+    folders = run_folders.find(runs)
+    page.write(folders, out, root, seed, clips, console.say)
+    tables.print_results([run_folders.read(folder) for folder in folders])
+    print(f"report: {out.resolve()}")

@@ -1,0 +1,122 @@
+"""Runs side by side: which predictions were right, by method and pair; and whether runs may be compared at all."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from cia_extract.errors import DataError, MismatchError
+
+from cia_adapt import runs, statistics
+from cia_adapt.statistics import Right
+
+Number = Literal["selected", "last"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The seeds of one method on one pair."""
+
+    method: str
+    pair: tuple[str, str]
+    folders: tuple[Path, ...]
+    results: tuple[runs.Result, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(int(result["seed"]) for result in self.results)
+
+    def right(self, number: Number, label: str | None = None, seeds: Sequence[int] | None = None) -> Right:
+        """[seeds, clips] from the runs' predictions, clips in their file's order; `label` None: all labels right."""
+        rows = []
+        for folder, seed in zip(self.folders, self.seeds, strict=True):
+            if seeds is None or seed in seeds:
+                rows.append(_right(folder, self.labels, number, label))
+        if len({len(row) for row in rows}) > 1:
+            raise DataError(f"{self.folders[0].parent}: its runs have predictions of different clips")
+        return np.stack(rows)
+
+
+def groups(folders: Sequence[Path]) -> dict[tuple[str, tuple[str, str]], Group]:
+    """{(method, (source, target)): Group}. Raises MismatchError where runs must not stand in one table."""
+    found: dict[tuple[str, tuple[str, str]], list[Path]] = defaultdict(list)
+    for folder in folders:
+        result = runs.read(folder)
+        found[result["method"], (result["source"], result["target"])].append(folder)
+    check_comparable(folders)
+    made = {}
+    for (method, pair), members in found.items():
+        runs.check_alike(members)
+        members = sorted(members, key=lambda folder: int(runs.read(folder)["seed"]))
+        config = runs.read_json(members[0] / "config.json")
+        labels = tuple(config["classes"])
+        made[method, pair] = Group(method, pair, tuple(members), tuple(runs.read(f) for f in members), labels)
+    return made
+
+
+def check_comparable(folders: Sequence[Path]) -> None:
+    """All runs of a pair read the same features and labels, in the same set-up, modalities and precision; a method may bring
+    its own optimiser. Raises MismatchError with two runs and what differs.
+    """
+    first: dict[tuple[str, str], tuple[Path, Mapping[str, object]]] = {}
+    for folder in folders:
+        config = runs.read_json(folder / "config.json")
+        setup = {key: value for key, value in config["setup"].items() if key not in {"optimiser", "lr", "select"}}
+        compared = {
+            "features": config["features"],
+            "modalities": config["modalities"],
+            "precision": config["precision"],
+            "setup": setup,
+        }
+        other, known = first.setdefault((config["source"], config["target"]), (folder, compared))
+        lines = runs.differences(dict(known), compared)
+        if lines:
+            raise MismatchError(
+                f"{folder} and {other} are not comparable ({'; '.join(map(_short, lines))}); put them into different tables"
+            )
+
+
+def _short(line: str) -> str:
+    """Digests are long, and only that they differ matters."""
+    return "features: made or labelled differently" if line.startswith("features:") else line
+
+
+def compare(
+    a: Sequence[Group], b: Sequence[Group], number: Number, label: str | None = None
+) -> tuple[float, float, float, float, int]:
+    """Method a − method b over their common pairs and seeds: (points, low, high, McNemar's p as the largest over pairs, seeds).
+
+    Raises DataError where they have no seed in common.
+    """
+    rights_a, rights_b, ps, counts = [], [], [], []
+    partner = {group.pair: group for group in b}
+    for group in a:
+        other = partner.get(group.pair)
+        seeds = sorted(set(group.seeds) & set(other.seeds)) if other else []
+        if other is None or not seeds:
+            continue
+        rights_a.append(group.right(number, label, seeds))
+        rights_b.append(other.right(number, label, seeds))
+        ps.append(statistics.mcnemar(rights_a[-1], rights_b[-1]))
+        counts.append(len(seeds))
+    if not rights_a:
+        raise DataError(f"{a[0].method} and {b[0].method} have no pair and seed in common")
+    return (*statistics.paired(rights_a, rights_b), max(ps), min(counts))
+
+
+def _right(folder: Path, labels: Sequence[str], number: Number, label: str | None) -> Right:
+    try:
+        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        columns = [
+            np.array([row[name] == row[number if len(labels) == 1 else f"{name}_{number}"] and row[name] != "" for row in rows])
+            for name in labels
+            if label in (None, name)
+        ]
+    except (OSError, KeyError) as error:
+        raise DataError(f"{folder}/predictions.csv: damaged ({error})") from error
+    return np.asarray(np.stack(columns).all(0))

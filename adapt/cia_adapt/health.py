@@ -1,0 +1,64 @@
+"""Is adversarial training well? One plain sentence when it is not, and what to try."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+WINS: Final = 97.0  # % of clips whose domain is told, mean of both domains
+RUNS_AWAY: Final = 3.0  # cross-entropy of a discriminator, nats; ln 2 = 0.69 is chance
+COLLAPSE: Final = 0.8  # of the target in one class
+EARLY: Final = 0.2  # of the epochs: the first ones are no evidence
+OUTWEIGHS: Final = 20.0  # ratio of gradient norms at the features
+
+
+def advice(metrics: Mapping[str, Any], classes: int, progress: float) -> str:
+    """A sentence about one epoch's metrics, empty when nothing is wrong or it is too early to say (`progress`, the share of epochs done).
+
+    `classes` are those of the first label.
+    """
+    if progress < EARLY:
+        return ""
+    share = metrics.get("target_top_class_share", 0.0)
+    if classes > 2 and share > max(COLLAPSE, 2 / classes):
+        return f"collapse: {100 * share:.0f} % of the target are given one class; lower λ (--set adversarial.video=0.3) or --lr"
+    for level in ("video", "frame", "relation", "region"):
+        loss, accuracy = metrics.get(f"{level}_domain_loss"), metrics.get(f"{level}_domain_accuracy")
+        if loss is None or accuracy is None:
+            continue
+        if loss > RUNS_AWAY:
+            return (
+                f"the features run away from the {level} discriminator (its loss is {loss:.1f}, chance is 0.7); lower --lr "
+                "or λ, or let λ grow with --set adversarial.ramp=10"
+            )
+        if accuracy > WINS and level in ("video", "frame"):
+            return (
+                f"the {level} discriminator wins ({accuracy:.0f} % told apart): the domains are not aligned; raise λ "
+                f"(--set adversarial.{level}=2) or train longer"
+            )
+    ratio = metrics.get("domain_to_task_gradient")
+    if ratio is not None and ratio > OUTWEIGHS:
+        return f"alignment outweighs the task {ratio:.0f} : 1 in the gradient at the features; lower λ or raise --lambda-class"
+    return ""
+
+
+def predictions(probabilities: Tensor) -> dict[str, float]:
+    """Of the target's softmaxes [N, K]: mean entropy in nats, share of the most frequent class, and how many classes occur."""
+    counts = torch.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
+    return {
+        "target_entropy": float(torch.special.entr(probabilities).sum(1).mean()),
+        "target_top_class_share": float(counts.max() / counts.sum()),
+        "target_classes_predicted": float((counts > 0).sum()),
+    }
+
+
+def gradient_ratio(task: Tensor, domain: Tensor | None, features: Mapping[str, Tensor]) -> dict[str, float]:
+    """Norms of both losses' gradients at the frame features, and domain : task. Empty where there is no domain loss."""
+    if domain is None or not domain.requires_grad:
+        return {}
+    norms = []
+    for loss in (task, domain):
+        gradients = torch.autograd.grad(loss, list(features.values()), retain_graph=True, allow_unused=True)
+        norms.append(sum(float(g.float().square().sum()) for g in gradients if g is not None) ** 0.5)
+    return {"task_gradient": norms[0], "domain_gradient": norms[1], "domain_to_task_gradient": norms[1] / max(norms[0], 1e-12)}

@@ -1,0 +1,35 @@
+"""Contrastive losses on unit vectors.
+
+van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding", https://arxiv.org/abs/1807.03748
+(InfoNCE); Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, https://arxiv.org/abs/2004.11362 (eq. 2, "out").
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """[B, D] and [B, D]: row i of one belongs to row i of the other; the other rows are negatives. Both ways, mean.
+
+    >>> eye = torch.eye(3)
+    >>> round(float(info_nce(eye, eye, 1.0)), 4)  # ln(1 + 2/e)
+    0.5514
+    """
+    logits = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature
+    positive = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, positive) + F.cross_entropy(logits.T, positive)) / 2
+
+
+def same_class_nce(anchors: Tensor, anchor_labels: Tensor, others: Tensor, other_labels: Tensor, temperature: float) -> Tensor:
+    """Anchors [B, D] against others [M, D]: those of the anchor's label are positives, of other labels negatives; others with
+    label −1 take no part. Mean over anchors that have a label and a positive; 0 where none has.
+    """
+    logits = F.normalize(anchors, dim=1) @ F.normalize(others, dim=1).T / temperature  # [B, M]
+    logits = logits.masked_fill((other_labels < 0)[None, :], float("-inf"))
+    positive = (anchor_labels[:, None] == other_labels[None, :]) & (anchor_labels >= 0)[:, None]
+    usable = positive.any(1)
+    if not usable.any():
+        return anchors.sum() * 0
+    logs = logits[usable].log_softmax(1).masked_fill(~positive[usable], 0)
+    return -(logs.sum(1) / positive[usable].sum(1)).mean()

@@ -1,0 +1,85 @@
+"""The parts that methods are composed of: one file each in `refinements`, `poolings`, `temporal` and `objectives`.
+
+A part is found by the name of its file. The file has a frozen dataclass `Options`, whose fields are the part's settings (in a
+method's TOML, `--set part.option=value`, and the run's configuration), and a function `build`.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from types import ModuleType
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+
+from cia_extract.errors import UsageError
+
+KINDS: Final = ("refinements", "poolings", "temporal", "objectives")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What parts know of the data and of each other."""
+
+    channels: Mapping[str, int]
+    """{modality: C}."""
+    grids: Mapping[str, tuple[int, int]]
+    """{modality: (H, W)} of those whose maps are read; the others come as vectors."""
+    heads: tuple[int, ...]
+    """Classes of each label; one number but for verb and noun."""
+    segments: int
+    dropout: float
+    frames: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """{stream: D} of the frame features, once the model is composed; for objectives."""
+    videos: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """{stream: D} of the clip features."""
+    target_train_clips: int = 0
+
+
+def names(kind: str) -> list[str]:
+    """The parts of a kind; nothing is imported for it."""
+    folder = resources.files("cia_adapt").joinpath(kind)
+    return sorted(f.name[:-3] for f in folder.iterdir() if f.name.endswith(".py") and not f.name.startswith("_"))
+
+
+def find(kind: str, name: str) -> ModuleType:
+    """The part's module. Raises UsageError with the names there are."""
+    if name not in names(kind):
+        raise UsageError(f"{name}: no such part in {kind}, choose from {', '.join(names(kind))}")
+    return importlib.import_module(f"cia_adapt.{kind}.{name}")
+
+
+def options(kind: str, name: str, values: Mapping[str, Any]) -> Any:
+    """The part's `Options` with `values` over its defaults. Raises UsageError quoting the setting."""
+    cls = find(kind, name).Options
+    known = {field.name for field in dataclasses.fields(cls)}
+    for key in values:
+        if key not in known:
+            raise UsageError(f"--set {name}.{key}: unknown, {name} has {', '.join(sorted(known)) or 'no settings'}")
+    hints = get_type_hints(cls)
+    return cls(**{key: _converted(f"--set {name}.{key}", value, hints[key]) for key, value in values.items()})
+
+
+def needs_target(objective: str, values: Mapping[str, Any]) -> bool:
+    """Whether an objective looks at the target's clips with these settings: its own `needs_target(options)`, else it does."""
+    module = find("objectives", objective)
+    return bool(module.needs_target(options("objectives", objective, values))) if hasattr(module, "needs_target") else True
+
+
+def _converted(flag: str, value: Any, kind: Any) -> Any:
+    """A TOML value or the text of a flag as the field's type."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise UsageError(f"{flag}={value}: unknown, choose from {', '.join(map(str, get_args(kind)))}")
+        return value
+    if kind is bool:
+        if str(value).lower() not in {"true", "false"}:
+            raise UsageError(f"{flag}={value}: say true or false")
+        return str(value).lower() == "true"
+    try:
+        number = kind(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{flag}={value}: not {'a whole number' if kind is int else 'a number'}") from None
+    if kind in (int, float) and not 0 <= number < 1e9:
+        raise UsageError(f"{flag}={value}: must not be negative" if number < 0 else f"{flag}={value}: too large")
+    return number

@@ -1,0 +1,85 @@
+"""Putting a run's whole state into tensors and JSON, and taking it out again: training goes on bit for bit."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cia_adapt import state
+from cia_adapt.data import SealedLabels
+from cia_adapt.evaluate import Prediction
+from cia_adapt.train import Outcome, Snapshot, Trainer
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A run between two epochs; nothing in it changes when training goes on."""
+
+    tensors: Mapping[str, Tensor]
+    rest: Mapping[str, Any]
+
+    @property
+    def epoch(self) -> int:
+        return len(self.rest["history"])
+
+
+def pack(trainer: Trainer, outcome: Outcome, labels: SealedLabels) -> Packed:
+    """Model, objectives, optimiser, random states, samplers, history, both snapshots."""
+    tensors = {
+        **state.prefixed(_copied(trainer.model.state_dict()), "model"),
+        **state.prefixed(_copied(trainer.objectives.state_dict()), "objectives"),
+        **state.prefixed(state.optimiser_tensors(trainer.optimiser), "optimiser"),
+        **state.prefixed(state.random_tensors(trainer.device), "random"),
+    }
+    epochs = {}
+    for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
+        assert snapshot is not None
+        epochs[name] = snapshot.epoch
+        if name == "selected" and snapshot is outcome.last:
+            continue
+        tensors |= state.prefixed(_copied(snapshot.state), f"{name}.state")
+        for domain, prediction in (("source", snapshot.source), ("target", snapshot.target)):
+            found = {f"p{i}": p for i, p in enumerate(prediction.probabilities)} | {"features": prediction.features}
+            tensors |= state.prefixed(found, f"{name}.{domain}")
+    rest = {
+        "step": trainer.step,
+        "source_random": trainer.source_random.bit_generator.state,
+        "target_sampler": trainer.target_sampler.state(),
+        "history": [dict(metrics) for metrics in outcome.history],
+        "epochs": epochs,
+        "target_labels_opened": dict(labels.openings),
+    }
+    return Packed(tensors, rest)
+
+
+def unpack(packed: Packed, trainer: Trainer, labels: SealedLabels) -> Outcome:
+    """Bring a new trainer of the same run to the packed state."""
+    tensors, rest = packed.tensors, packed.rest
+    trainer.model.load_state_dict(state.under(tensors, "model"))
+    trainer.objectives.load_state_dict(state.under(tensors, "objectives"))
+    state.restore_optimiser(trainer.optimiser, state.under(tensors, "optimiser"))
+    state.restore_random(state.under(tensors, "random"), trainer.device)
+    trainer.step = rest["step"]
+    trainer.source_random.bit_generator.state = rest["source_random"]
+    trainer.target_sampler.restore(rest["target_sampler"])
+    labels.openings = Counter(rest["target_labels_opened"])
+    last = _snapshot(tensors, "last", rest["epochs"]["last"])
+    same = rest["epochs"]["selected"] == rest["epochs"]["last"]
+    return Outcome(rest["history"], last, last if same else _snapshot(tensors, "selected", rest["epochs"]["selected"]))
+
+
+def _snapshot(tensors: Mapping[str, Tensor], name: str, epoch: int) -> Snapshot:
+    predictions = []
+    for domain in ("source", "target"):
+        found = state.under(tensors, f"{name}.{domain}")
+        predictions.append(Prediction(tuple(found[f"p{i}"] for i in range(len(found) - 1)), found["features"]))
+    return Snapshot(epoch, state.under(tensors, f"{name}.state"), *predictions)
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value for name, value in tensors.items()
+    }

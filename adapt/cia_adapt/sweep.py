@@ -1,0 +1,124 @@
+"""`cia-adapt sweep`: methods × pairs × seeds, in this process, in several, or by Ray. What is finished is read, what was
+interrupted goes on; one run that fails does not stop the others.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+
+from cia_extract.console import Progress, Say
+from cia_extract.errors import CiaError, UsageError
+
+from cia_adapt import adapt
+from cia_adapt.adapt import Request
+from cia_adapt.runs import Result
+from cia_adapt.store import Stores
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A run that did not come about, and why."""
+
+    what: str
+    message: str
+    exit_code: int
+
+
+Execute = Callable[[Sequence[Request]], Iterator[Result | Failed]]
+
+
+def run(requests: Sequence[Request], jobs: int, ray: str | None, say: Say) -> tuple[list[Result], list[Failed]]:
+    """Train all (one request per method); results in the order of the requests. A mistake in the request itself is raised at
+    once.
+    """
+    single = [one for request in requests for one in _single(request)]
+    results: list[Result] = []
+    failed: list[Failed] = []
+    execute = _by_ray(ray) if ray is not None else _in_processes(jobs) if jobs > 1 else _here
+    with Progress(len(single), f"{len(single)} runs", every_s=30) as progress:
+        for done in execute(single):
+            if isinstance(done, Failed):
+                failed.append(done)
+                progress.line(f"failed: {done.what}: {done.message}")
+                progress.step()
+            else:
+                results.append(done)
+                progress.step(f"{done['method']} {done['source']} → {done['target']}: {done['selected']:.1f} %")
+    order = {(r.chosen.method.name, r.source, r.target, r.seeds[0]): i for i, r in enumerate(single)}
+    return sorted(results, key=lambda r: order[r["method"], r["source"], r["target"], r["seed"]]), failed
+
+
+def _single(request: Request) -> Iterator[Request]:
+    """One request per pair and seed."""
+    for pair in adapt.prepared(request, lambda message: None):
+        for seed in request.seeds:
+            yield replace(request, source=pair.source.name, target=pair.target.name, seeds=(seed,), resume=True)
+
+
+_stores: dict[bool, Stores] = {}  # of this process, by whether maps are read; all its runs share what is loaded
+_share = 1.0
+
+
+def train_one(request: Request) -> Result | Failed:
+    """One run, quietly; its failure is a value."""
+    what = f"{request.chosen.method.name} {request.source} → {request.target} seed {request.seeds[0]}"
+    try:
+        maps = request.chosen.method.needs_maps
+        stores = _stores.setdefault(maps, Stores(request.device, request.tier, _share))
+        return adapt.run(request, lambda message: None, stores, quiet=True)[0]
+    except CiaError as error:
+        return Failed(what, str(error), error.exit_code)
+    except MemoryError:
+        return Failed(what, "not enough memory; take fewer --jobs, a smaller --batch, or --tier map", 1)
+
+
+def _here(requests: Sequence[Request]) -> Iterator[Result | Failed]:
+    yield from map(train_one, requests)
+
+
+def _in_processes(jobs: int) -> Execute:
+    """A process per job, each with its share of the cores and of the memory."""
+
+    def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
+        threads = max(1, len(os.sched_getaffinity(0)) // jobs) if hasattr(os, "sched_getaffinity") else 1
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(threads, 1 / jobs))
+        try:
+            for future in as_completed([pool.submit(train_one, request) for request in requests]):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    return execute
+
+
+def _start(threads: int, share: float) -> None:
+    global _share
+    import torch
+
+    torch.set_num_threads(threads)
+    _share = share
+
+
+def _by_ray(address: str) -> Execute:
+    """Tasks of a Ray cluster; every node must see the feature file and the runs folder at the same path."""
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--ray: Ray is not installed; pip install ray, or use --jobs") from None
+
+    def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
+        ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
+        try:
+            gpus = 1 if requests[0].device.type == "cuda" else 0
+            remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(train_one)
+            waiting = [remote.remote(request) for request in requests]
+            while waiting:
+                (done,), waiting = ray.wait(waiting, num_returns=1)
+                yield ray.get(done)
+        finally:
+            ray.shutdown()
+
+    return execute
