@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cia_adapt.data import Clips
-from cia_adapt.modules.pooling import to_float
+from cia_adapt.modules.maps import to_float
+from cia_adapt.store import Stores
 from cia_extract import writer
 from common import print_table, side_by_side
 
@@ -37,8 +37,8 @@ with tempfile.TemporaryDirectory(dir=".") as name:
             for frame in range(25):
                 torch.save(torch.from_numpy(maps[frame].astype(np.float16)), folder / f"{row}_{frame}.pt")
     mapped, stored = dataset.array("rgb/maps"), h5py.File(folder / "chunked.h5")["maps"]
-    clips = Clips(dataset, np.arange(count), ["rgb"], maps=True)
     batch = np.arange(count)
+    by_map, by_ram = (Stores(torch.device("cpu"), tier).reader(dataset, "rgb/maps", batch) for tier in ("map", "ram"))
     frames = np.stack([np.sort(random.permutation(25)[:5]) for _ in range(count)])
 
     def plain() -> np.ndarray:
@@ -48,13 +48,15 @@ with tempfile.TemporaryDirectory(dir=".") as name:
     medians = side_by_side(
         {
             "plain memory-map gather, float16": plain,
-            "the loader (Clips.batch), float16": lambda: clips.batch(batch, frames),
-            "the same and to float32, channels last": lambda: to_float(clips.batch(batch, frames)["rgb"].flatten(0, 1)),
+            "tier map, float16": lambda: by_map.gather(batch, frames),
+            "tier map and to float32, channels last": lambda: to_float(by_map.gather(batch, frames).flatten(0, 1)),
+            "tier ram and to float32, channels last": lambda: to_float(by_ram.gather(batch, frames).flatten(0, 1)),
             "h5py fancy indexing, chunked lzf": lambda: np.stack([stored[row, frames[row]] for row in batch]),
             "one .pt file per frame": lambda: torch.stack(
                 [torch.load(folder / f"{row}_{f}.pt", weights_only=True) for row in batch for f in frames[row]]
             ),
         }
     )
-    assert np.array_equal(clips.batch(batch, frames)["rgb"].numpy(), plain())
+    assert np.array_equal(by_map.gather(batch, frames).numpy(), plain())
+    assert np.array_equal(by_ram.gather(batch, frames).numpy(), plain())
     print_table(medians, "plain memory-map gather, float16", "a clip", count)

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from cia_extract import writer
@@ -49,6 +50,8 @@ def make_dataset(path: Path, name: str, seed: int, clips_per_class: int = 6, fra
             for modality in modalities:
                 maps = random.uniform(0, 0.5, size=(frames, 1024, 7, 7)) + shift
                 maps[:, CLASSES.index(label) :: 7] += 0.4
+                if modality == "audio":
+                    maps = maps[:, :, :1, :1]
                 rows.write_row(row, modality, maps.astype(np.float32))
     return dataset
 
@@ -60,3 +63,30 @@ def feature_file(tmp_path_factory) -> Path:
     make_dataset(path, "here", seed=1)
     make_dataset(path, "there", seed=2)
     return path
+
+
+def make_small(path: Path, channels: int = 64, clips_per_class: int = 6, frames: int = 5) -> Path:
+    """A foreign HDF5 file, chunked, of both domains and three modalities, with few channels: quick to train on."""
+    with h5py.File(path, "w") as file:
+        for seed, name in enumerate(("here", "there"), 1):
+            random = np.random.default_rng(seed)
+            labels = [label for label in CLASSES for _ in range(clips_per_class)]
+            shift = random.uniform(0, 0.3, size=(channels, 1, 1))
+            columns = {"clip": [f"{name}{i}" for i in range(len(labels))], "label": labels}
+            columns["split"] = ["val" if i % 3 == 2 else "train" for i in range(len(labels))]
+            for column, values in columns.items():
+                file[f"{name}/clips/{column}"] = np.array(values, dtype="S")
+            for modality in ("rgb", "flow", "audio"):
+                maps = random.uniform(0, 0.5, size=(len(labels), frames, channels, 7, 7)) + shift
+                for row, label in enumerate(labels):
+                    maps[row, :, CLASSES.index(label) :: 7] += 0.4
+                file[f"{name}/{modality}/pooled"] = maps.mean((3, 4)).astype(np.float32)
+                if modality != "audio":
+                    file.create_dataset(f"{name}/{modality}/maps", data=maps.astype(np.float16), chunks=(1, *maps.shape[1:]))
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_file(tmp_path_factory) -> Path:
+    """`make_small`, with rgb, flow and audio of 64 channels. Read only."""
+    return make_small(tmp_path_factory.mktemp("features") / "small.h5")

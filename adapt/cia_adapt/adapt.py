@@ -13,13 +13,14 @@ from cia_extract.errors import DivergedError, MismatchError, UsageError
 
 from cia_adapt import resume, runs
 from cia_adapt.config import Chosen, Method
-from cia_adapt.data import Domain, Task, digest, find_domains, make_task, pairs
+from cia_adapt.data import Domain, Task, arrays_to_read, digest, find_domains, make_task, pairs, sizes_of
 from cia_adapt.evaluate import Evaluator
 from cia_adapt.foreign import ForeignDataset
+from cia_adapt.model import VideoModel
 from cia_adapt.relabel import relabelled
 from cia_adapt.runs import Result, RunKey
 from cia_adapt.store import Stores, Tier
-from cia_adapt.train import Metrics, Outcome, Trainer, train
+from cia_adapt.train import Metrics, Outcome, Trainer, build_objectives, train
 
 SAVE_EVERY_S = 15.0
 
@@ -76,7 +77,9 @@ def prepared(request: Request, say: Say) -> Iterator[Pair]:
             missing = len(domain.dataset) - int(domain.dataset.done().sum())
             if missing:
                 say(f"note: {missing} of {len(domain.dataset)} clips of '{domain.dataset.name}' are not extracted; left out")
-        yield Pair(*pair, _modalities(request, pair), request.chosen.for_pair(source, target))
+        checked = Pair(*pair, _modalities(request, pair), request.chosen.for_pair(source, target))
+        _check_fit(request, checked)
+        yield checked
 
 
 def _modalities(request: Request, pair: tuple[Domain, Domain]) -> tuple[str, ...]:
@@ -85,6 +88,14 @@ def _modalities(request: Request, pair: tuple[Domain, Domain]) -> tuple[str, ...
     if not chosen:
         raise UsageError(f"{request.features}: '{pair[0].name}' and '{pair[1].name}' have no modality in common")
     return chosen
+
+
+def _check_fit(request: Request, pair: Pair) -> None:
+    """Compose the model without memory or features, so that a method that these modalities do not fit is told at once."""
+    arrays = arrays_to_read(pair.source, pair.target, pair.modalities, pair.method.needs_maps)
+    with torch.device("meta"):
+        model = VideoModel(pair.method, sizes_of(pair.source, arrays, request.chosen.setup, (2,), 2))
+        build_objectives(pair.method, model)
 
 
 def task_of(request: Request, pair: Pair, stores: Stores) -> tuple[Task, Any]:

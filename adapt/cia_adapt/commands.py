@@ -1,5 +1,6 @@
 """The commands of `cia-adapt` beside the bare one."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -47,6 +48,10 @@ def sweep(
     epochs: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
     batch: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
     segments: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
+    settings: Annotated[
+        list[str],
+        typer.Option("--set", help="part.option=value, for the methods that have the part; repeat.", show_default=False),
+    ] = [],  # noqa: B006
     jobs: Annotated[int, typer.Option(min=1, help="Processes, each with its share of the cores.")] = 1,
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster, or local.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
@@ -58,7 +63,7 @@ def sweep(
 ) -> None:
     """Train methods × pairs × seeds. The same command goes on where it stopped."""
     overrides = {k: v for k, v in (("epochs", epochs), ("batch", batch), ("segments", segments)) if v is not None}
-    chosen = [config.load(setup, name, overrides) for name in _listed(method)]
+    chosen = [config.load(setup, name, overrides, _fitting(name, settings)) for name in _listed(method)]
     from cia_adapt import sweep as sweeping
     from cia_adapt import table
 
@@ -79,6 +84,12 @@ def sweep(
             f"cia-adapt: {len(failed)} of {len(failed) + len(results)} runs failed, see above; the same command tries them again"
         )
         raise typer.Exit(max(one.exit_code for one in failed))
+
+
+def _fitting(name: str, settings: Sequence[str]) -> list[str]:
+    """The settings of parts that a method has."""
+    used = {part for _, part in config.load("uh", name, {}).method.used_parts()}
+    return [entry for entry in settings if entry.split(".")[0] in used]
 
 
 def _listed(text: str) -> list[str]:

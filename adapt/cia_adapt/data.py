@@ -178,6 +178,19 @@ def arrays_to_read(source: Domain, target: Domain, modalities: Sequence[str], ma
     return chosen
 
 
+def sizes_of(source: Domain, arrays: Mapping[str, str], setup: Setup, heads: Sequence[int], target_train_clips: int) -> Sizes:
+    """What the parts of a model need to know about these arrays."""
+    shapes = {m: source.dataset.regions[name].shape[2:] for m, name in arrays.items()}
+    return Sizes(
+        {m: shape[0] for m, shape in shapes.items()},
+        {m: (shape[1], shape[2]) for m, shape in shapes.items() if len(shape) == 3},
+        tuple(heads),
+        setup.segments,
+        setup.dropout,
+        target_train_clips=target_train_clips,
+    )
+
+
 def make_task(
     source: Domain,
     target: Domain,
@@ -212,15 +225,7 @@ def make_task(
     def clips(domain: Domain, rows: Positions) -> Clips:
         return Clips(domain.dataset, rows, arrays, stores, domain.rows)
 
-    shapes = {m: source.dataset.regions[name].shape[2:] for m, name in arrays.items()}
-    sizes = Sizes(
-        {m: shape[0] for m, shape in shapes.items()},
-        {m: (shape[1], shape[2]) for m, shape in shapes.items() if len(shape) == 3},
-        tuple(len(found) for found in classes.values()),
-        setup.segments,
-        setup.dropout,
-        target_train_clips=len(target_train),
-    )
+    sizes = sizes_of(source, arrays, setup, [len(found) for found in classes.values()], len(target_train))
     task = Task(
         source.name,
         target.name,

@@ -14,9 +14,9 @@ OUTWEIGHS: Final = 20.0  # ratio of gradient norms at the features
 
 
 def advice(metrics: Mapping[str, Any], classes: int, progress: float) -> str:
-    """A sentence about one epoch's metrics, empty when nothing is wrong or it is too early to say (`progress`, the share of epochs done).
+    """A sentence about one epoch's metrics, empty when nothing is wrong or it is too early to say.
 
-    `classes` are those of the first label.
+    `classes` are those of the first label; `progress` the share of epochs done.
     """
     if progress < EARLY:
         return ""
@@ -54,11 +54,15 @@ def predictions(probabilities: Tensor) -> dict[str, float]:
 
 
 def gradient_ratio(task: Tensor, domain: Tensor | None, features: Mapping[str, Tensor]) -> dict[str, float]:
-    """Norms of both losses' gradients at the frame features, and domain : task. Empty where there is no domain loss."""
-    if domain is None or not domain.requires_grad:
+    """Norms of both losses' gradients at the frame features, and domain : task.
+
+    Empty without a domain loss, or over frozen features.
+    """
+    trained = [x for x in features.values() if x.requires_grad]
+    if domain is None or not domain.requires_grad or not trained:
         return {}
     norms = []
     for loss in (task, domain):
-        gradients = torch.autograd.grad(loss, list(features.values()), retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
         norms.append(sum(float(g.float().square().sum()) for g in gradients if g is not None) ** 0.5)
     return {"task_gradient": norms[0], "domain_gradient": norms[1], "domain_to_task_gradient": norms[1] / max(norms[0], 1e-12)}

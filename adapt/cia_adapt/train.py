@@ -70,7 +70,7 @@ class Trainer:
         self.source_random = np.random.default_rng([seed, 0])
         self.target_sampler = Endless(len(task.target_train), np.random.default_rng([seed, 1]))
         self.model = VideoModel(method, task.sizes).to(device)
-        self.objectives = nn.ModuleDict({name: self._objective(name) for name in method.objectives}).to(device)
+        self.objectives = build_objectives(method, self.model).to(device)
         self.parameters = [p for m in (self.model, self.objectives) for p in m.parameters() if p.requires_grad]
         self.optimiser = _optimiser(self.parameters, setup)
         self.batch = min(setup.batch, len(task.source_train.clips))
@@ -83,11 +83,6 @@ class Trainer:
         self.compiled = torch.compile(self.model, mode="reduce-overhead" if device.type == "cuda" else None) if compiled else None
         if "gradient_blend" in method.objectives:
             self._estimate_blend()
-
-    def _objective(self, name: str) -> nn.Module:
-        options = parts.options("objectives", name, self.method.option(name))
-        module: nn.Module = parts.find("objectives", name).build(self.model.sizes, options)
-        return module
 
     # --- one epoch ------------------------------------------------------------------------------------------------------
 
@@ -240,6 +235,15 @@ class Trainer:
             for labelled in (train, val)
         ]
         return {stream: (found[0][stream], found[1][stream]) for stream in found[0]}
+
+
+def build_objectives(method: Method, model: VideoModel) -> nn.ModuleDict:
+    """{name: module} of the losses beside the source's cross-entropy, in the method's order. Raises UsageError."""
+    built = {}
+    for name in method.objectives:
+        options = parts.options("objectives", name, method.option(name))
+        built[name] = parts.find("objectives", name).build(model.sizes, options)
+    return nn.ModuleDict(built)
 
 
 def train(

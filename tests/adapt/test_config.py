@@ -2,51 +2,129 @@ import re
 from importlib import resources
 
 import pytest
-from cia_adapt import config, statistics
+from cia_adapt import config, parts, statistics, table
 from cia_extract.errors import UsageError
 
 
 @pytest.mark.parametrize("name", config.names("methods"))
 def test_every_method_file_loads_and_opens_with_its_cell(name):
-    method = config.load(config.Method, name, {})
-    assert method.name == name and method.paper and method.reconstructed
-    text = resources.files("cia_adapt").joinpath("methods", f"{name}.toml").read_text()
-    first = text.splitlines()[0]
-    assert re.match(r"# Table \d", first) and f"--method {name}" in first
-    for number in re.findall(r"\d\d\.\d\d", method.published):
-        assert number in first
+    chosen = config.load("uh", name, {})
+    assert chosen.method.name == name and chosen.method.paper and chosen.method.reconstructed
+    first = resources.files("cia_adapt").joinpath("methods", f"{name}.toml").read_text().splitlines()[0]
+    assert re.match(r"# (Table \d|Figure \d|No cell)", first) and f"--method {name}" in first
+    assert [f"{value:.2f}" for value in chosen.method.published.values()] == re.findall(r"\d\d\.\d\d", first)
+    assert name.endswith("-fl") == ("feature-level" in chosen.method.reconstructed) or name.endswith("-fl-source-only")
 
 
 @pytest.mark.parametrize("name", config.names("setups"))
 def test_every_setup_file_loads(name):
-    setup = config.load(config.Setup, name, {})
-    assert (setup.segments, setup.lr, setup.optimiser) == (5, 3e-3, "adam")
+    setup = config.load(name, "cia", {}).setup
+    assert (setup.segments, setup.optimiser) == (5, "adam")
+    assert setup.lr == (1e-4 if name in ("e55", "e100") else 3e-3)
 
 
 def test_published_numbers_are_the_papers(shared):
-    """Table 3 as `evaluation.md` prints it."""
-    text = (shared.parent / "evaluation.md").read_text()
+    """Tables 2 and 3 and figure 1 as `evaluation.md` prints them."""
+    text = " ".join((shared.parent / "evaluation.md").read_text().split())
+    found = 0
     for name in config.names("methods"):
-        pair = "/".join(re.findall(r"\d\d\.\d\d", config.load(config.Method, name, {}).published))
-        assert pair in text, name
+        published = config.load("uh", name, {}).method.published
+        assert "/".join(f"{value:.2f}" for value in published.values()) in text, name
+        found += len(published)
+    assert found == 15 * 2 + 8 * 3 + 2
 
 
-def test_supplements_weights_are_the_defaults():
-    method = config.load(config.Method, "cia", {})
-    assert (method.lambda_class, method.lambda_video, method.lambda_frame) == (1.0, 1.0, 0.5)
-    assert (method.sc_scales, method.mc_ratio) == (3, 16)
+@pytest.mark.parametrize("number", ["2", "3"])
+def test_every_row_of_the_papers_tables_is_a_method(number):
+    rows = table.definition(number)["rows"]
+    assert len(rows) == {"2": 8, "3": 15}[number]
+    for _, label, name in rows:
+        method = config.load("uh", name, {}).method
+        assert method.paper.startswith(f"Table {number}") and method.published
+        assert label.split()[0] in method.paper
+
+
+def test_supplements_numbers_are_the_defaults():
+    method = config.load("uh", "cia", {}).for_pair("ucf", "hmdb")
+    assert (method.lambda_class, method.options["adversarial"]["video"], method.options["adversarial"]["frame"]) == (
+        1.0,
+        1.0,
+        0.5,
+    )
+    assert (method.options["sc"]["scales"], method.options["mc"]["ratio"]) == (3, 16)
+    trn = config.load("e100", "cia-trn", {}).setup
+    assert (trn.optimiser, trn.lr) == ("sgd", 3e-3)
+
+
+def test_ta3n_has_the_published_setting_of_each_direction():
+    chosen = config.load("uh", "ta3n", {})
+    there, back = chosen.for_pair("ucf", "hmdb").options, chosen.for_pair("hmdb", "ucf").options
+    assert (there["ta3n"]["strength"], there["attentive_entropy"]["weight"]) == (0.75, 0.003)
+    assert (back["ta3n"]["strength"], back["attentive_entropy"]["weight"]) == (1.0, 0.3)
+    assert (chosen.setup.optimiser, chosen.setup.lr) == ("sgd", 0.03)
+    forced = config.load("uh", "ta3n", {"lr": 0.01}, ["ta3n.strength=0.5"])
+    assert forced.setup.lr == 0.01 and forced.for_pair("hmdb", "ucf").options["ta3n"]["strength"] == 0.5
+
+
+def test_settings_of_parts_are_checked():
+    load = lambda *sets: config.load("uh", "cia", {}, sets)  # noqa: E731
+    assert load("sc.scales=2", "mc.mode=inject_vec").for_pair("", "").options["sc"]["scales"] == 2
+    assert load("sc.learn_temperature=true").for_pair("", "").options["sc"]["learn_temperature"] is True
+    for entry, message in (
+        ("sc.scales", "write part.option=value"),
+        ("sc.depth=2", "--set sc.depth: unknown, sc has embedding"),
+        ("sc.scales=two", "--set sc.scales=two: not a whole number"),
+        ("sc.temperature=-1", "must not be negative"),
+        ("mc.mode=swap", "--set mc.mode=swap: unknown, choose from recalibrate"),
+        ("mmtm.ratio=4", "this method has no part mmtm, it has adversarial, mc, sc, tsn"),
+        ("sc.learn_temperature=perhaps", "say true or false"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(message)):
+            load(entry)
 
 
 def test_flags_override_and_are_checked():
-    assert config.load(config.Setup, "uh", {"lr": 1e-4, "mc_ratio": 8}).lr == 1e-4
-    with pytest.raises(UsageError, match="--sc-scales 9: must lie between 1 and 7"):
-        config.load(config.Method, "cia", {"sc_scales": 9})
+    assert config.load("uh", "cia", {"lr": 1e-4}).setup.lr == 1e-4
+    assert config.load("uh", "cia", {"objectives": "none"}).method.objectives == ()
+    assert config.load("uh", "cia", {"objectives": "adversarial, attentive_entropy"}).method.objectives == (
+        "adversarial",
+        "attentive_entropy",
+    )
+    for overrides, message in (
+        ({"pooling": "median"}, "median: no such part in poolings, choose from att, att_flow, avg"),
+        ({"objectives": "magic"}, "magic: no such part in objectives"),
+        ({"head": "many"}, "--head many: unknown, choose from concat"),
+        ({"epochs": 0}, "--epochs 0: must lie between 1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            config.load("uh", "cia", overrides)
 
 
 def test_every_field_with_a_text_is_a_flag_and_every_science_field_has_one():
     flags = config.flags(config.Setup) | config.flags(config.Method)
     assert flags["lr"][0] is float and flags["lr_decay"][0] is bool and flags["head"][0] is str
-    assert set(vars(config.load(config.Method, "cia", {}))) - set(flags) == {"name", "paper", "published", "reconstructed"}
+    texts = {"name", "paper", "published", "reconstructed", "options"}
+    assert set(vars(config.load("uh", "cia", {}).method)) - set(flags) == texts
+    assert "sc" in flags["pooling"][1] and "trn" in flags["temporal"][1]
+
+
+def test_a_part_is_a_file():
+    """Names come from the folders; each has Options with a text under every field, and build."""
+    for kind in parts.KINDS:
+        for name in parts.names(kind):
+            module = parts.find(kind, name)
+            assert callable(module.build) and module.__doc__
+            assert set(config._docs(module.Options)) == set(module.Options.__dataclass_fields__), f"{kind}/{name}"
+
+
+def test_needs_follow_from_the_parts():
+    needs = {name: config.load("uh", name, {}).method for name in config.names("methods")}
+    assert {n for n, m in needs.items() if not m.needs_maps} >= {"source-only", "concat", "mc", "mmtm-fl", "ta3n", "stcda-fl"}
+    assert {n for n, m in needs.items() if m.needs_maps} >= {"cia", "sc-1", "att", "tada", "max", "ta3n-cia"}
+    assert {n for n, m in needs.items() if not m.needs_target} == {
+        *(n for n in needs if n.endswith("source-only")),
+        "target-only",
+    }
 
 
 def test_mean_and_sd():

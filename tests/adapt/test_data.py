@@ -2,16 +2,25 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from cia_adapt import data
+from cia_adapt import config, data
+from cia_adapt.store import Stores
 from cia_extract.errors import DataError, UsageError
 
 from tests.conftest import make_dataset
 
+CPU = torch.device("cpu")
 
-def test_batches_equal_what_hdf5_reads(feature_file):
+
+def make_task(source: data.Domain, target: data.Domain, modalities, maps: bool, tier=None, **setup):
+    return data.make_task(source, target, modalities, maps, config.load("demo", "cia", setup).setup, Stores(CPU, tier))
+
+
+@pytest.mark.parametrize("tier", ["map", "ram"])
+def test_batches_equal_what_hdf5_reads(feature_file, tier):
     domains = data.find_domains(feature_file)
     assert list(domains) == ["here", "there"]
-    task, _ = data.make_task(domains["here"], domains["there"], ("rgb", "flow"), maps=True)
+    task, _ = make_task(domains["here"], domains["there"], ("rgb", "flow"), maps=True, tier=tier)
+    assert task.source_train.clips.readers["rgb"].tier == tier
     positions, frames = np.array([3, 0, 5]), np.array([[0, 2], [4, 4], [1, 3]])
     batch = task.source_train.clips.batch(positions, frames)
     rows = task.source_train.clips.rows[positions]
@@ -25,7 +34,7 @@ def test_batches_equal_what_hdf5_reads(feature_file):
 
 def test_pooled_tier(feature_file):
     domains = data.find_domains(feature_file)
-    task, _ = data.make_task(domains["here"], domains["there"], ("flow",), maps=False)
+    task, _ = make_task(domains["here"], domains["there"], ("flow",), maps=False)
     batch = task.target_val.batch(np.array([1]), np.array([[2, 3]]))
     assert list(batch) == ["flow"] and batch["flow"].shape == (1, 2, 1024)
     with h5py.File(feature_file) as file:
@@ -45,7 +54,7 @@ def reachable(thing: object, seen: set[int]) -> list[object]:
 def test_a_task_holds_no_target_label(feature_file):
     """Nothing that training can reach from the target's clips names a class or numbers them."""
     domains = data.find_domains(feature_file)
-    task, sealed = data.make_task(domains["here"], domains["there"], ("rgb",), maps=False)
+    task, sealed = make_task(domains["here"], domains["there"], ("rgb",), maps=False)
     for clips in (task.target_train, task.target_val):
         assert "label" not in clips.dataset.columns
         for thing in reachable(clips, set()):
@@ -58,16 +67,16 @@ def test_a_task_holds_no_target_label(feature_file):
 
 def test_splits_and_classes(feature_file):
     domains = data.find_domains(feature_file)
-    task, sealed = data.make_task(domains["here"], domains["there"], ("rgb",), maps=False)
-    assert task.classes == ("jump", "run", "wave") and task.channels == 1024
+    task, sealed = make_task(domains["here"], domains["there"], ("rgb",), maps=False)
+    assert task.classes == {"label": ("jump", "run", "wave")} and task.sizes.channels == {"rgb": 1024} and task.sizes.grids == {}
     assert (len(task.source_train.clips), len(task.source_val.clips), len(task.target_train), len(task.target_val)) == (
         12,
         6,
         12,
         6,
     )
-    assert np.bincount(task.source_train.labels).tolist() == [4, 4, 4]
-    assert sealed.open("test").tolist() == [0, 0, 1, 1, 2, 2]
+    assert np.bincount(task.source_train.labels[:, 0]).tolist() == [4, 4, 4]
+    assert sealed.open("test")[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_directions(feature_file):
@@ -97,11 +106,11 @@ def test_unfinished_clips_are_left_out(tmp_path):
 def test_domains_that_do_not_fit(feature_file, tmp_path):
     domains = data.find_domains(feature_file)
     with pytest.raises(DataError, match="'here' has no audio"):
-        data.make_task(domains["here"], domains["there"], ("rgb", "audio"), maps=False)
+        make_task(domains["here"], domains["there"], ("rgb", "audio"), maps=False)
     make_dataset(tmp_path / "g.h5", "four", seed=3, frames=4)
     four = data.find_domains(tmp_path / "g.h5")["four"]
     with pytest.raises(DataError, match="5 frames a clip and four 4"):
-        data.make_task(domains["here"], four, ("rgb",), maps=False)
+        make_task(domains["here"], four, ("rgb",), maps=False)
     with pytest.raises(DataError, match="no finished clip in split 'test'"):
         domains["here"].split("test")
 
@@ -110,10 +119,10 @@ def test_labels_that_the_source_lacks(feature_file):
     """In the target they are unknown, and never an obstacle to training; in the source's val they are a mistake."""
     domains = data.find_domains(feature_file)
     domains["there"].dataset.columns["label"][[2, 5]] = "swim", ""
-    _, sealed = data.make_task(domains["here"], domains["there"], ("rgb",), maps=False)
-    assert sealed.open("test").tolist() == [-1, -1, 1, 1, 2, 2]
+    _, sealed = make_task(domains["here"], domains["there"], ("rgb",), maps=False)
+    assert sealed.open("test")[:, 0].tolist() == [-1, -1, 1, 1, 2, 2]
     with pytest.raises(DataError, match="'there' has label 'swim' in val"):
-        data.make_task(domains["there"], domains["here"], ("rgb",), maps=False)
+        make_task(domains["there"], domains["here"], ("rgb",), maps=False)
 
 
 def test_centres_are_tsns(feature_file):
@@ -128,3 +137,34 @@ def test_random_shift_stays_in_its_segment():
     assert (frames // 5 == np.arange(5)).all()
     assert set(np.unique(frames)) == set(range(25))
     assert (data.shifted_frames(7, 5, 3, random) == data.centre_frames(7, 5)).all()
+
+
+def test_target_only_trains_on_the_targets_clips_and_records_it(feature_file):
+    domains = data.find_domains(feature_file)
+    setup = config.load("demo", "target-only", {}).setup
+    task, sealed = data.make_task(domains["here"], domains["there"], ("rgb",), False, setup, Stores(CPU), "target")
+    assert task.source_train.clips.names[0].startswith("there") and task.source_val.clips.names[0].startswith("here")
+    assert any(purpose.startswith("TRAINING") for purpose in sealed.openings)
+
+
+def test_several_labels(feature_file):
+    domains = data.find_domains(feature_file)
+    for domain in domains.values():
+        domain.dataset.columns["noun"] = np.array(["cup" if i % 2 else "pan" for i in range(18)])
+    task, sealed = make_task(domains["here"], domains["there"], ("rgb",), False, labels="label,noun")
+    assert task.classes == {"label": ("jump", "run", "wave"), "noun": ("cup", "pan")} and task.sizes.heads == (3, 2)
+    assert task.source_train.labels.shape == (12, 2) and sealed.open("test").shape == (6, 2)
+    assert task.source_train.labels[:4, 1].tolist() == [1, 0, 0, 1]  # rows 0, 1, 3, 4
+    with pytest.raises(DataError, match="has no column 'colour'; see --labels"):
+        make_task(domains["here"], domains["there"], ("rgb",), False, labels="colour")
+
+
+def test_another_split_is_evaluated(feature_file):
+    domains = data.find_domains(feature_file)
+    for domain in domains.values():
+        split = domain.dataset.columns["split"]
+        split[split == "val"] = "test"
+    with pytest.raises(DataError, match=r"no finished clip in split 'val' .*--val-split"):
+        make_task(domains["here"], domains["there"], ("rgb",), False)
+    task, _ = make_task(domains["here"], domains["there"], ("rgb",), False, val_split="test")
+    assert len(task.target_val) == 6

@@ -39,7 +39,7 @@ def test_run_directory(finished, feature_file):
     run = finished / "runs/demo/cia/here-there/seed0"
     assert {p.name for p in run.iterdir()} == {
         "config.json", "stamp.json", "metrics.jsonl", "result.json", "last.safetensors", "selected.safetensors",
-        "predictions.csv", "scores.safetensors", "done",
+        "predictions.csv", "scores.safetensors", "state.safetensors", "done",
     }  # fmt: skip
     config, stamp, result = (json.loads((run / f"{n}.json").read_text()) for n in ("config", "stamp", "result"))
     assert config["setup"]["epochs"] == 2 and config["method"]["pooling"] == "sc" and config["seed"] == 0
@@ -60,7 +60,7 @@ def test_run_directory(finished, feature_file):
     assert len(rows) == 6
     assert 100 * np.mean([row["label"] == row["last"] for row in rows]) == pytest.approx(result["last"])
     assert 100 * np.mean([row["label"] == row["selected"] for row in rows]) == pytest.approx(result["selected"])
-    assert load_file(run / "scores.safetensors")["last/target_probabilities"].shape == (6, 3)
+    assert load_file(run / "scores.safetensors")["last/target_probabilities/label"].shape == (6, 3)
     assert not list(finished.rglob(".*part*"))
 
 
@@ -99,16 +99,27 @@ def test_dry_run(feature_file, tmp_path):
     [
         ([], 2, "--features is missing"),
         (["--features", "none.h5"], 3, "none.h5: no such file"),
-        (["--features", "F", "--method", "magic"], 2, "--method magic: unknown, choose from cia, cia-average"),
-        (["--features", "F", "--setup", "e55"], 2, "--setup e55: unknown, choose from demo, uh"),
+        (["--features", "F", "--method", "magic"], 2, "--method magic: unknown, choose from att, att-flow, avg"),
+        (["--features", "F", "--setup", "e56"], 2, "--setup e56: unknown, choose from demo, e100, e55, uh"),
         (["--features", "F", "--source", "mars"], 2, "--source mars: not in the file, which holds here, there"),
         (["--features", "F", "--source", "here", "--target", "here"], 2, "--target here: is the source as well"),
-        (["--features", "F", "--pooling", "median"], 2, "--pooling median: unknown, choose from avg, sc"),
+        (["--features", "F", "--pooling", "median"], 2, "median: no such part in poolings, choose from att"),
         (["--features", "F", "--epochs", "0"], 2, "--epochs 0: must lie between 1"),
         (["--features", "F", "--dropout", "1.5"], 2, "--dropout 1.5: must lie between 0"),
         (["--features", "F", "--modality", "audio", "--method", "concat"], 3, "has no audio"),
-        (["--features", "F", "--modality", "rgb"], 2, "--method cia: needs two modalities with maps"),
+        (["--features", "F", "--modality", "rgb"], 2, "MC exchanges between modalities and needs two, here is rgb"),
         (["--features", "F", "--epoch"], 2, "--epoch"),
+        (["--features", "F", "--set", "sc.depth=1"], 2, "--set sc.depth: unknown, sc has embedding"),
+        (["--features", "F", "--precision", "fp8"], 2, "--precision fp8: unknown, choose from fp32, bf16"),
+        (["--features", "F", "--tier", "device", "--device", "cpu"], 2, "--tier device: means a GPU's memory"),
+        (["--features", "F", "--setup", "e100"], 3, "has no column 'noun'; see --labels"),
+        (["--features", "F", "--val-split", "test", "--method", "concat"], 3, "no finished clip in split 'test'"),
+        (["sweep", "--features", "F", "--method", "magic"], 2, "--method magic: unknown"),
+        (["table", "nowhere"], 2, "no finished run in nowhere"),
+        (["table", "--which", "best"], 2, "--which best: unknown, choose from selected, last, oracle"),
+        (["check", "none.h5"], 3, "none.h5: no such file"),
+        (["import", "none", "--manifest", "m.csv", "--dataset", "d"], 3, "m.csv: no such manifest"),
+        (["methods", "magic"], 2, "--method magic: unknown"),
         (["report", "nowhere"], 2, "no finished run in nowhere"),
     ],
 )
@@ -138,7 +149,7 @@ def test_one_modality_and_one_direction(feature_file, tmp_path):
 
 def test_a_modality_named_twice_counts_once(feature_file, tmp_path):
     run = cia_adapt("--features", feature_file, "--modality", "rgb", "--modality", "rgb", "--method", "cia", cwd=tmp_path)
-    assert run.returncode == 2 and "needs two modalities" in run.stderr
+    assert run.returncode == 2 and "needs two, here is rgb" in run.stderr
 
 
 def test_domains_without_a_common_modality(tmp_path):
@@ -146,6 +157,31 @@ def test_domains_without_a_common_modality(tmp_path):
     make_dataset(tmp_path / "f.h5", "b", 1, 3, modalities=("flow",))
     run = cia_adapt("--features", "f.h5", "--method", "concat", cwd=tmp_path)
     assert run.returncode == 2 and "no modality in common" in run.stderr
+
+
+def test_methods_are_listed_and_shown():
+    listed = cia_adapt("methods")
+    assert listed.returncode == 0 and "Table 3, source only, STCDA" in listed.stdout and "U→H 90.56, H→U 94.22" in listed.stdout
+    shown = cia_adapt("methods", "ta3n")
+    assert "ta3n.strength: 1.0" in shown.stdout and "weight: 0.003" in shown.stdout
+
+
+def test_bench_prints_tiers_and_steps(feature_file):
+    run = cia_adapt(
+        "bench", feature_file, "--setup", "demo", "--batch", 6, "--steps", 1, "--method", "concat", "--method", "sc-identity"
+    )
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"maps +map +[\d.]+ GB/s +\d+ clips/s", run.stdout) and re.search(r"vectors +ram ", run.stdout)
+    assert re.search(r"concat .* ms a step of 6 \+ 6 clips .* % of the peak", run.stdout)
+
+
+def test_check_passes_a_sound_file_and_fails_a_broken_one(feature_file, tmp_path):
+    run = cia_adapt("check", feature_file)
+    assert run.returncode == 0 and run.stdout.endswith("0 faults, 0 notes\n")
+    make_dataset(tmp_path / "f.h5", "a", 0, 3)
+    (tmp_path / "m.csv").write_text("clip,path,label,split\na0,p,x,train\nlost,p,x,train\n")
+    run = cia_adapt("check", tmp_path / "f.h5", "--manifest", tmp_path / "m.csv")
+    assert run.returncode == 3 and "1 clips of" in run.stdout and "missing: lost" in run.stdout
 
 
 def test_a_half_written_run_is_no_run(finished, tmp_path):

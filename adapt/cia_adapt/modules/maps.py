@@ -1,18 +1,18 @@
 """Features of one modality with gates that wait, and spatial pooling. Fastest on channels_last maps.
 
 Gates of channels commute with weighted pooling, Σ_i S(i) (g ⊙ F(·, i) + b) = g ⊙ Σ_i S(i) F(·, i) + b Σ S: so refinements do
-not touch the maps, and a refined map is made only where a part cannot do without (`dense`, and `embed` chunk by chunk).
+not touch the maps, and a refined map is made only where a part cannot do without (`dense`, and `gram` chunk by chunk).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import combinations_with_replacement
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-CHUNK = 64  # frames whose refined maps exist at a time in `embed`: 13 MB, about what a cache holds
+CHUNK = 16  # frames whose refined maps exist at a time in `gram`: 3 MB a modality, about what a cache holds
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,6 @@ class Feature:
         out = self.data if self.gain is None else self.data * self.gain[:, :, None, None]
         return out if self.shift is None else out + self.shift[:, :, None, None]
 
-    def embed(self, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """A 1×1 convolution of F̂: weight [E, C] → [N, HW, E]. F̂ is made `CHUNK` frames at a time, and again for the gradient."""
-        dtype = torch.get_autocast_dtype("cpu" if self.data.device.type == "cpu" else "cuda") if _autocast(self.data) else None
-        out: Tensor = _Embed.apply(self.data, self.gain, self.shift, weight, bias, dtype)
-        return out
-
     def _gated(self, pooled: Tensor, total: Tensor | None) -> Tensor:
         pooled = pooled if self.gain is None else pooled * self.gain
         if self.shift is None:
@@ -78,62 +72,112 @@ class Pooled:
     """{level: [N, …, 2]} of discriminators inside the part, behind their gradient reversal."""
 
 
-class _Embed(torch.autograd.Function):
-    """Linear map of every cell of gain ⊙ data + shift. No gradient goes to `data`: features are constants."""
+def gram(features: Sequence[Feature], layers: Sequence[nn.Linear | None]) -> dict[tuple[int, int], Tensor]:
+    """All products ⟨u_m(i), u_n(j)⟩ of the cells of modalities [N, C, H, W], embedded by their layers (None: as they are).
+
+    → {(m, n), m ≤ n: [N, HW, HW]}. Refined maps are made `CHUNK` frames at a time, within the caches, and again for the gradient.
+    None goes to the features themselves: they are constants.
+    """
+    device = features[0].data.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    flat: list[Tensor | None] = []
+    for feature, layer in zip(features, layers, strict=True):
+        weights = (None, None) if layer is None else (layer.weight, layer.bias)
+        flat += [feature.data, feature.gain, feature.shift, *weights]
+    pairs = list(combinations_with_replacement(range(len(features)), 2))
+    return dict(zip(pairs, _Gram.apply(dtype, *flat), strict=True))
+
+
+class _Gram(torch.autograd.Function):
+    """U_m U_nᵀ of U = θ(gain ⊙ data + shift); arguments come in fives a modality: data, gain, shift, weight [E, C], bias."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        data: Tensor,
-        gain: Tensor | None,
-        shift: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        dtype: torch.dtype | None,
-    ) -> Tensor:
-        ctx.save_for_backward(data, gain, shift, weight)
-        ctx.dtype, ctx.has_bias = dtype, bias is not None
-        kernel = weight[:, :, None, None].to(dtype or weight.dtype)
-        offset = None if bias is None else bias.to(kernel.dtype)
-        out = data.new_empty(len(data), data.shape[2] * data.shape[3], len(weight))
-        for part in _chunks(len(data)):
-            out[part] = cells(F.conv2d(_gate(data, gain, shift, part).to(kernel.dtype), kernel, offset)).float()
-        return out
+    def forward(ctx: Any, dtype: torch.dtype | None, *flat: Tensor | None) -> tuple[Tensor, ...]:
+        modalities = _fives(flat)
+        embedded = [modality.embedded(dtype) for modality in modalities]  # [N, HW, E] each
+        ctx.save_for_backward(*embedded, *flat)
+        ctx.dtype = dtype
+        return tuple(torch.bmm(a, b.transpose(1, 2)) for a, b in combinations_with_replacement(embedded, 2))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        data, gain, shift, weight = ctx.saved_tensors
-        height, width = data.shape[2:]
-        kernel = weight[:, :, None, None].to(ctx.dtype or weight.dtype)
-        to_weight = torch.zeros_like(weight)
-        to_gain = None if gain is None else torch.empty_like(gain)
-        to_shift = None if shift is None else torch.empty_like(shift)
-        wants_input = to_gain is not None or to_shift is not None
-        for part in _chunks(len(data)):
-            outer = gradient[part].to(kernel.dtype).unflatten(1, (height, width)).permute(0, 3, 1, 2)  # [n, E, H, W]
-            inner = _gate(data, gain, shift, part).to(kernel.dtype)
-            to_inner, to_kernel, _ = torch.ops.aten.convolution_backward(
-                outer, inner, kernel, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [wants_input, True, False]
-            )
-            to_weight += to_kernel[:, :, 0, 0]
-            if to_shift is not None:
-                to_shift[part] = cells(to_inner).sum(1)
-            if to_gain is not None:
-                to_gain[part] = (cells(to_inner).float() * cells(data[part])).sum(1)
-        to_bias = gradient.sum((0, 1)) if ctx.has_bias else None
-        return None, to_gain, to_shift, to_weight, to_bias, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        count = len(ctx.saved_tensors) // 6
+        embedded, flat = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        modalities = _fives(flat)
+        results = [modality.zeros() for modality in modalities]
+        pairs = list(combinations_with_replacement(range(count), 2))
+        for part in _chunks(len(embedded[0])):
+            outer = [torch.zeros_like(u[part]) for u in embedded]  # gradients of the embeddings, [n, HW, E]
+            for (m, n), gradient in zip(pairs, gradients, strict=True):
+                outer[m].baddbmm_(gradient[part], embedded[n][part])
+                outer[n].baddbmm_(gradient[part].transpose(1, 2), embedded[m][part])
+            for modality, result, of_modality in zip(modalities, results, outer, strict=True):
+                modality.accumulate(result, part, of_modality, ctx.dtype)
+        return (None, *(result for of_modality in results for result in (None, *of_modality)))
+
+
+class _Embedding(NamedTuple):
+    """One modality's arguments of `_Gram`."""
+
+    data: Tensor
+    gain: Tensor | None
+    shift: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def refined(self, part: slice) -> Tensor:
+        """[n, HW, C]."""
+        gain, shift = (None if x is None else x[part] for x in (self.gain, self.shift))
+        return cells(Feature(self.data[part], gain, shift).dense())
+
+    def embedded(self, dtype: torch.dtype | None) -> Tensor:
+        """[N, HW, E] float32."""
+        count, size = len(self.data), self.data.shape[2] * self.data.shape[3]
+        if self.weight is None:
+            return cells(Feature(self.data, self.gain, self.shift).dense()).contiguous()
+        # Twice as fast here as with the transposed view that a linear layer takes.
+        weight = self.weight.T.to(dtype or self.weight.dtype).contiguous()
+        out = self.data.new_empty(count, size, weight.shape[1])
+        for part in _chunks(count):
+            refined = self.refined(part).flatten(0, 1).to(weight.dtype)
+            if dtype is None:
+                torch.mm(refined, weight, out=out[part].flatten(0, 1))
+            else:
+                out[part] = (refined @ weight).unflatten(0, (-1, size))
+        return out if self.bias is None else out.add_(self.bias)
+
+    def zeros(self) -> list[Tensor | None]:
+        """Where the gradients of gain, shift, weight and bias are summed up."""
+        return [None if x is None else torch.zeros_like(x) for x in self[1:]]
+
+    def accumulate(self, results: list[Tensor | None], part: slice, outer: Tensor, dtype: torch.dtype | None) -> None:
+        """Add what the gradient `outer` [n, HW, E] of some frames' embeddings gives."""
+        to_gain, to_shift, to_weight, to_bias = results
+        if to_bias is not None:
+            to_bias += outer.sum((0, 1))
+        inner = outer
+        if self.weight is not None and to_weight is not None:
+            weight, flat = self.weight.to(dtype or self.weight.dtype), outer.flatten(0, 1).to(dtype or outer.dtype)
+            refined = self.refined(part).flatten(0, 1).to(flat.dtype)
+            if dtype is None:
+                to_weight.addmm_(flat.T, refined)
+            else:
+                to_weight += flat.T @ refined
+            if to_gain is None and to_shift is None:
+                return
+            inner = (flat @ weight).unflatten(0, outer.shape[:2])  # [n, HW, C]
+        if to_shift is not None:
+            to_shift[part] = inner.sum(1)
+        if to_gain is not None:
+            to_gain[part] = (inner * cells(self.data[part])).sum(1)
+
+
+def _fives(flat: Sequence[Tensor | None]) -> list[_Embedding]:
+    return [_Embedding(*flat[first : first + 5]) for first in range(0, len(flat), 5)]  # type: ignore[arg-type]
 
 
 def _chunks(count: int) -> list[slice]:
     return [slice(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
-
-
-def _gate(data: Tensor, gain: Tensor | None, shift: Tensor | None, part: slice) -> Tensor:
-    return Feature(data[part], None if gain is None else gain[part], None if shift is None else shift[part]).dense()
-
-
-def _autocast(data: Tensor) -> bool:
-    return torch.is_autocast_enabled(data.device.type)
 
 
 def cells(maps: Tensor) -> Tensor:

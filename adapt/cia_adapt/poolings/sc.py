@@ -23,7 +23,7 @@ import torch
 from cia_extract.errors import UsageError
 from torch import Tensor, nn
 
-from cia_adapt.modules.maps import Feature, Pooled, cells
+from cia_adapt.modules.maps import Feature, Pooled, gram
 from cia_adapt.parts import Sizes
 
 NEEDS_MAPS: Final = True
@@ -81,59 +81,48 @@ class SpatialConsensus(nn.Module):
     def consensus(self, features: Mapping[str, Feature]) -> Tensor:
         """S [N, H, W], non-negative with sum 1."""
         height, width = features[self.modalities[0]].data.shape[2:]
-        units = {m: unit_cells(self._embedded(m, features[m])) for m in self.modalities}  # [N, HW, E]
+        layers = [self.embed[m] if self.options.embedding else None for m in self.modalities]
+        cosines = cosines_of(gram([features[m] for m in self.modalities], layers))  # type: ignore[arg-type]
         pairs = [
-            correlation(units[a], units[b], self.options.scales, self.options.scoring, height, width)
-            for a, b in combinations(self.modalities, 2)
+            correlation(cosines[a, a], cosines[a, b], cosines[b, b], self.options.scales, self.options.scoring, height, width)
+            for a, b in combinations(range(len(self.modalities)), 2)
         ]  # [N, k, HW] each
         sharpness = 1 / self.options.temperature if self.log_temperature is None else torch.exp(-self.log_temperature)
         logits = torch.stack(pairs).mean(0).mean(1) * sharpness
         return logits.softmax(dim=1).unflatten(1, (height, width))
 
-    def _embedded(self, modality: str, feature: Feature) -> Tensor:
-        if not self.options.embedding:
-            return cells(feature.dense())
-        layer = self.embed[modality]
-        assert isinstance(layer, nn.Linear)
-        return feature.embed(layer.weight, layer.bias)
+
+def cosines_of(products: Mapping[tuple[int, int], Tensor]) -> dict[tuple[int, int], Tensor]:
+    """Products of cells [N, HW, HW] → their cosines; cells of zeros have cosine 0."""
+    inverse = {m: p.diagonal(dim1=1, dim2=2).clamp_min(1e-12).rsqrt() for (m, n), p in products.items() if m == n}  # [N, HW]
+    return {(m, n): p * inverse[m][:, :, None] * inverse[n][:, None, :] for (m, n), p in products.items()}
 
 
-def unit_cells(embedding: Tensor) -> Tensor:
-    """Each cell divided by its length, [N, HW, E]. Cells of zeros stay zero."""
-    return embedding / torch.linalg.vector_norm(embedding, dim=2, keepdim=True).clamp_min(1e-6)
+def correlation(aa: Tensor, ab: Tensor, bb: Tensor, scales: int, scoring: str, height: int, width: int) -> Tensor:
+    """c_κ(i), κ = 1 … scales, from the cosines of all cells within and between two modalities, [N, HW, HW] each.
 
-
-def correlation(first: Tensor, second: Tensor, scales: int, scoring: str, height: int, width: int) -> Tensor:
-    """c_κ(i), κ = 1 … scales, of two embeddings of unit cells [N, HW, E] → [N, scales, HW], in [−1, 1]."""
+    → [N, scales, HW], in [−1, 1].
+    """
+    boxes = torch.stack([box_operator(scale, height, width) for scale in range(1, scales + 1)]).to(ab)  # [k, HW, HW]
     if scoring == "pool":
-        return multi_scale_correlation(first, second, scales, height, width)
-    boxes = torch.stack([box_operator(scale, height, width) for scale in range(1, scales + 1)]).to(first)  # [k, HW, HW]
+        within = (box_products(aa, boxes) * box_products(bb, boxes)).clamp_min(1e-12).sqrt()
+        return box_products(ab, boxes) / within
     if scoring == "patch":
-        return torch.einsum("kij,nj->nki", boxes, (first * second).sum(2))
-    products = (first @ second.transpose(1, 2))[:, None]  # [N, 1, HW, HW]
+        return torch.einsum("kij,nj->nki", boxes, ab.diagonal(dim1=1, dim2=2))
     outside = boxes == 0
-    ahead = products.masked_fill(outside, -torch.inf).amax(3)
-    back = products.transpose(2, 3).masked_fill(outside, -torch.inf).amax(3)
+    ahead = ab[:, None].masked_fill(outside, -torch.inf).amax(3)
+    back = ab.transpose(1, 2)[:, None].masked_fill(outside, -torch.inf).amax(3)
     return (ahead + back) / 2
 
 
-def multi_scale_correlation(first: Tensor, second: Tensor, scales: int, height: int, width: int) -> Tensor:
-    """cos(P_κ u_a (i), P_κ u_b (i)) for κ = 1 … scales: two embeddings of unit cells [N, HW, E] → [N, scales, HW].
+def box_products(products: Tensor, boxes: Tensor) -> Tensor:
+    """⟨P_κ u (i), P_κ v (i)⟩ for each κ from all products ⟨u(j), v(l)⟩ [N, HW, HW] → [N, k, HW].
 
-    With box means P_κ u = A_κ u, every product ⟨P_κ u_a (i), P_κ u_b (i)⟩ is the i-th diagonal element of A_κ G A_κᵀ, G the
-    matrix of
-    all products ⟨u_a (j), u_b (l)⟩. So three 49×49 matrices a frame and one small matrix product serve all scales, and no
-    box-filtered copy of the maps is made.
+    With box means P_κ u = A_κ u it is the i-th diagonal element of A_κ G A_κᵀ. So one small matrix product serves all scales, and
+    no box-filtered copy of the maps is made.
     """
-    boxes = torch.stack([box_operator(scale, height, width) for scale in range(1, scales + 1)]).to(first)  # [k, HW, HW]
     diagonals = torch.einsum("kij,kil->jlki", boxes, boxes).flatten(2).flatten(0, 1)  # [HW·HW, k·HW]
-
-    def products(a: Tensor, b: Tensor) -> Tensor:
-        gram = a @ b.transpose(1, 2)  # [N, HW, HW]
-        return (gram.flatten(1) @ diagonals).unflatten(1, (scales, -1))
-
-    length = (products(first, first) * products(second, second)).clamp_min(1e-12).sqrt()
-    return products(first, second) / length
+    return (products.flatten(1) @ diagonals).unflatten(1, (len(boxes), -1))
 
 
 def box_operator(size: int, height: int, width: int) -> Tensor:

@@ -73,7 +73,7 @@ def _section(
     section: dict[str, Any] = {
         "title": title,
         "paper": _method(folders[0])["paper"],
-        "published": _method(folders[0])["published"],
+        "published": ", ".join(f"{cell} {value:.2f}" for cell, value in _method(folders[0])["published"].items()),
         "curves": _embed(figures.curves([runs.read_metrics(folder) for folder in folders], title)),
         "tsne": _embed(figures.tsne(*coordinates, title)),
         "consensus": [],

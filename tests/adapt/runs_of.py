@@ -1,0 +1,51 @@
+"""Training small runs without the command line, for tests."""
+
+from pathlib import Path
+
+import torch
+from cia_adapt import config, data
+from cia_adapt.evaluate import Evaluator
+from cia_adapt.store import Stores
+from cia_adapt.train import Outcome, Trainer, train
+
+CPU = torch.device("cpu")
+SMALL = {"sc": "sc.embedding=16", "tada": "tada.hidden=4", "gradient_blend": "gradient_blend.epochs=2"}
+
+
+def chosen(method: str, sets: tuple[str, ...] = (), **overrides) -> config.Chosen:
+    """A method in set-up demo, with small parts where it has them, unless `sets` says otherwise."""
+    plain = config.load("demo", method, overrides)
+    small = [s for part, s in SMALL.items() if part in {name for _, name in plain.method.used_parts()}]
+    return config.load("demo", method, {"epochs": 2, "batch": 6} | overrides, [*small, *sets])
+
+
+def trainer_of(
+    file: Path, method: str, seed: int = 0, modalities=("rgb", "flow"), garbage: bool = False, sets=(), **overrides
+) -> tuple[Trainer, Evaluator]:
+    """From here to there. `garbage`: the target's labels are replaced before anything has read them."""
+    domains = data.find_domains(file)
+    if garbage:
+        labels = domains["there"].dataset.columns["label"]
+        labels[:] = [{"jump": "run", "run": "", "wave": "nonsense"}[label] for label in labels]
+    picked = chosen(method, sets, **overrides)
+    resolved = picked.for_pair("here", "there")
+    task, labels = data.make_task(
+        domains["here"],
+        domains["there"],
+        modalities,
+        resolved.needs_maps,
+        picked.setup,
+        Stores(CPU),
+        resolved.supervision,
+    )
+    return Trainer(task, picked.setup, resolved, seed, CPU), Evaluator(task, labels, picked.setup.segments, CPU)
+
+
+def run(file: Path, method: str, **options) -> tuple[Trainer, Outcome]:
+    """`trainer_of`, trained."""
+    trainer, evaluator = trainer_of(file, method, **options)
+    return trainer, train(trainer, evaluator, lambda metrics: None)
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

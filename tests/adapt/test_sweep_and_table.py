@@ -1,0 +1,169 @@
+"""`sweep`, `table`, `validators`: many runs and what is said of them."""
+
+import csv
+import io
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cia_adapt import adapt, comparison, runs, statistics, sweep, table
+from cia_extract.errors import MismatchError, UsageError
+
+from tests.adapt.runs_of import CPU, chosen
+from tests.adapt.test_runs_and_cli import cia_adapt
+
+METHODS = ("source-only", "concat", "mmtm-fl")
+QUICK = ["--setup", "demo", "--epochs", 2, "--batch", 6]
+
+
+def requests(file: Path, folder: Path, methods=METHODS, seeds=(0, 1, 2)) -> list[adapt.Request]:
+    return [adapt.Request(file, chosen(m), None, None, ("rgb", "flow"), seeds, folder, CPU, keep_state=False) for m in methods]
+
+
+@pytest.fixture(scope="module")
+def swept(small_file, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    results, failed = sweep.run(requests(small_file, folder), 1, None, print)
+    assert not failed and len(results) == 3 * 2 * 3
+    return folder
+
+
+def test_results_come_in_the_order_asked_for(small_file, swept):
+    results, _ = sweep.run(requests(small_file, swept), 1, None, print)
+    assert [(r["method"], r["source"], r["seed"]) for r in results] == [
+        (m, s, k) for m in METHODS for s in ("here", "there") for k in (0, 1, 2)
+    ]
+
+
+def test_several_processes_give_the_same_runs_and_go_on_where_others_stopped(small_file, swept, tmp_path):
+    sweep.run(requests(small_file, tmp_path, seeds=(0,)), 1, None, print)
+    sweep.run(requests(small_file, tmp_path), 2, None, print)
+    for folder in runs.find([swept]):
+        other = tmp_path / folder.relative_to(swept)
+        assert (other / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+
+
+def test_one_failing_run_does_not_stop_the_others(small_file, tmp_path):
+    asked = requests(small_file, tmp_path, ("concat", "source-only"), (0,))
+    broken = replace(asked[0], chosen=chosen("cia"), modalities=("rgb",))
+    results, failed = sweep.run([broken, asked[1]], 1, None, print)
+    assert len(results) == 2 and len(failed) == 2
+    assert "needs two" in failed[0].message and failed[0].exit_code == 2 and failed[0].what == "cia here → there seed 0"
+
+
+@pytest.mark.slow
+def test_ray(small_file, tmp_path):
+    results, failed = sweep.run(requests(small_file, tmp_path, ("concat",), (0, 1)), 1, "local", print)
+    assert len(results) == 4 and not failed
+
+
+def test_the_command_lists_failures_and_exits_with_their_code(small_file, tmp_path):
+    command = ["sweep", "--features", small_file, *QUICK, "--method", "mmsada-fl,concat", "--seeds", 1, "--modality", "rgb"]
+    run = cia_adapt(*command, "--json", cwd=tmp_path)
+    assert run.returncode == 2
+    found = json.loads(run.stdout)
+    assert len(found["runs"]) == 2 and len(found["failed"]) == 2
+    assert "2 of 4 runs failed" in run.stderr and "correspondence: compares modalities" in run.stderr
+
+
+def test_table_has_every_row_the_published_numbers_and_ours(swept):
+    groups = comparison.groups(runs.find([swept]))
+    grid = table.paper_table("3", groups, "selected", "source-only")
+    rows = {row[1]: row for row in grid.rows}
+    assert len(grid.rows) == 15 and grid.header[2:4] == ["here → there", "there → here"]
+    cia, concat = rows["CIA (Ours)★ [cia]"], rows["Concat★ [concat]"]
+    assert cia[2:5] == ["–", "–", "–"] and cia[-2:] == ["90.56", "94.22"]
+    assert concat[-2:] == ["86.11", "92.99"] and re.fullmatch(r"[\d.]+ ± [\d.]+ \[[\d.]+, [\d.]+\]", concat[2])
+    means = [np.mean([r["selected"] for r in groups["concat", pair].results]) for pair in (("here", "there"), ("there", "here"))]
+    assert [float(cell.split()[0]) for cell in concat[2:4]] == pytest.approx(means, abs=0.06)
+    base = [
+        np.mean([r["selected"] for r in groups["source-only", pair].results]) for pair in (("here", "there"), ("there", "here"))
+    ]
+    assert float(concat[4].split()[0]) == pytest.approx(np.mean(means) - np.mean(base), abs=0.06)
+    assert rows["Concat★ [source-only]"][4] == "–"
+
+
+def test_formats(swept):
+    grid = table.paper_table("3", comparison.groups(runs.find([swept])), "last", None)
+    rows = list(csv.reader(io.StringIO(table.render(grid, "csv"))))
+    assert rows[0] == list(grid.header) and len(rows) == 16
+    markdown = table.render(grid, "markdown")
+    assert markdown.count("\n|") == 17 and "published: the paper's numbers" in markdown
+    latex = table.render(grid, "latex")
+    assert latex.count(r"\\") == 16 and r"$\pm$" in latex and r"Concat$\star$" in latex and "★" not in latex
+    assert "Concat★ [concat]" in table.render(grid, "terminal")
+
+
+def test_the_oracle_says_what_it_is(swept):
+    grid = table.paper_table("3", comparison.groups(runs.find([swept])), "oracle", None)
+    assert "uses target labels: no honest result" in grid.notes[0]
+
+
+def test_table_2_has_columns_by_label(tmp_path, small_file):
+    import h5py
+
+    path = tmp_path / "f.h5"
+    shutil.copy(small_file, path)
+    with h5py.File(path, "a") as file:
+        for name in ("here", "there"):
+            file[f"{name}/clips/noun"] = np.array(["cup", "pan"] * 9, dtype="S")
+    asked = adapt.Request(path, chosen("avg", labels="label,noun"), "here", "there", ("rgb", "flow"), (0, 1), tmp_path / "r", CPU)
+    adapt.run(asked, print)
+    groups = comparison.groups(runs.find([tmp_path / "r"]))
+    grid = table.paper_table("2", groups, "selected", None)
+    assert grid.header[2:] == ["verb", "noun", "action", "verb published", "noun published", "action published"]
+    (ours,) = (row for row in grid.rows if row[1] == "avg" or "[avg]" in row[1])
+    result = runs.read(tmp_path / "r/demo/avg/here-there/seed0")
+    assert ours[-3:] == ["47.96", "29.08", "19.19"] and set(result["selected_by_label"]) >= {"label@1", "noun@5", "action@1"}
+    both = [runs.read(tmp_path / f"r/demo/avg/here-there/seed{k}")["selected_by_label"]["action@1"] for k in (0, 1)]
+    assert float(ours[4].split()[0]) == pytest.approx(np.mean(both), abs=0.06)
+
+
+def test_runs_over_other_features_or_labels_are_refused(swept, tmp_path):
+    shutil.copytree(swept, tmp_path / "x")
+    one = tmp_path / "x/demo/concat/here-there/seed1/config.json"
+    for change, message in (
+        ({"features": "0" * 64}, "features: made or labelled differently"),
+        ({"modalities": ["rgb"]}, "modalities"),
+        ({"precision": "bf16"}, "precision: fp32 → bf16|precision: bf16 → fp32"),
+    ):
+        config = json.loads((swept / "demo/concat/here-there/seed1/config.json").read_text())
+        one.write_text(json.dumps(config | change))
+        with pytest.raises(MismatchError, match=message):
+            comparison.groups(runs.find([tmp_path / "x"]))
+
+
+def test_comparison_pairs_clips_and_seeds(swept):
+    groups = comparison.groups(runs.find([swept]))
+    a, b = ([g for (m, _), g in groups.items() if m == name] for name in ("concat", "source-only"))
+    points, low, high, p, seeds = comparison.compare(a, b, "selected")
+    assert low <= points <= high and 0 < p <= 1 and seeds == 3
+    same = comparison.compare(a, a, "selected")
+    assert same[:4] == (0, 0, 0, 1)
+
+
+def test_unknown_baseline_and_table(swept):
+    groups = comparison.groups(runs.find([swept]))
+    with pytest.raises(UsageError, match="--baseline cia: no run of it, there are concat"):
+        table.paper_table("3", groups, "selected", "cia")
+    with pytest.raises(UsageError, match="--table 7: choose from 2, 3"):
+        table.paper_table("7", groups, "selected", None)
+
+
+def test_validators_command(swept):
+    run = cia_adapt("validators", swept)
+    assert run.returncode == 0
+    lines = run.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["source_val", "entropy", "im", "snd", "bnm", "ami"]
+    summary = statistics.validator_summary([runs.read_metrics(folder) for folder in runs.find([swept])])
+    assert list(summary["validator"]) == ["source_val", "entropy", "im", "snd", "bnm", "ami"]
+
+
+def test_table_command_writes_a_file(swept, tmp_path):
+    run = cia_adapt("table", swept, "--format", "markdown", "--baseline", "concat", "--out", tmp_path / "t.md")
+    assert run.returncode == 0 and run.stdout == ""
+    assert "− concat, all pairs" in (tmp_path / "t.md").read_text()
