@@ -154,7 +154,8 @@ def test_killed_at_any_moment_and_resumed_the_metrics_are_the_same_bytes(small_f
     small = [word for part in ("sc",) for word in ("--set", SMALL[part])]
     command = [
         sys.executable, "-c", "import cia_adapt.adapt as a; a.SAVE_EVERY_S = 0; from cia_adapt.cli import main; main()",
-        "--features", str(small_file), "--setup", "demo", "--method", "cia", "--batch", "6", "--epochs", "30", "--source", "here", *small,
+        "--features", str(small_file), "--setup", "demo", "--method", "cia", "--batch", "6", "--epochs", "30",
+        "--source", "here", *small,
     ]  # fmt: skip
     straight = subprocess.run([*command, "--runs", str(tmp_path / "a")], capture_output=True, text=True)
     assert straight.returncode == 0, straight.stderr

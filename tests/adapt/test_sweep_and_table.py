@@ -47,12 +47,30 @@ def test_several_processes_give_the_same_runs_and_go_on_where_others_stopped(sma
         assert (other / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
 
 
-def test_one_failing_run_does_not_stop_the_others(small_file, tmp_path):
-    asked = requests(small_file, tmp_path, ("concat", "source-only"), (0,))
-    broken = replace(asked[0], chosen=chosen("cia"), modalities=("rgb",))
-    results, failed = sweep.run([broken, asked[1]], 1, None, print)
-    assert len(results) == 2 and len(failed) == 2
-    assert "needs two" in failed[0].message and failed[0].exit_code == 2 and failed[0].what == "cia here → there seed 0"
+def test_one_failing_run_does_not_stop_the_others(small_file, tmp_path, monkeypatch):
+    from cia_adapt.train import Trainer
+    from cia_extract.errors import DivergedError
+
+    real = Trainer.epoch
+
+    def broken(self):
+        if self.method.name == "concat" and self.task.source == "here":
+            raise DivergedError("the loss is nan")
+        return real(self)
+
+    monkeypatch.setattr(Trainer, "epoch", broken)
+    results, failed = sweep.run(requests(small_file, tmp_path, ("concat", "source-only"), (0,)), 1, None, print)
+    assert len(results) == 3 and len(failed) == 1
+    assert failed[0].what == "concat here → there seed 0" and failed[0].exit_code == 6
+
+
+def test_a_method_that_does_not_fit_is_listed_and_a_mistake_of_all_is_raised(small_file, tmp_path):
+    asked = requests(small_file, tmp_path, ("cia", "concat"), (0,))
+    asked = [replace(request, modalities=("rgb",)) for request in asked]
+    results, failed = sweep.run(asked, 1, None, print)
+    assert len(results) == 2 and failed[0].what == "cia" and "needs two" in failed[0].message
+    with pytest.raises(UsageError, match="--source mars"):
+        sweep.run([replace(request, source="mars") for request in asked], 1, None, print)
 
 
 @pytest.mark.slow
@@ -66,8 +84,8 @@ def test_the_command_lists_failures_and_exits_with_their_code(small_file, tmp_pa
     run = cia_adapt(*command, "--json", cwd=tmp_path)
     assert run.returncode == 2
     found = json.loads(run.stdout)
-    assert len(found["runs"]) == 2 and len(found["failed"]) == 2
-    assert "2 of 4 runs failed" in run.stderr and "correspondence: compares modalities" in run.stderr
+    assert len(found["runs"]) == 2 and len(found["failed"]) == 1
+    assert "1 of 3 runs failed" in run.stderr and "correspondence: compares modalities" in run.stderr
 
 
 def test_table_has_every_row_the_published_numbers_and_ours(swept):

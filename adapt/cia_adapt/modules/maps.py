@@ -94,10 +94,12 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, dtype: torch.dtype | None, *flat: Tensor | None) -> tuple[Tensor, ...]:
         modalities = _fives(flat)
-        embedded = [modality.embedded(dtype) for modality in modalities]  # [N, HW, E] each
+        with torch.autocast(modalities[0].data.device.type, enabled=False):  # `dtype` says what is rounded, and nothing else is
+            embedded = [modality.embedded(dtype) for modality in modalities]  # [N, HW, E] each
+            products = tuple(torch.bmm(a, b.transpose(1, 2)) for a, b in combinations_with_replacement(embedded, 2))
         ctx.save_for_backward(*embedded, *flat)
         ctx.dtype = dtype
-        return tuple(torch.bmm(a, b.transpose(1, 2)) for a, b in combinations_with_replacement(embedded, 2))
+        return products
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -82,7 +82,11 @@ class SpatialConsensus(nn.Module):
         """S [N, H, W], non-negative with sum 1."""
         height, width = features[self.modalities[0]].data.shape[2:]
         layers = [self.embed[m] if self.options.embedding else None for m in self.modalities]
-        cosines = cosines_of(gram([features[m] for m in self.modalities], layers))  # type: ignore[arg-type]
+        products = gram([features[m] for m in self.modalities], layers)  # type: ignore[arg-type]
+        with torch.autocast(products[0, 0].device.type, enabled=False):  # cosines near 1 differ by less than bfloat16 can tell
+            return self._softmax(cosines_of(products), height, width)
+
+    def _softmax(self, cosines: Mapping[tuple[int, int], Tensor], height: int, width: int) -> Tensor:
         pairs = [
             correlation(cosines[a, a], cosines[a, b], cosines[b, b], self.options.scales, self.options.scoring, height, width)
             for a, b in combinations(range(len(self.modalities)), 2)
