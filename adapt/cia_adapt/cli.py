@@ -19,8 +19,6 @@ app = console.application(
 
 
 def main() -> None:
-    from cia_adapt import commands  # noqa: F401  (the other commands)
-
     console.run(app, "cia-adapt")
 
 
@@ -128,3 +126,5 @@ def _with_science_flags() -> Any:
 
 
 app.callback(invoke_without_command=True)(_with_science_flags())
+
+from cia_adapt import commands as commands  # noqa: E402  (the other commands register themselves)
