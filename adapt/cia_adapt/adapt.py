@@ -127,7 +127,7 @@ def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, 
         else:
             say(f"{folder}: goes on after epoch {packed.epoch}")
         outcome = Outcome() if packed is None else resume.unpack(packed, trainer, labels)
-        saver = _Saver(folder, key, trainer, labels)
+        saver = _Saver(folder, key, trainer, labels, say)
         what = f"{method.name} {task.source} → {task.target} seed {seed}"
         try:
             with Progress(setup.epochs, what, done=len(outcome.history), every_s=0, quiet=quiet) as progress:
@@ -158,15 +158,18 @@ def _to_go_on(request: Request, folder: Path, key: RunKey) -> resume.Packed | No
 class _Saver:
     """Keeps the state after the latest epoch in memory, and on the disk every now and then."""
 
-    def __init__(self, folder: Path, key: RunKey, trainer: Trainer, labels: Any) -> None:
-        self.folder, self.key, self.trainer, self.labels = folder, key, trainer, labels
+    def __init__(self, folder: Path, key: RunKey, trainer: Trainer, labels: Any, say: Say) -> None:
+        self.folder, self.key, self.trainer, self.labels, self.say = folder, key, trainer, labels, say
         self.latest: resume.Packed | None = None
         self.written_at = time.monotonic()
 
     def after_epoch(self, outcome: Outcome) -> None:
         self.latest = resume.pack(self.trainer, outcome, self.labels)
         if time.monotonic() - self.written_at > SAVE_EVERY_S and self.latest.epoch < self.key.setup.epochs:
-            self.write_latest()
+            try:
+                self.write_latest()
+            except UsageError as error:  # a full disk may have room again at the end
+                self.say(f"note: the state is not saved: {error}")
             self.written_at = time.monotonic()
 
     def write_latest(self) -> int:

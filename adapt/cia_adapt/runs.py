@@ -102,24 +102,29 @@ def claimed(folder: Path) -> Iterator[None]:
     working = unfinished_folder(folder)
     try:
         working.mkdir(parents=True, exist_ok=True)
-        with (working / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise MismatchError(f"{folder}: another process is training it") from None
-            yield
+        lock = (working / "lock").open("w")
     except OSError as error:
         raise UsageError(f"{folder}: {error.strerror or error}; make room or choose another --runs folder") from error
-    finally:
-        if working.is_dir() and not (working / "state.safetensors").exists():
-            shutil.rmtree(working, ignore_errors=True)
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MismatchError(f"{folder}: another process is training it") from None
+        try:
+            yield
+        finally:
+            if not (working / "state.safetensors").exists():
+                shutil.rmtree(working, ignore_errors=True)
 
 
 def save_state(folder: Path, key: RunKey, packed: Packed) -> None:
-    """Keep an unfinished run."""
+    """Keep an unfinished run. Raises UsageError when the disk says no; what was kept before stays."""
     working = unfinished_folder(folder)
-    _write_json(working / "config.json", key.fields())
-    state.save(working / "state.safetensors", packed.tensors, packed.rest)
+    try:
+        _write_json(working / "config.json", key.fields())
+        state.save(working / "state.safetensors", packed.tensors, packed.rest)
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror or error}; make room or choose another --runs folder") from error
 
 
 def interrupted(folder: Path) -> bool:

@@ -71,11 +71,13 @@ class Stores:
         self.notes: list[str] = []
 
     def reader(self, dataset: Any, name: str, rows: Positions) -> Reader:
-        """Of the array `name` of a dataset, for these rows (all that will ever be asked for)."""
+        """Of the array `name` of a dataset, for these rows."""
         key = (str(dataset.path), dataset.name, name)
         known = self._readers.get(key)
         if known is None or (known.loaded is not None and not set(rows.tolist()) <= set(known.place)):
-            self._readers[key] = self._make(dataset, name, rows)
+            # Two domains may be parts of one dataset: what is loaded for one stays for the other.
+            wanted = sorted({*rows.tolist(), *(known.place if known else ())})
+            self._readers[key] = self._make(dataset, name, np.array(wanted, dtype=np.int64))
         return self._readers[key]
 
     def _make(self, dataset: Any, name: str, rows: Positions) -> Reader:

@@ -80,7 +80,9 @@ class Trainer:
         self.steps_per_epoch = -(-len(task.source_train.clips) // self.batch)
         self.steps_total = self.steps_per_epoch * setup.epochs
         self.step = 0
-        self.compiled = torch.compile(self.model, mode="reduce-overhead" if device.type == "cuda" else None) if compiled else None
+        # A CUDA graph overwrites its outputs at the next call: with two views of a batch the model is compiled without.
+        graphs = device.type == "cuda" and not self._views_twice
+        self.compiled = torch.compile(self.model, mode="reduce-overhead" if graphs else None) if compiled else None
         if "gradient_blend" in method.objectives:
             self._estimate_blend()
 
@@ -107,7 +109,7 @@ class Trainer:
         """What the batches of the next epoch are made of; this moves the random states on."""
         labels = self.task.source_train.labels[:, 0]
         order = source_order(labels, self.setup.balanced, self.source_random)
-        twice = any(getattr(objective, "second_view", False) for objective in self.objectives.values())
+        twice = self._views_twice
         drawn = []
         for first in range(0, len(order), self.batch):
             source = order[first : first + self.batch]
@@ -118,6 +120,10 @@ class Trainer:
             target_views = [self._frames(size, self.target_sampler.random) for _ in range(1 + twice)]
             drawn.append(Draw(source, views[0], target, target_views[0], *((views[1], target_views[1]) if twice else ())))
         return drawn
+
+    @property
+    def _views_twice(self) -> bool:
+        return any(getattr(objective, "second_view", False) for objective in self.objectives.values())
 
     def _frames(self, clips: int, random: np.random.Generator) -> Positions:
         return shifted_frames(self.task.source_train.clips.frames, self.setup.segments, clips, random)

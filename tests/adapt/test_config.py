@@ -130,3 +130,21 @@ def test_needs_follow_from_the_parts():
 def test_mean_and_sd():
     assert statistics.mean_sd([50.0]) == "50.0"
     assert statistics.mean_sd([80.0, 82.0, 84.0]) == "82.0 ± 2.0"
+
+
+def test_the_authors_own_numbers_are_whole_clips():
+    """Multiples of 1/360 (U→H) and 1/571 (H→U), so of single runs; those quoted from other papers are not (`method.md` §1.7)."""
+    for name in (
+        "source-only",
+        "concat",
+        "cia",
+        "cia-average",
+        "cia-source-only",
+        "cia-average-source-only",
+        "mmtm-fl",
+        "gblend-fl",
+    ):
+        published = config.load("uh", name, {}).method.published
+        for direction, clips in (("U→H", 360), ("H→U", 571)):
+            right = round(published[direction] / 100 * clips)
+            assert round(100 * right / clips, 2) == published[direction], (name, direction)

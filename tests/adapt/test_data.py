@@ -168,3 +168,25 @@ def test_another_split_is_evaluated(feature_file):
         make_task(domains["here"], domains["there"], ("rgb",), False)
     task, _ = make_task(domains["here"], domains["there"], ("rgb",), False, val_split="test")
     assert len(task.target_val) == 6
+
+
+def test_two_domains_of_one_dataset_are_loaded_together_and_once(tmp_path):
+    dataset = make_dataset(tmp_path / "f.h5", "both", 0)
+    half = np.arange(18) % 2
+    stores = Stores(CPU, "ram")
+    first, second = np.flatnonzero(half == 0), np.flatnonzero(half == 1)
+    stores.reader(dataset, "rgb/maps", first)
+    reader = stores.reader(dataset, "rgb/maps", second)
+    assert stores.reader(dataset, "rgb/maps", first) is reader and stores.reader(dataset, "rgb/maps", second) is reader
+    frames = np.array([[1], [4]])
+    for rows in (first[:2], second[3:5]):
+        found = reader.gather(rows, frames).numpy()
+        np.testing.assert_array_equal(found, dataset.array("rgb/maps")[rows[:, None], frames])
+
+
+def test_what_does_not_fit_into_memory_is_mapped(monkeypatch):
+    from cia_adapt import store
+
+    monkeypatch.setattr(store, "free_memory", lambda: 10_000_000_000)
+    assert store.choose(1_000_000_000, CPU, slow=False) == "ram"
+    assert store.choose(9_000_000_000, CPU, slow=False) == "map" and store.choose(9_000_000_000, CPU, slow=True) == "hdf5"

@@ -174,7 +174,9 @@ def test_gram_of_three_modalities_over_whole_chunks_equals_autograds():
     found, expected = gram(features, layers), plain_gram(features, layers)
     assert list(found) == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
     outer = {key: torch.randn_like(x) for key, x in expected.items()}
-    mine, theirs = (torch.autograd.grad(sum((x[k] * outer[k]).sum() for k in outer), leaves) for x in (found, expected))
+    mine, theirs = (
+        torch.autograd.grad(sum((x[k] * outer[k]).sum() for k in outer), leaves, retain_graph=True) for x in (found, expected)
+    )
     for a, b in zip([*found.values(), *mine], [*expected.values(), *theirs], strict=True):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
 

@@ -187,3 +187,17 @@ def test_texts_and_published_numbers_do_not_decide_whether_runs_are_the_same(sma
     other["method"]["options"]["adversarial"]["video"] = 0.5
     assert runs.compare(key.fields(), other) == ["method.options.adversarial.video: 1.0 → 0.5"]
     assert config.load("demo", "concat", {}).for_pair("a", "b").options["adversarial"]["video"] == 1.0
+
+
+def test_a_full_disk_while_training_is_a_note_and_not_the_end(small_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(adapt, "SAVE_EVERY_S", 0.0)
+    real, said = state.save, []
+
+    def full(path, tensors, rest):
+        if "unfinished" in str(path):
+            raise OSError(28, "No space left on device")
+        real(path, tensors, rest)
+
+    monkeypatch.setattr(state, "save", full)
+    results = adapt.run(request(small_file, tmp_path, epochs=3), said.append)
+    assert len(results) == 1 and sum("the state is not saved" in line and "No space left" in line for line in said) == 2

@@ -3,12 +3,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from cia_adapt import config
+from cia_adapt import config, parts
 from cia_adapt.data import centre_frames
 from cia_adapt.model import VideoModel
 from cia_adapt.parts import Sizes
 from cia_adapt.temporal import ta3n, trn, tsn
-from cia_adapt.train import build_objectives
+from cia_adapt.train import build_objectives, lr_factor
 from cia_extract.errors import UsageError
 
 # The table of `method.md` §5, five frames.
@@ -46,14 +46,46 @@ def test_trn_equals_a_slow_loop_at_evaluation():
     assert logits == {}
 
 
+def tuples_seen(module: trn.TemporalRelations, segments: int) -> dict[int, list[tuple[int, ...]]]:
+    """What the layers of each scale are given in one forward: every frame's only feature is its number."""
+    seen, hooks = {}, []
+    for n, layer in module.layers.items():
+        hook = lambda _, inputs, n=n: seen.update({int(n): [tuple(map(int, t)) for t in inputs[0][0].tolist()]})  # noqa: E731
+        hooks.append(layer.register_forward_pre_hook(hook))
+    module(torch.arange(segments, dtype=torch.float32)[None, :, None])
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def test_evaluation_looks_at_the_even_tuples():
+    assert tuples_seen(trn.TemporalRelations(1, 5).eval(), 5) == TUPLES
+    seven = tuples_seen(trn.TemporalRelations(1, 7).eval(), 7)
+    for n, seen in seven.items():
+        every = list(combinations(range(7), n))
+        expected = [every[-(-i * len(every) // 3)] for i in range(3)] if n < 7 else every
+        assert seen == expected
+
+
 def test_training_draws_three_tuples_a_scale_at_random_unless_told_otherwise():
     torch.manual_seed(0)
-    module = trn.TemporalRelations(6, 5).train()
-    drawn = {tuple(module._picked(3)) for _ in range(30)}
-    assert len(drawn) > 5 and all(len(set(picked)) == 3 for picked in drawn)
-    assert len(module._picked(5)) == 1
-    even = trn.TemporalRelations(6, 5, trn.Options(even=True)).train()
-    assert {tuple(even._picked(3)) for _ in range(5)} == {tuple(TUPLES[3])}
+    module = trn.TemporalRelations(1, 5).train()
+    rounds = [tuples_seen(module, 5) for _ in range(60)]
+    for n, (every, least) in {5: (1, 1), 4: (5, 5), 3: (10, 10), 2: (10, 10)}.items():
+        drawn = [seen[n] for seen in rounds]
+        assert all(len(set(picked)) == len(picked) == min(3, every) for picked in drawn)
+        assert all(list(t) == sorted(set(t)) and len(t) == n for picked in drawn for t in picked)
+        assert len({t for picked in drawn for t in picked}) >= least  # each tuple has its turn
+    even = trn.TemporalRelations(1, 5, trn.Options(even=True)).train()
+    assert all(tuples_seen(even, 5) == TUPLES for _ in range(5))
+
+
+def test_training_and_evaluation_agree_where_all_tuples_are_looked_at():
+    torch.manual_seed(0)
+    module, frames = trn.TemporalRelations(6, 4, trn.Options(width=4, tuples=10)), torch.randn(3, 4, 6)
+    torch.testing.assert_close(module.train()(frames)[0], module.eval()(frames)[0], atol=1e-6, rtol=1e-5)
+    expected = slow_relations(module, frames[0].double().numpy(), {n: list(combinations(range(4), n)) for n in (4, 3, 2)})
+    np.testing.assert_allclose(module(frames)[0][0].detach().numpy(), expected.sum(0), atol=1e-5)
 
 
 def test_order_matters_for_trn_and_not_for_tsn():
@@ -63,8 +95,14 @@ def test_order_matters_for_trn_and_not_for_tsn():
     torch.testing.assert_close(mean(frames)[0], mean(frames[:, order])[0])
     torch.testing.assert_close(mean(frames)[0], frames.mean(1))
     assert not torch.allclose(relations(frames)[0], relations(frames[:, order])[0])
-    with pytest.raises(UsageError, match="needs --segments 2 or more"):
-        trn.TemporalRelations(6, 1)
+    for build in (trn.build, ta3n.build):
+        with pytest.raises(UsageError, match="needs --segments 2 or more"):
+            build(6, 1, (trn if build is trn.build else ta3n).Options())
+
+
+def test_a_scale_without_tuples_is_refused_in_one_line():
+    with pytest.raises(UsageError, match=r"trn\.tuples=0"):
+        trn.build(6, 5, parts.options("temporal", "trn", {"tuples": 0}))(torch.randn(2, 5, 6))
 
 
 def test_ta3n_weighs_relations_by_its_discriminators():
@@ -87,6 +125,44 @@ def test_ta3n_weighs_relations_by_its_discriminators():
         np.testing.assert_allclose(video[clip].detach().numpy(), total, atol=1e-4)
 
 
+def test_ta3ns_attention_has_the_published_values():
+    """2 − H: a discriminator that says [0, 0] weighs a relation by 1.306853, one that says [1, −1] by 1.634666."""
+    torch.manual_seed(0)
+    module, frames = ta3n.AttendedRelations(6, 5, ta3n.Options(width=4)).eval(), torch.randn(2, 5, 6)
+    for logits, weight in (([0.0, 0.0], 1.306853), ([1.0, -1.0], 1.634666)):
+        with torch.no_grad():
+            for d in module.discriminators:
+                d[2].weight.zero_()
+                d[2].bias.copy_(torch.tensor(logits))
+        torch.testing.assert_close(module(frames)[0], weight * module.trn.relations(frames).sum(1), atol=1e-5, rtol=1e-5)
+
+
+def test_ta3ns_discriminators_send_reversed_gradients_to_the_relations():
+    """−β times the gradient without reversal; that of the discriminators themselves is as it is."""
+    torch.manual_seed(0)
+    module, frames = ta3n.AttendedRelations(6, 5, ta3n.Options(width=4, strength=0.75)).train(), torch.randn(3, 5, 6)
+    for d in module.discriminators:
+        torch.nn.init.normal_(d[2].weight)
+    before, own = list(module.trn.parameters()), list(module.discriminators.parameters())
+    domain = torch.tensor([0, 1, 1])
+    relations = module.trn.relations(frames)
+    straight = torch.stack([d(relations[:, n]) for n, d in enumerate(module.discriminators)], dim=1)
+    mine, plain = (
+        torch.autograd.grad(sum(torch.nn.functional.cross_entropy(x[:, n], domain) for n in range(4)), before + own)
+        for x in (module(frames)[1]["relation"], straight)
+    )
+    for a, b, of_before in zip(mine, plain, [True] * len(before) + [False] * len(own), strict=True):
+        torch.testing.assert_close(a, -0.75 * b if of_before else b, atol=1e-6, rtol=1e-4)
+    assert any(b.any() for b in plain[: len(before)])
+
+
+def test_ta3n_draws_nothing_at_random():
+    torch.manual_seed(0)
+    module, frames = ta3n.AttendedRelations(6, 5).train(), torch.randn(2, 5, 6)
+    assert torch.equal(module(frames)[0], module(frames)[0]) and torch.equal(module(frames)[0], module.eval()(frames)[0])
+    assert module.width == 256 and module(frames)[1]["relation"].shape == (2, 4, 2)
+
+
 @pytest.mark.parametrize(("width", "expected"), [(512, 1_836_032), (1024, 3_671_040)])
 def test_trn_parameters(width, expected):
     assert sum(p.numel() for p in trn.TemporalRelations(width, 5).parameters()) == expected
@@ -100,5 +176,22 @@ def test_ta3n_parameters_on_the_used_path(channels, expected):
     assert sum(p.numel() for m in (model, build_objectives(method, model)) for p in m.parameters()) == expected
 
 
+@pytest.mark.parametrize(("pair", "relations", "weight"), [(("ucf", "hmdb"), 0.75, 0.003), (("hmdb", "ucf"), 1.0, 0.3)])
+def test_ta3n_has_its_published_settings(pair, relations, weight):
+    """β of relations, video and frames, and γ, of each direction (`method.md` §2.1)."""
+    method = config.load("uh", "ta3n", {}).for_pair(*pair)
+    options = {kind: parts.options(where, kind, method.option(kind)) for where, kind in method.used_parts()}
+    assert (options["ta3n"].strength, options["adversarial"].video, options["adversarial"].frame) == (relations, 0.75, 0.5)
+    assert options["attentive_entropy"].weight == weight and options["adversarial"].weights_on == "gradient"
+
+
 def test_tsns_frames():
+    """Of 25 into 5, counted from 1: the middles of the segments."""
     assert (centre_frames(25, 5) + 1).tolist() == [3, 8, 13, 18, 23]
+    assert centre_frames(5, 5).tolist() == [0, 1, 2, 3, 4] and centre_frames(25, 1).tolist() == [12]
+
+
+@pytest.mark.parametrize(("p", "expected"), [(0.1, 0.594604), (0.5, 0.260847), (1.0, 0.165560)])
+def test_the_learning_rate_falls_as_danns(p, expected):
+    assert lr_factor(p) == pytest.approx(expected, abs=5e-7)
+    assert lr_factor(0) == 1

@@ -11,6 +11,7 @@ from cia_extract.errors import CiaError, DataError
 from cia_adapt import runs
 from cia_adapt.config import Method, Setup
 from cia_adapt.data import centre_frames, digest, find_domains, make_task
+from cia_adapt.foreign import ForeignDataset
 from cia_adapt.model import VideoModel
 from cia_adapt.report import figures
 from cia_adapt.store import Stores
@@ -34,6 +35,8 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> list[Panel
     if not {config["source"], config["target"]} <= set(domains):
         raise DataError(f"{stamp['feature_file']}: no longer holds {config['source']} and {config['target']}")
     target = domains[config["target"]]
+    if isinstance(target.dataset, ForeignDataset) or "clips/indices" not in target.dataset.regions:
+        raise DataError(f"{stamp['feature_file']}: does not say where the clips and their frames are")
     if config["features"] != digest(domains[config["source"]], domains[config["target"]]):
         raise DataError(f"{stamp['feature_file']}: its features are no longer those of this run")
     setup, stores = Setup(**config["setup"]), Stores(torch.device("cpu"), "map")

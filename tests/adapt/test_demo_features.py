@@ -1,0 +1,75 @@
+"""Every method on real features of the demo's clips, both directions, two and three modalities.
+
+I3D on RGB and flow; sound through TBN with random weights, since there are no others here.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cia_adapt import adapt, config
+from filelock import FileLock
+
+from tests.adapt.runs_of import CPU, chosen
+
+METHODS = config.names("methods")
+MODALITIES = [("rgb", "flow"), ("rgb", "flow", "audio")]
+
+
+def extracted(folder: Path, clips: int, frames: int) -> Path:
+    """The demo, extracted once for all processes that test."""
+    out = folder / f"demo-{clips}-{frames}.h5"
+    with FileLock(f"{out}.lock"):
+        if not out.with_suffix(".ok").exists():
+            command = [sys.executable, "-c", "from cia_extract.cli import main; main()", "--dataset", "demo", "--out", str(out)]
+            command += ["--root", str(folder / f"clips-{clips}"), "--clips-per-class", str(clips), "--frames", str(frames)]
+            command += "--flow dis --modality rgb --modality flow --modality audio --weights audio=random".split()
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            out.with_suffix(".ok").touch()
+    return out
+
+
+@pytest.fixture(scope="session")
+def demo_features(tmp_path_factory) -> Path:
+    return extracted(tmp_path_factory.getbasetemp().parent, clips=1, frames=2)
+
+
+def train_both_directions(file: Path, method: str, modalities, folder: Path, **setup) -> None:
+    request = adapt.Request(file, chosen(method, **setup), None, None, modalities, (0,), folder, CPU, keep_state=False)
+    results = adapt.run(request, lambda message: None)
+    assert [(r["source"], r["target"]) for r in results] == [("street", "studio"), ("studio", "street")]
+    for result in results:
+        run = folder / f"demo/{method}/{result['source']}-{result['target']}/seed0"
+        metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert len(metrics) == setup["epochs"] and metrics[-1]["class_loss"] < 10
+        assert 0 <= result["last"] <= 100 and json.loads((run / "config.json").read_text())["modalities"] == list(modalities)
+
+
+@pytest.mark.parametrize("modalities", MODALITIES, ids=["two", "three"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_in_both_directions(demo_features, tmp_path, method, modalities):
+    train_both_directions(demo_features, method, modalities, tmp_path, epochs=1, batch=8, segments=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modalities", MODALITIES, ids=["two", "three"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_in_full(tmp_path_factory, tmp_path, method, modalities):
+    """More clips and epochs, the set-up's own batch, every part at its full width."""
+    file = extracted(tmp_path_factory.getbasetemp().parent, clips=3, frames=3)
+    request = adapt.Request(
+        file,
+        config.load("demo", method, {"epochs": 5, "segments": 3}),
+        None,
+        None,
+        modalities,
+        (0,),
+        tmp_path,
+        CPU,
+        keep_state=False,
+    )
+    for result in adapt.run(request, lambda message: None):
+        assert 0 <= result["selected"] <= 100
