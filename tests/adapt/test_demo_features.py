@@ -25,7 +25,18 @@ def extracted(folder: Path, clips: int, frames: int) -> Path:
         if not out.with_suffix(".ok").exists():
             command = [sys.executable, "-c", "from cia_extract.cli import main; main()", "--dataset", "demo", "--out", str(out)]
             command += ["--root", str(folder / f"clips-{clips}"), "--clips-per-class", str(clips), "--frames", str(frames)]
-            command += "--flow dis --modality rgb --modality flow --modality audio --weights audio=random".split()
+            command += [
+                "--flow",
+                "dis",
+                "--modality",
+                "rgb",
+                "--modality",
+                "flow",
+                "--modality",
+                "audio",
+                "--weights",
+                "audio=random",
+            ]
             done = subprocess.run(command, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
             out.with_suffix(".ok").touch()
