@@ -60,6 +60,20 @@ def options(kind: str, name: str, values: Mapping[str, Any]) -> Any:
     return cls(**{key: _converted(f"--set {name}.{key}", value, hints[key]) for key, value in values.items()})
 
 
+def check_positive(part: str, options: Any, *settings: str) -> None:
+    """Raise UsageError for a setting of 0 that must not be."""
+    for name in settings:
+        if getattr(options, name) <= 0:
+            raise UsageError(f"--set {part}.{name}={getattr(options, name)}: must be positive")
+
+
+def check_grids(part: str, grids: Mapping[str, tuple[int, int]]) -> None:
+    """Raise UsageError where modalities' maps are of unlike size."""
+    if len(set(grids.values())) > 1:
+        have = ", ".join(f"{m} {height}×{width}" for m, (height, width) in grids.items())
+        raise UsageError(f"{part}: compares cells of modalities, whose maps must be of one size; here are {have}")
+
+
 def needs_target(objective: str, values: Mapping[str, Any]) -> bool:
     """Whether an objective looks at the target's clips with these settings: its own `needs_target(options)`, else it does."""
     module = find("objectives", objective)

@@ -10,6 +10,7 @@ from cia_adapt.parts import Sizes
 from cia_adapt.temporal import ta3n, trn, tsn
 from cia_adapt.train import build_objectives, lr_factor
 from cia_extract.errors import UsageError
+from torch import nn
 
 # The table of `method.md` §5, five frames.
 TUPLES = {
@@ -47,11 +48,14 @@ def test_trn_equals_a_slow_loop_at_evaluation():
 
 
 def tuples_seen(module: trn.TemporalRelations, segments: int) -> dict[int, list[tuple[int, ...]]]:
-    """What the layers of each scale are given in one forward: every frame's only feature is its number."""
-    seen, hooks = {}, []
-    for n, layer in module.layers.items():
-        hook = lambda _, inputs, n=n: seen.update({int(n): [tuple(map(int, t)) for t in inputs[0][0].tolist()]})  # noqa: E731
-        hooks.append(layer.register_forward_pre_hook(hook))
+    """What the layer of each scale is given in one forward: every frame's only feature is its number."""
+    seen: dict[int, list[tuple[int, ...]]] = {}
+
+    def note(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        tuples = [tuple(map(int, t)) for t in inputs[0][0].tolist()]
+        seen[len(tuples[0])] = tuples
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in module.layers.values()]
     module(torch.arange(segments, dtype=torch.float32)[None, :, None])
     for hook in hooks:
         hook.remove()
@@ -109,7 +113,7 @@ def test_ta3n_weighs_relations_by_its_discriminators():
     torch.manual_seed(0)
     module = ta3n.AttendedRelations(6, 5, ta3n.Options(width=4)).train()
     for d in module.discriminators:
-        torch.nn.init.normal_(d[2].weight)
+        nn.init.normal_(d[2].weight)
     frames = torch.randn(2, 5, 6)
     video, logits = module(frames)
     for clip in range(2):
@@ -142,13 +146,13 @@ def test_ta3ns_discriminators_send_reversed_gradients_to_the_relations():
     torch.manual_seed(0)
     module, frames = ta3n.AttendedRelations(6, 5, ta3n.Options(width=4, strength=0.75)).train(), torch.randn(3, 5, 6)
     for d in module.discriminators:
-        torch.nn.init.normal_(d[2].weight)
+        nn.init.normal_(d[2].weight)
     before, own = list(module.trn.parameters()), list(module.discriminators.parameters())
     domain = torch.tensor([0, 1, 1])
     relations = module.trn.relations(frames)
     straight = torch.stack([d(relations[:, n]) for n, d in enumerate(module.discriminators)], dim=1)
     mine, plain = (
-        torch.autograd.grad(sum(torch.nn.functional.cross_entropy(x[:, n], domain) for n in range(4)), before + own)
+        torch.autograd.grad(sum(nn.functional.cross_entropy(x[:, n], domain) for n in range(4)), before + own)
         for x in (module(frames)[1]["relation"], straight)
     )
     for a, b, of_before in zip(mine, plain, [True] * len(before) + [False] * len(own), strict=True):

@@ -68,6 +68,16 @@ def test_certain_and_empty_predictions():
     assert (found["entropy"], found["im"], found["snd"]) == pytest.approx((-math.log(3), 0, math.log(11)))
 
 
+@pytest.mark.parametrize("temperature", [0.05, 1.0])
+def test_snd_leaves_the_clip_itself_out(temperature):
+    rows = probabilities(12).numpy()
+    unit, density = rows / np.linalg.norm(rows, axis=1, keepdims=True), []
+    for i in range(12):
+        others = [math.exp(unit[i] @ unit[j] / temperature) for j in range(12) if j != i]
+        density.append(h(np.array(others) / sum(others)))
+    assert validators.soft_neighbourhood_density(probabilities(12), temperature) == pytest.approx(np.mean(density))
+
+
 def test_snd_prefers_dense_neighbourhoods():
     """Clips in few tight groups have more close neighbours, in density, than clips that are all alone."""
     alone = torch.eye(12, dtype=torch.float64)

@@ -76,7 +76,7 @@ def gram(features: Sequence[Feature], layers: Sequence[nn.Linear | None]) -> dic
     """All products ⟨u_m(i), u_n(j)⟩ of the cells of modalities [N, C, H, W], embedded by their layers (None: as they are).
 
     → {(m, n), m ≤ n: [N, HW, HW]}. Refined maps are made `CHUNK` frames at a time, within the caches, and again for the gradient.
-    None goes to the features themselves: they are constants.
+    None is computed for features as they were read: they are constants.
     """
     device = features[0].data.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
@@ -107,15 +107,20 @@ class _Gram(torch.autograd.Function):
         embedded, flat = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         modalities = _fives(flat)
         results = [modality.zeros() for modality in modalities]
+        # Features as they were read need no gradient; maps that a refinement has made do.
+        to_data = [torch.empty_like(x.data) if ctx.needs_input_grad[1 + 5 * m] else None for m, x in enumerate(modalities)]
         pairs = list(combinations_with_replacement(range(count), 2))
         for part in _chunks(len(embedded[0])):
             outer = [torch.zeros_like(u[part]) for u in embedded]  # gradients of the embeddings, [n, HW, E]
             for (m, n), gradient in zip(pairs, gradients, strict=True):
                 outer[m].baddbmm_(gradient[part], embedded[n][part])
                 outer[n].baddbmm_(gradient[part].transpose(1, 2), embedded[m][part])
-            for modality, result, of_modality in zip(modalities, results, outer, strict=True):
-                modality.accumulate(result, part, of_modality, ctx.dtype)
-        return (None, *(result for of_modality in results for result in (None, *of_modality)))
+            for modality, result, of_modality, whole in zip(modalities, results, outer, to_data, strict=True):
+                inner = modality.accumulate(result, part, of_modality, ctx.dtype, whole is not None)
+                if whole is not None and inner is not None:
+                    gated = inner if modality.gain is None else inner * modality.gain[part, None]
+                    cells(whole[part]).copy_(gated)
+        return (None, *(x for whole, of_modality in zip(to_data, results, strict=True) for x in (whole, *of_modality)))
 
 
 class _Embedding(NamedTuple):
@@ -152,8 +157,10 @@ class _Embedding(NamedTuple):
         """Where the gradients of gain, shift, weight and bias are summed up."""
         return [None if x is None else torch.zeros_like(x) for x in self[1:]]
 
-    def accumulate(self, results: list[Tensor | None], part: slice, outer: Tensor, dtype: torch.dtype | None) -> None:
-        """Add what the gradient `outer` [n, HW, E] of some frames' embeddings gives."""
+    def accumulate(
+        self, results: list[Tensor | None], part: slice, outer: Tensor, dtype: torch.dtype | None, wanted: bool
+    ) -> Tensor | None:
+        """Add what the gradient `outer` [n, HW, E] of some frames' embeddings gives; returns that of their maps, if `wanted`."""
         to_gain, to_shift, to_weight, to_bias = results
         if to_bias is not None:
             to_bias += outer.sum((0, 1))
@@ -165,13 +172,14 @@ class _Embedding(NamedTuple):
                 to_weight.addmm_(flat.T, refined)
             else:
                 to_weight += flat.T @ refined
-            if to_gain is None and to_shift is None:
-                return
+            if to_gain is None and to_shift is None and not wanted:
+                return None
             inner = (flat @ weight).unflatten(0, outer.shape[:2])  # [n, HW, C]
         if to_shift is not None:
             to_shift[part] = inner.sum(1)
         if to_gain is not None:
             to_gain[part] = (inner * cells(self.data[part])).sum(1)
+        return inner
 
 
 def _fives(flat: Sequence[Tensor | None]) -> list[_Embedding]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cia_adapt.model import Output
 from cia_adapt.modules.contrastive import info_nce, same_class_nce
-from cia_adapt.parts import Sizes
+from cia_adapt.parts import Sizes, check_positive
 from cia_adapt.step import Step, Term
 
 
@@ -73,6 +73,7 @@ class CrossModalContrast(nn.Module):
 
     def __init__(self, widths: dict[str, int], options: Options) -> None:
         super().__init__()
+        check_positive("cross_modal", options, "temperature", "bank", "width")
         if len(widths) < 2 or len(set(widths.values())) > 1:
             raise UsageError("cross_modal: contrasts modalities and needs a head each (--head average), equally wide, and two")
         width = next(iter(widths.values()))

@@ -7,9 +7,8 @@ RECONSTRUCTED, feature-level: neither text nor code was at hand. Here
     video level   InfoNCE between its modalities
     alignment     contrastive domain discrepancy (Kang et al., "Contrastive Adaptation Network", CVPR 2019,
                   https://arxiv.org/abs/1901.00976, eq. 3-5, with the distance of class means instead of kernels): classes of
-                  both domains
-                  come closer, different classes part; target classes by spherical k-means from the source's class means,
-                  confident clips only, found anew each epoch
+                  both domains come closer, different classes part; target classes by spherical k-means from the source's class
+                  means, confident clips only, found anew each epoch
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 
 from cia_adapt.model import Output
 from cia_adapt.modules.contrastive import info_nce
-from cia_adapt.parts import Sizes
+from cia_adapt.parts import Sizes, check_positive
 from cia_adapt.step import Step, Term
 
 KMEANS_ROUNDS = 20
@@ -50,6 +49,7 @@ class SpatioTemporalContrast(nn.Module):
 
     def __init__(self, target_clips: int, options: Options) -> None:
         super().__init__()
+        check_positive("spatio_temporal", options, "temperature")
         self.options = options
         self.register_buffer("pseudo", torch.full((target_clips,), -1))
 

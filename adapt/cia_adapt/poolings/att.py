@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
+from cia_extract.errors import UsageError
 from torch import Tensor, nn
 
 from cia_adapt.modules.maps import Feature, Pooled
@@ -62,5 +63,12 @@ def gated_average(feature: Feature, attention: Tensor) -> Tensor:
     return feature.pool(attention / (attention.shape[1] * attention.shape[2]))
 
 
+def check_kernel(part: str, kernel: int) -> None:
+    """Raise UsageError for one that has no middle."""
+    if kernel % 2 == 0:
+        raise UsageError(f"--set {part}.kernel={kernel}: must be odd")
+
+
 def build(sizes: Sizes, options: Options) -> nn.Module:
+    check_kernel("att", options.kernel)
     return Attention(tuple(sizes.grids), options.kernel)

@@ -14,8 +14,8 @@ from cia_extract.errors import UsageError
 from torch import nn
 
 from cia_adapt.modules.maps import Feature, Pooled
-from cia_adapt.parts import Sizes
-from cia_adapt.poolings.att import SpatialGate, gated_average
+from cia_adapt.parts import Sizes, check_grids
+from cia_adapt.poolings.att import SpatialGate, check_kernel, gated_average
 
 NEEDS_MAPS: Final = True
 
@@ -50,4 +50,6 @@ class GuidedAttention(nn.Module):
 
 
 def build(sizes: Sizes, options: Options) -> nn.Module:
+    check_grids("--pooling att_flow", sizes.grids)
+    check_kernel("att_flow", options.kernel)
     return GuidedAttention(tuple(sizes.grids), options.kernel)

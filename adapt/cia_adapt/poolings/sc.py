@@ -24,7 +24,7 @@ from cia_extract.errors import UsageError
 from torch import Tensor, nn
 
 from cia_adapt.modules.maps import Feature, Pooled, gram
-from cia_adapt.parts import Sizes
+from cia_adapt.parts import Sizes, check_grids
 
 NEEDS_MAPS: Final = True
 
@@ -150,4 +150,5 @@ def box_operator(size: int, height: int, width: int) -> Tensor:
 
 
 def build(sizes: Sizes, options: Options) -> nn.Module:
+    check_grids("SC", sizes.grids)
     return SpatialConsensus({m: sizes.channels[m] for m in sizes.grids}, options)

@@ -21,7 +21,7 @@ from cia_adapt.modules.entropy import entropy
 from cia_adapt.modules.gradient_reversal import reverse_gradient
 from cia_adapt.modules.heads import OUTPUT_SD
 from cia_adapt.modules.maps import Feature, Pooled, cells
-from cia_adapt.parts import Sizes
+from cia_adapt.parts import Sizes, check_positive
 from cia_adapt.poolings.att import gated_average
 
 NEEDS_MAPS: Final = True
@@ -78,4 +78,5 @@ class TransferableAttention(nn.Module):
 
 
 def build(sizes: Sizes, options: Options) -> nn.Module:
+    check_positive("tada", options, "hidden")
     return TransferableAttention(sizes.channels, sizes.grids, options)

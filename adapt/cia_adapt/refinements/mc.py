@@ -27,7 +27,7 @@ from cia_extract.errors import UsageError
 from torch import Tensor, nn
 
 from cia_adapt.modules.maps import Feature
-from cia_adapt.parts import Sizes
+from cia_adapt.parts import Sizes, check_grids, check_positive
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class MutualComplementarity(nn.Module):
 
     def __init__(self, channels: Mapping[str, int], options: Options = Options()) -> None:
         super().__init__()
+        check_positive("mc", options, "ratio")
         if len(channels) < 2:
             raise UsageError(f"MC exchanges between modalities and needs two, here is {', '.join(channels)}; --refinement none")
         self.injects = options.mode != "recalibrate" or options.variant == "e"
@@ -107,4 +108,6 @@ class MutualComplementarity(nn.Module):
 
 
 def build(sizes: Sizes, options: Options) -> nn.Module:
+    if options.mode == "inject_map":
+        check_grids("MC", sizes.grids)
     return MutualComplementarity(sizes.channels, options)

@@ -16,7 +16,7 @@ from cia_extract.errors import UsageError
 from torch import nn
 
 from cia_adapt.modules.maps import Feature
-from cia_adapt.parts import Sizes
+from cia_adapt.parts import Sizes, check_positive
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class MultimodalTransfer(nn.Module):
 
     def __init__(self, channels: Mapping[str, int], options: Options = Options()) -> None:
         super().__init__()
+        check_positive("mmtm", options, "ratio")
         if len(channels) < 2:
             raise UsageError(f"MMTM exchanges between modalities and needs two, here is {', '.join(channels)}; --refinement none")
         total = sum(channels.values())

@@ -14,6 +14,8 @@ import torch
 from cia_extract.errors import UsageError
 from torch import Tensor, nn
 
+from cia_adapt.parts import check_positive
+
 
 @dataclass(frozen=True)
 class Options:
@@ -36,6 +38,7 @@ class TemporalRelations(nn.Module):
 
     def __init__(self, inputs: int, segments: int, options: Options = Options()) -> None:
         super().__init__()
+        check_positive("trn", options, "width", "tuples")
         if segments < 2:
             raise UsageError("--temporal trn: relates frames and needs --segments 2 or more")
         self.width, self.options = options.width, options
