@@ -6,8 +6,8 @@ Wang, Tran and Feiszli, "What Makes Training Multi-modal Classification Networks
     G_k = L_k^val(0) − L_k^val(n);   O_k = (L^val − L^train)(n) − (L^val − L^train)(0);   w_k = (G_k / O_k²) / Σ_j (G_j / O_j²)
 
 Feature-level: of each stream the shared layer and the classifier are trained, the networks below are frozen; so overfitting is
-not that of the original. A stream that does not generalise gets no weight; overfitting below `LEAST` is taken for it. Predictions are
-the joint classifier's.
+not that of the original. A stream that does not generalise gets no weight; overfitting below `LEAST` is taken for it. Predictions
+are the joint classifier's.
 """
 
 from collections.abc import Mapping
