@@ -2,8 +2,8 @@
 
 Ganin and Lempitsky 2015 (DANN, https://arxiv.org/abs/1409.7495); the two levels and their weights λ_vd = 1, λ_fd = 0.5 are
 from the supplement of "Interact before Align" §1. As in TA3N's code the weights multiply the reversed gradient only, so that
-every discriminator learns at full strength (placement RECONSTRUCTED; the supplement gives the numbers, not the place; `weights_on`
-has the other one).
+every discriminator learns at full strength (placement RECONSTRUCTED; the supplement gives the numbers, not the place;
+`weights_on` has the other one).
 """
 
 from collections.abc import Mapping
