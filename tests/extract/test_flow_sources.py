@@ -54,9 +54,11 @@ def test_a_cache_of_other_settings_or_another_video_is_not_used(tmp_path):
         job(path, knobs={"sampling.frames": 3, "picture.resize": "opencv"} | DIS),
         job(path, start=0.2),
         job(path, rate=60.0),
+        job(path, knobs={"sampling.frames": 3}, flow_by="torch"),
+        job(path, knobs={"sampling.frames": 3}, flow_by="device"),
     ]
     names = {flow_cache.path_of(tmp_path, each) for each in [one, *others]}
-    assert len(names) == 6
+    assert len(names) == 8
     with_sound(path, 31, 0)
     assert flow_cache.path_of(tmp_path, one) not in names
 
@@ -83,7 +85,7 @@ def test_flow_on_the_device_gives_the_workers_windows(tmp_path, name, count):
         Image.fromarray(scene[20 - t : 244 - t, 30 - 2 * t : 300 - 2 * t]).save(tmp_path / f"frame_{t + 1}.png")
     knobs = {"sampling.frames": 3, "picture.short_side": 224}
     here = clip.prepare(job(tmp_path, name, knobs=knobs))
-    there = clip.prepare(job(tmp_path, name, knobs=knobs, flow_elsewhere=True))
+    there = clip.prepare(job(tmp_path, name, knobs=knobs, flow_by="device"))
     assert there.pairs is not None and "flow" not in there.windows
     device = DeviceFlow(recipes.load(name, knobs), torch.device("cpu"))
     ((key, _, windows),) = [*device.add(7, there.pairs), *device.flush()]
@@ -151,7 +153,7 @@ def test_i3d_sees_the_same_in_both_flows(shared, kinetics, name, stable):
 
     one = clip.ClipJob(shared / "clips" / name, ("flow",), recipe)
     opencv = features(clip.prepare(one).windows["flow"])
-    pairs = clip.prepare(replace(one, flow_elsewhere=True)).pairs
+    pairs = clip.prepare(replace(one, flow_by="device")).pairs
     device = DeviceFlow(recipe, torch.device("cpu"))
     ((_, _, windows),) = [*device.add(0, pairs), *device.flush()]
     distance = 1 - opencv @ features(windows)

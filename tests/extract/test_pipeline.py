@@ -204,8 +204,8 @@ def test_each_frame_is_decoded_once_and_each_pair_computed_once(tmp_path, monkey
     real_estimator = clip.flow.estimator
 
     class Counting:
-        def __init__(self, rule):
-            self.method = real_estimator(rule)
+        def __init__(self, rule, by):
+            self.method = real_estimator(rule, by)
 
         def calc(self, *arguments):
             pairs.append(1)
