@@ -1,9 +1,9 @@
 """One 16×224² window through I3D: as it is commonly scripted, by each engine of cia-extract, and by OpenVINO's own benchmark.
 
-python benchmarks/engines.py [--windows 12] [--rounds 5]
+python benchmarks/engines.py [--windows 12] [--rounds 5] [--only openvino]
 
-"OpenVINO's own" is the median latency of its `benchmark_app -hint latency -infer_precision f32` on the converted network, before
-and after the rounds; where that command is missing, that of bare infer requests. Engines include bringing a window from the
+"OpenVINO's own" is the median latency of its `benchmark_app -hint latency -infer_precision f32` on the converted network, in
+turns with the engines; where that command is missing, that of bare infer requests. Engines include bringing a window from the
 pipeline's channels-last layout into the one that they want, and copying the maps back.
 """
 
@@ -64,7 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--windows", type=int, default=12, help="windows a turn; rounded up to a multiple of 4")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=10, help="of benchmark_app, twice")
+    parser.add_argument("--seconds", type=int, default=5, help="of benchmark_app, each round")
+    parser.add_argument("--only", choices=("eager", "compiled", "openvino"), help="of the engines")
     options = parser.parse_args()
     count = -(-options.windows // 4) * 4
     random = weights.load("i3d", "rgb", "random", say)
@@ -83,6 +84,8 @@ def main() -> None:
 
     expected, made, differences = plain_eager(), {}, {}
     for name, batch in (("eager", 4), ("compiled", 1), ("compiled", 4), ("openvino", 1)):
+        if options.only not in {None, name}:
+            continue
         recipe = recipes.load("kinetics")
         engine = engines.build(folded, recipe, contiguous[:1], CPU, name, batch=batch, say=say)
         title = f"{name}, batch {batch}"
@@ -91,17 +94,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "i3d.xml"
         convert(folded, path)
-        own = [own_seconds(path, options.seconds)]
-        medians = side_by_side({"plain eager, batch 1": plain_eager, **made}, options.rounds)
-        own.append(own_seconds(path, options.seconds))
-    table = {name: seconds / count for name, seconds in medians.items()} | {"OpenVINO's own": statistics.mean(own)}
+        turns, own = [], []
+        for _ in range(options.rounds):
+            turns.append(side_by_side({"plain eager, batch 1": plain_eager, **made}, rounds=1))
+            own.append(own_seconds(path, options.seconds))
+            print(f"round {len(turns)} of {options.rounds}", file=sys.stderr, flush=True)
+    table = {name: statistics.median(turn[name] for turn in turns) / count for name in turns[0]}
+    table["OpenVINO's own"] = statistics.median(own)
     print(f"{machine()}, OpenVINO {openvino.__version__}")
     print(f"{'':<24}{'ms a window':>12}{'× plain eager':>15}{'× OpenVINO':>12}{'difference':>12}")
     for name, seconds in table.items():
         speeds = (table["plain eager, batch 1"] / seconds, table["OpenVINO's own"] / seconds)
         difference = f"{differences[name]:12.1e}" if name in differences else ""
         print(f"{name:<24}{seconds * 1e3:12.1f}{speeds[0]:15.2f}{speeds[1]:12.2f}{difference}")
-    print(f"OpenVINO's own before and after the rounds: {own[0] * 1e3:.1f} and {own[1] * 1e3:.1f} ms")
+    print("OpenVINO's own, round by round: " + ", ".join(f"{seconds * 1e3:.1f}" for seconds in own) + " ms")
+    if "openvino, batch 1" in table:
+        ratios = [turn["openvino, batch 1"] / count / seconds for turn, seconds in zip(turns, own, strict=True)]
+        listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"--engine openvino : its own, round by round: {listed}; median {statistics.median(ratios):.2f}")
     print("difference: the largest, relative to plain eager's largest value")
 
 

@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=6, help="times each clip is prepared")
     parser.add_argument("--rounds", type=int, default=3, help="of one and two workers in turns")
     parser.add_argument("--clips", type=int, default=100, help="rows of the smaller manifest")
+    parser.add_argument("--only-workers", action="store_true", help="leave the growth with clips out")
     options = parser.parse_args()
     print(f"{machine()}; load {os.getloadavg()[0]:.1f} before: workers are nice, other processes would take their cores")
 
@@ -105,6 +106,8 @@ def main() -> None:
     print(f"preparing {len(jobs)} clips, {options.frames} windows, {options.flow}; medians of {options.rounds}")
     print(f"  1 worker  {one:8.2f} s\n  2 workers {two:8.2f} s   {one / two:.2f}× the speed of one")
 
+    if options.only_workers:
+        return
     print("extracting, TBN, RGB, 1 frame a clip, 2 workers")
     found = {}
     for count in (options.clips, 10 * options.clips):

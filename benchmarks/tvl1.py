@@ -1,7 +1,10 @@
-"""Batched TV-L1 in torch: pairs a second at 256×340, its distance to OpenCV's, and how many iterations that took.
+"""TV-L1 in torch: pairs a second at 256×340, its distance to OpenCV's, and how many iterations that took.
 
 python benchmarks/tvl1.py --device cuda --batches 64 128 256
-OMP_NUM_THREADS=1 python benchmarks/tvl1.py --device cpu --batches 1 4 --rounds 1
+OMP_NUM_THREADS=1 python benchmarks/tvl1.py --device cpu --batches 1 4 --compile --rounds 1 --clips CLIP [CLIP …]
+
+Batched (`tvl1`); on a CPU also one pair at a time (`tvl1_pair`, as extraction has it there) and OpenCV, on one core each. Pairs
+are rendered, or the middle ones of clips, two of each, as far as they are of one size.
 """
 
 import argparse
@@ -11,14 +14,15 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cia_extract import tvl1
-from common import machine
+from cia_extract import preprocess, recipes, tvl1, tvl1_pair, video
+from common import machine, side_by_side
 
 HEIGHT, WIDTH = 256, 340
 MOTION = 8.0  # px, the largest
@@ -53,6 +57,19 @@ def render(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return tuple(image[:, 0].round().clamp(0, 255).to(torch.uint8) for image in noisy)
 
 
+def of_clips(paths: list[Path]) -> tuple[Tensor, Tensor]:
+    """The two pairs in the middle of each clip, grey, scaled as for I3D; clips of another size than the first are left out."""
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []
+    for path in paths:
+        picture = recipes.load("kinetics").picture
+        frames = [preprocess.grey(preprocess.resize(frame.image, picture)) for frame in video.decode(path)]
+        middle = len(frames) // 2
+        if not pairs or frames[0].shape == pairs[0][0].shape:
+            pairs += [(frames[t], frames[t + 1]) for t in (middle - 1, middle)]
+    first, second = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
+    return first, second
+
+
 def iterations(first: Tensor, second: Tensor) -> tuple[float, float]:
     """Inner iterations of a pair, all levels counted alike, and weighed by the pixels of their level."""
     plain, counted, weighed = tvl1._steps, 0, 0.0
@@ -74,24 +91,34 @@ def seconds(first: Tensor, second: Tensor, fused: bool) -> float:
     return time.perf_counter() - began
 
 
-def compare_with_opencv(first: Tensor, second: Tensor, fused: bool) -> None:
-    try:
-        import cv2
-
-        method = cv2.optflow.createOptFlow_DualTVL1()
-    except (ImportError, AttributeError):
-        print("OpenCV with optflow is not installed: no comparison")
-        return
+def on_one_core(first: Tensor, second: Tensor, rounds: int) -> None:
+    """Pair by pair, `tvl1_pair` and OpenCV in turns; how far ours are from OpenCV's."""
+    method = cv2.optflow.createOptFlow_DualTVL1()
+    pairs = list(zip(first.cpu().numpy(), second.cpu().numpy(), strict=True))
+    threads = torch.get_num_threads()
     cv2.setNumThreads(1)
-    steps = 0 if int(cv2.__version__.split(".")[0]) >= 5 else 32
-    ours = tvl1.flow(first, second, tvl1.Parameters(warp_steps=steps), fused).permute(0, 2, 3, 1).cpu().numpy()
-    began = time.perf_counter()
-    theirs = np.stack([method.calc(a, b, None) for a, b in zip(first.cpu().numpy(), second.cpu().numpy(), strict=True)])
-    per_pair = (time.perf_counter() - began) / len(theirs)
-    distance = np.linalg.norm(ours - theirs, axis=-1)
-    print(f"OpenCV {cv2.__version__}, one thread: {per_pair * 1e3:.0f} ms a pair; end-point difference of {len(theirs)} pairs: "
-          f"mean {distance.mean():.4f} px, worst pair {distance.mean((1, 2)).max():.4f} px, "
-          f"mean motion {np.linalg.norm(theirs, axis=-1).mean():.2f} px")  # fmt: skip
+    torch.set_num_threads(1)
+    medians = side_by_side(
+        {
+            "one pair, in place": lambda: [tvl1_pair.flow(a, b) for a, b in pairs],
+            "OpenCV": lambda: [method.calc(a, b, None) for a, b in pairs],
+        },
+        rounds,
+    )
+    for name, median in medians.items():
+        print(f"{name}, one core: {median / len(pairs) * 1e3:.0f} ms a pair, {medians['OpenCV'] / median:.2f}× OpenCV's speed")
+    torch.set_num_threads(threads)
+    distance("one pair, in place", np.stack([tvl1_pair.flow(a, b) for a, b in pairs]), first, second)
+
+
+def distance(name: str, ours: np.ndarray, first: Tensor, second: Tensor) -> None:
+    """Of flows [B, H, W, 2] from OpenCV's."""
+    method = cv2.optflow.createOptFlow_DualTVL1()
+    pairs = zip(first.cpu().numpy(), second.cpu().numpy(), strict=True)
+    theirs = np.stack([method.calc(a, b, None) for a, b in pairs])
+    apart = np.linalg.norm(ours - theirs, axis=-1)
+    print(f"{name} against OpenCV {cv2.__version__}, {len(theirs)} pairs: mean {apart.mean():.4f} px, worst pair "
+          f"{apart.mean((1, 2)).max():.4f} px; mean motion {np.linalg.norm(theirs, axis=-1).mean():.2f} px")  # fmt: skip
 
 
 def main() -> None:
@@ -99,17 +126,20 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--eager", action="store_true", help="without torch.compile (the default on a CPU)")
+    parser.add_argument("--clips", type=Path, nargs="+", default=[], help="real pairs instead of rendered ones")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="batched by torch.compile [default: on a GPU]")
     options = parser.parse_args()
-    fused = options.device != "cpu" and not options.eager
+    fused = options.device != "cpu" if options.compile is None else options.compile
 
     print(f"{machine()}, {'compiled' if fused else 'eager'}")
-    first, second = (frames.to(options.device) for frames in render(max(options.batches)))
+    made = of_clips(options.clips) if options.clips else render(max(options.batches))
+    first, second = (frames.to(options.device) for frames in made)
     few = slice(None, None, max(1, len(first) // 8))
     total, weighed = iterations(first[few], second[few])
     print(f"inner iterations a pair: {total:.0f}, as many as {weighed:.0f} at full size (mean of {len(first[few])} pairs)")
     for count in options.batches:
         a, b = first[:count], second[:count]
+        count = len(a)
         warm_up = seconds(a, b, fused)
         median = statistics.median(seconds(a, b, fused) for _ in range(options.rounds))
         print(
@@ -117,7 +147,11 @@ def main() -> None:
         )
     if options.device != "cpu":
         print(f"largest memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
-    compare_with_opencv(first[few][:8], second[few][:8], fused)
+    else:
+        on_one_core(first[few][:8], second[few][:8], options.rounds)
+    steps = 0 if int(cv2.__version__.split(".")[0]) >= 5 else 32
+    batched = tvl1.flow(first[few][:8], second[few][:8], tvl1.Parameters(warp_steps=steps), fused)
+    distance("batched", batched.permute(0, 2, 3, 1).cpu().numpy(), first[few][:8], second[few][:8])
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def extract(
     edge: Annotated[str, typer.Option(help="Beyond the clip: replicate or zero. [default: the recipe's]")] = "",
     rate: Annotated[float | None, typer.Option(min=0, help="Read clips at this many frames a second; 0: as they are.")] = None,
     flow: Annotated[str, typer.Option(help="tvl1 (reference, slow on a CPU) or dis (fast).")] = "",
+    flow_by: Annotated[str, typer.Option(help="What computes TV-L1: auto, opencv or torch.")] = "auto",
     change: Annotated[list[str], typer.Option("--set", help="Any other knob of the recipe: section.knob=value.")] = [],  # noqa: B006
     weights: Annotated[
         list[str],
@@ -104,6 +105,7 @@ def extract(
         workers=workers,
         timeout=timeout,
         shard=part,
+        flow_by=flow_by,
         flow_cache=flow_cache,
         overwrite=overwrite,
         retry_failed=retry_failed,

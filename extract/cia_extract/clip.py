@@ -1,4 +1,4 @@
-"""One clip from its file to what the networks see. The unit of work of a worker process; no torch here."""
+"""One clip from its file to what the networks see. The unit of work of a worker process; torch only where it computes flow."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -41,8 +41,8 @@ class ClipJob:
     stop: float | None = None
     rate: float = 0.0
     stored_flow: StoredFlow | None = None
-    flow_elsewhere: bool = False
-    """Leave flow to the GPU: send grey frames instead."""
+    flow_by: str = "opencv"
+    """What computes flow (`flow.choose`). "device": not the worker, which sends grey frames instead."""
     flow_cache: Path | None = None
 
 
@@ -183,11 +183,11 @@ def _computed_flow(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], 
     wanted = _distinct(rows)
     cached = flow_cache.load(job.flow_cache, job) if job.flow_cache else {}
     lacking = [i for i in wanted if i not in cached]
-    if job.flow_elsewhere and lacking:
+    if job.flow_by == "device" and lacking:
         clip.pairs = _pairs(job, clip, scaled, rows, wanted)
         return
     grey = {t: preprocess.grey(scaled[t]) for i in lacking for t in flow.frame_pair(i, rule) if t < clip.n_frames}
-    computed = flow.pairs(grey, lacking, rule, beat)
+    computed = flow.pairs(grey, lacking, rule, beat, job.flow_by)
     crops = {i: preprocess.centre_crop(image, recipe.picture.crop) for i, image in computed.items()}
     if job.flow_cache and crops:
         clip.warning = flow_cache.save(job.flow_cache, job, cached | crops)

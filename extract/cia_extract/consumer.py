@@ -38,8 +38,8 @@ class Consumer:
         self.settings, self.dataset, self.todo, self.summary = settings, dataset, todo, summary
         self.rows, self.claims, self.progress = rows, claims, progress
         self.batchers = {m: Batcher(engine, settings.recipe, m) for m, engine in engines.items()}
-        on_device = settings.device.type == "cuda" and settings.recipe.flow.algorithm == "tvl1"
-        self.flow = DeviceFlow(settings.recipe, settings.device) if on_device and "flow" in engines else None
+        on_device = settings.flow_by == "device" and "flow" in engines
+        self.flow = DeviceFlow(settings.recipe, settings.device) if on_device else None
         self.jobs_of: dict[int, ClipJob] = {}
         self.clips: dict[int, PreparedClip] = {}  # in work
         self.lacking: dict[int, set[str]] = {}  # their modalities that are yet to be written
@@ -62,7 +62,7 @@ class Consumer:
                 self.claims.give_back(row)
                 self.progress.step()
                 continue
-            self.jobs_of[row] = self.settings.job(row, lacking, self.flow is not None)
+            self.jobs_of[row] = self.settings.job(row, lacking, self.settings.flow_by)
             yield row, self.jobs_of[row]
 
     def consume(self, prepared: Iterator[tuple[int, PreparedClip | ClipError]]) -> None:

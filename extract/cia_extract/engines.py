@@ -192,7 +192,7 @@ def _openvino(
     compiled = openvino.Core().compile_model(model, "CPU", hints)
 
     def run(batch: Tensor) -> Tensor:
-        return torch.from_numpy(compiled(batch.contiguous().numpy())[0].copy())
+        return torch.from_numpy(compiled(batch.contiguous().numpy(), share_inputs=True)[0].copy())
 
     return Engine("openvino", precision, device, size, True, run)
 

@@ -1,12 +1,18 @@
-"""Optical flow between frames of a clip and its 8-bit form (`extraction.md` §1). Runs in worker processes, without torch."""
+"""Optical flow between frames of a clip and its 8-bit form (`extraction.md` §1). Runs in worker processes.
+
+TV-L1 can be computed "by" OpenCV or torch here, or on the device, by torch in batches over clips (`device_flow`).
+"""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from cia_extract import recipes
+from cia_extract.errors import UsageError
+
+ASKED: Final = ("auto", "opencv", "torch")
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -50,20 +56,47 @@ def frame_pair(index: int, rule: recipes.Flow) -> tuple[int, int]:
     return rule.stride * index, rule.stride * (index + rule.dilation)
 
 
-def implementation() -> str:
-    """What computes flow in workers. OpenCV 5's TV-L1 warps exactly, 4's on a grid of 1/32 px: not the same numbers."""
+def choose(asked: str, rule: recipes.Flow, device: str, begun_by: str = "", deterministic: bool = False) -> str:
+    """What computes the flow, "opencv", "torch" or "device", from what was `asked` (`ASKED`) and the device's type.
+
+    On a CPU `auto` goes on with what the file was begun by (`begun_by`, an `implementation`); in a new one torch computes TV-L1,
+    or OpenCV, the reference, with `deterministic`. Raises UsageError.
+
+    >>> tvl1, dis = (recipes.load("kinetics", {"flow.algorithm": name}).flow for name in ("tvl1", "dis"))
+    >>> choose("auto", tvl1, "cuda"), choose("auto", tvl1, "cpu"), choose("auto", dis, "cpu")
+    ('device', 'torch', 'opencv')
+    >>> choose("auto", tvl1, "cpu", begun_by="opencv 5.0.0"), choose("auto", tvl1, "cpu", deterministic=True)
+    ('opencv', 'opencv')
+    """
+    if asked not in ASKED:
+        raise UsageError(f"--flow-by {asked}: unknown, choose from {', '.join(ASKED)}")
+    if rule.algorithm != "tvl1":
+        if asked == "torch":
+            raise UsageError(f"--flow-by torch: computes TV-L1, not {rule.algorithm}; leave it out, or use --flow tvl1")
+        return "opencv"
+    if asked == "auto" and device == "cpu":
+        asked = begun_by.partition(" ")[0] or ("opencv" if deterministic else "torch")
+    return "opencv" if asked == "opencv" else "torch" if device == "cpu" else "device"
+
+
+def implementation(by: str = "opencv") -> str:
+    """Its name for the record. OpenCV 5's TV-L1 warps exactly, 4's on a grid of 1/32 px: not the same numbers."""
     import cv2
 
-    return f"opencv {cv2.__version__}"
+    return {"opencv": f"opencv {cv2.__version__}", "torch": f"torch TV-L1 beside opencv {cv2.__version__}"}.get(by, "torch TV-L1")
 
 
-def estimator(rule: recipes.Flow) -> Any:
+def estimator(rule: recipes.Flow, by: str = "opencv") -> Any:
     """A new estimator with OpenCV's own parameters; `calc(first, second, None)` returns [H, W, 2] float32 px, (x, y).
 
     Never share one: `calc` of TV-L1 lowers `nscales` for good when it meets a small image, and is not thread-safe.
     """
     import cv2
 
+    if (rule.algorithm, by) == ("tvl1", "torch"):
+        from cia_extract import tvl1_pair
+
+        return tvl1_pair.Estimator(rule.median)
     if rule.algorithm == "tvl1":
         method = cv2.optflow.createOptFlow_DualTVL1()
         if rule.median != method.getMedianFiltering():
@@ -75,14 +108,18 @@ def estimator(rule: recipes.Flow) -> Any:
 
 
 def pairs(
-    grey: dict[int, Pixels], wanted: Iterable[int], rule: recipes.Flow, beat: Callable[[], None] = lambda: None
+    grey: dict[int, Pixels],
+    wanted: Iterable[int],
+    rule: recipes.Flow,
+    beat: Callable[[], None] = lambda: None,
+    by: str = "opencv",
 ) -> dict[int, Pixels]:
     """Quantised forward flow of each wanted index, {i: [H, W, 2] uint8}.
 
     `grey` holds the scaled frames, {t: [H, W] uint8}. Where a second frame does not exist (a clip shorter than the rule's
     distance) there is no motion to see, and the flow is zero. `beat` is called after each.
     """
-    method = estimator(rule)
+    method = estimator(rule, by)
     flows = {}
     for index in wanted:
         first, second = (grey.get(t) for t in frame_pair(index, rule))

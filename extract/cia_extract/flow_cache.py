@@ -31,7 +31,7 @@ def path_of(folder: Path, job: "ClipJob") -> Path:
         if k in {"algorithm", "median", "stride", "dilation", "bound", "quantiser"}
     }
     video = [str(job.path.resolve()), found.st_size, found.st_mtime_ns, job.start, job.stop, job.rate]
-    by = "torch" if job.flow_elsewhere else flow.implementation()
+    by = flow.implementation(job.flow_by)
     digest = hashlib.sha256(json.dumps([video, rule, by, asdict(job.recipe.picture)]).encode()).hexdigest()
     return folder / digest[:2] / f"{digest[2:34]}.npz"
 

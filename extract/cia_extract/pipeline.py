@@ -3,6 +3,7 @@
 import contextlib
 import time
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -61,6 +62,8 @@ class Extraction:
 
     def __init__(self, settings: Settings, say: Say) -> None:
         self.settings, self.say = settings, say
+        if "flow" in settings.modalities:
+            self.settings = replace(settings, flow_by=self._flow_by())
         engines.check("eager" if settings.deterministic else settings.engine, settings.precision, settings.device)
         backbone = settings.recipe.backbone
         choices = weights.choose(settings.modalities, settings.weights, backbone)
@@ -68,7 +71,7 @@ class Extraction:
         for modality, used in self.used.items():
             say(f"{modality} weights: {used.name} ({used.provenance})")
         if "flow" in settings.modalities:
-            _check_flow(settings.recipe)
+            _check_flow(self.settings)
         self._engines: dict[str, Engine] = {}
 
     @property
@@ -99,6 +102,13 @@ class Extraction:
         self.say(f"{modality} network: {made.name}, {made.precision}, {made.device}; cosine {made.cosine:.7f} with eager float32")
         return made
 
+    def _flow_by(self) -> str:
+        settings, there = self.settings, self._present()
+        begun_by = there.recipe.get("engine", {}).get("flow_by", "") if there is not None else ""
+        return flow.choose(
+            settings.flow_by, settings.recipe.flow, settings.device.type, begun_by, deterministic=settings.deterministic
+        )
+
     def _rows_to_come(self) -> int:
         """About how many: an engine that takes long to make is worth it for many rows only."""
         there = self._present()
@@ -115,8 +125,7 @@ class Extraction:
         settings = self.settings
         record: dict[str, Any] = {modality: engine.describe() for modality, engine in self._engines.items()}
         if "flow" in settings.modalities:
-            on_device = settings.device.type == "cuda" and settings.recipe.flow.algorithm == "tvl1"
-            record["flow_by"] = "torch TV-L1" if on_device else flow.implementation()
+            record["flow_by"] = flow.implementation(settings.flow_by)
         return {
             "dataset": settings.dataset,
             "backbone": settings.recipe.backbone,
@@ -159,9 +168,9 @@ class Extraction:
             summary.elsewhere = len(todo)
 
 
-def _check_flow(recipe: Recipe) -> None:
+def _check_flow(settings: Settings) -> None:
     try:
-        flow.estimator(recipe.flow)
+        flow.estimator(settings.recipe.flow, settings.flow_by)
     except AttributeError as error:
         raise UsageError(
             "this OpenCV has no TV-L1 (cv2.optflow is missing): another opencv package shadows opencv-contrib-python-headless; "

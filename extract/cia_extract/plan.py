@@ -4,9 +4,11 @@ import time
 from collections import Counter
 from typing import Any, Final
 
+import cv2
 import numpy as np
+import torch
 
-from cia_extract import features, flow, pipeline, writer
+from cia_extract import features, flow, pipeline, recipes, writer
 from cia_extract.clip import PreparedClip, Windows, prepare
 from cia_extract.console import Say
 from cia_extract.device_flow import DeviceFlow
@@ -57,9 +59,9 @@ class _Probe:
     """Three clips through every stage, nothing written. Flow is timed on one pair a clip and counted up."""
 
     def __init__(self, settings: Settings, say: Say) -> None:
-        self.settings = settings
         self.seconds = {"decode": 0.0, "flow": 0.0, "network": 0.0}
         extraction = pipeline.Extraction(settings, say)
+        self.settings = extraction.settings
         self.parameters = {m: sum(p.numel() for p in _parameters(settings, m)) for m in settings.modalities}
         a_window = {m: _window_seconds(settings, m, engine) for m, engine in extraction.engines.items()}
         self.clips: list[str] = []
@@ -78,14 +80,14 @@ class _Probe:
     def _prepared(self, row: int) -> PreparedClip:
         """A clip with flow computed for a few pairs only, and the seconds of all its pairs noted."""
         settings = self.settings
-        job = settings.job(row, settings.modalities, flow_elsewhere=True)
+        job = settings.job(row, settings.modalities, flow_by="device")
         clip = prepare(job)
         self.seconds["decode"] += clip.decode_s
         if clip.pairs is None:
             return clip
         pairs, flows = clip.pairs, len(clip.pairs.rows)
         began = time.perf_counter()
-        if settings.device.type == "cuda" and settings.recipe.flow.algorithm == "tvl1":
+        if settings.flow_by == "device":
             on_device = DeviceFlow(settings.recipe, settings.device)
             if not self.clips:  # the first time it is compiled
                 _ = [*on_device.add(row, pairs), *on_device.flush()]
@@ -97,8 +99,7 @@ class _Probe:
             first, second = pairs.rows[flows // 2]
             rule = settings.recipe.flow
             grey = dict(zip(flow.frame_pair(0, rule), pairs.grey[[first, second]], strict=True))
-            flow.pairs(grey, [0], rule)
-            self.seconds["flow"] += (time.perf_counter() - began) * flows
+            self.seconds["flow"] += _pair_seconds(grey, rule, settings.flow_by) * flows
             crop = settings.recipe.picture.crop
             clip.windows["flow"] = Windows(np.zeros((flows, crop, crop, 2), np.uint8), pairs.windows)
         return clip
@@ -117,6 +118,19 @@ class _Probe:
         if settings.device.type == "cpu":  # they share the cores
             hours["all"] = hours["decode"] + hours["flow"] + hours["network"]
         return {stage: round(value, 3) for stage, value in hours.items()}
+
+
+def _pair_seconds(grey: dict[int, flow.Pixels], rule: recipes.Flow, by: str) -> float:
+    """Of the flow from frame 0 on one core, as in a worker."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    began = time.perf_counter()
+    flow.pairs(grey, [0], rule, by=by)
+    seconds = time.perf_counter() - began
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
+    return seconds
 
 
 def _window_seconds(settings: Settings, modality: str, engine: Engine) -> float:

@@ -1,5 +1,6 @@
 """Clips of a feature file extracted again in other ways, for `cia-extract compare --again`: which of them made the other file?"""
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cia_extract import engines, features, recipes, weights
+from cia_extract import engines, features, flow, recipes, weights
 from cia_extract.batches import Batcher
 from cia_extract.clip import Windows, prepare
 from cia_extract.errors import DataError, UsageError
@@ -30,15 +31,22 @@ class Reextraction:
         self.recipe = recipes.restored(dataset.recipe["preprocessing"])
         self.weights = self._weights(dataset, given)
         self.rows = {clip: row for row, clip in enumerate(columns["clip"])}
+        self.cache = tempfile.TemporaryDirectory()  # flow is the slow part, and most changes leave it as it is
         self.settings = Settings(
-            dataset=dataset.name, manifest=check(str(dataset.path), rows), root=Path(dataset.root), out=dataset.path
+            dataset=dataset.name,
+            manifest=check(str(dataset.path), rows),
+            root=Path(dataset.root),
+            out=dataset.path,
+            flow_cache=Path(self.cache.name),
         )
+        begun_by = dataset.recipe.get("engine", {}).get("flow_by", "")
+        self.flow_by = flow.choose("auto", self.recipe.flow, "cpu", begun_by)
         if not self.settings.root.is_dir():
             raise UsageError(f"--again: the clips of {dataset.path} are not in {dataset.root} any more")
 
     def __call__(self, clip: str, modality: str, changes: dict[str, Any]) -> npt.NDArray[np.float32]:
         recipe = changed(self.recipe, changes)
-        job = replace(self.settings, recipe=recipe).job(self.rows[clip], (modality,))
+        job = replace(self.settings, recipe=recipe).job(self.rows[clip], (modality,), self.flow_by)
         clip_ = prepare(job)
         if modality in clip_.errors:
             raise clip_.errors[modality]

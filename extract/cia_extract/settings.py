@@ -40,6 +40,8 @@ class Settings:
     """Seconds without progress after which a clip is given up."""
     shard: tuple[int, int] | None = None
     """(i, n): the i-th of n parts of the rows, from 1."""
+    flow_by: str = "auto"
+    """What computes TV-L1: auto, opencv or torch; once an extraction has begun, what `flow.choose` made of it."""
     flow_cache: Path | None = None
     overwrite: bool = False
     retry_failed: bool = False
@@ -56,8 +58,8 @@ class Settings:
         i, n = self.shard
         return [row for row, clip in enumerate(dataset.columns["clip"].tolist()) if shard_of(clip, n) == i]
 
-    def job(self, row: int, modalities: tuple[str, ...], flow_elsewhere: bool = False) -> ClipJob:
-        """What a worker needs to know of a row."""
+    def job(self, row: int, modalities: tuple[str, ...], flow_by: str = "opencv") -> ClipJob:
+        """What a worker needs to know of a row; `flow_by` as `flow.choose` has it."""
         rows = self.manifest
         start, stop = rows.seconds(row)
         stored = None
@@ -72,7 +74,7 @@ class Settings:
             stop=stop,
             rate=rows.number(row, "rate") or self.recipe.sampling.rate,
             stored_flow=stored,
-            flow_elsewhere=flow_elsewhere,
+            flow_by=flow_by,
             flow_cache=self.flow_cache,
         )
 

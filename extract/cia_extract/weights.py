@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +74,7 @@ def load(backbone: str, modality: str, choice: str, say: Callable[[str], None]) 
     if choice == "kinetics" and backbone != "i3d":
         raise UsageError(_no_default(modality))
     path = kinetics.fetch(say) if choice == "kinetics" else Path(choice)
-    checkpoint = checkpoints.read(path)
-    if choice == "kinetics":
-        kinetics.check(path, checkpoint)
+    checkpoint = _read(path, path.stat().st_mtime_ns if path.exists() else 0, choice == "kinetics")
     source = _source(path, checkpoint, backbone, modality)
     tensors = checkpoint.streams[source]
     name, proof = _identity(path, checkpoint, source)
@@ -90,6 +89,15 @@ def load(backbone: str, modality: str, choice: str, say: Callable[[str], None]) 
     if table:
         raise MisfitError(f"weights {path}", f"{modality} {TITLE[backbone]}", table, _hint(path))
     return Weights(name, identity.sha256(tensors), proof, tensors)
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, changed: int, official: bool) -> Checkpoint:
+    """A file once for all its streams; `changed` is its time, so that another file in its place is read."""
+    checkpoint = checkpoints.read(path)
+    if official:
+        kinetics.check(path, checkpoint)
+    return checkpoint
 
 
 def build(backbone: str, modality: str, weights: Weights, head: bool = False, eps: float | None = None) -> Network:

@@ -210,6 +210,7 @@ def _settle() -> None:
     import cv2
 
     cv2.setNumThreads(1)  # the processes are the parallelism
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch's, where it computes flow; it is not imported yet
     # On a CPU the network's threads wait for each other at every layer: a worker that holds one of them up holds up all.
     # Workers get the time that the network leaves, which is all of it once they fall behind.
     os.nice(19)

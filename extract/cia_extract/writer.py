@@ -1,7 +1,8 @@
 """Filling the feature file: make or continue a dataset, and write its rows so that a kill at any moment costs one row.
 
-A row is written at its fixed offset and synced, and only then marked done. No lock is needed: processes that fill different rows
-of one file, here or over a shared file system, never touch the same bytes, and HDF5's metadata do not change any more.
+A row is written at its fixed offset, each write waiting for the disk, and only then marked done. No lock is needed: processes
+that fill different rows of one file, here or over a shared file system, never touch the same bytes, and HDF5's metadata do not
+change any more.
 """
 
 import errno
@@ -102,7 +103,8 @@ class RowWriter:
 
     def __init__(self, dataset: DatasetFeatures) -> None:
         self.dataset = dataset
-        # Synchronous: an NFS client otherwise widens a small write to the page that it has cached, over other nodes' bytes in it.
+        # Each write is on the disk before the next begins: a row's status is its last. Besides, an NFS client otherwise widens a
+        # small write to the page that it has cached, over other nodes' bytes in it.
         self.descriptor = os.open(dataset.path, os.O_RDWR | os.O_DSYNC)
 
     def __enter__(self) -> "RowWriter":
@@ -125,7 +127,7 @@ class RowWriter:
         outcome: Outcome = OK,
         present: npt.NDArray[np.bool_] | None = None,
     ) -> None:
-        """Store [T, 1024, h, w] float32 as float32 means and, but for sound, float16 maps; sync, then mark the row done.
+        """Store [T, 1024, h, w] float32 as float32 means and, but for sound, float16 maps; then mark the row done.
 
         Sound also has its mask `present` [T]; where it is false the vector is zero. Raises ClipError for values that are not
         finite or overflow float16 (65 504).
@@ -144,7 +146,6 @@ class RowWriter:
             self._put(f"{modality}/{name}", row, array)
         self._put("crc32c", row, np.uint32(features.row_crc32c(*arrays.values())), self._column(modality))
         self._note(row, modality, outcome)
-        self._sync()
         self._mark(row, modality, features.DONE)
 
     def fail(self, row: int, modality: str, outcome: Outcome) -> None:
@@ -178,7 +179,6 @@ class RowWriter:
         if "outcome" in source.regions and "outcome" in self.dataset.regions:
             for name in ("outcome", "message"):
                 self._put(name, row, source.array(name)[row, column], self._column(modality))
-        self._sync()
         self._mark(row, modality, status)
 
     def _note(self, row: int, modality: str, outcome: Outcome) -> None:
@@ -189,7 +189,6 @@ class RowWriter:
 
     def _mark(self, row: int, modality: str, status: int) -> None:
         self._put("status", row, np.uint8(status), self._column(modality))
-        self._sync()
 
     def _column(self, modality: str) -> int:
         return self.dataset.modalities.index(modality)
@@ -205,12 +204,6 @@ class RowWriter:
             except OSError as error:
                 raise self._failure(error) from error
             view, offset = view[written:], offset + written
-
-    def _sync(self) -> None:
-        try:
-            os.fsync(self.descriptor)
-        except OSError as error:
-            raise self._failure(error) from error
 
     def _failure(self, error: OSError) -> CiaError:
         what = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import subprocess
 import sys
@@ -48,6 +49,18 @@ def test_pooled_is_the_mean_before_the_cast(tmp_path):
     with writer.RowWriter(dataset) as rows:
         rows.write_row(0, "rgb", maps)
     np.testing.assert_allclose(dataset.array("rgb/pooled")[0], maps.astype(np.float64).mean((2, 3)), rtol=1e-6)
+
+
+def test_a_row_is_done_only_after_its_bytes_each_on_the_disk_before_the_next(tmp_path, monkeypatch):
+    dataset = prepare(tmp_path / "f.h5")
+    offsets: list[int] = []
+    real = os.pwrite
+    monkeypatch.setattr(writer.os, "pwrite", lambda file, view, at: offsets.append(at) or real(file, view, at))
+    with writer.RowWriter(dataset) as rows:
+        assert fcntl.fcntl(rows.descriptor, fcntl.F_GETFL) & os.O_DSYNC == os.O_DSYNC
+        rows.write_row(1, "rgb", np.ones((2, 1024, 7, 7), np.float32))
+    status = dataset.regions["status"].row_offset(1)
+    assert len(offsets) > 3 and offsets.index(status) == len(offsets) - 1
 
 
 def test_unwritten_rows_are_to_do_and_unicode_survives(tmp_path):

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 from cia_extract import flow, recipes
+from cia_extract.errors import UsageError
 
 KINETICS = recipes.load("kinetics").flow
 DIS = recipes.load("kinetics", {"flow.algorithm": "dis"}).flow
@@ -27,10 +28,10 @@ def _shifted(dx: int, dy: int) -> dict[int, np.ndarray]:
     return {0: np.ascontiguousarray(scene[20:148, 20:180]), 1: np.ascontiguousarray(moved)}
 
 
-@pytest.mark.parametrize("rule", [KINETICS, DIS], ids=["tvl1", "dis"])
-def test_a_shift_comes_out_as_x_then_y_forwards(rule):
+@pytest.mark.parametrize(("rule", "by"), [(KINETICS, "opencv"), (KINETICS, "torch"), (DIS, "opencv")])
+def test_a_shift_comes_out_as_x_then_y_forwards(rule, by):
     """The scene moves 3 px right and 2 px up: channel 0 is x, channel 1 is y (down is positive)."""
-    field = flow.dequantise(flow.pairs(_shifted(3, -2), [0], rule)[0])[20:-20, 20:-20]
+    field = flow.dequantise(flow.pairs(_shifted(3, -2), [0], rule, by=by)[0])[20:-20, 20:-20]
     np.testing.assert_allclose(np.median(field, axis=(0, 1)), [3, -2], atol=0.25)
 
 
@@ -96,5 +97,39 @@ def test_epic_flow_spans_its_stride_and_dilation():
     assert flow.count(60, rule) == 27 and flow.frame_pair(26, rule)[1] < 60 <= flow.frame_pair(27, rule)[1]
 
 
+@pytest.mark.parametrize(
+    ("asked", "rule", "device", "begun_by", "deterministic", "chosen"),
+    [
+        ("auto", KINETICS, "cpu", "", False, "torch"),
+        ("auto", KINETICS, "cpu", "", True, "opencv"),
+        ("auto", KINETICS, "cpu", flow.implementation("opencv"), False, "opencv"),
+        ("auto", KINETICS, "cpu", flow.implementation("torch"), True, "torch"),
+        ("auto", KINETICS, "cpu", flow.implementation("device"), False, "torch"),
+        ("auto", KINETICS, "cuda", "", True, "device"),
+        ("auto", DIS, "cpu", "", False, "opencv"),
+        ("auto", DIS, "cuda", "", False, "opencv"),
+        ("opencv", KINETICS, "cpu", flow.implementation("torch"), False, "opencv"),
+        ("opencv", KINETICS, "cuda", "", False, "opencv"),
+        ("torch", KINETICS, "cpu", flow.implementation("opencv"), True, "torch"),
+        ("torch", KINETICS, "cuda", "", False, "device"),
+    ],
+)
+def test_what_computes_the_flow(asked, rule, device, begun_by, deterministic, chosen):
+    assert flow.choose(asked, rule, device, begun_by, deterministic) == chosen
+
+
+@pytest.mark.parametrize(
+    ("asked", "rule", "message"),
+    [("gpu", KINETICS, "--flow-by gpu: unknown, choose from auto, opencv, torch"), ("torch", DIS, "computes TV-L1, not dis")],
+)
+def test_what_cannot_compute_it(asked, rule, message):
+    with pytest.raises(UsageError, match=message):
+        flow.choose(asked, rule, "cpu")
+
+
 def test_median_filter_of_a_recipe_is_set():
-    assert flow.estimator(recipes.load("tbn-epic55").flow).getMedianFiltering() == 1  # 1 px: none
+    rule = recipes.load("tbn-epic55").flow
+    assert flow.estimator(rule).getMedianFiltering() == 1  # 1 px: none
+    assert (
+        flow.estimator(rule, "torch").parameters.median == rule.median <= 1 < flow.estimator(KINETICS, "torch").parameters.median
+    )

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from cia_extract import clip, features, manifest, pipeline, preprocess, recipes, video, weights, workers
+from cia_extract import clip, features, flow, manifest, pipeline, preprocess, recipes, video, weights, workers
 from cia_extract.backbones.i3d import I3D
 from cia_extract.errors import DataError
 
+from tests.extract.test_flow_sources import moving
 from tests.extract.test_video import encode
 
 
@@ -204,8 +206,8 @@ def test_each_frame_is_decoded_once_and_each_pair_computed_once(tmp_path, monkey
     real_estimator = clip.flow.estimator
 
     class Counting:
-        def __init__(self, rule):
-            self.method = real_estimator(rule)
+        def __init__(self, rule, by):
+            self.method = real_estimator(rule, by)
 
         def calc(self, *arguments):
             pairs.append(1)
@@ -301,3 +303,33 @@ def test_jobs_are_asked_for_only_when_a_worker_is_free(tmp_path):
         time.sleep(0.02)
         assert len(asked) - count <= 2 + workers.AHEAD + 2
     assert count == 40
+
+
+def test_the_file_says_what_computed_its_flow_and_auto_goes_on_with_it(tmp_path):
+    encode(tmp_path / "clip.mp4", 3)
+    changes = {"recipe": recipe(1, "tvl1"), "weights": ("random",), "out": tmp_path / "f.h5", "modalities": ("flow",)}
+    one = settings(tmp_path, ["clip.mp4"], **changes)
+    assert pipeline.Extraction(one, print).settings.flow_by == "torch"
+    pipeline.Extraction(replace(one, flow_by="opencv"), print).prepare()
+    assert features.open_features(one.out)["real"].recipe["engine"]["flow_by"].startswith("opencv ")
+    assert pipeline.Extraction(one, print).settings.flow_by == "opencv"
+    assert pipeline.Extraction(replace(one, flow_by="torch"), print).settings.flow_by == "torch"
+    pipeline.Extraction(replace(one, overwrite=True), print).prepare()
+    assert features.open_features(one.out)["real"].recipe["engine"]["flow_by"] == flow.implementation("torch")
+
+
+def test_flow_by_torch_is_the_same_to_the_byte_in_one_worker_or_two(tmp_path):
+    """Each pair alone, each worker with one thread."""
+    paths = [moving(tmp_path / f"clip{i}", 4 + i) for i in range(3)]
+    jobs = [job(path, recipe=recipe(1, "tvl1"), modalities=("flow",), flow_by="torch") for path in paths]
+    one, two = (prepared(jobs, workers=count, work=_prepare_on_one_thread) for count in (1, 2))
+    for row in range(3):
+        images = one[row].windows["flow"].images
+        assert images.std() > 0
+        np.testing.assert_array_equal(images, two[row].windows["flow"].images)
+
+
+def _prepare_on_one_thread(one: clip.ClipJob, beat):
+    found = clip.prepare(one, beat)
+    assert torch.get_num_threads() == 1
+    return found

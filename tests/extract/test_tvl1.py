@@ -1,4 +1,7 @@
-"""TV-L1 in torch against OpenCV contrib's. The kinds of clip: a moving camera, a moving person, both, and almost nothing."""
+"""TV-L1 in torch, batched (`tvl1`) and of one pair on a core (`tvl1_pair`), against OpenCV contrib's.
+
+The kinds of clip: a moving camera, a moving person, both, and almost nothing.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -7,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from cia_extract import preprocess, tvl1, video
+from cia_extract import preprocess, tvl1, tvl1_pair, video
 from cia_extract.recipes import load
 from cia_extract.tvl1 import Parameters
 from torch import Tensor
@@ -48,12 +51,17 @@ def ours(first: np.ndarray, second: np.ndarray, p: Parameters = OPENCV) -> np.nd
     return tvl1.flow(torch.from_numpy(first)[None], torch.from_numpy(second)[None], p)[0].permute(1, 2, 0).numpy()
 
 
+OURS = {"batched": ours, "of one pair": tvl1_pair.flow}
+each_of_ours = pytest.mark.parametrize("ours", OURS.values(), ids=OURS)
+
+
 def end_point_difference(a: np.ndarray, b: np.ndarray, bound: float = 20) -> np.ndarray:
     return np.linalg.norm(np.clip(a, -bound, bound) - np.clip(b, -bound, bound), axis=-1)
 
 
+@each_of_ours
 @pytest.mark.parametrize("clip", CLIPS)
-def test_real_motion_equals_opencvs(shared, clip):
+def test_real_motion_equals_opencvs(shared, clip, ours):
     first, second = real_pair(shared, clip, CLIPS[clip])
     expected = opencv(first, second)
     assert np.linalg.norm(expected, axis=-1).mean() > 0.5  # px: there is motion to find
@@ -61,7 +69,8 @@ def test_real_motion_equals_opencvs(shared, clip):
 
 
 @pytest.mark.slow
-def test_an_unstable_pair_differs_no_more_than_opencv_from_itself(shared):
+@each_of_ours
+def test_an_unstable_pair_differs_no_more_than_opencv_from_itself(shared, ours):
     """Where nothing in a frame tells the motion, rounding decides: TV-L1 amplifies noise of 1e-6 to 0.07 px in the mean."""
     first, second = real_pair(shared, UNSTABLE, 15)
     expected = opencv(first, second)
@@ -81,8 +90,9 @@ STAGES = {  # what it exercises: (parameters, allowed mean difference in px)
 }
 
 
+@each_of_ours
 @pytest.mark.parametrize("stage", STAGES)
-def test_each_stage_equals_opencvs_before_rounding_has_grown(shared, stage):
+def test_each_stage_equals_opencvs_before_rounding_has_grown(shared, stage, ours):
     """Few warps and levels leave rounding no room, so a wrong border, weight or order shows."""
     parameters, allowed = STAGES[stage]
     parameters = Parameters(**(vars(parameters) | {"warp_steps": OPENCV.warp_steps}))
@@ -129,6 +139,17 @@ def test_asking_for_convergence_rarely_changes_nothing(monkeypatch, chunk):
     torch.testing.assert_close(tvl1.flow(first, second), expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(20, 60), (61, 47), (37, 37)])
+def test_one_pair_on_a_core_equals_the_batched_version_at_any_size(size):
+    """Tensors shifted in memory instead of padded: at every border what is shifted in must be zero."""
+    first, second = scene(size, 2, -1)
+    parameters = Parameters(warps=2, outer=2, warp_steps=OPENCV.warp_steps)
+    batched = tvl1.flow(first, second, parameters)[0].permute(1, 2, 0).numpy()
+    difference = np.abs(tvl1_pair.flow(first[0].byte().numpy(), second[0].byte().numpy(), parameters) - batched)
+    border = [difference[edge] for edge in (0, -1)] + [difference[:, edge] for edge in (0, -1)]
+    assert max(part.mean() for part in (difference, *border)) <= 1e-4
+
+
 def test_a_small_image_does_not_spoil_a_large_one():
     """OpenCV's calc lowers its number of levels for good: 20×60 px has two levels of 16 px or more."""
     small, large = scene((20, 60), 1, 1), scene((120, 160), 2, 1)
@@ -147,6 +168,7 @@ def test_uint8_equals_float32():
 def test_identical_frames_have_no_motion():
     first, _ = scene((48, 64), 0, 0)
     assert tvl1.flow(first, first).abs().max() == 0
+    assert np.abs(tvl1_pair.flow(first[0].numpy(), first[0].numpy())).max() == 0
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(3, -2), (-6, 5)])
