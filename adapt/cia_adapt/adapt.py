@@ -115,6 +115,8 @@ def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, 
         say(f"{folder}: finished before, read (--overwrite trains it again)")
         return runs.read(folder)
     with runs.claimed(folder):
+        if not request.overwrite and runs.finished(folder, key, extend=request.resume):  # by another process, meanwhile
+            return runs.read(folder)
         packed = _to_go_on(request, folder, key)
         task, labels = task_of(request, pair, stores)
         for note in stores.notes:
@@ -185,6 +187,11 @@ def _remark(trainer: Trainer, evaluator: Evaluator, say: Say) -> None:
     if trainer.steps_per_epoch < 3:
         clips = len(task.source_train.clips)
         say(f"note: {trainer.steps_per_epoch} step(s) an epoch of {clips} clips; consider a smaller --batch")
+    lacking = int((task.source_val.labels < 0).any(1).sum())
+    if lacking:
+        say(
+            f"note: {lacking} of {len(task.source_val.clips)} source val clips have labels that training lacks, so count as wrong"
+        )
     unknown = evaluator.unknown_labels()
     if unknown:
         say(f"note: {unknown} of {len(task.target_val)} target clips have labels that training lacks; they count as wrong")

@@ -63,7 +63,11 @@ def sweep(
 ) -> None:
     """Train methods × pairs × seeds. The same command goes on where it stopped."""
     overrides = {k: v for k, v in (("epochs", epochs), ("batch", batch), ("segments", segments)) if v is not None}
-    chosen = [config.load(setup, name, overrides, _fitting(name, settings)) for name in _listed(method)]
+    names = _listed(method)
+    for entry in settings:
+        if not any(_fitting(name, [entry]) for name in names):
+            raise UsageError(f"--set {entry}: none of these methods has a part {entry.split('.')[0]}")
+    chosen = [config.load(setup, name, overrides, _fitting(name, settings)) for name in names]
     from cia_adapt import sweep as sweeping
     from cia_adapt import table
 
@@ -175,19 +179,21 @@ def check(
 
 @app.command("import")
 def import_features(
-    path: Annotated[Path, typer.Argument(help="A pickle of EPIC-100's UDA features, or a folder of files by clip or by frame.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="EPIC-100's UDA pickles of one domain, or folders of files by clip or frame.")
+    ],
     manifest: Annotated[Path, typer.Option(help="The clips: a CSV with clip, label, split (cia-extract manifest …).")],
     dataset: Annotated[str, typer.Option(help="Name of the dataset in the feature file.")],
-    modality: Annotated[str | None, typer.Option(help="Of a folder: rgb, flow or audio. A pickle says itself.")] = None,
+    modality: Annotated[list[str], typer.Option(help="Of each folder: rgb, flow or audio; repeat.", show_default=False)] = [],  # noqa: B006
     frames: Annotated[int, typer.Option(min=1, help="Frames kept of each clip, by TSN's rule.")] = 25,
-    out: Annotated[Path, typer.Option(help="The feature file; a dataset of that name is added to.")] = Path("feats.h5"),
+    out: Annotated[Path, typer.Option(help="A file of imported features; made, or added to.")] = Path("imported.h5"),
 ) -> None:
     """Take features of other tools over: .npy, .npz, .pt, .t7 or .pkl, one file a clip or one a frame, or EPIC-100's released
     pickle.
     """
     from cia_adapt import importing
 
-    counts = importing.take_over(path, manifest, dataset, modality, frames, out, console.say)
+    counts = importing.take_over(paths, manifest, dataset, modality, frames, out, console.say)
     console.print_fields(counts)
 
 

@@ -1,16 +1,18 @@
 """Runs side by side: which predictions were right, by method and pair; and whether runs may be compared at all."""
 
 import csv
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from cia_extract.errors import DataError, MismatchError
+from cia_extract.errors import DataError, MismatchError, UsageError
 
 from cia_adapt import runs, statistics
+from cia_adapt.config import load
 from cia_adapt.statistics import Right
 
 Number = Literal["selected", "last"]
@@ -25,6 +27,8 @@ class Group:
     folders: tuple[Path, ...]
     results: tuple[runs.Result, ...]
     labels: tuple[str, ...]
+    changed: tuple[str, ...] = ()
+    """In what its runs depart from the method and set-up of that name."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -54,8 +58,19 @@ def groups(folders: Sequence[Path]) -> dict[tuple[str, tuple[str, str]], Group]:
         members = sorted(members, key=lambda folder: int(runs.read(folder)["seed"]))
         config = runs.read_json(members[0] / "config.json")
         labels = tuple(config["classes"])
-        made[method, pair] = Group(method, pair, tuple(members), tuple(runs.read(f) for f in members), labels)
+        made[method, pair] = Group(method, pair, tuple(members), tuple(runs.read(f) for f in members), labels, _changed(config))
     return made
+
+
+def _changed(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """What flags made of a named method and set-up, one line each; epochs, batch and segments are shared by a table."""
+    try:
+        chosen = load(run["setup"]["name"], run["method"]["name"], {})
+    except UsageError:
+        return ("no method or set-up of that name here",)
+    named = {"method": asdict(chosen.for_pair(run["source"], run["target"])), "setup": asdict(chosen.setup)}
+    lines = runs.compare(json.loads(json.dumps(named)), {"method": run["method"], "setup": run["setup"]})
+    return tuple(line for line in lines if line.split(":")[0] not in {"setup.epochs", "setup.batch", "setup.segments"})
 
 
 def check_comparable(folders: Sequence[Path]) -> None:

@@ -4,6 +4,7 @@ Labels of a training or evaluation set never travel with its features: `Clips` h
 `SealedLabels`, which counts every opening.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -155,7 +156,11 @@ def pairs(domains: Mapping[str, Domain], source: str | None, target: str | None)
 
 def digest(*domains: Domain) -> str:
     """What identifies the features and labels that a run reads."""
-    return "+".join(sorted({domain.dataset.digest() for domain in domains}))
+    found = set()
+    for domain in domains:
+        clips = "\0".join(domain.dataset.columns["clip"][domain.rows])  # a manifest may leave some out
+        found.add(hashlib.sha256(f"{domain.dataset.digest()}\0{domain.name}\0{clips}".encode()).hexdigest())
+    return "+".join(sorted(found))
 
 
 def arrays_to_read(source: Domain, target: Domain, modalities: Sequence[str], maps: bool) -> dict[str, str]:
@@ -236,13 +241,6 @@ def make_task(
         clips(target, target_train),
         clips(target, target_val),
     )
-    if supervision == "source" and (task.source_val.labels < 0).any():
-        row = val[(task.source_val.labels < 0).any(1)][0]
-        column, _ = next((c, k) for c, k in classes.items() if str(source.dataset.columns[c][row]) not in k)
-        label = source.dataset.columns[column][row]
-        raise DataError(
-            f"{source.dataset.path}: '{source.name}' has {column} '{label}' in {setup.val_split}, which its training clips lack"
-        )
     sealed = SealedLabels(_numbers(target, target_val, classes))
     if supervision == "target":
         sealed.openings["TRAINING: the labels of the target's training clips (target-only)"] += 1

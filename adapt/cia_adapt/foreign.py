@@ -146,6 +146,8 @@ def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str])
             raise DataError(f"{path}: has no dataset {place} (for {domain}/{name})")
         data = file[place]
         if "/" not in name:
+            if data.ndim != 1:
+                raise DataError(f"{path}: {place} is {data.shape}; a column such as {domain}/{name} has one value a clip")
             columns[name] = _text(data)
             continue
         shape = (data.shape[0], 1, data.shape[1]) if data.ndim == 2 else data.shape

@@ -13,7 +13,8 @@ Files of torch are read with weights_only, pickles by an unpickler that knows ar
 import json
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,20 +29,29 @@ from cia_adapt import __version__
 from cia_adapt.data import centre_frames
 
 FILES: Final = (".npy", ".npz", ".pt", ".pth", ".t7", ".pkl", ".pickle")
+MODALITIES: Final = ("rgb", "flow", "audio")
 EPIC_NAMES: Final = {"RGB": "rgb", "Flow": "flow", "Audio": "audio"}
 Clip = npt.NDArray[np.floating[Any]]
 
 
-def take_over(path: Path, listed: Path, dataset: str, modality: str | None, frames: int, out: Path, say: Say) -> dict[str, Any]:
-    """Add a dataset of the manifest's clips that have features; returns counts. Raises UsageError, DataError, MismatchError."""
+def take_over(
+    paths: Sequence[Path], listed: Path, dataset: str, modalities: Sequence[str], frames: int, out: Path, say: Say
+) -> dict[str, Any]:
+    """Add a dataset of the manifest's clips that have features in `paths`; returns counts.
+
+    Pickles of one domain (train, val, test) are taken together; of folders, each has its entry in `modalities`.
+    Raises UsageError, DataError, MismatchError; the file is then as it was.
+    """
     rows = manifest.read(listed)
-    found = dict(_epic(path)) if path.is_file() else _folder(path, modality, rows.columns["clip"], say)
+    found = _found(paths, modalities, rows.columns["clip"], say)
     kept = [i for i, clip in enumerate(rows.columns["clip"]) if all(clip in clips for clips in found.values())]
     if not kept:
         sample = next(iter(next(iter(found.values()))), "nothing")
-        raise DataError(f"{path}: has none of the clips of {listed}, which look like {rows.columns['clip'][0]}; here: {sample}")
+        raise DataError(
+            f"{paths[0]}: has none of the clips of {listed}, which look like {rows.columns['clip'][0]}; here: {sample}"
+        )
     columns = {name: [values[i] for i in kept] for name, values in rows.columns.items()}
-    shapes = _write(out, dataset, columns, found, frames, path)
+    shapes = _written(out, dataset, columns, found, frames, paths[0])
     return {
         "imported": len(kept),
         "of the manifest, without features": len(rows) - len(kept),
@@ -49,6 +59,40 @@ def take_over(path: Path, listed: Path, dataset: str, modality: str | None, fram
         "arrays": shapes,
         "file": str(out),
     }
+
+
+def _found(paths: Sequence[Path], modalities: Sequence[str], clips: Any, say: Say) -> dict[str, Mapping[str, Clip]]:
+    """{modality: {clip: array}} over all paths."""
+    folders = [path for path in paths if not path.is_file()]
+    if len(modalities) < len(folders):
+        raise UsageError(f"{folders[len(modalities)]}: say which modality the folder holds, --modality {', '.join(MODALITIES)}")
+    found: dict[str, Mapping[str, Clip]] = {}
+    for path in paths:
+        here = _folder(path, modalities[folders.index(path)], say) if path in folders else dict(_epic(path))
+        for modality, by_clip in here.items():
+            found[modality] = {**found[modality], **by_clip} if modality in found else by_clip
+    return found
+
+
+def _written(
+    out: Path, dataset: str, columns: Mapping[str, list[str]], found: Mapping[str, Mapping[str, Clip]], frames: int, origin: Path
+) -> dict[str, str]:
+    """Into a copy of the file, which then takes its place. Raises MismatchError for a file of extracted features."""
+    part = out.with_name(f".{out.name}.part")
+    try:
+        if out.exists():
+            if not h5py.is_hdf5(out):
+                raise MismatchError(f"{out}: is there and is no HDF5 file; choose another --out")
+            if any("imported_from" not in one.recipe for one in features.open_features(out).values()):
+                raise MismatchError(f"{out}: holds extracted features; import into a file of their own, --out imported.h5")
+            shutil.copyfile(out, part)
+        shapes = _write(part, dataset, columns, found, frames, origin)
+        part.replace(out)
+        return shapes
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -108,21 +152,17 @@ class _Lazy(Mapping[str, Clip]):
         return len(self.places)
 
 
-def _folder(path: Path, modality: str | None, clips: Any, say: Say) -> dict[str, Mapping[str, Clip]]:
+def _folder(path: Path, modality: str, say: Say) -> dict[str, Mapping[str, Clip]]:
     if not path.is_dir():
         raise UsageError(f"{path}: no such file or folder")
-    if modality not in features_modalities():
-        raise UsageError(f"--modality {modality}: say which one the folder holds, {', '.join(features_modalities())}")
+    if modality not in MODALITIES:
+        raise UsageError(f"--modality {modality}: choose from {', '.join(MODALITIES)}")
     places = {p.stem: p for p in sorted(path.iterdir()) if p.is_file() and p.suffix in FILES}
     places |= {p.name: p for p in sorted(path.iterdir()) if p.is_dir() and frame_files(p)}
     if not places:
         raise DataError(f"{path}: holds neither feature files ({', '.join(FILES)}) nor folders of them")
     say(f"{path}: features of {len(places)} clips")
     return {modality: _Lazy(places)}
-
-
-def features_modalities() -> tuple[str, ...]:
-    return ("rgb", "flow", "audio")
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -176,7 +216,7 @@ def _frames(clip: Clip, frames: int, name: str) -> Clip:
 def _write(
     out: Path, dataset: str, columns: Mapping[str, list[str]], found: Mapping[str, Mapping[str, Clip]], frames: int, origin: Path
 ) -> dict[str, str]:
-    """Into a copy-free new group; a file that is broken off has no status and is refused by readers."""
+    """A new group of the file."""
     clips = columns["clip"]
     recipe = {
         "dataset": dataset,

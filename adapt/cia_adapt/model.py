@@ -76,7 +76,7 @@ class VideoModel(nn.Module):
         super().__init__()
         self.modalities, self.head, self.heads = tuple(sizes.channels), method.head, sizes.heads
         self.refinement = _part("refinements", method.refinement, method, sizes)
-        self.pooling = _part("poolings", method.pooling, method, sizes)
+        self.pooling = _pooling(method, sizes)
         widths = _streams(method.head, sizes.channels)
         shared = method.shared_features
         self.shared = nn.ModuleDict(
@@ -110,6 +110,14 @@ class VideoModel(nn.Module):
         logits_of = {stream: self.classifiers[stream](self.dropout(v)) for stream, v in videos.items()}
         consensus = None if pooled.weights is None else pooled.weights.unflatten(0, (clips, segments))
         return Output(self.head, self.heads, frames, videos, logits_of, consensus, domain_logits)
+
+
+def _pooling(method: Method, sizes: Sizes) -> nn.Module:
+    if parts.find("poolings", method.pooling).NEEDS_MAPS and not sizes.grids:
+        raise UsageError(
+            f"--pooling {method.pooling}: needs maps, and of {', '.join(sizes.channels)} there are vectors only; take avg"
+        )
+    return _part("poolings", method.pooling, method, sizes)
 
 
 def _part(kind: str, name: str, method: Method, sizes: Sizes) -> nn.Module:

@@ -207,6 +207,7 @@ def write(
         (part / "done").touch()
         if folder.exists():
             old = part.with_suffix(".old")
+            shutil.rmtree(old, ignore_errors=True)  # of a kill at this very place
             folder.rename(old)
             part.rename(folder)
             shutil.rmtree(old)
@@ -320,4 +321,7 @@ def _git_commit() -> str | None:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)

@@ -92,7 +92,8 @@ def mcnemar(first: Right, second: Right) -> float:
 
 def validator_correlations(history: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """{validator: Spearman's rank correlation with the target's accuracy over the epochs}, None where one does not vary."""
-    names = [key.removeprefix("validator_") for key in history[0] if key.startswith("validator_")]
+    names = [key.removeprefix("validator_") for key in history[-1] if key.startswith("validator_")]
+    history = [m for m in history if all(f"validator_{name}" in m for name in names)]  # some epochs may have gone without
     return {
         name: rank_correlation([m[f"validator_{name}"] for m in history], [m["target_val_accuracy"] for m in history])
         for name in names

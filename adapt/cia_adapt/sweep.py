@@ -33,9 +33,20 @@ def run(requests: Sequence[Request], jobs: int, ray: str | None, say: Say) -> tu
     """Train all (one request per method); results in the order of the requests. A mistake in the request itself is raised at
     once.
     """
-    single = [one for request in requests for one in _single(request)]
+    single: list[Request] = []
     results: list[Result] = []
     failed: list[Failed] = []
+    errors: list[CiaError] = []
+    for request in requests:
+        try:
+            single += list(_single(request))
+        except CiaError as error:  # this method does not fit these features
+            errors.append(error)
+            failed.append(Failed(request.chosen.method.name, str(error), error.exit_code))
+    if errors and not single:
+        raise errors[0]
+    for one in failed:
+        say(f"failed: {one.what}: {one.message}")
     execute = _by_ray(ray) if ray is not None else _in_processes(jobs) if jobs > 1 else _here
     with Progress(len(single), f"{len(single)} runs", every_s=30) as progress:
         for done in execute(single):
@@ -72,6 +83,8 @@ def train_one(request: Request) -> Result | Failed:
         return Failed(what, str(error), error.exit_code)
     except MemoryError:
         return Failed(what, "not enough memory; take fewer --jobs, a smaller --batch, or --tier map", 1)
+    except Exception as error:  # whatever it is, the other runs go on
+        return Failed(what, f"unexpected {type(error).__name__}: {error}", 1)
 
 
 def _here(requests: Sequence[Request]) -> Iterator[Result | Failed]:

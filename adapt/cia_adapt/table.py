@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final, Literal
 
-from cia_extract.errors import UsageError
+from cia_extract.errors import DataError, UsageError
 from rich.console import Console
 from rich.table import Table
 
@@ -72,10 +72,14 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
     others = sorted({method for method, _ in groups} - {method for _, _, method in known})
     rows: list[list[str]] = []
     seeds: set[int] = set()
+    departures: list[str] = []
     for setting, label, method in [*known, *(("not in the paper's table", name, name) for name in others)]:
         of_method = [groups[method, pair] for pair in pairs if (method, pair) in groups]
         seeds |= {len(group.seeds) for group in of_method}
-        row = [setting, f"{label} [{method}]" if label != method else method]
+        changed = sorted({line for group in of_method for line in group.changed})
+        if changed:
+            departures.append(f"* {method}: {'; '.join(changed)}")
+        row = [setting, (f"{label} [{method}]" if label != method else method) + ("*" if changed else "")]
         row += [_cell(groups.get((method, pair)), which, label_) for _, pair, label_ in columns]
         if baseline:
             row.append(_difference(of_method, [g for (m, _), g in groups.items() if m == baseline], which))
@@ -93,7 +97,7 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
             f"− {baseline}: points, mean over pairs, 95 % paired bootstrap interval; p: McNemar's, median over seeds, "
             "largest over pairs"
         )
-    return Grid(paper["title"], header, rows, notes)
+    return Grid(paper["title"], header, rows, notes + departures)
 
 
 def definition(number: str) -> dict[str, Any]:
@@ -130,7 +134,10 @@ def _cell(group: Group | None, which: str, label: str | None) -> str:
 def _difference(of_method: Sequence[Group], baseline: Sequence[Group], which: str) -> str:
     if not of_method or of_method[0].method == baseline[0].method or which == "oracle":
         return "–"
-    points, low, high, p, _ = comparison.compare(of_method, baseline, which)  # type: ignore[arg-type]
+    try:
+        points, low, high, p, _ = comparison.compare(of_method, baseline, which)  # type: ignore[arg-type]
+    except DataError:  # no pair and seed in common
+        return "–"
     points, low, high = (round(value, 1) + 0.0 for value in (points, low, high))  # no "-0.0"
     return f"{points:+.1f} [{low:+.1f}, {high:+.1f}] p {p:.2g}"
 

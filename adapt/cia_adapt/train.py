@@ -299,12 +299,9 @@ def _without_labels(
         train.probabilities, train.features
     )
     if rule == "dev":
-        loss = (
-            -source.probabilities[0]
-            .gather(1, torch.from_numpy(trainer.task.source_val.labels[:, :1]))
-            .clamp_min(1e-12)
-            .log()[:, 0]
-        )
+        truth = torch.from_numpy(trainer.task.source_val.labels[:, :1])
+        right = source.probabilities[0].gather(1, truth.clamp_min(0)).clamp_min(1e-12)
+        loss = -torch.where(truth < 0, 1e-12, right).log()[:, 0]
         source_train = evaluator.predict(trainer.model, trainer.task.source_train.clips)
         found["dev"] = validators.deep_embedded_validation(source_train.features, train.features, source.features, loss)
     return health.predictions(train.probabilities[0]) | {f"validator_{name}": value for name, value in found.items()}

@@ -71,6 +71,8 @@ def information_maximisation(p: Tensor) -> float:
 
 def soft_neighbourhood_density(p: Tensor, temperature: float = 0.05) -> float:
     """Mean entropy of each clip's softmax of cosine similarities to the others: dense neighbourhoods of alike predictions."""
+    if len(p) < 2:
+        return 0.0
     unit = F.normalize(p, dim=1)
     similarity = (unit @ unit.T / temperature).fill_diagonal_(-torch.inf)
     return float(row_entropy(similarity.softmax(1)).mean())

@@ -185,3 +185,26 @@ def test_table_command_writes_a_file(swept, tmp_path):
     run = cia_adapt("table", swept, "--format", "markdown", "--baseline", "concat", "--out", tmp_path / "t.md")
     assert run.returncode == 0 and run.stdout == ""
     assert "− concat, all pairs" in (tmp_path / "t.md").read_text()
+
+
+def test_a_row_that_departs_from_its_method_says_so(small_file, tmp_path):
+    asked = replace(requests(small_file, tmp_path, ("concat",), (0,))[0], chosen=chosen("concat", lr=0.01, supervision="target"))
+    adapt.run(asked, print)
+    grid = table.paper_table("3", comparison.groups(runs.find([tmp_path])), "selected", None)
+    (row,) = (row for row in grid.rows if "[concat]" in row[1])
+    assert row[1].endswith("*")
+    assert grid.notes[-1] == "* concat: method.supervision: source → target; setup.lr: 0.003 → 0.01"
+
+
+def test_an_unexpected_failure_of_one_run_is_listed(small_file, tmp_path, monkeypatch):
+    from cia_adapt.train import Trainer
+
+    monkeypatch.setattr(Trainer, "epoch", lambda self: 1 / 0)
+    results, failed = sweep.run(requests(small_file, tmp_path, ("concat",), (0,)), 1, None, print)
+    assert not results and {one.message for one in failed} == {"unexpected ZeroDivisionError: division by zero"}
+
+
+def test_report_draws_methods_without_a_frame_level(small_file, tmp_path):
+    adapt.run(replace(requests(small_file, tmp_path / "runs", ("dann",), (0,))[0], source="here", target="there"), print)
+    run = cia_adapt("report", tmp_path / "runs", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr

@@ -191,6 +191,7 @@ def test_action_accuracy_ranks_products():
         ("mmsada-fl", ("rgb",), "correspondence: compares modalities"),
         ("kim-fl", ("rgb",), "cross_modal: contrasts modalities"),
         ("att-flow", ("rgb", "audio"), "flow guides another modality"),
+        ("max", ("audio",), "--pooling max: needs maps, and of audio there are vectors only"),
     ],
 )
 def test_modalities_that_a_method_cannot_do_with(small_file, method, modalities, message):
@@ -330,3 +331,10 @@ def test_gradient_norms_are_those_at_the_features():
 def test_health_of_predictions():
     found = health.predictions(torch.tensor([[0.9, 0.1, 0.0], [0.8, 0.1, 0.1], [0.1, 0.9, 0.0]]))
     assert found["target_top_class_share"] == pytest.approx(2 / 3) and found["target_classes_predicted"] == 2
+
+
+@pytest.mark.parametrize("method", ["kim-fl", "kim-fl-source-only", "stcda-fl", "stcda-fl-source-only", "mmsada-fl"])
+def test_a_last_batch_of_one_clip_is_no_obstacle(small_file, method):
+    trainer, _ = trainer_of(small_file, method, batch=11)
+    assert len(trainer.draws()[-1].source) == 1
+    assert np.isfinite(trainer.epoch()["class_loss"])

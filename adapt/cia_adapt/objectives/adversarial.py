@@ -33,6 +33,8 @@ class Options:
     """λ is multiplied by 2/(1 + e^(−ramp·p)) − 1; DANN's is 10, 0 is none."""
     weights_on: Literal["gradient", "loss"] = "gradient"
     """What λ multiplies: the reversed gradient only, or the whole loss."""
+    over_streams: Literal["mean", "sum"] = "mean"
+    """How the discriminators of several streams add up."""
     hidden: int = 100
     """Width of the discriminators (MM-SADA's); 0: that of their input (TA3N's)."""
 
@@ -53,7 +55,7 @@ class AdversarialAlignment(nn.Module):
         )
 
     def forward(self, output: Output, step: Step) -> Term:
-        """Sum over levels of the mean over a level's discriminators; accuracies are means over the domains, 50 is chance."""
+        """Sum over levels of the mean (or sum) over a level's discriminators; accuracies are the domains' mean, 50 is chance."""
         by_level: dict[str, list[Tensor]] = {}
         for name, logits in output.domain_logits.items():  # the parts' own: "relation_all", "region_rgb"
             by_level.setdefault(name.split("_")[0], []).append(logits)
@@ -70,7 +72,8 @@ class AdversarialAlignment(nn.Module):
         total, metrics = torch.zeros((), device=step.is_target.device), dict[str, Tensor]()
         for level, logits_of_level in by_level.items():
             pairs = [domain_loss(logits, step.is_target) for logits in logits_of_level]
-            loss, accuracy = (torch.stack(column).mean() for column in zip(*pairs, strict=True))
+            losses, accuracies = (torch.stack(column) for column in zip(*pairs, strict=True))
+            accuracy, loss = accuracies.mean(), losses.sum() if self.options.over_streams == "sum" else losses.mean()
             total = total + (self.strengths[level] * loss if on_loss and level in self.strengths else loss)
             metrics |= {f"{level}_domain_loss": loss.detach(), f"{level}_domain_accuracy": 100 * accuracy}
             if level in self.strengths:

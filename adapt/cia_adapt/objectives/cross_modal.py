@@ -90,7 +90,8 @@ class CrossModalContrast(nn.Module):
             if int(rows.sum()) > 1
             for a, b in combinations(self.streams, 2)
         ]
-        modal = torch.stack(inside).mean()
+        zero = next(iter(output.videos.values())).sum() * 0  # where no domain has two clips
+        modal = torch.stack(inside).mean() if inside else zero
         metrics = {"cross_modal_loss": modal.detach()}
         loss = self.options.across_modalities * modal
         if self.options.across_domains and step.is_target.any():

@@ -62,13 +62,15 @@ class SpatioTemporalContrast(nn.Module):
         assert step.second is not None
         domains = [rows for rows in (~step.is_target, step.is_target) if int(rows.sum()) > 1]
         tau = self.options.temperature
-        clip = torch.stack(
-            [info_nce(v[rows], step.second.videos[s][rows], tau) for s, v in output.videos.items() for rows in domains]
-        ).mean()
+        zero = next(iter(output.videos.values())).sum() * 0  # where no domain has two clips
+        second = step.second.videos
+        clips = [info_nce(v[rows], second[s][rows], tau) for s, v in output.videos.items() for rows in domains]
+        clip = torch.stack(clips).mean() if clips else zero
         loss, metrics = self.options.clip * clip, {"clip_contrast": clip.detach()}
         first, *others = output.videos.values()
         if others:
-            video = torch.stack([info_nce(first[rows], other[rows], tau) for other in others for rows in domains]).mean()
+            videos = [info_nce(first[rows], other[rows], tau) for other in others for rows in domains]
+            video = torch.stack(videos).mean() if videos else zero
             loss, metrics = loss + self.options.video * video, metrics | {"video_contrast": video.detach()}
         if self.options.alignment and step.is_target.any():
             pseudo = self.pseudo[step.target_positions]

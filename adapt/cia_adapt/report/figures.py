@@ -33,7 +33,8 @@ def curves(histories: Sequence[Sequence[Metrics]], title: str) -> bytes:
     if "video_domain_accuracy" in histories[0][0]:
         share = right.twinx()
         _band(share, histories, "video_domain_accuracy", "domain told apart, video", "#7f3fbf")
-        _band(share, histories, "frame_domain_accuracy", "domain told apart, frame", "#b59ad6")
+        if "frame_domain_accuracy" in histories[0][0]:
+            _band(share, histories, "frame_domain_accuracy", "domain told apart, frame", "#b59ad6")
         share.axhline(50, color="grey", linewidth=0.7, linestyle=":")
         share.set(ylabel="%, 50 is chance for equal batches", ylim=(0, 102))
         share.legend(fontsize=7, loc="lower right", framealpha=0.6)

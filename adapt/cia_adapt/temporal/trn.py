@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from cia_adapt.parts import check_positive
 
+MOST_SEGMENTS = 12
+
 
 @dataclass(frozen=True)
 class Options:
@@ -39,6 +41,8 @@ class TemporalRelations(nn.Module):
     def __init__(self, inputs: int, segments: int, options: Options = Options()) -> None:
         super().__init__()
         check_positive("trn", options, "width", "tuples")
+        if segments > MOST_SEGMENTS:
+            raise UsageError(f"--segments {segments}: --temporal trn lists every tuple of frames; take at most {MOST_SEGMENTS}")
         if segments < 2:
             raise UsageError("--temporal trn: relates frames and needs --segments 2 or more")
         self.width, self.options = options.width, options
