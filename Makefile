@@ -54,8 +54,8 @@ test-wheel: $(BIN)/.installed
 	cd build/wheel && venv/bin/cia-extract --dataset ucf 2>&1 | grep -q UCF101.rar
 	cd build/wheel && venv/bin/cia-adapt --features feats.h5 --setup demo --epochs 2 --batch 8
 	cd build/wheel && venv/bin/cia-adapt check feats.h5
-	cd build/wheel && venv/bin/cia-adapt sweep --features feats.h5 --setup demo --method source-only,concat --epochs 1 --batch 8 --seeds 2 --jobs 2
-	cd build/wheel && venv/bin/cia-adapt table --baseline source-only | grep -q 94.22
+	cd build/wheel && venv/bin/cia-adapt sweep --features feats.h5 --setup demo --method source-only,concat --epochs 1 --batch 8 --seeds 2 --jobs 2 --runs swept
+	cd build/wheel && venv/bin/cia-adapt table swept --baseline source-only | grep -q 94.22
 	cd build/wheel && venv/bin/cia-adapt report runs/demo/cia
 	test -s build/wheel/report.html
 
