@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SHARED_MODULES = {"errors", "console", "features", "journal", "manifest", "video", "flow", "preprocess", "recipes", "backbones"}
+SHARED_MODULES = {
+    "errors",
+    "console",
+    "features",
+    "journal",
+    "collected",
+    "safe_pickle",
+    "manifest",
+    "video",
+    "flow",
+    "preprocess",
+    "recipes",
+    "backbones",
+}
 
 
 def imports(path: Path) -> set[str]:

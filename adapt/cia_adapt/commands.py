@@ -184,7 +184,7 @@ def import_features(
     ],
     manifest: Annotated[Path, typer.Option(help="The clips: a CSV with clip, label, split (cia-extract manifest …).")],
     dataset: Annotated[str, typer.Option(help="Name of the dataset in the feature file.")],
-    modality: Annotated[list[str], typer.Option(help="Of each folder: rgb, flow or audio; repeat.", show_default=False)] = [],  # noqa: B006
+    modality: Annotated[str | None, typer.Option(help="Of a folder whose layout does not say: rgb, flow or audio.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames kept of each clip, by TSN's rule.")] = 25,
     out: Annotated[Path, typer.Option(help="A file of imported features; made, or added to.")] = Path("imported.h5"),
 ) -> None:
@@ -193,7 +193,7 @@ def import_features(
     """
     from cia_adapt import importing
 
-    counts = importing.take_over(paths, manifest, dataset, modality, frames, out, console.say)
+    counts = importing.take_over(paths, manifest, dataset, modality, frames, out)
     console.print_fields(counts)
 
 

@@ -1,8 +1,8 @@
 """Features to compare, from a feature file or from a folder in the layouts in use, read on request.
 
-A folder holds .npy, .npz or .pt files: one file a clip, or a folder of one file a frame for each clip; the modality is a folder's
-name (rgb/, flow/, audio/) or the end of the file's (`_rgb`, as v-iashin/video_features writes). Arrays are [T, C], [T, C, H, W],
-[T, 1, 1, C] or [C].
+A folder holds .npy, .npz, .pt (.pth, .t7) or .pkl files: one file a clip, or a folder of one file a frame for each clip; the
+modality is a folder's name (rgb/, flow/, audio/) or the end of the file's (`_rgb`, as v-iashin/video_features writes). Arrays are
+[T, C], [T, C, H, W], [T, 1, 1, C] or [C].
 """
 
 import re
@@ -15,13 +15,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cia_extract import features
+from cia_extract import features, safe_pickle
 from cia_extract.errors import DataError
 
 Array = npt.NDArray[Any]
 
 MODALITIES: Final = ("rgb", "flow", "audio")
-SUFFIXES: Final = (".npy", ".npz", ".pt")
+TORCH: Final = (".pt", ".pth", ".t7")
+SUFFIXES: Final = (".npy", ".npz", *TORCH, ".pkl", ".pickle")
 BESIDES: Final = ("_fps", "_timestamps_ms")  # what video_features writes next to its features
 FRAME: Final = re.compile(r"(?:(?:img|frame|rgb|flow)_)?\d+")  # name of a file that holds one frame
 
@@ -96,9 +97,12 @@ def _clip_and_modality(relative: Path) -> tuple[str, str]:
 
 
 def _load(file: Path, modality: str) -> Array:
-    """The one array of a file, or the one that has the modality's name. Pickles are refused."""
+    """The one array of a file, or the one that has the modality's name. Of pickles, those of arrays alone are read."""
     try:
-        if file.suffix == ".pt":
+        if file.suffix in (".pkl", ".pickle"):
+            loaded = safe_pickle.load(file)
+            held = loaded if isinstance(loaded, dict) else {"": np.asarray(loaded)}
+        elif file.suffix in TORCH:
             import torch
 
             held = torch.load(file, map_location="cpu", weights_only=True)
@@ -108,7 +112,7 @@ def _load(file: Path, modality: str) -> Array:
             held = dict(loaded) if file.suffix == ".npz" else {"": loaded}
     except Exception as error:  # zipfile, pickle, torch and numpy each have their own for a file that is not what it seems
         reason = repr(error).partition("\\n")[0]
-        raise DataError(f"{file}: not an array, or a pickle, which is never read ({reason})") from error
+        raise DataError(f"{file}: not an array, or a pickle of more than arrays, which is never read ({reason})") from error
     name = modality if modality in held else next(iter(held)) if len(held) == 1 else None
     if name is None:
         raise DataError(f"{file}: holds {', '.join(map(str, held)) or 'nothing'}; save the features alone")

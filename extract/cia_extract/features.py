@@ -205,11 +205,7 @@ def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], re
     group.attrs["recipe"] = json.dumps(recipe, sort_keys=True)
     group.attrs["recipe_sha256"] = recipe_sha256(recipe)
     group.attrs["root"] = str(root.resolve())
-    clips = group.create_group("clips")
-    for column, values in columns.items():
-        encoded = [value.encode() for value in values]
-        kind = h5py.string_dtype("utf-8", max(map(len, encoded), default=1) or 1)
-        clips.create_dataset(column, data=np.array(encoded, dtype=kind))
+    clips = write_columns(group, columns)
     n, frames, modalities = len(columns["clip"]), recipe["frames"], recipe["modalities"]
     _allocate(clips, "n_frames", (n,), np.int32)
     _allocate(clips, "fps", (n,), np.float32)
@@ -224,6 +220,16 @@ def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], re
     for modality in modalities:
         for array_name, (shape, dtype) in arrays_of(modality, frames).items():
             _allocate(group, f"{modality}/{array_name}", (n, *shape), dtype)
+
+
+def write_columns(group: h5py.Group, columns: Mapping[str, Sequence[str]]) -> h5py.Group:
+    """The manifest's columns as fixed-length UTF-8; returns their group, `clips`."""
+    clips = group.create_group("clips")
+    for column, values in columns.items():
+        encoded = [value.encode() for value in values]
+        kind = h5py.string_dtype("utf-8", max(map(len, encoded), default=1) or 1)
+        clips.create_dataset(column, data=np.array(encoded, dtype=kind))
+    return clips
 
 
 def _allocate(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:

@@ -298,7 +298,7 @@ def test_errors_are_one_line(tmp_path, capsys):
 
     fails(tmp_path / "none.h5", DataError, "none.h5: no such file")
     (tmp_path / "empty").mkdir()
-    fails(tmp_path / "empty", DataError, "empty: no features in it (.npy, .npz, .pt)")
+    fails(tmp_path / "empty", DataError, "empty: no features in it (.npy, .npz, .pt, .pth, .t7, .pkl, .pickle)")
     fails(save(tmp_path / "other", {"x": np.ones((2, 64))}), DataError, "no clip in common (clip0 in ")
     fails(save(tmp_path / "flow", clips(1), "_flow"), DataError, "no modality in common")
     fails(

