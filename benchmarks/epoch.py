@@ -186,12 +186,12 @@ def main() -> None:
             trainer.model.train()
 
             def step(trainer: Trainer = trainer, draw: Draw = draw) -> object:
-                return trainer.train_step(draw, trainer._read(draw))
+                return trainer.train_step(draw, trainer.read(draw))
 
             flops[method_name] = step_flops(step)
             steps[method_name] = step
         if not arguments.no_plain:
-            batch = {m: torch.cat([x[m] for x in trainer._read(draw)]) for m in ("rgb", "flow")}
+            batch = {m: torch.cat([x[m] for x in trainer.read(draw)]) for m in ("rgb", "flow")}
             steps["plain eager CIA, features at hand"] = plain_step(batch, channels_last=False)
             steps["plain eager CIA, channels last"] = plain_step(batch, channels_last=True)
         steps["SC's matrix products alone"] = arithmetic((BATCH + TARGET) * FRAMES)

@@ -216,10 +216,10 @@ def plan(request: Request) -> list[dict[str, Any]]:
         trainer = Trainer(task, setup, pair.method, 0, request.device, request.precision, request.compiled)
         evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
         draw = trainer.draws()[0]
-        trainer._cluster()
+        trainer.cluster()
         trainer.model.train()
-        trainer.train_step(draw, trainer._read(draw))
-        step = _seconds(lambda trainer=trainer, draw=draw: trainer.train_step(draw, trainer._read(draw)))
+        trainer.train_step(draw, trainer.read(draw))
+        step = _seconds(lambda trainer=trainer, draw=draw: trainer.train_step(draw, trainer.read(draw)))
         evaluation = _seconds(lambda e=evaluator, t=trainer: e.predict(t.model, t.task.source_val.clips))
         others = len(task.target_val) + (len(task.target_train) if request.validators else 0)
         evaluation *= 1 + others / len(task.source_val.clips)

@@ -57,11 +57,11 @@ def _training(request: Request, steps: int, peak: float) -> str:
     stores = Stores(request.device, request.tier)
     task, _ = adapt.task_of(request, pair, stores)
     trainer = Trainer(task, request.chosen.setup, pair.method, 0, request.device, request.precision, request.compiled)
-    trainer._cluster()
+    trainer.cluster()
     trainer.model.train()
     draw = trainer.draws()[0]
-    flops = step_flops(lambda: trainer.train_step(draw, trainer._read(draw)))
-    seconds = _median(lambda: trainer.train_step(draw, trainer._read(draw)), steps, request.device)
+    flops = step_flops(lambda: trainer.train_step(draw, trainer.read(draw)))
+    seconds = _median(lambda: trainer.train_step(draw, trainer.read(draw)), steps, request.device)
     clips = len(draw.source) + len(draw.target)
     share = f"{100 * flops / seconds / 1e9 / peak:5.1f} % of the peak" if flops else ""
     return (

@@ -9,9 +9,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from cia_extract import manifest
-from cia_extract.errors import UsageError
 
 from cia_adapt.data import Dataset, Domain, find_domains
+from cia_adapt.relabel import parse
 
 SHOWN: Final = 3  # clip ids in a message
 
@@ -39,13 +39,10 @@ def check(path: Path, mapping: Sequence[str], manifests: Sequence[str]) -> list[
 
 def _against_manifests(domains: Mapping[str, Domain], entries: Sequence[str]) -> Iterator[Finding]:
     for entry in entries:
-        name, separator, path = entry.rpartition("=")
-        if separator and name not in domains:
-            raise UsageError(f"--manifest {entry}: no domain {name} in the file, it has {', '.join(domains)}")
-        expected = set(manifest.read(Path(path)).columns["clip"])
-        chosen = [name] if separator else list(domains)
+        chosen, path = parse(entry, domains)
+        expected = set(manifest.read(path).columns["clip"])
         have = {str(clip) for n in chosen for clip in domains[n].dataset.columns["clip"][domains[n].rows]}
-        where = name or ", ".join(domains)
+        where = ", ".join(chosen)
         if expected - have:
             yield Finding("fault", where, f"{len(expected - have)} clips of {path} are missing: {_some(expected - have)}")
         if have - expected:

@@ -19,7 +19,7 @@ app = console.application(
 
 
 def main() -> None:
-    console.run(app, "cia-adapt")
+    console.run(app, "cia-adapt", after_interrupt="")  # runs say themselves how they go on
 
 
 def _adapt(

@@ -52,6 +52,8 @@ def sweep(
         list[str],
         typer.Option("--set", help="part.option=value, for the methods that have the part; repeat.", show_default=False),
     ] = [],  # noqa: B006
+    manifest: Annotated[list[str], typer.Option(help="As for the bare command; repeat.", show_default=False)] = [],  # noqa: B006
+    mapping: Annotated[list[str], typer.Option("--map", help="As for the bare command; repeat.", show_default=False)] = [],  # noqa: B006
     jobs: Annotated[int, typer.Option(min=1, help="Processes, each with its share of the cores.")] = 1,
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster, or local.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
@@ -75,6 +77,7 @@ def sweep(
         replace(
             request(features, one, device, precision, tier), source=source, target=target, modalities=tuple(modality),
             seeds=tuple(range(seeds)), runs=runs, validators=validators, keep_state=keep_state,
+            mapping=tuple(mapping), manifests=tuple(manifest),
         )
         for one in chosen
     ]  # fmt: skip

@@ -4,6 +4,7 @@ Labels of a training or evaluation set never travel with its features: `Clips` h
 `SealedLabels`, which counts every opening.
 """
 
+import copy
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -276,8 +277,6 @@ def shifted_frames(stored: int, segments: int, clips: int, random: np.random.Gen
 
 def subset(labelled: LabelledClips, positions: Positions) -> LabelledClips:
     """Some of the clips, for a hold-out of the source."""
-    import copy
-
     clips = copy.copy(labelled.clips)
     clips.rows = labelled.clips.rows[positions]
     clips.names = [labelled.clips.names[i] for i in positions]

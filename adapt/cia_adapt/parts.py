@@ -67,6 +67,12 @@ def check_positive(part: str, options: Any, *settings: str) -> None:
             raise UsageError(f"--set {part}.{name}={getattr(options, name)}: must be positive")
 
 
+def check_several(part: str, modalities: Mapping[str, int]) -> None:
+    """Raise UsageError where there is nothing to exchange with."""
+    if len(modalities) < 2:
+        raise UsageError(f"{part} exchanges between modalities and needs two, here is {', '.join(modalities)}; --refinement none")
+
+
 def check_grids(part: str, grids: Mapping[str, tuple[int, int]]) -> None:
     """Raise UsageError where modalities' maps are of unlike size."""
     if len(set(grids.values())) > 1:

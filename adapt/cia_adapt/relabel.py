@@ -19,12 +19,10 @@ def relabelled(domains: Mapping[str, Domain], entries: Sequence[str], say: Say) 
     """
     result = dict(domains)
     for entry in entries:
-        name, separator, path = entry.rpartition("=")
-        if separator and name not in domains:
-            raise UsageError(f"--manifest {entry}: no domain {name} in the file, it has {', '.join(domains)}")
-        listed = manifest.read(Path(path))
+        names, path = parse(entry, domains)
+        listed = manifest.read(path)
         row_of = {clip: row for row, clip in enumerate(listed.columns["clip"])}
-        for domain_name in [name] if separator else list(domains):
+        for domain_name in names:
             domain = result[domain_name]
             clips = domain.dataset.columns["clip"]
             kept = np.array([row for row in domain.rows if str(clips[row]) in row_of], dtype=np.int64)
@@ -34,6 +32,14 @@ def relabelled(domains: Mapping[str, Domain], entries: Sequence[str], say: Say) 
                 say(f"note: {len(domain.rows) - len(kept)} clips of '{domain_name}' are not in {path}; left out")
             result[domain_name] = Domain(domain_name, _with_columns(domain.dataset, listed, row_of), kept)
     return result
+
+
+def parse(entry: str, domains: Mapping[str, Domain]) -> tuple[list[str], Path]:
+    """(the domains that a `[DOMAIN=]FILE` is for, the file). Raises UsageError for an unknown one."""
+    name, separator, path = entry.rpartition("=")
+    if separator and name not in domains:
+        raise UsageError(f"--manifest {entry}: no domain {name} in the file, it has {', '.join(domains)}")
+    return [name] if separator else list(domains), Path(path)
 
 
 def _with_columns(dataset: Dataset, listed: manifest.Manifest, row_of: Mapping[str, int]) -> Dataset:

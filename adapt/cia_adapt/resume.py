@@ -40,7 +40,8 @@ def pack(trainer: Trainer, outcome: Outcome, labels: SealedLabels) -> Packed:
         epochs[name] = snapshot.epoch
         if name == "selected" and snapshot is outcome.last:
             continue
-        tensors |= state.prefixed(_copied(snapshot.state), f"{name}.state")
+        if name == "selected":  # the last epoch's is the model itself
+            tensors |= state.prefixed(_copied(snapshot.state), "selected.state")
         for domain, prediction in (("source", snapshot.source), ("target", snapshot.target)):
             found = {f"p{i}": p for i, p in enumerate(prediction.probabilities)} | {"features": prediction.features}
             tensors |= state.prefixed(found, f"{name}.{domain}")
@@ -76,7 +77,7 @@ def _snapshot(tensors: Mapping[str, Tensor], name: str, epoch: int) -> Snapshot:
     for domain in ("source", "target"):
         found = state.under(tensors, f"{name}.{domain}")
         predictions.append(Prediction(tuple(found[f"p{i}"] for i in range(len(found) - 1)), found["features"]))
-    return Snapshot(epoch, state.under(tensors, f"{name}.state"), *predictions)
+    return Snapshot(epoch, state.under(tensors, "model" if name == "last" else "selected.state"), *predictions)
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -149,7 +149,7 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
     history = outcome.history
     best = max(history, key=lambda metrics: metrics["target_val_accuracy"])
     selected = history[outcome.selected.epoch - 1]
-    rule = "last" if key.method.supervision == "target" else key.setup.select
+    rule = key.setup.select
     result = {
         "source": key.source,
         "target": key.target,

@@ -48,8 +48,9 @@ class Reader:
         if self.loaded is None:
             assert self.array is not None
             return gather(self.array, rows, frames)
-        at = torch.tensor([self.place[int(row)] for row in rows], device=self.loaded.device)
-        out = self.loaded[at[:, None], torch.from_numpy(frames).to(self.loaded.device)]
+        at = np.array([self.place[int(row)] for row in rows])[:, None] * self.loaded.shape[1] + frames  # of all frames in a row
+        blocks = self.loaded.flatten(0, 1).index_select(0, torch.from_numpy(at.ravel()).to(self.loaded.device))
+        out = blocks.unflatten(0, at.shape)
         return out.permute(0, 1, 4, 2, 3) if out.ndim == 5 else out
 
 

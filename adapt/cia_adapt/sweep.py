@@ -37,9 +37,17 @@ def run(requests: Sequence[Request], jobs: int, ray: str | None, say: Say) -> tu
     results: list[Result] = []
     failed: list[Failed] = []
     errors: list[CiaError] = []
+    noted: set[str] = set()
+
+    def said(message: str) -> None:
+        """Notes of the features, once for all methods."""
+        if message not in noted:
+            noted.add(message)
+            say(message)
+
     for request in requests:
         try:
-            single += list(_single(request))
+            single += list(_single(request, said))
         except CiaError as error:  # this method does not fit these features
             errors.append(error)
             failed.append(Failed(request.chosen.method.name, str(error), error.exit_code))
@@ -61,24 +69,24 @@ def run(requests: Sequence[Request], jobs: int, ray: str | None, say: Say) -> tu
     return sorted(results, key=lambda r: order[r["method"], r["source"], r["target"], r["seed"]]), failed
 
 
-def _single(request: Request) -> Iterator[Request]:
+def _single(request: Request, say: Say) -> Iterator[Request]:
     """One request per pair and seed."""
-    for pair in adapt.prepared(request, lambda message: None):
+    for pair in adapt.prepared(request, say):
         for seed in request.seeds:
             yield replace(request, source=pair.source.name, target=pair.target.name, seeds=(seed,), resume=True)
 
 
-_stores: dict[bool, Stores] = {}  # of this process, by whether maps are read; all its runs share what is loaded
+_stores: Stores | None = None  # of this process; all its runs share what is loaded
 _share = 1.0
 
 
 def train_one(request: Request) -> Result | Failed:
     """One run, quietly; its failure is a value."""
+    global _stores
     what = f"{request.chosen.method.name} {request.source} → {request.target} seed {request.seeds[0]}"
     try:
-        maps = request.chosen.method.needs_maps
-        stores = _stores.setdefault(maps, Stores(request.device, request.tier, _share))
-        return adapt.run(request, lambda message: None, stores, quiet=True)[0]
+        _stores = _stores or Stores(request.device, request.tier, _share)
+        return adapt.run(request, lambda message: None, _stores, quiet=True)[0]
     except CiaError as error:
         return Failed(what, str(error), error.exit_code)
     except MemoryError:
@@ -127,7 +135,8 @@ def _by_ray(address: str) -> Execute:
         try:
             gpus = 1 if requests[0].device.type == "cuda" else 0
             remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(train_one)
-            waiting = [remote.remote(request) for request in requests]
+            # Tasks of a node share the page cache, and know nothing of each other's memory.
+            waiting = [remote.remote(replace(request, tier=request.tier or "map")) for request in requests]
             while waiting:
                 (done,), waiting = ray.wait(waiting, num_returns=1)
                 yield ray.get(done)

@@ -90,12 +90,12 @@ class Trainer:
 
     def epoch(self) -> Metrics:
         """One pass over the source's training clips; means over its steps. Raises DivergedError."""
-        self._cluster()
+        self.cluster()
         self.model.train()
         self.objectives.train()
         steps: list[dict[str, Tensor]] = []
         ratio: dict[str, float] = {}
-        for number, (draw, views) in enumerate(prefetched(self.draws(), self._read)):
+        for number, (draw, views) in enumerate(prefetched(self.draws(), self.read)):
             metrics, found = self.train_step(draw, views, probe=number == 0)
             steps.append(metrics)
             ratio |= found
@@ -128,7 +128,7 @@ class Trainer:
     def _frames(self, clips: int, random: np.random.Generator) -> Positions:
         return shifted_frames(self.task.source_train.clips.frames, self.setup.segments, clips, random)
 
-    def _read(self, draw: Draw) -> list[Inputs]:
+    def read(self, draw: Draw) -> list[Inputs]:
         """Source clips, then (where the method looks at them) target clips in the same tensors; for each view."""
         frames = [(draw.source_frames, draw.target_frames)]
         if draw.second_source_frames is not None and draw.second_target_frames is not None:
@@ -198,7 +198,7 @@ class Trainer:
 
     # --- before the epochs ----------------------------------------------------------------------------------------------
 
-    def _cluster(self) -> None:
+    def cluster(self) -> None:
         """Let objectives that want it cluster the features of all training clips, as they are now."""
         for objective in self.objectives.values():
             if isinstance(objective, Clusters) and self.method.needs_target:
@@ -216,7 +216,10 @@ class Trainer:
         random = np.random.default_rng([self.seed, 2])
         kept, held = gradient_blend.hold_out(self.task.source_train.labels[:, 0], options.held_out, random)
         if not len(held):
-            raise DataError(f"gradient_blend: {len(kept)} training clip is too few to hold some out")
+            raise DataError(
+                f"gradient_blend: holds out {options.held_out:.0%} of each class, and no class of '{self.task.source}' has "
+                "enough training clips; --set gradient_blend.held_out=0.5"
+            )
         train, val = (subset(self.task.source_train, positions) for positions in (kept, held))
         setup = replace(self.setup, epochs=options.epochs)
         method = replace(self.method, objectives=())
@@ -267,7 +270,7 @@ def train(
     accuracy goes into the history, for the curve and for the oracle, and nowhere else.
     """
     outcome = outcome or Outcome()
-    rule = "last" if trainer.method.supervision == "target" else trainer.setup.select
+    rule = trainer.setup.select
     began, first = time.perf_counter(), len(outcome.history)
     for epoch in range(first + 1, trainer.setup.epochs + 1):
         metrics: Metrics = {"epoch": epoch, **trainer.epoch(), "lr": trainer.optimiser.param_groups[0]["lr"]}

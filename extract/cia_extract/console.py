@@ -60,7 +60,7 @@ def application(text: str) -> typer.Typer:
     return typer.Typer(help=text, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-def run(app: typer.Typer, program: str) -> None:
+def run(app: typer.Typer, program: str, after_interrupt: str = ", the same command continues") -> None:
     """Run a command line and exit with its code; a user's mistake is one line, never a traceback."""
     try:
         code = app(prog_name=program, standalone_mode=False)
@@ -81,7 +81,7 @@ def run(app: typer.Typer, program: str) -> None:
         say(f"{program}: unexpected {type(error).__name__}: {error}; please report it with CIA_TRACEBACK=1 set")
         code = 1
     if code == 130:  # typer may have turned the interrupt into this code itself
-        say(f"{program}: interrupted; what is finished is kept, the same command continues")
+        say(f"{program}: interrupted; what is finished is kept{after_interrupt}")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -9,13 +9,17 @@ from cia_adapt.store import Stores
 from cia_adapt.train import Outcome, Trainer, train
 
 CPU = torch.device("cpu")
-SMALL = {"sc": "sc.embedding=16", "tada": "tada.hidden=4", "gradient_blend": "gradient_blend.epochs=2"}
+SMALL = {
+    "sc": ["sc.embedding=16"],
+    "tada": ["tada.hidden=4"],
+    "gradient_blend": ["gradient_blend.epochs=2", "gradient_blend.held_out=0.5"],
+}
 
 
 def chosen(method: str, sets: tuple[str, ...] = (), **overrides) -> config.Chosen:
     """A method in set-up demo, with small parts where it has them, unless `sets` says otherwise."""
     plain = config.load("demo", method, overrides)
-    small = [s for part, s in SMALL.items() if part in {name for _, name in plain.method.used_parts()}]
+    small = [s for part, settings in SMALL.items() for s in settings if part in {name for _, name in plain.method.used_parts()}]
     return config.load("demo", method, {"epochs": 2, "batch": 6} | overrides, [*small, *sets])
 
 

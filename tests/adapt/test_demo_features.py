@@ -45,7 +45,7 @@ def extracted(folder: Path, clips: int, frames: int) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_features(tmp_path_factory) -> Path:
-    return extracted(tmp_path_factory.getbasetemp().parent, clips=1, frames=2)
+    return extracted(tmp_path_factory.getbasetemp().parent, clips=2, frames=2)
 
 
 def train_both_directions(file: Path, method: str, modalities, folder: Path, **setup) -> None:

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.adapt.shake import shaken
+
 SOURCE, TARGET, CLASSES = 4, 6, 3
 CLIPS = SOURCE + TARGET
 
@@ -41,15 +43,6 @@ def step(second: Output | None = None, progress: float = 0.5, positions=range(TA
 
 def widths(of: Output) -> dict[str, dict[str, int]]:
     return {"video": {s: x.shape[-1] for s, x in of.videos.items()}, "frame": {s: x.shape[-1] for s, x in of.frames.items()}}
-
-
-def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module with all parameters drawn at random: as after some training."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
-    return module
 
 
 def arrays(tensor: Tensor) -> np.ndarray:

@@ -13,6 +13,8 @@ from cia_adapt.refinements import mc
 from cia_extract.errors import UsageError
 from torch import Tensor, nn
 
+from tests.adapt.shake import shaken
+
 SCORINGS = ("pool", "patch", "window_max")
 HEIGHT, WIDTH = 4, 5
 GRID = (HEIGHT, WIDTH)
@@ -33,15 +35,6 @@ def features(seed: int = 0, channels: int = 8, modalities=BOTH, audio: bool = Fa
 
 def numpy_maps(inputs: dict[str, Feature], clip: int) -> dict[str, np.ndarray]:
     return {m: f.dense()[clip].detach().double().numpy() for m, f in inputs.items() if f.is_map}
-
-
-def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module with all parameters drawn at random: as after some training."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
-    return module
 
 
 # --- SC -------------------------------------------------------------------------------------------------------------------

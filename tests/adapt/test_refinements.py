@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tests.adapt.shake import shaken
+
 MODES, VARIANTS = ("recalibrate", "inject_vec", "inject_map"), ("a", "c", "e")
 
 
@@ -23,15 +25,6 @@ def features(seed: int, channels: int = 16, audio: int = 0, gated: bool = False)
         return found
     gates = {m: torch.randn(2, 2, f.data.shape[1], generator=generator) for m, f in found.items()}
     return {m: f.times(gates[m][0]).plus(gates[m][1]) for m, f in found.items()}
-
-
-def shaken(module: nn.Module, seed: int, size: float = 0.3) -> nn.Module:
-    """The module with all parameters drawn at random: as after some training."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * size)
-    return module
 
 
 def weights(layers: nn.Sequential) -> list[np.ndarray]:
@@ -69,7 +62,7 @@ def slow_mc(mc: MutualComplementarity, inputs: dict[str, Feature]) -> dict[str, 
 
 
 def check_mc(inputs: dict[str, Feature], options: Options) -> None:
-    mc = shaken(MutualComplementarity({m: f.data.shape[1] for m, f in inputs.items()}, options), 3)
+    mc = shaken(MutualComplementarity({m: f.data.shape[1] for m, f in inputs.items()}, options), 3, 0.3)
     found = mc(inputs)
     assert list(found) == list(inputs)
     for modality, expected in slow_mc(mc, inputs).items():
@@ -97,7 +90,7 @@ def test_a_refined_map_pools_as_its_gates_do(mode, variant):
     """Under any weights: Σ S(i) F̂(·, i) of the map that was made equals the pool of gates that wait."""
     inputs = features(7, gated=True)
     weights = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
-    for feature in shaken(MutualComplementarity({"rgb": 16, "flow": 16}, Options(4, mode, variant)), 3)(inputs).values():
+    for feature in shaken(MutualComplementarity({"rgb": 16, "flow": 16}, Options(4, mode, variant)), 3, 0.3)(inputs).values():
         by_hand = np.einsum("nchw,nhw->nc", feature.dense().detach().double().numpy(), weights.double().numpy())
         np.testing.assert_allclose(feature.pool(weights).detach().numpy(), by_hand, atol=1e-4)
 
@@ -125,7 +118,7 @@ def test_mc_gates_lie_between_minus_one_and_one(seed):
 def test_injecting_maps_is_injecting_vectors_under_average_pooling():
     inputs = features(1)
     vec, whole = (
-        shaken(MutualComplementarity({"rgb": 16, "flow": 16}, Options(4, mode)), 3) for mode in ("inject_vec", "inject_map")
+        shaken(MutualComplementarity({"rgb": 16, "flow": 16}, Options(4, mode)), 3, 0.3) for mode in ("inject_vec", "inject_map")
     )
     for m in inputs:
         torch.testing.assert_close(vec(inputs)[m].average(), whole(inputs)[m].average(), atol=1e-5, rtol=1e-5)
@@ -133,7 +126,7 @@ def test_injecting_maps_is_injecting_vectors_under_average_pooling():
 
 def test_channels_may_differ_where_nothing_is_injected():
     inputs = {"rgb": Feature(torch.rand(2, 16, 7, 7)), "audio": Feature(torch.rand(2, 6))}
-    refined = shaken(MutualComplementarity({"rgb": 16, "audio": 6}, Options(4)), 0)(inputs)
+    refined = shaken(MutualComplementarity({"rgb": 16, "audio": 6}, Options(4)), 0, 0.3)(inputs)
     assert refined["rgb"].dense().shape == (2, 16, 7, 7) and refined["audio"].dense().shape == (2, 6)
     for modality, feature in refined.items():
         assert not torch.allclose(feature.dense(), inputs[modality].data)
@@ -182,7 +175,7 @@ def test_parameters():
 @pytest.mark.parametrize("doubled", [False, True])
 def test_mmtm_equals_its_formula(doubled):
     inputs = {"rgb": Feature(torch.rand(2, 12, 7, 7)), "audio": Feature(torch.rand(2, 8))}
-    module = shaken(mmtm.MultimodalTransfer({"rgb": 12, "audio": 8}, mmtm.Options(4, doubled)), 2)
+    module = shaken(mmtm.MultimodalTransfer({"rgb": 12, "audio": 8}, mmtm.Options(4, doubled)), 2, 0.3)
     assert module.squeeze.out_features == 10
     z = np.concatenate([inputs["rgb"].data.double().numpy().mean((2, 3)), inputs["audio"].data.double().numpy()], axis=1)
     w, b = (p.detach().double().numpy() for p in module.squeeze.parameters())
@@ -203,7 +196,7 @@ def test_refinements_know_no_domain():
     inputs = features(0)
     two = {"rgb": 16, "flow": 16}
     for module in (*(MutualComplementarity(two, Options(4, variant=v)) for v in VARIANTS), mmtm.MultimodalTransfer(two)):
-        whole: Tensor = shaken(module.train(), 1)(inputs)["rgb"].dense()
+        whole: Tensor = shaken(module.train(), 1, 0.3)(inputs)["rgb"].dense()
         alone = module.eval()({m: Feature(f.data[1:]) for m, f in inputs.items()})["rgb"].dense()
         torch.testing.assert_close(whole[1:], alone)
         owners = {name.rsplit(".", 2)[0] if "gates" in name else name.rsplit(".", 1)[0] for name in module.state_dict()}

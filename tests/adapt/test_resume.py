@@ -151,7 +151,7 @@ def test_two_processes_do_not_train_the_same_run(small_file, tmp_path):
 
 def test_killed_at_any_moment_and_resumed_the_metrics_are_the_same_bytes(small_file, tmp_path, monkeypatch):
     """`kill -9`, several times; states are written after every epoch here."""
-    small = [word for part in ("sc",) for word in ("--set", SMALL[part])]
+    small = ["--set", *SMALL["sc"]]
     command = [
         sys.executable, "-c", "import cia_adapt.adapt as a; a.SAVE_EVERY_S = 0; from cia_adapt.cli import main; main()",
         "--features", str(small_file), "--setup", "demo", "--method", "cia", "--batch", "6", "--epochs", "30",

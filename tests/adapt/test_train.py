@@ -11,26 +11,24 @@ from cia_adapt.prefetch import prefetched
 from cia_adapt.sampling import Endless, source_order
 from cia_adapt.store import Stores
 from cia_adapt.train import best_epoch, lr_factor
-from cia_extract.errors import DivergedError, UsageError
+from cia_extract.errors import DataError, DivergedError, UsageError
 
 from tests.adapt.runs_of import CPU, chosen, equal, run, trainer_of
 
 METHODS = config.names("methods")
 ADAPTING = [name for name in METHODS if config.load("uh", name, {}).method.supervision == "source"]
 BOTH, THREE = ("rgb", "flow"), ("rgb", "flow", "audio")
-# In few steps of 3e-3, or at a rate meant for many more, these do not get far; that they train is tested, not how well.
-SLOW = {"kim-fl", "kim-fl-source-only", "trn", "trn-source-only", "cia-trn"}
 
 
 @pytest.mark.parametrize("modalities", [BOTH, THREE], ids=["two", "three"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_learns(small_file, method, modalities):
     """Classes that differ in their channels: loss falls, source validation is solved, the three numbers are there."""
-    trainer, outcome = run(small_file, method, epochs=10, modalities=modalities)
+    trainer, outcome = run(small_file, method, epochs=8, modalities=modalities)
     losses = [m["class_loss"] for m in outcome.history]
-    assert losses[-1] < (0.999 if method in SLOW else 0.97) * losses[0]
-    assert max(m["source_val_accuracy"] for m in outcome.history) > (30 if method in SLOW else 60)
-    assert outcome.last.epoch == 10 and outcome.selected.epoch <= 10
+    assert losses[-1] < 0.85 * losses[0]
+    assert max(m["source_val_accuracy"] for m in outcome.history) > 60
+    assert outcome.last.epoch == 8 and outcome.selected.epoch <= 8
     assert outcome.last.target.probabilities[0].sum(1).numpy() == pytest.approx(np.ones(6), abs=1e-5)
     assert ("video_domain_loss" in outcome.history[0]) == ("adversarial" in trainer.method.objectives)
     assert all(p.grad is not None for p in trainer.model.parameters())
@@ -94,7 +92,7 @@ def test_alignment_reaches_what_stands_before_the_discriminators(small_file):
     trainer, bare = run(small_file, "concat", shared_features=0)
     assert set(bare.last.state) == {"classifiers.all.weight", "classifiers.all.bias"}
     draw = trainer.draws()[0]
-    outputs = [trainer.model(view) for view in trainer._read(draw)]
+    outputs = [trainer.model(view) for view in trainer.read(draw)]
     _, domain, _ = trainer._losses(outputs, trainer._step(draw, outputs))
     trainer.model.zero_grad()
     domain.backward()
@@ -338,3 +336,9 @@ def test_a_last_batch_of_one_clip_is_no_obstacle(small_file, method):
     trainer, _ = trainer_of(small_file, method, batch=11)
     assert len(trainer.draws()[-1].source) == 1
     assert np.isfinite(trainer.epoch()["class_loss"])
+
+
+def test_gradient_blend_needs_clips_to_hold_out(small_file):
+    with pytest.raises(DataError, match="holds out 1% of each class, and no class of 'here' has enough") as error:
+        trainer_of(small_file, "gblend-fl", sets=("gradient_blend.held_out=0.01",))
+    assert error.value.exit_code == 3

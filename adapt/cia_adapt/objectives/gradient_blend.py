@@ -79,14 +79,12 @@ def blend_weights(before: Losses, after: Losses) -> dict[str, float]:
 
 
 def hold_out(labels: np.ndarray, share: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Positions to train on and to hold out, class by class; every class keeps one to train on, if it can."""
+    """Positions to train on and to hold out, class by class; every class keeps one to train on."""
     held = []
     for k in np.unique(labels):
         members = random.permutation(np.flatnonzero(labels == k))
         held.append(members[: min(round(share * len(members)), len(members) - 1)])
     out = np.sort(np.concatenate(held))
-    if not len(out) and len(labels) > 1:  # one clip a class: some class has to go without
-        out = random.permutation(len(labels))[:1]
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 

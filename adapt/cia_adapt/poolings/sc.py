@@ -109,8 +109,8 @@ def correlation(aa: Tensor, ab: Tensor, bb: Tensor, scales: int, scoring: str, h
     """
     boxes = torch.stack([box_operator(scale, height, width) for scale in range(1, scales + 1)]).to(ab)  # [k, HW, HW]
     if scoring == "pool":
-        within = (box_products(aa, boxes) * box_products(bb, boxes)).clamp_min(1e-12).sqrt()
-        return box_products(ab, boxes) / within
+        ab, aa, bb = box_products(torch.stack((ab, aa, bb)), boxes)
+        return ab / (aa * bb).clamp_min(1e-12).sqrt()
     if scoring == "patch":
         return torch.einsum("kij,nj->nki", boxes, ab.diagonal(dim1=1, dim2=2))
     outside = boxes == 0
@@ -120,13 +120,13 @@ def correlation(aa: Tensor, ab: Tensor, bb: Tensor, scales: int, scoring: str, h
 
 
 def box_products(products: Tensor, boxes: Tensor) -> Tensor:
-    """⟨P_κ u (i), P_κ v (i)⟩ for each κ from all products ⟨u(j), v(l)⟩ [N, HW, HW] → [N, k, HW].
+    """⟨P_κ u (i), P_κ v (i)⟩ for each κ from all products ⟨u(j), v(l)⟩ [..., HW, HW] → [..., k, HW].
 
     With box means P_κ u = A_κ u it is the i-th diagonal element of A_κ G A_κᵀ. So one small matrix product serves all scales, and
     no box-filtered copy of the maps is made.
     """
     diagonals = torch.einsum("kij,kil->jlki", boxes, boxes).flatten(2).flatten(0, 1)  # [HW·HW, k·HW]
-    return (products.flatten(1) @ diagonals).unflatten(1, (len(boxes), -1))
+    return (products.flatten(-2) @ diagonals).unflatten(-1, (len(boxes), -1))
 
 
 def box_operator(size: int, height: int, width: int) -> Tensor:

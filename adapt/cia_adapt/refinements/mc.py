@@ -27,7 +27,7 @@ from cia_extract.errors import UsageError
 from torch import Tensor, nn
 
 from cia_adapt.modules.maps import Feature
-from cia_adapt.parts import Sizes, check_grids, check_positive
+from cia_adapt.parts import Sizes, check_grids, check_positive, check_several
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ class MutualComplementarity(nn.Module):
     def __init__(self, channels: Mapping[str, int], options: Options = Options()) -> None:
         super().__init__()
         check_positive("mc", options, "ratio")
-        if len(channels) < 2:
-            raise UsageError(f"MC exchanges between modalities and needs two, here is {', '.join(channels)}; --refinement none")
+        check_several("MC", channels)
         self.injects = options.mode != "recalibrate" or options.variant == "e"
         if self.injects and len(set(channels.values())) > 1:
             what = ", ".join(f"{m} {c}" for m, c in channels.items())

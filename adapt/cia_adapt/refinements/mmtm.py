@@ -16,7 +16,7 @@ from cia_extract.errors import UsageError
 from torch import nn
 
 from cia_adapt.modules.maps import Feature
-from cia_adapt.parts import Sizes, check_positive
+from cia_adapt.parts import Sizes, check_positive, check_several
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class MultimodalTransfer(nn.Module):
     def __init__(self, channels: Mapping[str, int], options: Options = Options()) -> None:
         super().__init__()
         check_positive("mmtm", options, "ratio")
-        if len(channels) < 2:
-            raise UsageError(f"MMTM exchanges between modalities and needs two, here is {', '.join(channels)}; --refinement none")
+        check_several("MMTM", channels)
         total = sum(channels.values())
         width = int(2 * total / options.ratio)
         if width < 1:
