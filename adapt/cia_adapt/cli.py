@@ -1,6 +1,7 @@
 """`cia-adapt`: the command line of stage two. Heavy imports stay inside the commands, so that --help is instant."""
 
 import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,7 +68,7 @@ def _adapt(
     if version:
         print(f"cia-adapt {__version__}")
         return
-    chosen = config.load(setup, method, {name: value for name, value in science.items() if value is not None}, settings)
+    chosen = config.load(setup, method, given(science), settings)
     made = request(features, chosen, device, precision, tier)
     from dataclasses import replace
 
@@ -110,21 +111,25 @@ def request(features: Path | None, chosen: config.Chosen, device: str, precision
     return Request(features, chosen, None, None, (), (0,), Path("runs"), found, precision=precision, tier=asked)
 
 
-def _with_science_flags() -> Any:
-    """`_adapt` with one flag for every field of `Setup` and `Method` that carries a help text."""
-    flags = {**config.flags(config.Setup), **config.flags(config.Method)}
-    own = [p for p in inspect.signature(_adapt).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+def with_flags(function: Callable[..., None], *classes: type[config.Setup] | type[config.Method]) -> Callable[..., None]:
+    """`function` with one flag, None if not given, for every field of `classes` that carries a help text."""
+    own = [p for p in inspect.signature(function).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     added = []
-    for name, (kind, text) in flags.items():
+    for name, (kind, text) in [item for cls in classes for item in config.flags(cls).items()]:
         switch = f"--{name.replace('_', '-')}"
         option = typer.Option(f"{switch}/--no-{switch[2:]}" if kind is bool else switch, help=f"{text} [default: as set up]")
         annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
         added.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-    _adapt.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
-    _adapt.__annotations__ = {p.name: p.annotation for p in [*own, *added]}
-    return _adapt
+    function.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in [*own, *added]}
+    return function
 
 
-app.callback(invoke_without_command=True)(_with_science_flags())
+def given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `with_flags` that were given."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+app.callback(invoke_without_command=True)(with_flags(_adapt, config.Setup, config.Method))
 
 from cia_adapt import commands as commands  # noqa: E402  (the other commands register themselves)

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from cia_extract import console
 from cia_extract.errors import UsageError
 
 from cia_adapt import config
-from cia_adapt.cli import app, request
+from cia_adapt.cli import app, given, request, with_flags
 
 Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")]
 
@@ -35,8 +35,7 @@ def methods(name: Annotated[str | None, typer.Argument(help="Show this one with 
     Console(width=None if Console().is_terminal else 140).print(table, markup=False)
 
 
-@app.command()
-def sweep(
+def _sweep(
     features: Annotated[Path, typer.Option(help="The feature file.")],
     method: Annotated[str, typer.Option(help="Names with commas between, table2, table3, or all.")] = "table3",
     setup: Annotated[str, typer.Option(help=f"One of: {', '.join(config.names('setups'))}.")] = "uh",
@@ -45,9 +44,6 @@ def sweep(
     target: Annotated[str | None, typer.Option(help="Unlabelled domain. [default: every other one]")] = None,
     modality: Annotated[list[str], typer.Option(help="Use only these; repeat.", show_default=False)] = [],  # noqa: B006
     runs: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs"),
-    epochs: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
-    segments: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
     settings: Annotated[
         list[str],
         typer.Option("--set", help="part.option=value, for the methods that have the part; repeat.", show_default=False),
@@ -58,25 +54,26 @@ def sweep(
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster, or local.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the models.")] = False,
     tier: Annotated[str, typer.Option(help="auto, device, ram, map.")] = "auto",
     validators: Annotated[bool, typer.Option(help="Compute the label-free validators after each epoch.")] = True,
     keep_state: Annotated[bool, typer.Option(help="Keep what a finished run needs to go on.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    **science: Any,
 ) -> None:
     """Train methods × pairs × seeds. The same command goes on where it stopped."""
-    overrides = {k: v for k, v in (("epochs", epochs), ("batch", batch), ("segments", segments)) if v is not None}
     names = _listed(method)
     for entry in settings:
         if not any(_fitting(name, [entry]) for name in names):
             raise UsageError(f"--set {entry}: none of these methods has a part {entry.split('.')[0]}")
-    chosen = [config.load(setup, name, overrides, _fitting(name, settings)) for name in names]
+    chosen = [config.load(setup, name, given(science), _fitting(name, settings)) for name in names]
     from cia_adapt import sweep as sweeping
     from cia_adapt import table
 
     made = [
         replace(
             request(features, one, device, precision, tier), source=source, target=target, modalities=tuple(modality),
-            seeds=tuple(range(seeds)), runs=runs, validators=validators, keep_state=keep_state,
+            seeds=tuple(range(seeds)), runs=runs, validators=validators, keep_state=keep_state, compiled=compiled,
             mapping=tuple(mapping), manifests=tuple(manifest),
         )
         for one in chosen
@@ -91,6 +88,9 @@ def sweep(
             f"cia-adapt: {len(failed)} of {len(failed) + len(results)} runs failed, see above; the same command tries them again"
         )
         raise typer.Exit(max(one.exit_code for one in failed))
+
+
+app.command("sweep")(with_flags(_sweep, config.Setup))
 
 
 def _fitting(name: str, settings: Sequence[str]) -> list[str]:
