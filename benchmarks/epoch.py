@@ -1,12 +1,13 @@
 """Training time of an epoch at UCF-HMDB's sizes, beside a plain implementation, other ways of reading, and the arithmetic alone.
 
-python benchmarks/epoch.py [--steps 3] [--method cia …] [--precision fp32|bf16]
+python benchmarks/epoch.py [--steps 3] [--method cia …] [--precision fp32 --precision bf16]
 
 The features are random numbers of the right shape: for timing only. 1438 + 840 training clips, batch 128 + 74, 5 frames, two
 modalities; read from a memory map that is in the page cache. Evaluation is not counted. All in one run, in turns.
 """
 
 import argparse
+import itertools
 import sys
 import tempfile
 import threading
@@ -162,7 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--method", action="append")
-    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--precision", action="append", help="fp32 (if none is given) or bf16; both stand in one table")
     parser.add_argument("--clips", type=int, default=240, help="clips in the file a domain; rows are reused to make up the sizes")
     parser.add_argument("--no-plain", action="store_true", help="without the plain implementation, which takes long")
     arguments = parser.parse_args()
@@ -173,12 +174,13 @@ def main() -> None:
         domains = data.find_domains(path)
         steps: dict[str, Callable[[], object]] = {}
         flops = {}
-        for method_name in arguments.method or ["source-only", "concat", "sc-3", "cia"]:
+        asked = itertools.product(arguments.method or ["source-only", "concat", "sc-3", "cia"], arguments.precision or ["fp32"])
+        for method_name, precision in asked:
             chosen = config.load("uh", method_name, {})
             method = chosen.for_pair("ucf", "hmdb")
             stores = Stores(torch.device("cpu"), "map")
             task, _ = data.make_task(domains["ucf"], domains["hmdb"], ("rgb", "flow"), method.needs_maps, chosen.setup, stores)
-            trainer = Trainer(task, chosen.setup, method, 0, torch.device("cpu"), arguments.precision)
+            trainer = Trainer(task, chosen.setup, method, 0, torch.device("cpu"), precision)
             counts = len(task.source_train.clips), len(task.target_train)
             target = np.arange(TARGET) % counts[1] if method.needs_target else np.empty(0, np.int64)
             frames = [np.tile(np.arange(FRAMES), (n, 1)) for n in (BATCH, len(target))]
@@ -188,8 +190,9 @@ def main() -> None:
             def step(trainer: Trainer = trainer, draw: Draw = draw) -> object:
                 return trainer.train_step(draw, trainer.read(draw))
 
-            flops[method_name] = step_flops(step)
-            steps[method_name] = step
+            key = method_name if precision == "fp32" else f"{method_name}, {precision}"
+            flops[key] = step_flops(step)
+            steps[key] = step
         if not arguments.no_plain:
             batch = {m: torch.cat([x[m] for x in trainer.read(draw)]) for m in ("rgb", "flow")}
             steps["plain eager CIA, features at hand"] = plain_step(batch, channels_last=False)

@@ -242,7 +242,7 @@ def plan(request: Request) -> list[dict[str, Any]]:
                 "batch_megabytes": round(clips * per_clip / 1e6, 1),
                 "steps": trainer.steps_total,
                 "parameters": sum(p.numel() for p in trainer.parameters),
-                "seconds_estimated": round(len(request.seeds) * setup.epochs * epoch, 1),
+                "seconds_estimated": round(len(request.seeds) * (setup.epochs + trainer.trial_epochs) * epoch, 1),
                 "runs": [str(_folder(request, pair, seed)) for seed in request.seeds],
             }
         )

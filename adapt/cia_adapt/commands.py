@@ -58,6 +58,7 @@ def _sweep(
     tier: Annotated[str, typer.Option(help="auto, device, ram, map.")] = "auto",
     validators: Annotated[bool, typer.Option(help="Compute the label-free validators after each epoch.")] = True,
     keep_state: Annotated[bool, typer.Option(help="Keep what a finished run needs to go on.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again what is finished.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     **science: Any,
 ) -> None:
@@ -74,7 +75,7 @@ def _sweep(
         replace(
             request(features, one, device, precision, tier), source=source, target=target, modalities=tuple(modality),
             seeds=tuple(range(seeds)), runs=runs, validators=validators, keep_state=keep_state, compiled=compiled,
-            mapping=tuple(mapping), manifests=tuple(manifest),
+            overwrite=overwrite, mapping=tuple(mapping), manifests=tuple(manifest),
         )
         for one in chosen
     ]  # fmt: skip

@@ -74,30 +74,31 @@ def _changed(run: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def check_comparable(folders: Sequence[Path]) -> None:
-    """All runs of a pair read the same features and labels, in the same set-up, modalities and precision; a method may bring
-    its own optimiser. Raises MismatchError with two runs and what differs.
+    """All runs read the same features and labels of their domains, in the same set-up, modalities and precision; a method may
+    bring its own optimiser. Raises MismatchError with two runs and what differs.
     """
-    first: dict[tuple[str, str], tuple[Path, Mapping[str, object]]] = {}
+    first: tuple[Path, Mapping[str, object]] | None = None
+    domains: dict[str, tuple[Path, set[str]]] = {}
     for folder in folders:
         config = runs.read_json(folder / "config.json")
         setup = {key: value for key, value in config["setup"].items() if key not in {"optimiser", "lr", "select"}}
-        compared = {
-            "features": config["features"],
-            "modalities": config["modalities"],
-            "precision": config["precision"],
-            "setup": setup,
-        }
-        other, known = first.setdefault((config["source"], config["target"]), (folder, compared))
-        lines = runs.differences(dict(known), compared)
+        compared = {"modalities": config["modalities"], "precision": config["precision"], "setup": setup}
+        first = first or (folder, compared)
+        lines = runs.differences(dict(first[1]), compared)
         if lines:
             raise MismatchError(
-                f"{folder} and {other} are not comparable ({'; '.join(map(_short, lines))}); put them into different tables"
+                f"{folder} and {first[0]} are not comparable ({'; '.join(lines)}); put them into different tables"
             )
-
-
-def _short(line: str) -> str:
-    """Digests are long, and only that they differ matters."""
-    return "features: made or labelled differently" if line.startswith("features:") else line
+        # A run has its two domains' digests; those of one domain have one in common.
+        digests = set(config["features"].split("+"))
+        for name in (config["source"], config["target"]):
+            other, known = domains.get(name, (folder, digests))
+            domains[name] = (other, known & digests)
+            if not known & digests:
+                raise MismatchError(
+                    f"{folder} and {other} are not comparable (features of '{name}': made or labelled differently); "
+                    "put them into different tables"
+                )
 
 
 def compare(

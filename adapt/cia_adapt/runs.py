@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from cia_extract.errors import DataError, MismatchError, UsageError
@@ -100,21 +100,34 @@ def unfinished_folder(folder: Path) -> Path:
 def claimed(folder: Path) -> Iterator[None]:
     """This process trains the run; raises MismatchError where another one does. Makes the unfinished run's folder."""
     working = unfinished_folder(folder)
-    try:
-        working.mkdir(parents=True, exist_ok=True)
-        lock = (working / "lock").open("w")
-    except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror or error}; make room or choose another --runs folder") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MismatchError(f"{folder}: another process is training it") from None
+    with _lock(folder, working / "lock"):
         try:
             yield
         finally:
             if not (working / "state.safetensors").exists():
                 shutil.rmtree(working, ignore_errors=True)
+
+
+def _lock(folder: Path, path: Path) -> TextIO:
+    """The open, locked file at `path`; not one whose name another process has just removed with its run."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = path.open("w")
+        except FileNotFoundError:  # removed between the two
+            continue
+        except OSError as error:
+            raise UsageError(f"{folder}: {error.strerror or error}; make room or choose another --runs folder") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+                return lock
+        except BlockingIOError:
+            lock.close()
+            raise MismatchError(f"{folder}: another process is training it") from None
+        except FileNotFoundError:
+            pass
+        lock.close()
 
 
 def save_state(folder: Path, key: RunKey, packed: Packed) -> None:

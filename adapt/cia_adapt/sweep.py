@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cia_extract.console import Progress, Say
 from cia_extract.errors import CiaError, UsageError
@@ -78,12 +79,15 @@ def _single(request: Request, say: Say) -> Iterator[Request]:
 
 _stores: Stores | None = None  # of this process; all its runs share what is loaded
 _share = 1.0
+_stop: Any = None  # an event: the sweep was interrupted, and no further run begins
 
 
 def train_one(request: Request) -> Result | Failed:
     """One run, quietly; its failure is a value."""
     global _stores
     what = f"{request.chosen.method.name} {request.source} → {request.target} seed {request.seeds[0]}"
+    if _stop is not None and _stop.is_set():
+        return Failed(what, "not begun: the sweep was interrupted", 130)
     try:
         _stores = _stores or Stores(request.device, request.tier, _share)
         return adapt.run(request, lambda message: None, _stores, quiet=True)[0]
@@ -105,22 +109,24 @@ def _in_processes(jobs: int) -> Execute:
     def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
         threads = max(1, len(os.sched_getaffinity(0)) // jobs) if hasattr(os, "sched_getaffinity") else 1
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(threads, 1 / jobs))
+        stop = context.Event()
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(threads, 1 / jobs, stop))
         try:
             for future in as_completed([pool.submit(train_one, request) for request in requests]):
                 yield future.result()
         finally:
+            stop.set()  # some wait in the workers' queue already, where they cannot be cancelled
             pool.shutdown(cancel_futures=True)
 
     return execute
 
 
-def _start(threads: int, share: float) -> None:
-    global _share
+def _start(threads: int, share: float, stop: Any) -> None:
+    global _share, _stop
     import torch
 
     torch.set_num_threads(threads)
-    _share = share
+    _share, _stop = share, stop
 
 
 def _by_ray(address: str) -> Execute:

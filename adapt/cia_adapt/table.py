@@ -114,8 +114,9 @@ def _columns(
     """(heading, pair, label or None) of our numbers: the pairs there are, by label where there are several."""
     labels = next(iter(groups.values())).labels
     names = {tuple(pair): name for name, pair in paper["columns"].items()}
-    if len(labels) == 1:
-        return [(names.get(pair, f"{pair[0]} → {pair[1]}"), pair, None) for pair in pairs]
+    if len(labels) == 1:  # a column that is a label (table 2) is not one of a pair
+        named = names if len(names) == len(paper["columns"]) else {}
+        return [(named.get(pair, f"{pair[0]} → {pair[1]}"), pair, None) for pair in pairs]
     shown = [("verb" if label == "label" else label, label) for label in labels]
     prefix = (lambda pair: f"{pair[0]} → {pair[1]} ") if len(pairs) > 1 else (lambda pair: "")
     return [(prefix(pair) + name, pair, label) for pair in pairs for name, label in [*shown, ("action", None)]]

@@ -83,8 +83,6 @@ class Trainer:
         # A CUDA graph overwrites its outputs at the next call: with two views of a batch the model is compiled without.
         graphs = device.type == "cuda" and not self._views_twice
         self.compiled = torch.compile(self.model, mode="reduce-overhead" if graphs else None) if compiled else None
-        if "gradient_blend" in method.objectives:
-            self._estimate_blend()
 
     # --- one epoch ------------------------------------------------------------------------------------------------------
 
@@ -208,10 +206,23 @@ class Trainer:
                     source.to(self.device), torch.from_numpy(train.labels[:, 0]).to(self.device), found.to(self.device)
                 )
 
-    def _estimate_blend(self) -> None:
-        """G-Blend's weights from a trial with equal weights, on a part of the source; the target takes no part."""
-        objective = self.objectives["gradient_blend"]
-        assert isinstance(objective, gradient_blend.GradientBlend)
+    @property
+    def trial_epochs(self) -> int:
+        """Epochs of the run that `prepare` makes beforehand."""
+        blend = self._blend()
+        return 0 if blend is None else blend.options.epochs
+
+    def _blend(self) -> gradient_blend.GradientBlend | None:
+        found = [objective for objective in self.objectives.values() if isinstance(objective, gradient_blend.GradientBlend)]
+        return found[0] if found else None
+
+    def prepare(self) -> None:
+        """What comes before the first epoch: G-Blend's weights, from a trial with equal weights on a part of the source; the
+        target takes no part. Raises DataError.
+        """
+        objective = self._blend()
+        if objective is None:
+            return
         options = objective.options
         random = np.random.default_rng([self.seed, 2])
         kept, held = gradient_blend.hold_out(self.task.source_train.labels[:, 0], options.held_out, random)
@@ -272,6 +283,8 @@ def train(
     outcome = outcome or Outcome()
     rule = trainer.setup.select
     began, first = time.perf_counter(), len(outcome.history)
+    if not first:
+        trainer.prepare()
     for epoch in range(first + 1, trainer.setup.epochs + 1):
         metrics: Metrics = {"epoch": epoch, **trainer.epoch(), "lr": trainer.optimiser.param_groups[0]["lr"]}
         source, target = (

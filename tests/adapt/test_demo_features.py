@@ -4,40 +4,34 @@ I3D on RGB and flow; sound through TBN with random weights, since there are no o
 """
 
 import json
-import subprocess
-import sys
+import math
 from pathlib import Path
 
 import pytest
 from cia_adapt import adapt, config
+from cia_extract import demo, manifest
 from filelock import FileLock
 
 from tests.adapt.runs_of import CPU, chosen
+from tests.command_line import in_a_process
 
 METHODS = config.names("methods")
+CLASSES = ("climb_up", "climb_down", "chop_wood", "beat_drum")
 MODALITIES = [("rgb", "flow"), ("rgb", "flow", "audio")]
 
 
 def extracted(folder: Path, clips: int, frames: int) -> Path:
-    """The demo, extracted once for all processes that test."""
+    """Four classes of the demo, extracted once for all processes that test."""
     out = folder / f"demo-{clips}-{frames}.h5"
     with FileLock(f"{out}.lock"):
         if not out.with_suffix(".ok").exists():
-            command = [sys.executable, "-c", "from cia_extract.cli import main; main()", "--dataset", "demo", "--out", str(out)]
-            command += ["--root", str(folder / f"clips-{clips}"), "--clips-per-class", str(clips), "--frames", str(frames)]
-            command += [
-                "--flow",
-                "dis",
-                "--modality",
-                "rgb",
-                "--modality",
-                "flow",
-                "--modality",
-                "audio",
-                "--weights",
-                "audio=random",
-            ]
-            done = subprocess.run(command, capture_output=True, text=True)
+            root = folder / f"clips-{clips}"
+            rows = [row for row in demo.build(root, clips) if row["label"] in CLASSES]
+            manifest.check("demo", rows).write(root / "manifest.csv")
+            # The shortest windows that I3D takes: half the network's time, and accuracy is not judged here.
+            options = ["--frames", frames, "--window", 9, "--flow", "dis", "--weights", "audio=random"]
+            options += [word for m in MODALITIES[1] for word in ("--modality", m)]
+            done = in_a_process("cia_extract", "--dataset", "clips", "--root", root, "--out", out, *options)
             assert done.returncode == 0, done.stderr
             out.with_suffix(".ok").touch()
     return out
@@ -55,7 +49,7 @@ def train_both_directions(file: Path, method: str, modalities, folder: Path, **s
     for result in results:
         run = folder / f"demo/{method}/{result['source']}-{result['target']}/seed0"
         metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        assert len(metrics) == setup["epochs"] and metrics[-1]["class_loss"] < 10
+        assert len(metrics) == setup["epochs"] and math.isfinite(metrics[-1]["class_loss"])
         assert 0 <= result["last"] <= 100 and json.loads((run / "config.json").read_text())["modalities"] == list(modalities)
 
 

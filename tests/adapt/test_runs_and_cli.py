@@ -4,22 +4,22 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+from cia_adapt.cli import main
 from safetensors.numpy import load_file
 
+from tests.command_line import in_a_process, in_this_process
 from tests.conftest import make_dataset
 from tests.extract.test_video import encode
 
 
-def cia_adapt(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from cia_adapt.cli import main; main()"]
-    return subprocess.run([*program, *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+def cia_adapt(*arguments: object, cwd: Path | None = None) -> CompletedProcess[str]:
+    return in_this_process(main, *arguments, cwd=cwd)
 
 
 QUICK = ["--setup", "demo", "--epochs", 2, "--batch", 6]
@@ -30,7 +30,7 @@ def finished(feature_file, tmp_path_factory) -> Path:
     """A folder in which source-only (two seeds) and cia have run in both directions."""
     folder = tmp_path_factory.mktemp("work")
     for extra in (["--method", "source-only", "--seeds", 2], ["--method", "cia"]):
-        run = cia_adapt("--features", feature_file, *QUICK, *extra, cwd=folder)
+        run = in_a_process("cia_adapt", "--features", feature_file, *QUICK, *extra, cwd=folder)
         assert run.returncode == 0, run.stderr
     return folder
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import multiprocessing
 import re
 import shutil
 from dataclasses import replace
@@ -145,7 +146,7 @@ def test_runs_over_other_features_or_labels_are_refused(swept, tmp_path):
     shutil.copytree(swept, tmp_path / "x")
     one = tmp_path / "x/demo/concat/here-there/seed1/config.json"
     for change, message in (
-        ({"features": "0" * 64}, "features: made or labelled differently"),
+        ({"features": "0" * 64}, "features of 'here': made or labelled differently"),
         ({"modalities": ["rgb"]}, "modalities"),
         ({"precision": "bf16"}, "precision: fp32 → bf16|precision: bf16 → fp32"),
     ):
@@ -153,6 +154,31 @@ def test_runs_over_other_features_or_labels_are_refused(swept, tmp_path):
         one.write_text(json.dumps(config | change))
         with pytest.raises(MismatchError, match=message):
             comparison.groups(runs.find([tmp_path / "x"]))
+    run = cia_adapt("report", tmp_path / "x", "--out", tmp_path / "r.html")
+    assert run.returncode == 4 and not (tmp_path / "r.html").exists()
+
+
+def test_both_directions_read_the_same_features(swept, tmp_path):
+    shutil.copytree(swept, tmp_path / "x")
+    for path in tmp_path.glob("x/demo/*/there-here/*/config.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"features": f"{'1' * 64}+{'2' * 64}"}))
+    with pytest.raises(MismatchError, match="features of 'there': made or labelled differently"):
+        comparison.groups(runs.find([tmp_path / "x"]))
+
+
+def test_table_2_of_one_label_has_columns_by_pair(swept):
+    grid = table.paper_table("2", comparison.groups(runs.find([swept])), "selected", None)
+    assert grid.header[2:4] == ["here → there", "there → here"]
+
+
+def test_what_waits_in_a_workers_queue_is_not_begun_after_an_interrupt(small_file, tmp_path, monkeypatch):
+    stop = multiprocessing.get_context("spawn").Event()
+    monkeypatch.setattr(sweep, "_stop", stop)
+    request = next(sweep._single(requests(small_file, tmp_path, ("concat",), (0,))[0], print))
+    stop.set()
+    assert isinstance(sweep.train_one(request), sweep.Failed) and not list(tmp_path.iterdir())
+    stop.clear()
+    assert not isinstance(sweep.train_one(request), sweep.Failed)
 
 
 def test_comparison_pairs_clips_and_seeds(swept):

@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from cia_extract.cli import main
 
+from tests.command_line import in_a_process, in_this_process
 from tests.extract.test_video import encode
 
 
 def cia_extract(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from cia_extract.cli import main; main()"]
-    return subprocess.run([*program, *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+    return in_this_process(main, *arguments, cwd=cwd)
 
 
 def test_help_is_quick_to_import():
@@ -40,7 +41,7 @@ def test_from_folders_to_features_and_back(clips, tmp_path):
     assert cia_extract("manifest", "--from-folders", clips).returncode == 4
     out = tmp_path / "f.h5"
     line = ["--dataset", "mine", "--root", clips, "--out", out, "--frames", 1, "--flow", "dis", "--weights", "random"]
-    run = cia_extract(*line, "--json")
+    run = in_a_process("cia_extract", *line, "--json")
     assert run.returncode == 0, run.stderr
     summary = json.loads(run.stdout)
     assert summary["done"] == 2 and summary["failed"] == {} and summary["windows"] == 4

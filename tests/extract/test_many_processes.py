@@ -15,6 +15,7 @@ from cia_extract.claims import Claims
 from cia_extract.errors import DataError, MismatchError
 from cia_extract.ledger import Outcome
 
+from tests.command_line import in_a_process
 from tests.conftest import make_dataset
 from tests.extract.test_cli import cia_extract
 from tests.extract.test_video import encode
@@ -73,9 +74,9 @@ def test_two_writers_share_the_rows_of_one_file(root, whole, tmp_path):
 
 def test_shards_fill_one_file_and_ignore_other_clips(root, whole, tmp_path):
     line = ["--dataset", "d", "--root", root, "--out", tmp_path / "f.h5", *FAST, "--json"]
-    first = json.loads(cia_extract(*line, "--shard", "1/2").stdout)
+    first = json.loads(in_a_process("cia_extract", *line, "--shard", "1/2").stdout)
     assert 0 < first["done"] < 12
-    second = json.loads(cia_extract(*line, "--shard", "2/2").stdout)
+    second = json.loads(in_a_process("cia_extract", *line, "--shard", "2/2").stdout)
     assert second["done"] == 12 and first["extracted_now"] + second["extracted_now"] == 12
     assert_same(tmp_path / "f.h5", whole)
     assert not list(tmp_path.glob(".*"))  # the claims' file is gone once all is done

@@ -38,7 +38,7 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> list[Panel
     if isinstance(target.dataset, ForeignDataset) or "clips/indices" not in target.dataset.regions:
         raise DataError(f"{stamp['feature_file']}: does not say where the clips and their frames are")
     if config["features"] != digest(domains[config["source"]], domains[config["target"]]):
-        raise DataError(f"{stamp['feature_file']}: its features are no longer those of this run")
+        raise DataError(f"{stamp['feature_file']}: its features are no longer those of this run, or it had --manifest or --map")
     setup, stores = Setup(**config["setup"]), Stores(torch.device("cpu"), "map")
     task, _ = make_task(domains[config["source"]], target, config["modalities"], True, setup, stores)
     model = VideoModel(method, task.sizes)

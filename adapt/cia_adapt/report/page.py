@@ -12,7 +12,7 @@ import jinja2
 from cia_extract.console import Say
 from cia_extract.errors import CiaError, UsageError
 
-from cia_adapt import __version__, runs, statistics, table
+from cia_adapt import __version__, comparison, runs, statistics, table
 from cia_adapt.report import consensus, embedding, figures
 
 
@@ -24,6 +24,8 @@ def write(folders: Sequence[Path], out: Path, root: Path | None, seed: int, clip
         groups[tuple(str(result[key]) for key in ("setup", "method", "source", "target"))].append(folder)
     for members in groups.values():
         runs.check_alike(members)
+    for setup in sorted({result["setup"] for result in results.values()}):
+        comparison.check_comparable([folder for folder, result in results.items() if result["setup"] == setup])
     points: list[list[Any]] = []
     sections = [_section(name, members, root, seed, clips, points, say) for name, members in groups.items()]
     rows = statistics.summary(list(results.values())).to_dict("records")
