@@ -81,6 +81,8 @@ class Method:
     """Whose labels train; target is the bound that target-only gives, no adaptation."""
     shared_features: int = 512
     """Width of the trainable layer between pooling and temporal part, in all methods alike; 0 for none."""
+    normalise: bool = True
+    """Centre and scale the features of each frame and modality before the shared layer."""
     lambda_class: float = 1.0
     """λ_y, weight of the classification loss."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -75,6 +75,7 @@ class VideoModel(nn.Module):
     def __init__(self, method: Method, sizes: Sizes) -> None:
         super().__init__()
         self.modalities, self.head, self.heads = tuple(sizes.channels), method.head, sizes.heads
+        self.normalise = method.normalise and method.shared_features > 0
         self.refinement = _part("refinements", method.refinement, method, sizes)
         self.pooling = _pooling(method, sizes)
         widths = _streams(method.head, sizes.channels)
@@ -100,6 +101,10 @@ class VideoModel(nn.Module):
         pooled = self.pooling(self.refinement(features))
         domain_logits = {level: x.unflatten(0, (clips, segments)) for level, x in pooled.domain_logits.items()}
         vectors = {m: pooled.vectors[m].unflatten(0, (clips, segments)) for m in self.modalities}  # [B, S, C]
+        if self.normalise:
+            # All features are positive: Adam's first steps at 3e-3 would move all of a unit's weights, and so what it answers to
+            # every clip, one way, and nine of ten ReLUs of the shared layer would never answer again.
+            vectors = {m: F.layer_norm(v, v.shape[-1:]) for m, v in vectors.items()}
         frames = {s: torch.cat(list(vectors.values()), dim=2) if s == JOINT else vectors[s] for s in self.temporal}
         if self.shared:
             frames = {stream: self.shared[stream](x) for stream, x in frames.items()}  # [B, S, D]
