@@ -21,7 +21,6 @@ from cia_extract.ledger import ClipError, first_line
 # Finished clips that wait for the network, beyond one in each worker: bounds memory at (2 · workers + 2) × about 50 MB.
 AHEAD: Final = 2
 BEAT_S: Final = 1.0  # a worker says at most this often that it goes on
-WAKE_S: Final = 0.5
 JOIN_S: Final = 5.0
 STARTING_S: Final = 120.0  # a new process imports its libraries first, on a busy shared file system slowly
 
@@ -54,14 +53,7 @@ def prepared_clips(
     feeder = threading.Thread(target=_feed, args=(jobs, workers, timeout, work, results, stop), daemon=True)
     feeder.start()
     try:
-        while True:
-            # Ctrl-C may be handed to another thread of the process; it is seen when the main thread wakes next.
-            try:
-                result = results.get(timeout=WAKE_S)
-            except queue.Empty:
-                continue
-            if result is None:
-                break
+        while (result := results.get()) is not None:
             if isinstance(result, BaseException):
                 raise result
             yield result

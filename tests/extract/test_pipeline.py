@@ -153,6 +153,8 @@ def test_kill_at_random_moments_then_the_same_command(small_root, tmp_path):
 def test_interrupt_stops_at_once_says_how_to_continue_and_leaves_no_process(small_root, tmp_path):
     line = command(small_root, tmp_path / "f.h5")
     line[line.index("dis")] = "tvl1"  # long enough to be interrupted
+    # Under `make test &` a shell lets its children ignore the interrupt.
+    line[2] = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {line[2]}"
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60
     while not (tmp_path / "f.h5").exists() and time.monotonic() < deadline:
