@@ -82,7 +82,7 @@ class Method:
     shared_features: int = 512
     """Width of the trainable layer between pooling and temporal part, in all methods alike; 0 for none."""
     normalise: bool = True
-    """Centre and scale the features of each frame and modality before the shared layer."""
+    """Centre and scale the features of each frame and modality before the shared layer, and its own before their ReLU."""
     lambda_class: float = 1.0
     """λ_y, weight of the classification loss."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

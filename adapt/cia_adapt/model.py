@@ -81,7 +81,7 @@ class VideoModel(nn.Module):
         widths = _streams(method.head, sizes.channels)
         shared = method.shared_features
         self.shared = nn.ModuleDict(
-            {s: SharedLayer(width, shared, sizes.dropout) for s, width in widths.items()} if shared else {}
+            {s: SharedLayer(width, shared, sizes.dropout, method.normalise) for s, width in widths.items()} if shared else {}
         )
         widths = {stream: shared or width for stream, width in widths.items()}
         temporal, chosen = (
@@ -102,8 +102,6 @@ class VideoModel(nn.Module):
         domain_logits = {level: x.unflatten(0, (clips, segments)) for level, x in pooled.domain_logits.items()}
         vectors = {m: pooled.vectors[m].unflatten(0, (clips, segments)) for m in self.modalities}  # [B, S, C]
         if self.normalise:
-            # All features are positive: Adam's first steps at 3e-3 would move all of a unit's weights, and so what it answers to
-            # every clip, one way, and nine of ten ReLUs of the shared layer would never answer again.
             vectors = {m: F.layer_norm(v, v.shape[-1:]) for m, v in vectors.items()}
         frames = {s: torch.cat(list(vectors.values()), dim=2) if s == JOINT else vectors[s] for s in self.temporal}
         if self.shared:

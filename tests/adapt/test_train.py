@@ -84,6 +84,31 @@ def test_a_method_that_ignores_the_target_draws_the_same_source_batches(small_fi
         assert len(a.target) == 0 and len(b.target) == 6
 
 
+@pytest.mark.parametrize("normalise", [True, False])
+def test_scale_and_offset_of_a_modality_count_only_without_normalisation(small_file, normalise):
+    trainer, _ = trainer_of(small_file, "source-only", normalise=normalise)
+    model = trainer.model.eval()
+    (view,) = trainer.read(trainer.draws()[0])
+    with torch.no_grad():
+        plain = model(view).frames["all"]
+        moved = model({m: x.float() * 3 + 2 if m == "flow" else x for m, x in view.items()}).frames["all"]
+    assert torch.allclose(plain, moved, atol=1e-3) == normalise
+    assert (plain.std(0) > 0).any()
+
+
+def test_more_of_the_shared_layer_stays_alive_at_the_papers_rate(feature_file):
+    """Adam at 3e-3 on positive features: the share of units that answer to no training clip any more."""
+
+    def dead(normalise: bool) -> float:
+        trainer, _ = run(feature_file, "source-only", normalise=normalise, epochs=5, dropout=0.0)
+        trainer.model.eval()
+        with torch.no_grad():
+            frames = [trainer.model(trainer.read(draw)[0]).frames["all"].flatten(0, 1) for draw in trainer.draws()]
+        return float((torch.cat(frames) <= 0).all(0).float().mean())
+
+    assert dead(True) < 0.25 < 0.5 < dead(False)
+
+
 def test_alignment_reaches_what_stands_before_the_discriminators(small_file):
     """The reversed gradient moves the shared layer, and without one (frozen features) it could move nothing."""
     _, aligned = run(small_file, "concat")

@@ -19,11 +19,17 @@ def output_layer(inputs: int, outputs: int) -> nn.Linear:
 
 
 class SharedLayer(nn.Module):
-    """FC, ReLU, dropout on frame features [B, S, D_in] → [B, S, D_out]; source and target share it (TA3N's first layer)."""
+    """FC, ReLU, dropout on frame features [B, S, D_in] → [B, S, D_out]; source and target share it (TA3N's first layer).
 
-    def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
+    With `normalise` a layer normalisation without parameters stands before the ReLU: features are positive, so that Adam's first
+    steps at 3e-3 move all of a unit's weights, and with them its answer to every clip, one way. Without, eight of ten units
+    never answer again (benchmarks/RESULTS.md).
+    """
+
+    def __init__(self, inputs: int, outputs: int, dropout: float, normalise: bool = False) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout))
+        norm = [nn.LayerNorm(outputs, elementwise_affine=False)] if normalise else []
+        self.layers = nn.Sequential(nn.Linear(inputs, outputs), *norm, nn.ReLU(), nn.Dropout(dropout))
 
     def forward(self, frames: Tensor) -> Tensor:
         out: Tensor = self.layers(frames)
