@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cia_adapt import config, data
+from cia_adapt import config, data, memory
 from cia_adapt.bench import step_flops
 from cia_adapt.sampling import Draw
 from cia_adapt.store import Stores
@@ -167,6 +167,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=240, help="clips in the file a domain; rows are reused to make up the sizes")
     parser.add_argument("--no-plain", action="store_true", help="without the plain implementation, which takes long")
     arguments = parser.parse_args()
+    memory.keep_freed()  # as the command does; for all rows alike
     with tempfile.TemporaryDirectory(dir=".") as name:
         path = Path(name) / "f.h5"
         make_features(path, arguments.clips)

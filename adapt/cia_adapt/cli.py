@@ -102,8 +102,10 @@ def request(features: Path | None, chosen: config.Chosen, device: str, precision
     for flag, value, known in (("--precision", precision, ("fp32", "bf16")), ("--tier", tier, ("auto", "device", "ram", "map"))):
         if value not in known:
             raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(known)}")
+    from cia_adapt import memory
     from cia_adapt.adapt import Request
 
+    memory.keep_freed()
     found = console.device(device)
     if tier == "device" and found.type == "cpu":
         raise UsageError("--tier device: means a GPU's memory, and the device is the CPU; use --tier ram")

@@ -12,7 +12,7 @@ from typing import Any
 from cia_extract.console import Progress, Say
 from cia_extract.errors import CiaError, UsageError
 
-from cia_adapt import adapt
+from cia_adapt import adapt, memory
 from cia_adapt.adapt import Request
 from cia_adapt.runs import Result
 from cia_adapt.store import Stores
@@ -125,6 +125,7 @@ def _start(threads: int, share: float, stop: Any) -> None:
     global _share, _stop
     import torch
 
+    memory.keep_freed()
     torch.set_num_threads(threads)
     _share, _stop = share, stop
 
