@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -27,3 +29,15 @@ def in_this_process(main: Callable[[], None], *arguments: object, cwd: Path | No
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
     return CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+
+def gone(group: int, within_s: float) -> bool:
+    """Whether all processes of a group end in time; Python's own helper processes take a moment to notice."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False

@@ -11,6 +11,7 @@ from typing import Any
 
 from cia_extract.console import Progress, Say
 from cia_extract.errors import CiaError, UsageError
+from cia_extract.processes import end_with_parent
 
 from cia_adapt import adapt, memory
 from cia_adapt.adapt import Request
@@ -125,6 +126,7 @@ def _start(threads: int, share: float, stop: Any) -> None:
     global _share, _stop
     import torch
 
+    end_with_parent()
     memory.keep_freed()
     torch.set_num_threads(threads)
     _share, _stop = share, stop

@@ -17,6 +17,7 @@ from typing import Final
 from cia_extract.clip import ClipJob, PreparedClip, prepare
 from cia_extract.errors import CiaError
 from cia_extract.ledger import ClipError, first_line
+from cia_extract.processes import end_with_parent
 
 # Finished clips that wait for the network, beyond one in each worker: bounds memory at (2 · workers + 2) × about 50 MB.
 AHEAD: Final = 2
@@ -215,12 +216,4 @@ def _settle() -> None:
     # Workers get the time that the network leaves, which is all of it once they fall behind.
     os.nice(19)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the pool
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot stop its workers; nobody wants orphans decoding for hours."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    end_with_parent()

@@ -17,6 +17,7 @@ from cia_extract import clip, features, flow, manifest, pipeline, preprocess, re
 from cia_extract.backbones.i3d import I3D
 from cia_extract.errors import DataError
 
+from tests.command_line import gone
 from tests.extract.test_flow_sources import moving
 from tests.extract.test_video import encode
 
@@ -168,18 +169,6 @@ def test_interrupt_stops_at_once_says_how_to_continue_and_leaves_no_process(smal
     assert errors.strip().splitlines()[-1] == "cia-extract: interrupted; what is finished is kept, the same command continues"
     assert "Traceback" not in errors
     assert gone(process.pid, within_s=15), "a worker outlives its parent"
-
-
-def gone(group: int, within_s: float) -> bool:
-    """Whether all processes of a group end in time; Python's own helper processes take a moment to notice."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def test_killed_parents_leave_no_workers(small_root, tmp_path):

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from cia_extract.demo import CLASSES, DOMAINS, VERSION
 from cia_extract.demo.render import Clip, render
+from cia_extract.processes import end_with_parent
 
 STAMP = "demo.json"
 STALE_S = 600  # a temporary file older than this belongs to a run that was killed
@@ -49,7 +49,7 @@ def build(
                 progress(done, len(clips))
         return [row(clip) for clip in clips]
     # spawn: a fork would copy the locks of the caller's threads (torch, HDF5) in whatever state they are.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start_worker)
     try:
         for finished in as_completed([pool.submit(write, root, clip) for clip in missing]):
             finished.result()
@@ -137,13 +137,7 @@ def _describe(stamp: object) -> str:
     return f"seed {stamp.get('seed')}, version {stamp.get('version')}"
 
 
-def _start_worker(parent: int) -> None:
+def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and end with it even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent()
