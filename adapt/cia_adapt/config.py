@@ -81,7 +81,7 @@ class Method:
     """Whose labels train; target is the bound that target-only gives, no adaptation."""
     shared_features: int = 512
     """Width of the trainable layer between pooling and temporal part, in all methods alike; 0 for none."""
-    normalise: bool = True
+    normalise: bool = False
     """Centre and scale the features of each frame and modality before the shared layer, and its own before their ReLU."""
     lambda_class: float = 1.0
     """λ_y, weight of the classification loss."""
