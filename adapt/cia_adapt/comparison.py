@@ -78,7 +78,8 @@ def check_comparable(folders: Sequence[Path]) -> None:
     bring its own optimiser. Raises MismatchError with two runs and what differs.
     """
     first: tuple[Path, Mapping[str, object]] | None = None
-    domains: dict[str, tuple[Path, set[str]]] = {}
+    pairs: dict[frozenset[str], tuple[Path, frozenset[str]]] = {}
+    common: dict[str, frozenset[str]] = {}
     for folder in folders:
         config = runs.read_json(folder / "config.json")
         setup = {key: value for key, value in config["setup"].items() if key not in {"optimiser", "lr", "select"}}
@@ -89,16 +90,18 @@ def check_comparable(folders: Sequence[Path]) -> None:
             raise MismatchError(
                 f"{folder} and {first[0]} are not comparable ({'; '.join(lines)}); put them into different tables"
             )
-        # A run has its two domains' digests; those of one domain have one in common.
-        digests = set(config["features"].split("+"))
-        for name in (config["source"], config["target"]):
-            other, known = domains.get(name, (folder, digests))
-            domains[name] = (other, known & digests)
-            if not known & digests:
-                raise MismatchError(
-                    f"{folder} and {other} are not comparable (features of '{name}': made or labelled differently); "
-                    "put them into different tables"
-                )
+        # A run has the digests of its two domains, without saying whose is whose: all runs of these two domains have the same
+        # ones, and all of one domain have one in common.
+        digests = frozenset(config["features"].split("+"))
+        both = frozenset((config["source"], config["target"]))
+        other, known = pairs.setdefault(both, (folder, digests))
+        for name in both:
+            common[name] = common.get(name, digests) & digests
+        if known != digests or not all(common[name] for name in both):
+            raise MismatchError(
+                f"{folder} and {other if known != digests else first[0]} are not comparable (features: made or labelled "
+                "differently); put them into different tables"
+            )
 
 
 def compare(

@@ -149,8 +149,10 @@ def test_table_2_has_columns_by_label(tmp_path, small_file):
 def test_runs_over_other_features_or_labels_are_refused(swept, tmp_path):
     shutil.copytree(swept, tmp_path / "x")
     one = tmp_path / "x/demo/concat/here-there/seed1/config.json"
+    one_kept = f"{'0' * 64}+{json.loads(one.read_text())['features'].split('+')[1]}"  # the other domain's are others
     for change, message in (
-        ({"features": "0" * 64}, "features of 'here': made or labelled differently"),
+        ({"features": "0" * 64}, "features: made or labelled differently"),
+        ({"features": one_kept}, "features: made or labelled differently"),
         ({"modalities": ["rgb"]}, "modalities"),
         ({"precision": "bf16"}, "precision: fp32 → bf16|precision: bf16 → fp32"),
     ):
@@ -166,7 +168,7 @@ def test_both_directions_read_the_same_features(swept, tmp_path):
     shutil.copytree(swept, tmp_path / "x")
     for path in tmp_path.glob("x/demo/*/there-here/*/config.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"features": f"{'1' * 64}+{'2' * 64}"}))
-    with pytest.raises(MismatchError, match="features of 'there': made or labelled differently"):
+    with pytest.raises(MismatchError, match="features: made or labelled differently"):
         comparison.groups(runs.find([tmp_path / "x"]))
 
 
