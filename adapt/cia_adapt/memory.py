@@ -1,5 +1,6 @@
 """Memory of freed tensors is kept for the next ones. glibc gives large blocks back at once, and the kernel hands out new pages
-zeroed and one by one: a tenth of CIA's training step on a CPU, a quarter in bf16 (benchmarks/RESULTS.md). Costs up to 0.5 GB.
+zeroed and one by one: a tenth of CIA's training step on a CPU, a quarter in bf16; 0.65 GB
+more at the peak (benchmarks/RESULTS.md).
 """
 
 import ctypes

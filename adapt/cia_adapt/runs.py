@@ -109,25 +109,26 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path, path: Path) -> TextIO:
-    """The open, locked file at `path`; not one whose name another process has just removed with its run."""
+    """The open, locked file at `path`; not one that another process has removed with its run meanwhile."""
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = path.open("w")
-        except FileNotFoundError:  # removed between the two
-            continue
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MismatchError(f"{folder}: another process is training it") from None
         except OSError as error:
             raise UsageError(f"{folder}: {error.strerror or error}; make room or choose another --runs folder") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno())):
-                return lock
-        except BlockingIOError:
-            lock.close()
-            raise MismatchError(f"{folder}: another process is training it") from None
-        except FileNotFoundError:
-            pass
+        if _same_file(path, lock):
+            return lock
         lock.close()
+
+
+def _same_file(path: Path, opened: TextIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(opened.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def save_state(folder: Path, key: RunKey, packed: Packed) -> None:

@@ -90,7 +90,9 @@ def train_one(request: Request) -> Result | Failed:
     if _stop is not None and _stop.is_set():
         return Failed(what, "not begun: the sweep was interrupted", 130)
     try:
-        _stores = _stores or Stores(request.device, request.tier, _share)
+        if _stores is None:
+            memory.keep_freed()
+            _stores = Stores(request.device, request.tier, _share)
         return adapt.run(request, lambda message: None, _stores, quiet=True)[0]
     except CiaError as error:
         return Failed(what, str(error), error.exit_code)
@@ -127,7 +129,6 @@ def _start(threads: int, share: float, stop: Any) -> None:
     import torch
 
     end_with_parent()
-    memory.keep_freed()
     torch.set_num_threads(threads)
     _share, _stop = share, stop
 

@@ -282,9 +282,10 @@ def train(
     """
     outcome = outcome or Outcome()
     rule = trainer.setup.select
-    began, first = time.perf_counter(), len(outcome.history)
+    first = len(outcome.history)
     if not first:
         trainer.prepare()
+    began = time.perf_counter()
     for epoch in range(first + 1, trainer.setup.epochs + 1):
         metrics: Metrics = {"epoch": epoch, **trainer.epoch(), "lr": trainer.optimiser.param_groups[0]["lr"]}
         source, target = (

@@ -4,7 +4,6 @@ I3D on RGB and flow; sound through TBN with random weights, since there are no o
 """
 
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -49,14 +48,14 @@ def train_both_directions(file: Path, method: str, modalities, folder: Path, **s
     for result in results:
         run = folder / f"demo/{method}/{result['source']}-{result['target']}/seed0"
         metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        assert len(metrics) == setup["epochs"] and math.isfinite(metrics[-1]["class_loss"])
+        assert len(metrics) == setup["epochs"] and metrics[-1]["class_loss"] < 2
         assert 0 <= result["last"] <= 100 and json.loads((run / "config.json").read_text())["modalities"] == list(modalities)
 
 
 @pytest.mark.parametrize("modalities", MODALITIES, ids=["two", "three"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_in_both_directions(demo_features, tmp_path, method, modalities):
-    train_both_directions(demo_features, method, modalities, tmp_path, epochs=1, batch=8, segments=2)
+    train_both_directions(demo_features, method, modalities, tmp_path, epochs=1, batch=8, segments=2, lr=1e-4)
 
 
 @pytest.mark.slow

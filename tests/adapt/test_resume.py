@@ -1,5 +1,6 @@
 """A run that is killed and goes on is the same run, bit for bit."""
 
+import fcntl
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import pytest
 import torch
 from cia_adapt import adapt, config, resume, runs, state
 from cia_adapt.train import train
-from cia_extract.errors import DataError, DivergedError, MismatchError
+from cia_extract.errors import DataError, DivergedError, MismatchError, UsageError
 
 from tests.adapt.runs_of import CPU, SMALL, chosen, equal, trainer_of
 
@@ -201,3 +202,24 @@ def test_a_full_disk_while_training_is_a_note_and_not_the_end(small_file, tmp_pa
     monkeypatch.setattr(state, "save", full)
     results = adapt.run(request(small_file, tmp_path, epochs=3), said.append)
     assert len(results) == 1 and sum("the state is not saved" in line and "No space left" in line for line in said) == 2
+
+
+def test_a_lock_whose_file_another_process_removed_is_taken_anew(tmp_path, monkeypatch):
+    real, calls = fcntl.flock, []
+
+    def flock(file, how):
+        if not calls:  # the other process ends between our opening and our locking
+            Path(file.name).unlink()
+        calls.append(how)
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with runs.claimed(tmp_path / "seed0"):
+        assert len(calls) == 2 and (runs.unfinished_folder(tmp_path / "seed0") / "lock").exists()
+        with pytest.raises(MismatchError, match="another process is training it"), runs.claimed(tmp_path / "seed0"):
+            pass
+
+
+def test_a_runs_folder_that_cannot_be_made_is_told():
+    with pytest.raises(UsageError, match="choose another --runs folder"), runs.claimed(Path("/proc/none/seed0")):
+        pass
