@@ -80,6 +80,7 @@ class Trainer:
         self.steps_per_epoch = -(-len(task.source_train.clips) // self.batch)
         self.steps_total = self.steps_per_epoch * setup.epochs
         self.step = 0
+        self._trial = self._plan_trial()
         # A CUDA graph overwrites its outputs at the next call: with two views of a batch the model is compiled without.
         graphs = device.type == "cuda" and not self._views_twice
         self.compiled = torch.compile(self.model, mode="reduce-overhead" if graphs else None) if compiled else None
@@ -209,28 +210,30 @@ class Trainer:
     @property
     def trial_epochs(self) -> int:
         """Epochs of the run that `prepare` makes beforehand."""
-        blend = self._blend()
-        return 0 if blend is None else blend.options.epochs
+        return 0 if self._trial is None else self._trial[0].options.epochs
 
-    def _blend(self) -> gradient_blend.GradientBlend | None:
+    def _plan_trial(self) -> tuple[gradient_blend.GradientBlend, Positions, Positions] | None:
+        """G-Blend's objective, and which source clips its trial trains on and holds out; else None. Raises DataError."""
         found = [objective for objective in self.objectives.values() if isinstance(objective, gradient_blend.GradientBlend)]
-        return found[0] if found else None
+        if not found:
+            return None
+        random, share = np.random.default_rng([self.seed, 2]), found[0].options.held_out
+        kept, held = gradient_blend.hold_out(self.task.source_train.labels[:, 0], share, random)
+        if not len(held):
+            raise DataError(
+                f"gradient_blend: holds out {share:.0%} of each class, and no class of '{self.task.source}' has "
+                "enough training clips; --set gradient_blend.held_out=0.5"
+            )
+        return found[0], kept, held
 
     def prepare(self) -> None:
         """What comes before the first epoch: G-Blend's weights, from a trial with equal weights on a part of the source; the
-        target takes no part. Raises DataError.
+        target takes no part.
         """
-        objective = self._blend()
-        if objective is None:
+        if self._trial is None:
             return
+        objective, kept, held = self._trial
         options = objective.options
-        random = np.random.default_rng([self.seed, 2])
-        kept, held = gradient_blend.hold_out(self.task.source_train.labels[:, 0], options.held_out, random)
-        if not len(held):
-            raise DataError(
-                f"gradient_blend: holds out {options.held_out:.0%} of each class, and no class of '{self.task.source}' has "
-                "enough training clips; --set gradient_blend.held_out=0.5"
-            )
         train, val = (subset(self.task.source_train, positions) for positions in (kept, held))
         setup = replace(self.setup, epochs=options.epochs)
         method = replace(self.method, objectives=())

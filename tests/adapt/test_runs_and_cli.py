@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -209,6 +211,14 @@ class Page(HTMLParser):
             self.images.append(values["src"])
             assert values["alt"]
         self.links += [v for k, v in attributes if k in {"href", "src"} and v and not v.startswith("data:")]
+
+
+@pytest.mark.parametrize("clips", [1, 12])
+def test_features_that_are_all_the_same_are_one_point(clips):
+    """In a process of its own: scikit-learn's t-SNE ended it with a segmentation fault."""
+    code = f"import numpy as np; from cia_adapt.report.embedding import tsne; x = np.ones(({clips}, 9)); print(tsne(x, x, 0)[0].sum())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout.strip() == "0.0" and not run.stderr
 
 
 def test_report_is_self_contained_and_says_what_it_cannot_draw(finished):

@@ -365,5 +365,5 @@ def test_a_last_batch_of_one_clip_is_no_obstacle(small_file, method):
 
 def test_gradient_blend_needs_clips_to_hold_out(small_file):
     with pytest.raises(DataError, match="holds out 1% of each class, and no class of 'here' has enough") as error:
-        trainer_of(small_file, "gblend-fl", sets=("gradient_blend.held_out=0.01",))[0].prepare()
+        trainer_of(small_file, "gblend-fl", sets=("gradient_blend.held_out=0.01",))
     assert error.value.exit_code == 3
