@@ -216,7 +216,8 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("clips", [1, 12])
 def test_features_that_are_all_the_same_are_one_point(clips):
     """In a process of its own: scikit-learn's t-SNE ended it with a segmentation fault."""
-    code = f"import numpy as np; from cia_adapt.report.embedding import tsne; x = np.ones(({clips}, 9)); print(tsne(x, x, 0)[0].sum())"
+    code = "import numpy as np; from cia_adapt.report.embedding import tsne; "
+    code += f"x = np.ones(({clips}, 9)); print(tsne(x, x, 0)[0].sum())"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0 and run.stdout.strip() == "0.0" and not run.stderr
 
