@@ -3,21 +3,24 @@
 cia-extract --dataset demo --clips-per-class 24 --frames 3 --flow dis --out study.h5
 python benchmarks/study.py study.h5 --runs study-runs [--seeds 10] [--method a,b] [--tables-only] [-- OPTIONS OF cia-adapt sweep]
 
-Goes on where it stopped. Prints what stands in RESULTS.md; the time is that of the epochs, of one process of several. The demo
-is rendered: relations between methods here need not hold on real video.
+First the paper's table 3, then the other methods. Goes on where it stopped. Prints what stands in RESULTS.md; "s a run" is the
+time of the epochs, of one process of several. The demo is rendered: relations between methods here need not hold on real video.
 """
 
 import argparse
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from cia_adapt import comparison, config, runs, statistics
+from cia_adapt import comparison, config, runs, statistics, table
 
-VECTORS = [name for name in config.names("methods") if not config.load("uh", name, {}).method.needs_maps and name != "avg"]
-# The same arithmetic as another one, or the most expensive by far.
-LEFT_OUT = {"cia-inject", "sc-window-max", "sc-patch", "cia-trn"}
-MAPS = [name for name in config.names("methods") if config.load("uh", name, {}).method.needs_maps and name not in LEFT_OUT]
+TABLE_3 = [name for _, _, name in table.definition("3")["rows"]]
+# `avg` is `concat`; the others are the same arithmetic as another one, or the most expensive by far.
+LEFT_OUT = {"avg", "cia-inject", "sc-window-max", "sc-patch", "cia-trn", "sc-identity", "cia-identity", *TABLE_3}
+REST = [name for name in config.names("methods") if name not in LEFT_OUT]
+VECTORS = [name for name in REST if not config.load("uh", name, {}).method.needs_maps]
+MAPS = [name for name in REST if name not in VECTORS]
 PAIRS = [
     ("cia", "concat"), ("cia", "source-only"), ("sc-3", "concat"), ("sc-1", "concat"), ("sc-2", "concat"),
     ("sc-identity", "concat"),
@@ -35,13 +38,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--method", help="only these, with commas between")
     parser.add_argument("--tables-only", action="store_true")
-    parser.add_argument("sweep", nargs="*", help="after --: options of cia-adapt sweep, for example --epochs 30 --dropout 0.2")
+    parser.add_argument("sweep", nargs="*", help="after --: options of cia-adapt sweep, for example --epochs 20 --jobs 2")
     options = parser.parse_args()
     if not options.tables_only:
         program = [str(Path(sys.executable).with_name("cia-adapt")), "sweep", "--features", options.features, "--setup", "demo"]
         program += ["--seeds", str(options.seeds), "--runs", str(options.runs), *options.sweep]
-        for names in [options.method.split(",")] if options.method else [VECTORS, MAPS]:
+        for names in [options.method.split(",")] if options.method else [TABLE_3, VECTORS, MAPS]:
+            began = time.perf_counter()
             subprocess.run([*program, "--method", ",".join(names)], check=True, stdout=subprocess.DEVNULL)
+            print(f"{(time.perf_counter() - began) / 60:.1f} minutes: {', '.join(names)}\n", flush=True)
     report(options.runs)
 
 

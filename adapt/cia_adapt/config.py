@@ -49,6 +49,12 @@ class Setup:
     """Columns to predict, with commas between: label, or label,noun for EPIC-KITCHENS-100's verbs and nouns."""
     val_split: str = "val"
     """Split of the clips that are evaluated, in both domains."""
+    shared_features: int = 512
+    """Width of the trainable layer between pooling and temporal part, in all methods alike; 0 for none."""
+    normalise: bool = False
+    """Centre and scale the features of each frame and modality before the shared layer, and its own before their ReLU."""
+    reversal: float = 1.0
+    """Multiplies λ and β of every reversed gradient in all methods alike, but for those that --set gives."""
     select: Literal["source_val", "entropy", "im", "snd", "bnm", "ami", "dev", "last"] = "source_val"
     """Rule of `selected`, without target labels: accuracy on the source's val clips, a validator, or the last epoch."""
 
@@ -79,10 +85,6 @@ class Method:
     """Losses beside the source's cross-entropy, with commas between, or none: OBJECTIVES."""
     supervision: Literal["source", "target"] = "source"
     """Whose labels train; target is the bound that target-only gives, no adaptation."""
-    shared_features: int = 512
-    """Width of the trainable layer between pooling and temporal part, in all methods alike; 0 for none."""
-    normalise: bool = False
-    """Centre and scale the features of each frame and modality before the shared layer, and its own before their ReLU."""
     lambda_class: float = 1.0
     """λ_y, weight of the classification loss."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -110,6 +112,7 @@ class Method:
 _LIMITS = {
     "segments": (1, 1000), "epochs": (1, 100_000), "batch": (2, 1_000_000), "dropout": (0, 0.99), "lr": (1e-12, 1e3),
     "weight_decay": (0, 1e3), "clip_norm": (0, 1e9), "shared_features": (0, 65536), "lambda_class": (0, 1e6),
+    "reversal": (0, 1e3),
 }  # fmt: skip
 _NOT_FLAGS = {"name", "paper", "published", "reconstructed", "options"}
 
@@ -132,10 +135,11 @@ class Chosen:
     """From the command line, above all else."""
 
     def for_pair(self, source: str, target: str) -> Method:
-        """The method with what its TOML says of this pair and what the command line says, every option of its parts written
-        out.
+        """The method with what its TOML says of this pair, the set-up's `reversal` and what the command line says, every option
+        of its parts written out.
         """
-        return _resolved(self.method, {**self.pairs.get(f"{source}-{target}", {}), **self.sets})
+        of_pair = _resolved(self.method, self.pairs.get(f"{source}-{target}", {}))
+        return _resolved(of_pair, _weakened(of_pair, self.setup.reversal) | dict(self.sets))
 
 
 def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> Chosen:
@@ -202,6 +206,15 @@ def _resolved(method: Method, sets: Mapping[str, Any]) -> Method:
             options[part][option] = value
     resolved = {name: dataclasses.asdict(parts.options(kind, name, options[name])) for kind, name in method.used_parts()}
     return replace(method, options={name: values for name, values in resolved.items() if values})
+
+
+def _weakened(method: Method, factor: float) -> dict[str, Any]:
+    """What multiplies a reversed gradient, times `factor`."""
+    return {
+        f"{name}.{option}": factor * method.option(name)[option]
+        for kind, name in method.used_parts()
+        for option in getattr(parts.find(kind, name), "REVERSED", ())
+    }
 
 
 def flags(cls: type[Setup] | type[Method]) -> dict[str, tuple[type, str]]:

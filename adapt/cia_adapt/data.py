@@ -194,6 +194,8 @@ def sizes_of(source: Domain, arrays: Mapping[str, str], setup: Setup, heads: Seq
         setup.segments,
         setup.dropout,
         target_train_clips=target_train_clips,
+        shared_features=setup.shared_features,
+        normalise=setup.normalise,
     )
 
 

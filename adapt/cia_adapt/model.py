@@ -75,13 +75,13 @@ class VideoModel(nn.Module):
     def __init__(self, method: Method, sizes: Sizes) -> None:
         super().__init__()
         self.modalities, self.head, self.heads = tuple(sizes.channels), method.head, sizes.heads
-        self.normalise = method.normalise and method.shared_features > 0
+        self.normalise = sizes.normalise and sizes.shared_features > 0
         self.refinement = _part("refinements", method.refinement, method, sizes)
         self.pooling = _pooling(method, sizes)
         widths = _streams(method.head, sizes.channels)
-        shared = method.shared_features
+        shared = sizes.shared_features
         self.shared = nn.ModuleDict(
-            {s: SharedLayer(width, shared, sizes.dropout, method.normalise) for s, width in widths.items()} if shared else {}
+            {s: SharedLayer(width, shared, sizes.dropout, sizes.normalise) for s, width in widths.items()} if shared else {}
         )
         widths = {stream: shared or width for stream, width in widths.items()}
         temporal, chosen = (

@@ -1,7 +1,8 @@
 """The parts that methods are composed of: one file each in `refinements`, `poolings`, `temporal` and `objectives`.
 
 A part is found by the name of its file. The file has a frozen dataclass `Options`, whose fields are the part's settings (in a
-method's TOML, `--set part.option=value`, and the run's configuration), and a function `build`.
+method's TOML, `--set part.option=value`, and the run's configuration), and a function `build`. `REVERSED` names the settings that
+multiply a reversed gradient, where there are any.
 """
 
 import dataclasses
@@ -34,6 +35,9 @@ class Sizes:
     videos: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """{stream: D} of the clip features."""
     target_train_clips: int = 0
+    shared_features: int = 512
+    """Width of the layer that all methods share; 0: there is none."""
+    normalise: bool = False
 
 
 def names(kind: str) -> list[str]:

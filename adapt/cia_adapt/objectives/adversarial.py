@@ -8,7 +8,7 @@ every discriminator learns at full strength (placement RECONSTRUCTED; the supple
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from cia_adapt.modules.gradient_reversal import ramp, reverse_gradient
 from cia_adapt.modules.heads import discriminator
 from cia_adapt.parts import Sizes
 from cia_adapt.step import Step, Term
+
+REVERSED: Final = ("video", "frame")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from cia_adapt.parts import Sizes, check_positive
 from cia_adapt.poolings.att import gated_average
 
 NEEDS_MAPS: Final = True
+REVERSED: Final = ("strength",)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ The discriminators' loss is that of the objective `adversarial`, level "relation
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from cia_adapt.modules.entropy import entropy
 from cia_adapt.modules.gradient_reversal import reverse_gradient
 from cia_adapt.modules.heads import discriminator
 from cia_adapt.temporal import trn
+
+REVERSED: Final = ("strength",)
 
 
 @dataclass(frozen=True)
