@@ -38,11 +38,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--method", help="only these, with commas between")
     parser.add_argument("--tables-only", action="store_true")
-    parser.add_argument("sweep", nargs="*", help="after --: options of cia-adapt sweep, for example --epochs 20 --jobs 2")
-    options = parser.parse_args()
+    parser.epilog = "After -- come options of cia-adapt sweep, for example -- --epochs 20 --jobs 2."
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)  # argparse would give them to the first positional
+    options, of_sweep = parser.parse_args(sys.argv[1:split]), sys.argv[split + 1 :]
     if not options.tables_only:
         program = [str(Path(sys.executable).with_name("cia-adapt")), "sweep", "--features", options.features, "--setup", "demo"]
-        program += ["--seeds", str(options.seeds), "--runs", str(options.runs), *options.sweep]
+        program += ["--seeds", str(options.seeds), "--runs", str(options.runs), *of_sweep]
         for names in [options.method.split(",")] if options.method else [TABLE_3, VECTORS, MAPS]:
             began = time.perf_counter()
             subprocess.run([*program, "--method", ",".join(names)], check=True, stdout=subprocess.DEVNULL)

@@ -187,7 +187,7 @@ def test_texts_and_published_numbers_do_not_decide_whether_runs_are_the_same(sma
     assert runs.compare(key.fields(), other) == []
     other["method"]["options"]["adversarial"]["video"] = 0.5
     assert runs.compare(key.fields(), other) == ["method.options.adversarial.video: 0.1 → 0.5"]
-    assert config.load("demo", "concat", {}).for_pair("a", "b").options["adversarial"]["video"] == 1.0
+    assert config.load("demo", "concat", {}).for_pair("a", "b").options["adversarial"]["video"] == 0.1
 
 
 def test_a_full_disk_while_training_is_a_note_and_not_the_end(small_file, tmp_path, monkeypatch):
