@@ -66,6 +66,16 @@ def test_ta3n_has_the_published_setting_of_each_direction():
     assert forced.setup.lr == 0.01 and forced.for_pair("hmdb", "ucf").options["ta3n"]["strength"] == 0.5
 
 
+def test_a_setups_reversal_leaves_what_the_command_line_sets():
+    weakened = config.load("uh", "ta3n", {"reversal": 0.5}).for_pair("a", "b").options
+    assert weakened["adversarial"]["video"] == 0.375 and weakened["ta3n"]["strength"] == 0.375
+    assert weakened["attentive_entropy"] == config.load("uh", "ta3n", {}).for_pair("a", "b").options["attentive_entropy"]
+    kept = config.load("uh", "ta3n", {"reversal": 0.5}, ["adversarial.video=0.75"]).for_pair("a", "b").options
+    assert kept["adversarial"]["video"] == 0.75 and kept["adversarial"]["frame"] == 0.25
+    with pytest.raises(UsageError, match="--reversal -1"):
+        config.load("uh", "cia", {"reversal": -1.0})
+
+
 def test_settings_of_parts_are_checked():
     load = lambda *sets: config.load("uh", "cia", {}, sets)  # noqa: E731
     assert load("sc.scales=2", "mc.mode=inject_vec").for_pair("", "").options["sc"]["scales"] == 2

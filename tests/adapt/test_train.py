@@ -124,6 +124,25 @@ def test_alignment_reaches_what_stands_before_the_discriminators(small_file):
     assert all(p.grad is None for p in trainer.model.parameters())
 
 
+@pytest.mark.parametrize("method", ["cia", "concat", "ta3n", "ta3n-cia"])
+def test_the_setups_reversal_weakens_all_that_is_reversed_and_nothing_else(small_file, method):
+    def gradients(reversal: float) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Of the domain losses, to the shared layer and to the discriminators."""
+        trainer, _ = trainer_of(small_file, method, reversal=reversal, dropout=0.0)
+        draw = trainer.draws()[0]
+        outputs = [trainer.model(view) for view in trainer.read(draw)]
+        trainer.objectives["adversarial"](outputs[0], trainer._step(draw, outputs)).loss.backward()
+        own = [*trainer.objectives["adversarial"].parameters(), *outputs[0].domain_logits.values()]
+        return [p.grad for p in trainer.model.shared.parameters()], [p.grad for p in own if p.is_leaf]
+
+    (shared, own), (weak, same) = gradients(1.0), gradients(0.25)
+    assert any((g != 0).any() for g in shared)
+    for full, quarter in zip(shared, weak, strict=True):
+        torch.testing.assert_close(quarter, full / 4, rtol=1e-4, atol=1e-4 * float(full.abs().max()))
+    for a, b in zip(own, same, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_selected_is_the_latest_epoch_of_best_source_validation(small_file):
     _, outcome = run(small_file, "source-only", epochs=8)
     accuracies = [m["source_val_accuracy"] for m in outcome.history]
