@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from cia_extract.console import Progress, Say
 from cia_extract.errors import DivergedError, MismatchError, UsageError
+from torch.utils.flop_counter import FlopCounterMode
 
 from cia_adapt import resume, runs
 from cia_adapt.config import Chosen, Method
-from cia_adapt.data import Domain, Task, arrays_to_read, digest, find_domains, make_task, pairs, sizes_of
+from cia_adapt.data import Domain, Task, arrays_to_read, digest, find_domains, make_task, pairs, sizes_of, to_device
 from cia_adapt.evaluate import Evaluator
 from cia_adapt.foreign import ForeignDataset
 from cia_adapt.model import VideoModel
@@ -242,11 +243,23 @@ def plan(request: Request) -> list[dict[str, Any]]:
                 "batch_megabytes": round(clips * per_clip / 1e6, 1),
                 "steps": trainer.steps_total,
                 "parameters": sum(p.numel() for p in trainer.parameters),
+                "megamacs_per_clip": round(macs_per_clip(trainer.model, trainer.read(draw)[0]) / 1e6, 2),
                 "seconds_estimated": round(len(request.seeds) * (setup.epochs + trainer.trial_epochs) * epoch, 1),
                 "runs": [str(_folder(request, pair, seed)) for seed in request.seeds],
             }
         )
     return planned
+
+
+@torch.no_grad()
+def macs_per_clip(model: VideoModel, batch: dict[str, torch.Tensor]) -> float:
+    """Multiply-accumulates of matrix products and convolutions in one evaluation of a clip, counted as torch runs them (half of
+    its `FlopCounterMode`); the backbone's are not among them.
+    """
+    device = next(model.parameters()).device
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(to_device(batch, device))
+    return float(counter.get_total_flops()) / 2 / len(next(iter(batch.values())))
 
 
 def _seconds(action: Any) -> float:

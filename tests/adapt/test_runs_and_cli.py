@@ -12,7 +12,11 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+import torch
+from cia_adapt import adapt, config
 from cia_adapt.cli import main
+from cia_adapt.model import VideoModel
+from cia_adapt.parts import Sizes
 from safetensors.numpy import load_file
 
 from tests.command_line import in_a_process, in_this_process
@@ -94,6 +98,18 @@ def test_dry_run(feature_file, tmp_path):
     assert planned[0]["source_train_clips"] == 12 and planned[0]["steps"] == 4 and planned[0]["seconds_estimated"] > 0
     assert planned[0]["parameters"] == 788_736 + 1_049_600 + (2048 * 512 + 512) + (512 * 3 + 3) + 2 * (512 * 100 + 100 + 202)
     assert not (tmp_path / "runs").exists()
+
+
+def test_macs_of_a_clip_are_those_of_the_formulas():
+    def macs(method: str, shape: tuple[int, ...], *sets: str) -> float:
+        model = VideoModel(config.load("uh", method, {}, sets).for_pair("", ""), Sizes(
+            {"rgb": 64, "flow": 64}, {m: shape for m in ("rgb", "flow") if shape}, (3,), 5, 0.0
+        ))  # fmt: skip
+        return adapt.macs_per_clip(model, {m: torch.rand(2, 5, 64, *shape) for m in ("rgb", "flow")})
+
+    assert macs("source-only", ()) == 5 * 128 * 512 + 512 * 3
+    narrow, wide = (macs("sc-3", (7, 7), f"sc.embedding={e}") for e in (16, 32))
+    assert wide - narrow == 5 * 16 * (2 * 49 * 64 + 3 * 49 * 49)  # two embeddings; products of the cells of aa, ab and bb
 
 
 @pytest.mark.parametrize(
