@@ -62,7 +62,7 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
     paper = definition(number)
     pairs = sorted({pair for _, pair in groups})
     columns = _columns(paper, groups, pairs)
-    header = ["setting", "method", *(name for name, _, _ in columns)]
+    header = ["setting", "method", *(name for name, _, _ in columns), "IQM, all pairs"]
     if baseline:
         if baseline not in {method for method, _ in groups}:
             raise UsageError(f"--baseline {baseline}: no run of it, there are {', '.join(sorted({m for m, _ in groups}))}")
@@ -81,6 +81,7 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
             departures.append(f"* {method}: {'; '.join(changed)}")
         row = [setting, (f"{label} [{method}]" if label != method else method) + ("*" if changed else "")]
         row += [_cell(groups.get((method, pair)), which, label_) for _, pair, label_ in columns]
+        row.append(_interquartile_mean(of_method, which))
         if baseline:
             row.append(_difference(of_method, [g for (m, _), g in groups.items() if m == baseline], which))
         published = _published(method)
@@ -89,6 +90,7 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
     notes = [
         f"ours: {which}, mean ± sd over {'/'.join(map(str, sorted(seeds)))} seeds, 95 % bootstrap interval over seeds and clips"
         + (" (uses target labels: no honest result)" if which == "oracle" else ""),
+        "IQM: interquartile mean over seeds and pairs, little moved by a few runs that failed",
         "published: the paper's numbers, of one run each and of its own features; rows named -fl are feature-level "
         "versions and do not compare with them",
     ]
@@ -130,6 +132,12 @@ def _cell(group: Group | None, which: str, label: str | None) -> str:
     right = group.right(which, label)  # type: ignore[arg-type]
     low, high = statistics.interval([right])
     return f"{statistics.mean_sd((100 * right.mean(1)).tolist())} [{low:.1f}, {high:.1f}]"
+
+
+def _interquartile_mean(of_method: Sequence[Group], which: str) -> str:
+    """Over seeds × pairs, of all labels right."""
+    accuracies = [float(result[which]) for group in of_method for result in group.results]
+    return f"{statistics.interquartile_mean(accuracies):.1f}" if accuracies else "–"
 
 
 def _difference(of_method: Sequence[Group], baseline: Sequence[Group], which: str) -> str:

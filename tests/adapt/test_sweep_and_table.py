@@ -1,6 +1,7 @@
 """`sweep`, `table`, `validators`: many runs and what is said of them."""
 
 import csv
+import dataclasses
 import io
 import json
 import multiprocessing
@@ -99,15 +100,26 @@ def test_table_has_every_row_the_published_numbers_and_ours(swept):
     rows = {row[1]: row for row in grid.rows}
     assert len(grid.rows) == 15 and grid.header[2:4] == ["here → there", "there → here"]
     cia, concat = rows["CIA (Ours)★ [cia]"], rows["Concat★ [concat]"]
-    assert cia[2:5] == ["–", "–", "–"] and cia[-2:] == ["90.56", "94.22"]
+    assert cia[2:6] == ["–", "–", "–", "–"] and cia[-2:] == ["90.56", "94.22"]
     assert concat[-2:] == ["86.11", "92.99"] and re.fullmatch(r"[\d.]+ ± [\d.]+ \[[\d.]+, [\d.]+\]", concat[2])
     means = [np.mean([r["selected"] for r in groups["concat", pair].results]) for pair in (("here", "there"), ("there", "here"))]
     assert [float(cell.split()[0]) for cell in concat[2:4]] == pytest.approx(means, abs=0.06)
     base = [
         np.mean([r["selected"] for r in groups["source-only", pair].results]) for pair in (("here", "there"), ("there", "here"))
     ]
-    assert float(concat[4].split()[0]) == pytest.approx(np.mean(means) - np.mean(base), abs=0.06)
-    assert rows["Concat★ [source-only]"][4] == "–"
+    assert float(concat[5].split()[0]) == pytest.approx(np.mean(means) - np.mean(base), abs=0.06)
+    assert rows["Concat★ [source-only]"][5] == "–"
+
+
+def test_interquartile_mean_is_over_seeds_and_pairs(swept):
+    groups = comparison.groups(runs.find([swept]))
+    known = {("here", "there"): (10.0, 50.0, 60.0), ("there", "here"): (70.0, 80.0, 99.0)}
+    for key in [key for key in groups if key[0] == "concat"]:
+        given = tuple({**result, "oracle": value} for result, value in zip(groups[key].results, known[key[1]], strict=True))
+        groups[key] = dataclasses.replace(groups[key], results=given)
+    grid = table.paper_table("3", groups, "oracle", None)
+    (concat,) = (row for row in grid.rows if row[1] == "Concat★ [concat]")
+    assert grid.header[4] == "IQM, all pairs" and concat[4] == f"{(50 / 2 + 60 + 70 + 80 / 2) / 3:.1f}"
 
 
 def test_formats(swept):
@@ -138,12 +150,12 @@ def test_table_2_has_columns_by_label(tmp_path, small_file):
     adapt.run(asked, print)
     groups = comparison.groups(runs.find([tmp_path / "r"]))
     grid = table.paper_table("2", groups, "selected", None)
-    assert grid.header[2:] == ["verb", "noun", "action", "verb published", "noun published", "action published"]
+    assert grid.header[2:] == ["verb", "noun", "action", "IQM, all pairs", "verb published", "noun published", "action published"]
     (ours,) = (row for row in grid.rows if row[1] == "avg" or "[avg]" in row[1])
     result = runs.read(tmp_path / "r/demo/avg/here-there/seed0")
     assert ours[-3:] == ["47.96", "29.08", "19.19"] and set(result["selected_by_label"]) >= {"label@1", "noun@5", "action@1"}
     both = [runs.read(tmp_path / f"r/demo/avg/here-there/seed{k}")["selected_by_label"]["action@1"] for k in (0, 1)]
-    assert float(ours[4].split()[0]) == pytest.approx(np.mean(both), abs=0.06)
+    assert float(ours[4].split()[0]) == float(ours[5]) == pytest.approx(np.mean(both), abs=0.06)
 
 
 def test_runs_over_other_features_or_labels_are_refused(swept, tmp_path):
