@@ -21,7 +21,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cia_adapt import config, data, memory
-from cia_adapt.bench import step_flops
+from cia_adapt.cost import flops
 from cia_adapt.sampling import Draw
 from cia_adapt.store import Stores
 from cia_adapt.train import Trainer
@@ -174,7 +174,7 @@ def main() -> None:
         print(machine(), flush=True)
         domains = data.find_domains(path)
         steps: dict[str, Callable[[], object]] = {}
-        flops = {}
+        counted = {}
         asked = itertools.product(arguments.method or ["source-only", "concat", "sc-3", "cia"], arguments.precision or ["fp32"])
         for method_name, precision in asked:
             chosen = config.load("uh", method_name, {})
@@ -192,7 +192,7 @@ def main() -> None:
                 return trainer.train_step(draw, trainer.read(draw))
 
             key = method_name if precision == "fp32" else f"{method_name}, {precision}"
-            flops[key] = step_flops(step)
+            counted[key] = flops(step)
             steps[key] = step
         if not arguments.no_plain:
             batch = {m: torch.cat([x[m] for x in trainer.read(draw)]) for m in ("rgb", "flow")}
@@ -210,7 +210,7 @@ def main() -> None:
         print(f"{'':40} s a step  s an epoch ({STEPS} steps)  × cia   peak GB above the map   GFLOP/s")
         for key, seconds in medians.items():
             seconds *= getattr(steps[key], "times", 1)
-            rate = f"{flops[key] / seconds / 1e9:8.0f}" if key in flops else ""
+            rate = f"{counted[key] / seconds / 1e9:8.0f}" if key in counted else ""
             print(
                 f"{key:40} {seconds:8.2f}  {seconds * STEPS:9.1f} {seconds / reference:16.2f} {peaks[key] / 1e9:12.2f} {rate}",
                 flush=True,

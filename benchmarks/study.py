@@ -3,7 +3,7 @@
 cia-extract --dataset demo --clips-per-class 24 --frames 3 --flow dis --out study.h5
 python benchmarks/study.py study.h5 --runs study-runs [--seeds 10] [--method a,b] [--tables-only] [-- OPTIONS OF cia-adapt sweep]
 
-First the paper's table 3, then the other methods. Goes on where it stopped. Prints what stands in RESULTS.md; "s a run" is the
+First the paper's table 3, then the other methods. Goes on where it stopped. Prints what stands in STUDY.md; "s a run" is the
 time of the epochs, of one process of several. The demo is rendered: relations between methods here need not hold on real video.
 """
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from cia_extract.console import Progress, Say
 from cia_extract.errors import DivergedError, MismatchError, UsageError
-from torch.utils.flop_counter import FlopCounterMode
 
 from cia_adapt import resume, runs
 from cia_adapt.config import Chosen, Method
-from cia_adapt.data import Domain, Task, arrays_to_read, digest, find_domains, make_task, pairs, sizes_of, to_device
+from cia_adapt.cost import macs_per_clip
+from cia_adapt.data import Domain, Task, arrays_to_read, digest, find_domains, make_task, pairs, sizes_of
 from cia_adapt.evaluate import Evaluator
 from cia_adapt.foreign import ForeignDataset
 from cia_adapt.model import VideoModel
@@ -249,17 +249,6 @@ def plan(request: Request) -> list[dict[str, Any]]:
             }
         )
     return planned
-
-
-@torch.no_grad()
-def macs_per_clip(model: VideoModel, batch: dict[str, torch.Tensor]) -> float:
-    """Multiply-accumulates of matrix products and convolutions in one evaluation of a clip, counted as torch runs them (half of
-    its `FlopCounterMode`); the backbone's are not among them.
-    """
-    device = next(model.parameters()).device
-    with FlopCounterMode(display=False) as counter:
-        model.eval()(to_device(batch, device))
-    return float(counter.get_total_flops()) / 2 / len(next(iter(batch.values())))
 
 
 def _seconds(action: Any) -> float:

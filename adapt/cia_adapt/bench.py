@@ -8,6 +8,7 @@ import torch
 
 from cia_adapt import adapt
 from cia_adapt.adapt import Request
+from cia_adapt.cost import flops
 from cia_adapt.data import shifted_frames, to_device
 from cia_adapt.store import Stores, Tier
 from cia_adapt.train import Trainer
@@ -60,23 +61,14 @@ def _training(request: Request, steps: int, peak: float) -> str:
     trainer.cluster()
     trainer.model.train()
     draw = trainer.draws()[0]
-    flops = step_flops(lambda: trainer.train_step(draw, trainer.read(draw)))
+    counted = flops(lambda: trainer.train_step(draw, trainer.read(draw)))
     seconds = _median(lambda: trainer.train_step(draw, trainer.read(draw)), steps, request.device)
     clips = len(draw.source) + len(draw.target)
-    share = f"{100 * flops / seconds / 1e9 / peak:5.1f} % of the peak" if flops else ""
+    share = f"{100 * counted / seconds / 1e9 / peak:5.1f} % of the peak" if counted else ""
     return (
         f"  {pair.method.name:<24} {1e3 * seconds:9.1f} ms a step of {len(draw.source)} + {len(draw.target)} clips "
         f"{clips / seconds:8.0f} clips/s {seconds * trainer.steps_per_epoch:8.2f} s an epoch {share}"
     )
-
-
-def step_flops(step: Callable[[], object]) -> int:
-    """Floating-point operations of one call's products and convolutions, by torch's counter."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return int(counter.get_total_flops())
 
 
 def peak_gflops(device: torch.device) -> float:

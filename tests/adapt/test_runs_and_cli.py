@@ -13,7 +13,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import torch
-from cia_adapt import adapt, config
+from cia_adapt import config, cost
 from cia_adapt.cli import main
 from cia_adapt.model import VideoModel
 from cia_adapt.parts import Sizes
@@ -105,7 +105,7 @@ def test_macs_of_a_clip_are_those_of_the_formulas():
         model = VideoModel(config.load("uh", method, {}, sets).for_pair("", ""), Sizes(
             {"rgb": 64, "flow": 64}, {m: shape for m in ("rgb", "flow") if shape}, (3,), 5, 0.0
         ))  # fmt: skip
-        return adapt.macs_per_clip(model, {m: torch.rand(2, 5, 64, *shape) for m in ("rgb", "flow")})
+        return cost.macs_per_clip(model, {m: torch.rand(2, 5, 64, *shape) for m in ("rgb", "flow")})
 
     assert macs("source-only", ()) == 5 * 128 * 512 + 512 * 3
     narrow, wide = (macs("sc-3", (7, 7), f"sc.embedding={e}") for e in (16, 32))

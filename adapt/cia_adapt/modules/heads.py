@@ -23,7 +23,7 @@ class SharedLayer(nn.Module):
 
     With `normalise` a layer normalisation without parameters stands before the ReLU: features are positive, so that Adam's first
     steps at 3e-3 move all of a unit's weights, and with them its answer to every clip, one way. Without, more than eight of ten
-    units never answer again; with it, the paper's λ = 1 is too much for CIA (both in benchmarks/RESULTS.md).
+    units never answer again; with it, the paper's λ = 1 is too much for CIA (both in benchmarks/STUDY.md).
     """
 
     def __init__(self, inputs: int, outputs: int, dropout: float, normalise: bool = False) -> None:

@@ -1,0 +1,25 @@
+"""What a computation costs, as torch counts it."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from cia_adapt.data import to_device
+from cia_adapt.model import VideoModel
+
+
+def flops(action: Callable[[], object]) -> int:
+    """Floating-point operations of one call's products and convolutions."""
+    with FlopCounterMode(display=False) as counter:
+        action()
+    return int(counter.get_total_flops())
+
+
+@torch.no_grad()
+def macs_per_clip(model: VideoModel, batch: Mapping[str, Tensor]) -> float:
+    """Multiply-accumulates of products and convolutions in one evaluation of a clip; the backbone's are not among them."""
+    model.eval()
+    on_device = to_device(batch, next(model.parameters()).device)
+    return flops(lambda: model(on_device)) / 2 / len(next(iter(batch.values())))
