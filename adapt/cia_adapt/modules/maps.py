@@ -19,7 +19,8 @@ CHUNK = 16  # frames whose refined maps exist at a time in `gram`: 3 MB a modali
 class Feature:
     """F̂ = gain ⊙ data + shift.
 
-    data: maps [N, C, H, W] float32, channels_last, or vectors [N, C]; gain, shift: [N, C], None for 1 and 0.
+    data: maps [N, C, H, W], channels_last, float32 or 16 bits under autocast, or vectors [N, C]; gain, shift: [N, C], None for 1
+    and 0.
     """
 
     data: Tensor
@@ -51,8 +52,9 @@ class Feature:
         """F̂ with the shape of `data`."""
         if not self.is_map:
             return self.average()
-        out = self.data if self.gain is None else self.data * self.gain[:, :, None, None]
-        return out if self.shift is None else out + self.shift[:, :, None, None]
+        gain, shift = (None if x is None else x[:, :, None, None].to(self.data.dtype) for x in (self.gain, self.shift))
+        out = self.data if gain is None else self.data * gain
+        return out if shift is None else out + shift
 
     def _gated(self, pooled: Tensor, total: Tensor | None) -> Tensor:
         pooled = pooled if self.gain is None else pooled * self.gain
@@ -78,8 +80,7 @@ def gram(features: Sequence[Feature], layers: Sequence[nn.Linear | None]) -> dic
     → {(m, n), m ≤ n: [N, HW, HW]}. Refined maps are made `CHUNK` frames at a time, within the caches, and again for the gradient.
     None is computed for features as they were read: they are constants.
     """
-    device = features[0].data.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    dtype = _autocast_dtype(features[0].data)
     flat: list[Tensor | None] = []
     for feature, layer in zip(features, layers, strict=True):
         weights = (None, None) if layer is None else (layer.weight, layer.bias)
@@ -96,7 +97,7 @@ class _Gram(torch.autograd.Function):
         modalities = _fives(flat)
         with torch.autocast(modalities[0].data.device.type, enabled=False):  # `dtype` says what is rounded, and nothing else is
             embedded = [modality.embedded(dtype) for modality in modalities]  # [N, HW, E] each
-            products = tuple(torch.bmm(a, b.transpose(1, 2)) for a, b in combinations_with_replacement(embedded, 2))
+            products = _products(embedded)
         ctx.save_for_backward(*embedded, *flat)
         ctx.dtype = dtype
         return products
@@ -111,10 +112,7 @@ class _Gram(torch.autograd.Function):
         to_data = [torch.empty_like(x.data) if ctx.needs_input_grad[1 + 5 * m] else None for m, x in enumerate(modalities)]
         pairs = list(combinations_with_replacement(range(count), 2))
         for part in _chunks(len(embedded[0])):
-            outer = [torch.zeros_like(u[part]) for u in embedded]  # gradients of the embeddings, [n, HW, E]
-            for (m, n), gradient in zip(pairs, gradients, strict=True):
-                outer[m].baddbmm_(gradient[part], embedded[n][part])
-                outer[n].baddbmm_(gradient[part].transpose(1, 2), embedded[m][part])
+            outer = _outer([_exact(u[part]) for u in embedded], {p: g[part] for p, g in zip(pairs, gradients, strict=True)})
             for modality, result, of_modality, whole in zip(modalities, results, outer, to_data, strict=True):
                 inner = modality.accumulate(result, part, of_modality, ctx.dtype, whole is not None)
                 if whole is not None and inner is not None:
@@ -138,20 +136,21 @@ class _Embedding(NamedTuple):
         return cells(Feature(self.data[part], gain, shift).dense())
 
     def embedded(self, dtype: torch.dtype | None) -> Tensor:
-        """[N, HW, E] float32."""
+        """[N, HW, E], of `dtype` where there is one."""
         count, size = len(self.data), self.data.shape[2] * self.data.shape[3]
         if self.weight is None:
             return cells(Feature(self.data, self.gain, self.shift).dense()).contiguous()
         # Twice as fast here as with the transposed view that a linear layer takes.
         weight = self.weight.T.to(dtype or self.weight.dtype).contiguous()
-        out = self.data.new_empty(count, size, weight.shape[1])
+        bias = None if self.bias is None else self.bias.to(weight.dtype)
+        out = weight.new_empty(count, size, weight.shape[1])
         for part in _chunks(count):
-            refined = self.refined(part).flatten(0, 1).to(weight.dtype)
-            if dtype is None:
-                torch.mm(refined, weight, out=out[part].flatten(0, 1))
+            refined, into = self.refined(part).flatten(0, 1).to(weight.dtype), out[part].flatten(0, 1)
+            if bias is None:
+                torch.mm(refined, weight, out=into)
             else:
-                out[part] = (refined @ weight).unflatten(0, (-1, size))
-        return out if self.bias is None else out.add_(self.bias)
+                torch.addmm(bias, refined, weight, out=into)
+        return out
 
     def zeros(self) -> list[Tensor | None]:
         """Where the gradients of gain, shift, weight and bias are summed up."""
@@ -182,6 +181,38 @@ class _Embedding(NamedTuple):
         return inner
 
 
+def _products(embedded: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """[N, HW, HW] for each pair, never in 16 bits: cosines near 1 differ by less than those can tell."""
+    pairs = list(combinations_with_replacement(range(len(embedded)), 2))
+    count, size = embedded[0].shape[:2]
+    out = [_exact(embedded[0][:0]).new_empty(count, size, size) for _ in pairs]
+    for part in _chunks(count):
+        exact = [_exact(u[part]) for u in embedded]
+        for products, (m, n) in zip(out, pairs, strict=True):
+            torch.bmm(exact[m], exact[n].transpose(1, 2), out=products[part])
+    return tuple(out)
+
+
+def _outer(embedded: Sequence[Tensor], gradients: Mapping[tuple[int, int], Tensor]) -> list[Tensor]:
+    """Gradients of the embeddings [n, HW, E] from those of their products [n, HW, HW]."""
+    outer = [torch.bmm(g + g.transpose(1, 2), embedded[m]) for (m, n), g in gradients.items() if m == n]
+    for (m, n), gradient in gradients.items():
+        if m != n:
+            outer[m].baddbmm_(gradient, embedded[n])
+            outer[n].baddbmm_(gradient.transpose(1, 2), embedded[m])
+    return outer
+
+
+def _exact(x: Tensor) -> Tensor:
+    """float32 of 16 bits."""
+    return x.float() if x.element_size() == 2 else x
+
+
+def _autocast_dtype(like: Tensor) -> torch.dtype | None:
+    device = like.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
 def _fives(flat: Sequence[Tensor | None]) -> list[_Embedding]:
     return [_Embedding(*flat[first : first + 5]) for first in range(0, len(flat), 5)]  # type: ignore[arg-type]
 
@@ -207,7 +238,10 @@ def average_pool(maps: Tensor) -> Tensor:
 
 
 def to_float(features: Tensor) -> Tensor:
-    """float32; maps [N, C, H, W] get the channels of a cell side by side, first in their own 16 bits: half the bytes to move."""
+    """float32, maps under autocast its 16 bits, so that no product rounds them anew; maps [N, C, H, W] get the channels of a cell
+    side by side, first in their own 16 bits: half the bytes to move.
+    """
     if features.ndim < 4:
         return features.float()
-    return features.permute(0, 2, 3, 1).contiguous().float().permute(0, 3, 1, 2)
+    dtype = _autocast_dtype(features) or torch.float32
+    return features.permute(0, 2, 3, 1).contiguous().to(dtype).permute(0, 3, 1, 2)
