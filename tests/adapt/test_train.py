@@ -320,14 +320,6 @@ def test_maps_and_vectors_give_the_same_where_gates_commute_with_pooling(small_f
     torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
 
 
-def test_bf16_is_close_to_fp32(small_file):
-    trainer, evaluator = trainer_of(small_file, "cia")
-    exact = evaluator.predict(trainer.model, trainer.task.target_val)
-    rough = Evaluator(trainer.task, evaluator.target_labels, 5, CPU, "bf16").predict(trainer.model, trainer.task.target_val)
-    assert not torch.equal(exact.features, rough.features)
-    assert float((exact.features - rough.features).abs().max()) < 0.02 * float(exact.features.abs().max())
-
-
 @pytest.mark.slow
 def test_the_compiled_model_is_the_model(small_file):
     from cia_adapt.train import Trainer

@@ -64,7 +64,7 @@ class Bank(nn.Module):
         places = (self.next + torch.arange(len(classes), device=classes.device)) % size
         self.classes[places] = classes
         for m, feature in features.items():
-            getattr(self, f"features_{m}")[places] = feature.detach()
+            getattr(self, f"features_{m}")[places] = feature.detach().float()
         self.next = (self.next + len(classes)) % size
 
 
