@@ -112,7 +112,7 @@ class Method:
 _LIMITS = {
     "segments": (1, 1000), "epochs": (1, 100_000), "batch": (2, 1_000_000), "dropout": (0, 0.99), "lr": (1e-12, 1e3),
     "weight_decay": (0, 1e3), "clip_norm": (0, 1e9), "shared_features": (0, 65536), "lambda_class": (0, 1e6),
-    "reversal": (0, 1e3),
+    "reversal": (1e-6, 1e3),
 }  # fmt: skip
 _NOT_FLAGS = {"name", "paper", "published", "reconstructed", "options"}
 

@@ -13,33 +13,39 @@ EARLY: Final = 0.2  # of the epochs: the first ones are no evidence
 OUTWEIGHS: Final = 20.0  # ratio of gradient norms at the features
 
 
-def advice(metrics: Mapping[str, Any], classes: int, progress: float) -> str:
+def advice(metrics: Mapping[str, Any], classes: int, progress: float, reversal: float = 1.0) -> str:
     """A sentence about one epoch's metrics, empty when nothing is wrong or it is too early to say.
 
-    `classes` are those of the first label; `progress` the share of epochs done.
+    `classes` are those of the first label; `progress` the share of epochs done; `reversal` the set-up's, which the sentence's
+    advice starts from.
     """
     if progress < EARLY:
         return ""
+    aligned = any(name.endswith("_reversal") for name in metrics)
+    lower, higher = f"lower λ (--reversal {0.3 * reversal:.2g})", f"raise λ (--reversal {3 * reversal:.2g})"
     share = metrics.get("target_top_class_share", 0.0)
     if classes > 2 and share > max(COLLAPSE, 2 / classes):
-        return f"collapse: {100 * share:.0f} % of the target are given one class; lower λ (--set adversarial.video=0.3) or --lr"
+        return (
+            f"collapse: {100 * share:.0f} % of the target are given one class; {lower + ' or' if aligned else 'try a lower'} --lr"
+        )
     for level in ("video", "frame", "relation", "region"):
         loss, accuracy = metrics.get(f"{level}_domain_loss"), metrics.get(f"{level}_domain_accuracy")
         if loss is None or accuracy is None:
             continue
         if loss > RUNS_AWAY:
             return (
-                f"the features run away from the {level} discriminator (its loss is {loss:.1f}, chance is 0.7); lower --lr "
-                "or λ, or let λ grow with --set adversarial.ramp=10"
+                f"the features run away from the {level} discriminator (its loss is {loss:.1f}, chance is 0.7); {lower} "
+                "or --lr, or let λ grow with --set adversarial.ramp=10"
             )
         if accuracy > WINS and level in ("video", "frame"):
             return (
-                f"the {level} discriminator wins ({accuracy:.0f} % told apart): the domains are not aligned; raise λ "
-                f"(--set adversarial.{level}=2) or train longer"
+                f"the {level} discriminator wins ({accuracy:.0f} % told apart): the domains are not aligned; {higher} "
+                "or train longer"
             )
     ratio = metrics.get("domain_to_task_gradient")
     if ratio is not None and ratio > OUTWEIGHS:
-        return f"alignment outweighs the task {ratio:.0f} : 1 in the gradient at the features; lower λ or raise --lambda-class"
+        weaker = f"{lower} or raise" if aligned else "raise"
+        return f"the other losses outweigh the task {ratio:.0f} : 1 in the gradient at the features; {weaker} --lambda-class"
     return ""
 
 
@@ -54,9 +60,9 @@ def predictions(probabilities: Tensor) -> dict[str, float]:
 
 
 def gradient_ratio(task: Tensor, domain: Tensor | None, features: Mapping[str, Tensor]) -> dict[str, float]:
-    """Norms of both losses' gradients at the frame features, and domain : task.
+    """Norms of both losses' gradients at the frame features, and domain : task, "domain" being all other losses' sum.
 
-    Empty without a domain loss, or over frozen features.
+    The training loop asks for them at the first step of each epoch. Empty without a domain loss, or over frozen features.
     """
     trained = [x for x in features.values() if x.requires_grad]
     if domain is None or not domain.requires_grad or not trained:

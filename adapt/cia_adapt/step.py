@@ -32,6 +32,13 @@ class Clusters(Protocol):
     def cluster(self, source: Tensor, labels: Tensor, target: Tensor) -> None: ...
 
 
+@runtime_checkable
+class Grows(Protocol):
+    """An objective whose λ grows while it trains, and with it that of the discriminators inside the model."""
+
+    def growth(self, progress: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Term:
     """A loss to be added, and numbers for the record (tensors of no dimension)."""

@@ -16,10 +16,11 @@ from cia_adapt.config import Method, Setup
 from cia_adapt.data import LabelledClips, Task, shifted_frames, subset, to_device
 from cia_adapt.evaluate import Evaluator, Prediction, batches, predict
 from cia_adapt.model import Output, VideoModel
+from cia_adapt.modules.gradient_reversal import GradientReversal
 from cia_adapt.objectives import gradient_blend
 from cia_adapt.prefetch import prefetched
 from cia_adapt.sampling import Draw, Endless, source_order
-from cia_adapt.step import Clusters, Step, Term
+from cia_adapt.step import Clusters, Grows, Step, Term
 from cia_adapt.store import Positions
 
 Metrics = dict[str, Any]
@@ -71,6 +72,7 @@ class Trainer:
         self.target_sampler = Endless(len(task.target_train), np.random.default_rng([seed, 1]))
         self.model = VideoModel(method, task.sizes).to(device)
         self.objectives = build_objectives(method, self.model).to(device)
+        self.reversals = [module for module in self.model.modules() if isinstance(module, GradientReversal)]
         self.parameters = [p for m in (self.model, self.objectives) for p in m.parameters() if p.requires_grad]
         self.optimiser = _optimiser(self.parameters, setup)
         self.batch = min(setup.batch, len(task.source_train.clips))
@@ -145,12 +147,14 @@ class Trainer:
         if self.setup.lr_decay:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.setup.lr * lr_factor(self.step / self.steps_total)
+        self._grow()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             outputs = [self._forward(to_device(batch, self.device), len(draw.source)) for batch in views]
             task_loss, domain_loss, metrics = self._losses(outputs, self._step(draw, outputs))
         loss = task_loss if domain_loss is None else task_loss + domain_loss
         if self.device.type == "cpu" and not torch.isfinite(loss):
             raise self._diverged(float(loss.detach()))
+        metrics |= {f"{reversal.level}_reversal": reversal.now() for reversal in self.reversals}
         ratio = health.gradient_ratio(task_loss, domain_loss, outputs[0].frames) if probe else {}
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -159,6 +163,14 @@ class Trainer:
         self.optimiser.step()
         self.step += 1
         return metrics, ratio
+
+    def _grow(self) -> None:
+        """Tell the discriminators inside the model how far λ has grown."""
+        progress = torch.tensor(self.step / self.steps_total)
+        for objective in self.objectives.values():
+            if isinstance(objective, Grows):
+                for reversal in self.reversals:
+                    reversal.growth.copy_(objective.growth(progress))
 
     def _forward(self, inputs: Inputs, source_clips: int) -> Output:
         run = self.compiled if self.compiled is not None and source_clips == self.batch else self.model
@@ -297,7 +309,9 @@ def train(
         metrics["source_val_accuracy"] = evaluator.source_accuracy(source)
         metrics |= _without_labels(trainer, evaluator, source, target, with_validators, rule)
         metrics["target_val_accuracy"] = evaluator.target_accuracy(target)
-        metrics["advice"] = health.advice(metrics, trainer.task.sizes.heads[0], epoch / trainer.setup.epochs)
+        metrics["advice"] = health.advice(
+            metrics, trainer.task.sizes.heads[0], epoch / trainer.setup.epochs, trainer.setup.reversal
+        )
         outcome.last = Snapshot(epoch, _copy(trainer.model), source, target)
         outcome.history.append(metrics)
         if best_epoch(outcome.history, rule) == epoch:

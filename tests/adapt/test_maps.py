@@ -37,6 +37,9 @@ def test_ramps():
     np.testing.assert_allclose(ramp(progress), [0.462117, 0.848284, 0.986614, 0.999909], atol=5e-7)
     np.testing.assert_allclose(ramp(progress, 1.0), [2 / (1 + math.exp(-p)) - 1 for p in progress.tolist()])
     assert ramp(progress, 0.0).tolist() == [1, 1, 1, 1]
+    low, high, alpha = 0.2, 0.8, 1.0  # TLL's warm start: λ(i) = 2(hi − lo) / (1 + e^(−αi/N)) − (hi − lo) + lo
+    warm = [2 * (high - low) / (1 + math.exp(-alpha * p)) - (high - low) + low for p in progress.tolist()]
+    np.testing.assert_allclose(high * ramp(progress, alpha, low / high), warm)
 
 
 def test_reversal_acts_once_on_each_path():

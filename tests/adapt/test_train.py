@@ -1,4 +1,6 @@
 import copy
+import math
+import re
 
 import numpy as np
 import pytest
@@ -335,22 +337,36 @@ def test_the_compiled_model_is_the_model(small_file):
 
 
 WELL = {"target_top_class_share": 0.4, "video_domain_loss": 0.69, "video_domain_accuracy": 55.0, "domain_to_task_gradient": 1.0}
+WELL["video_reversal"] = 0.1
 
 
 @pytest.mark.parametrize(
     ("change", "word"),
     [
         ({}, ""),
-        ({"target_top_class_share": 0.95}, "collapse"),
-        ({"video_domain_loss": 12.0}, "run away"),
-        ({"video_domain_accuracy": 99.5}, "wins"),
-        ({"domain_to_task_gradient": 300.0}, "outweighs"),
+        ({"target_top_class_share": 0.95}, "collapse.*lower λ .--reversal 0.03. or --lr"),
+        ({"video_domain_loss": 12.0}, "run away from the video.*lower λ .--reversal 0.03. or --lr"),
+        ({"relation_domain_loss": 12.0, "relation_domain_accuracy": 50.0}, "run away from the relation"),
+        ({"video_domain_accuracy": 99.5}, "wins.*raise λ .--reversal 0.3. or train longer"),
+        ({"domain_to_task_gradient": 300.0}, "outweigh.*lower λ .--reversal 0.03. or raise --lambda-class"),
     ],
 )
 def test_advice_is_one_sentence_and_only_when_something_is_wrong(change, word):
-    found = health.advice(WELL | change, classes=5, progress=0.5)
-    assert word in found and bool(found) == bool(word) and "\n" not in found
+    found = health.advice(WELL | change, classes=5, progress=0.5, reversal=0.1)
+    assert re.search(word, found) and bool(found) == bool(word) and "\n" not in found
     assert health.advice(WELL | change, classes=5, progress=0.1) == ""
+
+
+def test_advice_names_no_lambda_where_nothing_is_reversed():
+    assert health.advice({"target_top_class_share": 0.95}, 5, 0.5).endswith("one class; try a lower --lr")
+
+
+@pytest.mark.parametrize(("method", "level", "strength"), [("ta3n", "relation", 0.75), ("tada", "region", 1.0)])
+def test_the_reversal_inside_a_part_is_recorded_and_grows(small_file, method, level, strength):
+    trainer, outcome = run(small_file, method, sets=["adversarial.ramp=10"], reversal=0.5, epochs=3)
+    grown = [2 / (1 + math.exp(-10 * step / trainer.steps_total)) - 1 for step in range(trainer.steps_total)]
+    by_epoch = np.array(grown).reshape(3, -1).mean(1)
+    assert [m[f"{level}_reversal"] for m in outcome.history] == pytest.approx((0.5 * strength * by_epoch).tolist(), abs=1e-5)
 
 
 def test_gradient_norms_are_those_at_the_features():

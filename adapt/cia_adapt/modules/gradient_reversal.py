@@ -6,7 +6,7 @@ Ganin and Lempitsky, "Unsupervised Domain Adaptation by Backpropagation", ICML 2
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class _Reverse(torch.autograd.Function):
@@ -31,10 +31,29 @@ def reverse_gradient(x: Tensor, strength: float | Tensor) -> Tensor:
     return result
 
 
-def ramp(progress: Tensor, slope: float = 10.0) -> Tensor:
-    """2 / (1 + e^(−slope·p)) − 1: DANN's with 10; the EPIC-100 port of TA3N has 1. Without `slope`, 1 from the start.
+class GradientReversal(nn.Module):
+    """A part's own `reverse_gradient`, for the discriminators of `level`; the training loop sets how far λ has grown."""
+
+    growth: Tensor
+
+    def __init__(self, level: str, strength: float) -> None:
+        super().__init__()
+        self.level, self.strength = level, strength
+        self.register_buffer("growth", torch.ones(()), persistent=False)
+
+    def now(self) -> Tensor:
+        """strength × growth, no dimension."""
+        return self.strength * self.growth
+
+    def forward(self, x: Tensor) -> Tensor:
+        return reverse_gradient(x, self.now())
+
+
+def ramp(progress: Tensor, slope: float = 10.0, low: float = 0.0) -> Tensor:
+    """2(1 − low) / (1 + e^(−slope·p)) − (1 − low) + low: DANN's with slope 10, the EPIC-100 port of TA3N has 1; with `low`,
+    TLL's warm start (hi = 1). 1 from the start without `slope`.
 
     >>> ramp(torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64))
     tensor([0.4621, 0.9866, 0.9999], dtype=torch.float64)
     """
-    return 2 / (1 + torch.exp(-slope * progress)) - 1 if slope else torch.ones_like(progress)
+    return 2 * (1 - low) / (1 + torch.exp(-slope * progress)) - 1 + 2 * low if slope else torch.ones_like(progress)

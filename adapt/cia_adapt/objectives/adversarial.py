@@ -32,7 +32,9 @@ class Options:
     frame: float = 0.5
     """λ_fd; 0: none at frame level."""
     ramp: float = 0.0
-    """λ is multiplied by 2/(1 + e^(−ramp·p)) − 1; DANN's is 10, 0 is none."""
+    """λ, also that of the parts' own discriminators, is multiplied by 2/(1 + e^(−ramp·p)) − 1; DANN's is 10, 0 is none."""
+    ramp_from: float = 0.0
+    """Where that factor starts from instead of 0 (TLL's warm start)."""
     weights_on: Literal["gradient", "loss"] = "gradient"
     """What λ multiplies: the reversed gradient only, or the whole loss."""
     over_streams: Literal["mean", "sum"] = "mean"
@@ -56,12 +58,16 @@ class AdversarialAlignment(nn.Module):
             {f"{level}_{s}": discriminator(d, options.hidden) for level in self.strengths for s, d in widths[level].items()}
         )
 
+    def growth(self, progress: Tensor) -> Tensor:
+        """What λ is multiplied by when a share p of the steps is done."""
+        return ramp(progress, self.options.ramp, self.options.ramp_from)
+
     def forward(self, output: Output, step: Step) -> Term:
         """Sum over levels of the mean (or sum) over a level's discriminators; accuracies are the domains' mean, 50 is chance."""
         by_level: dict[str, list[Tensor]] = {}
         for name, logits in output.domain_logits.items():  # the parts' own: "relation_all", "region_rgb"
             by_level.setdefault(name.split("_")[0], []).append(logits)
-        grown = ramp(step.progress, self.options.ramp)
+        grown = self.growth(step.progress)
         on_loss = self.options.weights_on == "loss"
         for level, strength in self.strengths.items():
             features = output.videos if level == "video" else output.frames

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cia_adapt.modules.entropy import entropy
-from cia_adapt.modules.gradient_reversal import reverse_gradient
+from cia_adapt.modules.gradient_reversal import GradientReversal
 from cia_adapt.modules.heads import OUTPUT_SD
 from cia_adapt.modules.maps import Feature, Pooled, cells
 from cia_adapt.parts import Sizes, check_positive
@@ -62,7 +62,7 @@ class TransferableAttention(nn.Module):
 
     def __init__(self, channels: Mapping[str, int], grids: Mapping[str, tuple[int, int]], options: Options = Options()) -> None:
         super().__init__()
-        self.strength = options.strength
+        self.reverse = GradientReversal("region", options.strength)
         self.discriminators = nn.ModuleDict(
             {m: CellDiscriminators(height * width, channels[m], options.hidden) for m, (height, width) in grids.items()}
         )
@@ -72,7 +72,7 @@ class TransferableAttention(nn.Module):
         logits = {}
         for m, discriminators in self.discriminators.items():
             dense = features[m].dense()
-            logits[f"region_{m}"] = discriminators(reverse_gradient(cells(dense), self.strength))  # [N, HW, 2]
+            logits[f"region_{m}"] = discriminators(self.reverse(cells(dense)))  # [N, HW, 2]
             weights = 2 - entropy(logits[f"region_{m}"])  # 1 + w, [N, HW]
             vectors[m] = gated_average(features[m], weights.unflatten(1, dense.shape[2:]))
         return Pooled({m: vectors[m] for m in features}, domain_logits=logits)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cia_adapt.modules.entropy import entropy
-from cia_adapt.modules.gradient_reversal import reverse_gradient
+from cia_adapt.modules.gradient_reversal import GradientReversal
 from cia_adapt.modules.heads import discriminator
 from cia_adapt.temporal import trn
 
@@ -37,13 +37,14 @@ class AttendedRelations(nn.Module):
 
     def __init__(self, inputs: int, segments: int, options: Options = Options()) -> None:
         super().__init__()
-        self.width, self.strength = options.width, options.strength
+        self.width = options.width
+        self.reverse = GradientReversal("relation", options.strength)
         self.trn = trn.TemporalRelations(inputs, segments, trn.Options(width=options.width, even=True))
         self.discriminators = nn.ModuleList([discriminator(options.width, 0) for _ in range(segments - 1)])
 
     def forward(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         relations = self.trn.relations(frames)
-        reversed_ = reverse_gradient(relations, self.strength)
+        reversed_ = self.reverse(relations)
         logits = torch.stack([d(reversed_[:, n]) for n, d in enumerate(self.discriminators)], dim=1)  # [B, S − 1, 2]
         return (relations * (2 - entropy(logits))[:, :, None]).sum(1), {"relation": logits}
 
