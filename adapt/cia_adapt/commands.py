@@ -108,7 +108,10 @@ def _listed(text: str) -> list[str]:
         from cia_adapt import table
 
         return [name for _, _, name in table.definition(text[-1])["rows"]]
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--method: names none; give names with commas between, table2, table3, or all")
+    return names
 
 
 @app.command()
@@ -127,6 +130,8 @@ def table(
     ):
         if value not in known:
             raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(known)}")
+    if which == "oracle" and baseline:
+        raise UsageError("--baseline: oracles are bounds and are not compared; take --which selected or last")
     from cia_adapt import comparison
     from cia_adapt import runs as run_folders
     from cia_adapt import table as tables

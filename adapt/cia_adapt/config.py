@@ -143,15 +143,18 @@ class Chosen:
 
 
 def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> Chosen:
-    """By names, with flags over what the files say. A method's own `[setup]` (its optimiser) stands between set-up and flags.
+    """By names, with flags over what the files say. Between set-up and flags stand the temporal part's `SETUP` (TRN's optimiser)
+    and the method's own `[setup]`.
 
     Raises UsageError quoting the flag.
     """
     from_method = _read("methods", method)
     pairs, own_setup = from_method.pop("pairs", {}), from_method.pop("setup", {})
     tables = {key: from_method.pop(key) for key in list(from_method) if isinstance(from_method[key], dict) and key != "published"}
-    chosen_setup = _checked(Setup, f"setups/{setup}.toml", {"name": setup} | _read("setups", setup) | own_setup, overrides)
     chosen_method = _checked(Method, f"methods/{method}.toml", {"name": method} | from_method | {"options": tables}, overrides)
+    of_part = getattr(parts.find("temporal", chosen_method.temporal), "SETUP", {})
+    values = {"name": setup} | _read("setups", setup) | of_part | own_setup
+    chosen_setup = _checked(Setup, f"setups/{setup}.toml", values, overrides)
     chosen = Chosen(chosen_setup, chosen_method, pairs, dict(_parsed(entry) for entry in sets))
     for kind, name in chosen.method.used_parts():
         parts.find(kind, name)

@@ -8,6 +8,7 @@ Nothing that a pickle or a file of torch may want to run is run.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -35,6 +36,8 @@ def take_over(paths: Sequence[Path], listed: Path, dataset: str, modality: str |
 
     `modality` is that of a folder whose layout does not say. Raises UsageError, DataError, MismatchError; `out` is as before.
     """
+    if not re.fullmatch(r"[^/.][^/]*", dataset):
+        raise UsageError(f"--dataset {dataset!r}: is a name in the file; it must not be empty, begin with a dot or contain /")
     rows = manifest.read(listed)
     found: dict[str, Clips] = {}
     for path in paths:
@@ -113,11 +116,13 @@ def _write(part: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str,
         listed = features.write_columns(group, columns)
         listed["indices"] = np.tile(np.arange(frames, dtype=np.int32), (len(clips), 1))
         crcs = np.zeros((len(clips), len(found)), np.uint32)
+        lengths = np.zeros(len(clips), np.int32)
         for column, (modality, reads) in enumerate(found.items()):
             arrays: dict[str, h5py.Dataset] = {}
             with Progress(len(clips), f"importing {modality}") as progress:
                 for row, clip in enumerate(clips):
-                    values = _stored(reads[clip](), frames, clip)
+                    read = reads[clip]()
+                    values, lengths[row] = _stored(read, frames, clip), len(read.pooled)
                     if row == 0:
                         shapes[modality] = {name: value.shape for name, value in values.items()}
                         arrays = {
@@ -131,6 +136,7 @@ def _write(part: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str,
                         arrays[name][row] = value
                     crcs[row, column] = features.row_crc32c(*values.values())
                     progress.step()
+        listed["n_frames"] = lengths  # those of the features found: check tells where they repeat
         group["crc32c"], group["status"] = crcs, np.full(crcs.shape, features.DONE, np.uint8)
     return shapes
 

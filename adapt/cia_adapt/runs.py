@@ -182,6 +182,7 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
         "parameters": sum(p.numel() for p in trainer.parameters),
         "seconds_per_epoch": round(outcome.seconds_per_epoch, 3),
         "validators": statistics.validator_correlations(history),
+        "advice": history[-1]["advice"],
     }
     if len(task.classes) > 1:
         for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):

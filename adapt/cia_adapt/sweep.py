@@ -66,9 +66,14 @@ def run(requests: Sequence[Request], jobs: int, ray: str | None, say: Say) -> tu
                 progress.step()
             else:
                 results.append(done)
-                progress.step(f"{done['method']} {done['source']} → {done['target']}: {done['selected']:.1f} %")
+                progress.step(f"{done['method']} {done['source']} → {done['target']}: {done['selected']:.1f} %{trouble(done)}")
     order = {(r.chosen.method.name, r.source, r.target, r.seeds[0]): i for i, r in enumerate(single)}
     return sorted(results, key=lambda r: order[r["method"], r["source"], r["target"], r["seed"]]), failed
+
+
+def trouble(result: Result) -> str:
+    """The advice of a run's last epoch, to stand behind its number."""
+    return f"  ! {result['advice']}" if result.get("advice") else ""
 
 
 def _single(request: Request, say: Say) -> Iterator[Request]:

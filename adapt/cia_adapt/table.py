@@ -4,6 +4,7 @@ import csv
 import io
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -22,7 +23,7 @@ NOTE = (
 )
 TEX: Final = {
     "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "±": r"$\pm$", "→": r"$\to$", "−": "$-$", "★": r"$\star$",
-    "◇": r"$\diamond$", "–": "--",
+    "◇": r"$\diamond$", "–": "--", "×": r"$\times$", "λ": r"$\lambda$",
 }  # fmt: skip
 Format = Literal["terminal", "markdown", "latex", "csv"]
 
@@ -52,6 +53,10 @@ class Grid:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str]
+    number: str = "selected"
+    """What ours are; a column of its own in csv, which has no notes."""
+    departs: Sequence[str] = ()
+    """For each row, in what it departs from its method; likewise."""
 
 
 def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group], which: str, baseline: str | None) -> Grid:
@@ -71,12 +76,14 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
     known = [(setting, label, method) for setting, label, method in paper["rows"]]
     others = sorted({method for method, _ in groups} - {method for _, _, method in known})
     rows: list[list[str]] = []
+    departs: list[str] = []
     seeds: set[int] = set()
     departures: list[str] = []
     for setting, label, method in [*known, *(("not in the paper's table", name, name) for name in others)]:
         of_method = [groups[method, pair] for pair in pairs if (method, pair) in groups]
         seeds |= {len(group.seeds) for group in of_method}
         changed = sorted({line for group in of_method for line in group.changed})
+        departs.append("; ".join(changed))
         if changed:
             departures.append(f"* {method}: {'; '.join(changed)}")
         row = [setting, (f"{label} [{method}]" if label != method else method) + ("*" if changed else "")]
@@ -87,9 +94,9 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
         published = _published(method)
         row += [f"{published[name]:.2f}" if name in published else "–" for name in paper["columns"]]
         rows.append(row)
+    ours = f"{which} (uses target labels: no honest result)" if which == "oracle" else which
     notes = [
-        f"ours: {which}, mean ± sd over {'/'.join(map(str, sorted(seeds)))} seeds, 95 % bootstrap interval over seeds and clips"
-        + (" (uses target labels: no honest result)" if which == "oracle" else ""),
+        f"ours: {ours}, mean ± sd over {'/'.join(map(str, sorted(seeds)))} seeds, 95 % bootstrap interval over seeds and clips",
         "IQM: interquartile mean over seeds and pairs, little moved by a few runs that failed",
         "published: the paper's numbers, of one run each and of its own features; rows named -fl are feature-level "
         "versions and do not compare with them",
@@ -99,7 +106,20 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
             f"− {baseline}: points, mean over pairs, 95 % paired bootstrap interval; p: McNemar's, median over seeds, "
             "largest over pairs"
         )
-    return Grid(paper["title"], header, rows, notes + departures)
+    return Grid(paper["title"], header, rows, notes + _troubles(groups) + departures, ours, departs)
+
+
+def _troubles(groups: Mapping[tuple[str, tuple[str, str]], Group]) -> list[str]:
+    """How many runs of each method ended with a collapse or the like."""
+    lines = []
+    for method in sorted({method for method, _ in groups}):
+        results = [result for (name, _), group in groups.items() if name == method for result in group.results]
+        advised = [str(result["advice"]) for result in results if result.get("advice")]
+        if advised:
+            kinds = Counter(advice.split(" (")[0].split(":")[0] for advice in advised)
+            what = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common())
+            lines.append(f"! {method}: {len(advised)} of {len(results)} runs in trouble at their last epoch ({what})")
+    return lines
 
 
 def definition(number: str) -> dict[str, Any]:
@@ -163,8 +183,8 @@ def render(grid: Grid, form: Format) -> str:
     if form == "csv":
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(grid.header)
-        writer.writerows(grid.rows)
+        writer.writerow([*grid.header, "ours", "departs from the method in"])
+        writer.writerows([*row, grid.number, departs] for row, departs in zip(grid.rows, grid.departs, strict=True))
         return buffer.getvalue()
     if form == "markdown":
         lines = [f"**{grid.title}**", "", _pipes(grid.header), "|" + "---|" * len(grid.header), *map(_pipes, grid.rows), ""]
@@ -172,12 +192,11 @@ def render(grid: Grid, form: Format) -> str:
     if form == "latex":
         body = [" & ".join(map(_tex, row)) + r" \\" for row in grid.rows]
         head = " & ".join(map(_tex, grid.header)) + r" \\"
-        notes = [f"% {note}" for note in grid.notes]
+        notes = [rf"\par\footnotesize {_tex(note)}" for note in grid.notes]
         layout = "ll" + "r" * (len(grid.header) - 2)
         return "\n".join(
             [
                 f"% {grid.title}",
-                *notes,
                 rf"\begin{{tabular}}{{{layout}}}",
                 r"\hline",
                 head,
@@ -185,6 +204,7 @@ def render(grid: Grid, form: Format) -> str:
                 *body,
                 r"\hline",
                 r"\end{tabular}",
+                *notes,
                 "",
             ]
         )

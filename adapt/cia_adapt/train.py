@@ -204,7 +204,7 @@ class Trainer:
     def _diverged(self, loss: float) -> DivergedError:
         return DivergedError(
             f"{self.task.source} → {self.task.target}: the loss is {loss} at step {self.step + 1}; "
-            "lower --lr, or look for damaged features with cia-adapt check"
+            "start again with a lower --lr (and --overwrite), or look for damaged features with cia-adapt check"
         )
 
     # --- before the epochs ----------------------------------------------------------------------------------------------

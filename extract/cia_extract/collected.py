@@ -111,6 +111,11 @@ def _load(file: Path, modality: str) -> Array:
             loaded = np.load(file, allow_pickle=False)
             held = dict(loaded) if file.suffix == ".npz" else {"": loaded}
     except Exception as error:  # zipfile, pickle, torch and numpy each have their own for a file that is not what it seems
+        if file.suffix in TORCH:
+            raise DataError(
+                f"{file}: not plain tensors of torch.save, and nothing else is read of such files; save the features (Lua's own "
+                ".t7, too) as .npy"
+            ) from error
         reason = repr(error).partition("\\n")[0]
         raise DataError(f"{file}: not an array, or a pickle of more than arrays, which is never read ({reason})") from error
     name = modality if modality in held else next(iter(held)) if len(held) == 1 else None

@@ -57,6 +57,8 @@ def test_supplements_numbers_are_the_defaults():
 
 
 def test_ta3n_has_the_published_setting_of_each_direction():
+    small = [config.load("uh", m, {}).for_pair("hmdb-small", "ucf-small") for m in ("ta3n", "ta3n-cia")]
+    assert all((m.options["ta3n"]["strength"], m.options["attentive_entropy"]["weight"]) == (1.0, 0.3) for m in small)
     chosen = config.load("uh", "ta3n", {})
     there, back = chosen.for_pair("ucf", "hmdb").options, chosen.for_pair("hmdb", "ucf").options
     assert (there["ta3n"]["strength"], there["attentive_entropy"]["weight"]) == (0.75, 0.003)
@@ -64,6 +66,14 @@ def test_ta3n_has_the_published_setting_of_each_direction():
     assert (chosen.setup.optimiser, chosen.setup.lr) == ("sgd", 0.03)
     forced = config.load("uh", "ta3n", {"lr": 0.01}, ["ta3n.strength=0.5"])
     assert forced.setup.lr == 0.01 and forced.for_pair("hmdb", "ucf").options["ta3n"]["strength"] == 0.5
+
+
+def test_trns_optimiser_comes_with_trn_however_it_is_chosen():
+    for method, flags in (("trn", {}), ("cia-trn", {}), ("concat", {"temporal": "trn"})):
+        setup = config.load("uh", method, flags).setup
+        assert (setup.optimiser, setup.lr) == ("sgd", 3e-3)
+    assert config.load("uh", "concat", {"temporal": "trn", "lr": 0.5}).setup.lr == 0.5
+    assert (config.load("uh", "ta3n", {}).setup.lr, config.load("uh", "concat", {}).setup.optimiser) == (3e-2, "adam")
 
 
 def test_a_setups_reversal_leaves_what_the_command_line_sets():

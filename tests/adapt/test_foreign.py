@@ -1,6 +1,8 @@
 """Features of other tools: foreign HDF5 files, imports, `--manifest`, `check`."""
 
+import os
 import pickle
+import shutil
 
 import h5py
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import torch
 from cia_adapt import checking, data, foreign, importing
 from cia_adapt.relabel import relabelled
-from cia_extract import manifest
+from cia_extract import manifest, safe_pickle
 from cia_extract.errors import DataError, MismatchError, UsageError
 from cia_extract.features import open_features
 
@@ -118,8 +120,19 @@ def listed(tmp_path, clips, **columns):
     return path
 
 
-def test_epic_100s_released_pickle(tmp_path, shared):
-    """The layout as released (checked against the reference file's own description), two domains into one file."""
+def test_epic_100s_pickle_as_in_the_reference_file(tmp_path, shared):
+    source = shared / "references/tbn_feature_layout/source_val.pkl"
+    loaded = safe_pickle.load(source)
+    ids = [str(i) for i in loaded["narration_ids"]]
+    importing.take_over([source], listed(tmp_path, ids), "val", None, loaded["features"]["RGB"].shape[1], tmp_path / "f.h5")
+    dataset = open_features(tmp_path / "f.h5")["val"]
+    assert len(dataset) == len(ids) > 0 and dataset.columns["clip"].tolist() == ids
+    for name, modality in (("RGB", "rgb"), ("Flow", "flow"), ("Audio", "audio")):
+        np.testing.assert_array_equal(dataset.array(f"{modality}/pooled"), np.asarray(loaded["features"][name], np.float32))
+
+
+def test_epic_100s_released_pickle(tmp_path):
+    """The layout as released, two domains into one file."""
     random = np.random.default_rng(0)
     for name in ("source", "target"):
         ids = np.array([f"P01_{name}_{i}" for i in range(4)])
@@ -142,6 +155,7 @@ def test_one_file_a_frame_in_the_order_of_their_numbers(tmp_path):
         for frame in range(1, 13):
             torch.save(torch.full((8,), float(frame)), tmp_path / f"rgb/{clip}/img_{frame}.t7")
     importing.take_over([tmp_path / "rgb"], listed(tmp_path, ["a", "b"]), "d", None, 4, tmp_path / "f.h5")
+    assert open_features(tmp_path / "f.h5")["d"].columns["clip"].tolist() == ["a", "b"]
     stored = open_features(tmp_path / "f.h5")["d"].array("rgb/pooled")
     assert stored.shape == (2, 4, 8) and stored[0, :, 0].tolist() == [2, 5, 8, 11]  # TSN's centres of twelve
 
@@ -220,8 +234,39 @@ def test_what_cannot_be_imported(tmp_path, capsys):
     importing.take_over([folder], path, "d", "rgb", 3, out)
     with pytest.raises(MismatchError, match="already has a dataset 'd'"):
         importing.take_over([folder], path, "d", "rgb", 3, out)
+    before = out.read_bytes()
+    for name in ("", "a/b", ".hidden"):
+        with pytest.raises(UsageError, match=r"--dataset .*: is a name in the file"):
+            importing.take_over([folder], path, name, "rgb", 3, out)
+    lua = tmp_path / "lua"
+    lua.mkdir()
+    for clip in ("a", "b"):
+        (lua / f"{clip}.t7").write_bytes(b"\x04\x00\x00\x00\x01\x00\x00\x00\x03\x00\x00\x00V 1")  # how torch.save of Lua begins
+    with pytest.raises(DataError, match=r"a.t7: not plain tensors of torch.save.*Lua's own \.t7, too\) as \.npy$"):
+        importing.take_over([lua], path, "e", "rgb", 3, out)
     with pytest.raises(DataError, match="has none of the clips"):
         importing.take_over([folder], listed(tmp_path, ["z"]), "e", "rgb", 3, out)
+    assert out.read_bytes() == before
+
+
+def test_imported_clips_that_are_short_are_told(tmp_path):
+    (tmp_path / "rgb").mkdir()
+    for clip, frames in (("a", 3), ("b", 9)):
+        np.save(tmp_path / f"rgb/{clip}.npy", np.random.default_rng(frames).random((frames, 4), np.float32))
+    importing.take_over([tmp_path / "rgb"], listed(tmp_path, ["a", "b"]), "d", None, 5, tmp_path / "f.h5")
+    notes = [finding.message for finding in checking.check(tmp_path / "f.h5", (), ())]
+    assert any("a" in note and "short" in note or "fewer" in note for note in notes), notes
+
+
+def test_a_foreign_file_is_known_by_what_it_holds(feature_file, tmp_path):
+    path = repacked(feature_file, tmp_path / "r.h5")
+    first = data.find_domains(path)["here"].dataset.digest()
+    os.utime(path, (1, 1))
+    copy = shutil.copy(path, tmp_path / "copy.h5")
+    assert data.find_domains(path)["here"].dataset.digest() == data.find_domains(copy)["here"].dataset.digest() == first
+    with h5py.File(path, "a") as file:
+        file["here/rgb/pooled"][3] += 1
+    assert data.find_domains(path)["here"].dataset.digest() != first
 
 
 # --- other labels, and what may be wrong ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,8 +83,11 @@ def test_an_interrupted_run_goes_on_with_resume_only(small_file, tmp_path, monke
     mend()
     with pytest.raises(MismatchError, match=r"was interrupted; --resume goes on with it, --overwrite starts again"):
         adapt.run(request(small_file, tmp_path / "b", epochs=5), print)
-    with pytest.raises(MismatchError, match=r"setup.lr: 0.003 → 0.001"):
-        adapt.run(request(small_file, tmp_path / "b", epochs=5, lr=1e-3, resume=True), print)
+    for go_on in (True, False):
+        with pytest.raises(MismatchError, match=r"setup.lr: 0.003 → 0.001.*--overwrite"):
+            adapt.run(request(small_file, tmp_path / "b", epochs=5, lr=1e-3, resume=go_on), print)
+    with pytest.raises(MismatchError, match=r"not go on as it began \(validators: True → False\)"):
+        adapt.run(replace(request(small_file, tmp_path / "b", epochs=5, resume=True), validators=False), print)
     resumed = adapt.run(request(small_file, tmp_path / "b", epochs=5, resume=True), said.append)
     assert any("goes on after epoch 3" in line for line in said)
     a, b = folder_of(tmp_path / "a"), folder_of(tmp_path / "b")

@@ -125,7 +125,8 @@ def test_interquartile_mean_is_over_seeds_and_pairs(swept):
 def test_formats(swept):
     grid = table.paper_table("3", comparison.groups(runs.find([swept])), "last", None)
     rows = list(csv.reader(io.StringIO(table.render(grid, "csv"))))
-    assert rows[0] == list(grid.header) and len(rows) == 16
+    assert rows[0] == [*grid.header, "ours", "departs from the method in"] and len(rows) == 16
+    assert {row[-2] for row in rows[1:]} == {"last"}
     markdown = table.render(grid, "markdown")
     assert markdown.count("\n|") == 17 and "published: the paper's numbers" in markdown
     latex = table.render(grid, "latex")
@@ -136,6 +137,20 @@ def test_formats(swept):
 def test_the_oracle_says_what_it_is(swept):
     grid = table.paper_table("3", comparison.groups(runs.find([swept])), "oracle", None)
     assert "uses target labels: no honest result" in grid.notes[0]
+    for form in ("terminal", "markdown", "latex", "csv"):
+        assert "uses target labels" in table.render(grid, form), form
+    assert "uses target labels" in table.render(grid, "latex").split(r"\end{tabular}")[1]  # printed, not a comment
+
+
+def test_runs_that_end_in_trouble_are_counted(swept):
+    groups = comparison.groups(runs.find([swept]))
+    for key in [key for key in groups if key[0] == "concat"]:
+        results = [dict(result) for result in groups[key].results]
+        results[0]["advice"] = "collapse: 95 % of the target are given one class; lower λ (--reversal 0.03) or --lr"
+        groups[key] = dataclasses.replace(groups[key], results=tuple(results))
+    notes = table.paper_table("3", groups, "selected", None).notes
+    assert "! concat: 2 of 6 runs in trouble at their last epoch (2 × collapse)" in notes
+    assert sweep.trouble({"advice": "collapse"}) == "  ! collapse" and sweep.trouble({"advice": ""}) == ""
 
 
 def test_table_2_has_columns_by_label(tmp_path, small_file):

@@ -39,7 +39,7 @@ class Options:
     mode: Literal["recalibrate", "inject_vec", "inject_map"] = "recalibrate"
     """What the gates do."""
     variant: Literal["a", "c", "e"] = "c"
-    """What a gate sees."""
+    """What a gate sees. Variant f, one joint squeeze, is --refinement mmtm."""
 
 
 class MutualComplementarity(nn.Module):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cia_adapt.parts import check_positive
 
 MOST_SEGMENTS = 12
+SETUP = {"optimiser": "sgd", "lr": 3e-3}  # the supplement, §1: with TRN, SGD with 3e-3
 
 
 @dataclass(frozen=True)
