@@ -11,18 +11,6 @@ from pathlib import Path
 import cia_adapt
 
 ROOT = Path(__file__).parents[2]
-IMPORTS = """
-from dataclasses import dataclass
-
-import torch
-from torch import nn
-
-from cia_adapt.model import Output
-from cia_adapt.modules.entropy import entropy
-from cia_adapt.parts import Sizes
-from cia_adapt.step import Step, Term
-
-"""
 
 
 def blocks() -> list[str]:
@@ -34,15 +22,12 @@ def blocks() -> list[str]:
 
 
 def test_the_page_works_as_written(small_file, tmp_path):
-    method, part = blocks()
+    method, part, its_method = blocks()
     package = tmp_path / "cia_adapt"
     shutil.copytree(Path(cia_adapt.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "methods/sc-source-only.toml").write_text(method, encoding="utf-8")
-    heading, code = part.split("\n", 1)
-    (package / "objectives/target_entropy.py").write_text(heading + IMPORTS + code, encoding="utf-8")
-    (package / "methods/entropy.toml").write_text(
-        'paper = "none"\nreconstructed = "nothing"\nobjectives = ["target_entropy"]\n\n[target_entropy]\nweight = 0.2\n'
-    )
+    (package / "objectives/target_entropy.py").write_text(part, encoding="utf-8")
+    (package / "methods/target-entropy.toml").write_text(its_method, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -51,9 +36,12 @@ def test_the_page_works_as_written(small_file, tmp_path):
 
     listed = run("methods")
     assert "sc-source-only" in listed.stdout and "none; SC (k = 3) source only" in listed.stdout
-    for name, extra in (("sc-source-only", ["--set", "sc.embedding=8"]), ("entropy", ["--set", "target_entropy.weight=0.3"])):
+    for name, extra in (
+        ("sc-source-only", ["--set", "sc.embedding=8"]),
+        ("target-entropy", ["--set", "target_entropy.weight=0.3"]),
+    ):
         quick = ["--setup", "demo", "--epochs", 1, "--batch", 6, "--source", "here"]
         done = run("--features", small_file, "--method", name, *quick, *extra)
         assert done.returncode == 0, done.stderr
-    metrics = (tmp_path / "runs/demo/entropy/here-there/seed0/metrics.jsonl").read_text()
+    metrics = (tmp_path / "runs/demo/target-entropy/here-there/seed0/metrics.jsonl").read_text()
     assert '"target_entropy_loss"' in metrics
