@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,8 +10,8 @@ import torch
 from cia_adapt import adapt
 from cia_adapt.adapt import Request
 from cia_adapt.cost import flops
-from cia_adapt.data import shifted_frames, to_device
-from cia_adapt.store import Stores, Tier
+from cia_adapt.data import Clips, arrays_to_read, shifted_frames, to_device
+from cia_adapt.store import RAM_SHARE, Stores, Tier, choose, free_memory
 from cia_adapt.train import Trainer
 
 SIZE = 2048  # of the square product by which the peak is measured
@@ -19,17 +20,32 @@ SIZE = 2048  # of the square product by which the peak is measured
 def lines(requests: Sequence[Request], steps: int) -> Iterator[str]:
     """Printed lines; one request per method. Raises UsageError, DataError."""
     device = requests[0].device
-    peak = peak_gflops(device)
-    yield f"peak: {peak:.0f} GFLOP/s, float32 products of {SIZE}×{SIZE}, {torch.get_num_threads()} threads"
-    yield "reading one batch from a warm file:"
+    peak = peak_gflops(device, requests[0].precision)
+    yield f"peak: {peak:.0f} GFLOP/s, {requests[0].precision} products of {SIZE}×{SIZE}, {torch.get_num_threads()} threads"
+    yield "reading one batch that is in the page cache:"
     tiers: list[Tier] = ["map", "ram", *(["device"] if device.type == "cuda" else [])]  # type: ignore[list-item]
     for maps in (False, True):
         request = next((r for r in requests if r.chosen.method.needs_maps == maps), None)
         for tier in tiers if request is not None else []:
-            yield _reading(request, tier, steps)  # type: ignore[arg-type]
-    yield "training:"
+            if _fits(request, tier):  # type: ignore[arg-type]
+                yield _reading(request, tier, steps)  # type: ignore[arg-type]
+            else:
+                yield f"  {'maps' if maps else 'vectors'}: too many bytes for tier {tier}"
+    yield "training, reading included:"
     for request in requests:
-        yield _training(request, steps, peak)
+        for tier in (tier for tier in tiers if _fits(request, tier)):
+            yield _training(replace(request, tier=tier), steps, peak)
+
+
+def _fits(request: Request, tier: Tier) -> bool:
+    """Whether the arrays of a pair have room in a machine's or a GPU's memory."""
+    pair = next(adapt.prepared(request, lambda message: None))
+    arrays = arrays_to_read(pair.source, pair.target, pair.modalities, pair.method.needs_maps).values()
+    regions = [d.dataset.regions[name] for d in (pair.source, pair.target) for name in arrays]
+    size = sum(int(np.prod(region.shape)) * region.dtype.itemsize for region in regions)
+    return (
+        tier == "map" or choose(size, request.device, slow=False) == tier or (tier == "ram" and size < RAM_SHARE * free_memory())
+    )
 
 
 def _reading(request: Request, tier: Tier, steps: int) -> str:
@@ -39,18 +55,17 @@ def _reading(request: Request, tier: Tier, steps: int) -> str:
     clips = task.source_train.clips
     random = np.random.default_rng(0)
     count = min(request.chosen.setup.batch, len(clips))
+    positions = random.permutation(len(clips))[:count]
+    frames = shifted_frames(clips.frames, request.chosen.setup.segments, count, random)
 
     def read() -> int:
-        positions = random.permutation(len(clips))[:count]
-        batch = to_device(
-            clips.batch(positions, shifted_frames(clips.frames, request.chosen.setup.segments, count, random)), request.device
-        )
+        batch = to_device(clips.batch(positions, frames), request.device)
         return sum(x.numel() * x.element_size() for x in batch.values())
 
     size = read()
     seconds = _median(read, max(steps, 5))
     kind = "maps" if request.chosen.method.needs_maps else "vectors"
-    return f"  {kind:<8} {tier:<7} {size / seconds / 1e9:8.2f} GB/s {count / seconds:10.0f} clips/s"
+    return f"  {kind:<8} {_tier(clips):<7} {size / seconds / 1e9:8.2f} GB/s {count / seconds:10.0f} clips/s"
 
 
 def _training(request: Request, steps: int, peak: float) -> str:
@@ -65,15 +80,22 @@ def _training(request: Request, steps: int, peak: float) -> str:
     seconds = _median(lambda: trainer.train_step(draw, trainer.read(draw)), steps, request.device)
     clips = len(draw.source) + len(draw.target)
     share = f"{100 * counted / seconds / 1e9 / peak:5.1f} % of the peak" if counted else ""
+    where = _tier(task.source_train.clips)
     return (
-        f"  {pair.method.name:<24} {1e3 * seconds:9.1f} ms a step of {len(draw.source)} + {len(draw.target)} clips "
+        f"  {pair.method.name:<24} {where:<7} {1e3 * seconds:9.1f} ms a step of {len(draw.source)} + {len(draw.target)} clips "
         f"{clips / seconds:8.0f} clips/s {seconds * trainer.steps_per_epoch:8.2f} s an epoch {share}"
     )
 
 
-def peak_gflops(device: torch.device) -> float:
-    """What a large float32 product reaches here: the best of five."""
-    a, b = (torch.randn(SIZE, SIZE, device=device) for _ in range(2))
+def _tier(clips: Clips) -> str:
+    """Where they are read from in fact: a foreign file has no map."""
+    return next(iter(clips.readers.values())).tier
+
+
+def peak_gflops(device: torch.device, precision: str = "fp32") -> float:
+    """What a large product reaches here: the best of five."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(SIZE, SIZE, device=device).to(dtype) for _ in range(2))
     best = min(_timed(lambda: a @ b, device) for _ in range(5))
     return 2 * SIZE**3 / best / 1e9
 

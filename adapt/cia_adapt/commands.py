@@ -215,12 +215,17 @@ def bench(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     steps: Annotated[int, typer.Option(min=1, help="Steps timed of each.")] = 5,
+    modality: Annotated[list[str], typer.Option(help="Use only these; repeat.", show_default=False)] = [],  # noqa: B006
+    mapping: Annotated[list[str], typer.Option("--map", help="As for the bare command; repeat.", show_default=False)] = [],  # noqa: B006
 ) -> None:
-    """Reading by tier (GB/s, clips/s) and training (ms a step, share of this machine's measured peak)."""
+    """By tier: reading (GB/s, clips/s) and training (ms a step, share of this machine's measured peak)."""
     from cia_adapt import bench as benching
 
     chosen = [config.load(setup, name, {} if batch is None else {"batch": batch}) for name in method]
-    made = [request(features, one, device, precision, "auto") for one in chosen]
+    made = [
+        replace(request(features, one, device, precision, "auto"), modalities=tuple(modality), mapping=tuple(mapping))
+        for one in chosen
+    ]
     for line in benching.lines(made, steps):
         print(line, flush=True)
 

@@ -30,6 +30,9 @@ TOY = {"a": (2.0, 2.1), "b": (2.2, 2.3), "c": (1.8, 2.0)}, {"a": (0.5, 1.0), "b"
 
 def test_blend_weights_of_the_toy():
     before, after = TOY
+    gains = gradient_blend.generalisation_and_overfitting(before, after)
+    assert [g for g, _ in gains.values()] == pytest.approx([1.1, 1.0, 1.2])
+    assert [o for _, o in gains.values()] == pytest.approx([0.4, 0.2, 0.4])
     found = gradient_blend.blend_weights(before, after)
     assert {k: round(w, 4) for k, w in found.items()} == {"a": 0.1746, "b": 0.6349, "c": 0.1905}
 

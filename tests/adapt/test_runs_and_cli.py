@@ -19,6 +19,7 @@ from cia_adapt.model import VideoModel
 from cia_adapt.parts import Sizes
 from safetensors.numpy import load_file
 
+from tests.adapt.test_foreign import repacked
 from tests.command_line import in_a_process, in_this_process
 from tests.conftest import make_dataset
 from tests.extract.test_video import encode
@@ -190,7 +191,16 @@ def test_bench_prints_tiers_and_steps(feature_file):
     )
     assert run.returncode == 0, run.stderr
     assert re.search(r"maps +map +[\d.]+ GB/s +\d+ clips/s", run.stdout) and re.search(r"vectors +ram ", run.stdout)
-    assert re.search(r"concat .* ms a step of 6 \+ 6 clips .* % of the peak", run.stdout)
+    for tier in ("map", "ram"):
+        assert re.search(rf"concat +{tier} .* ms a step of 6 \+ 6 clips .* % of the peak", run.stdout)
+
+
+def test_bench_says_how_a_foreign_file_is_read_and_of_what_the_peak_is(feature_file, tmp_path):
+    foreign = repacked(feature_file, tmp_path / "r.h5")
+    options = ["--setup", "demo", "--batch", 6, "--steps", 1, "--method", "concat", "--precision", "bf16", "--modality", "rgb"]
+    run = cia_adapt("bench", foreign, *options)
+    assert run.returncode == 0 and "bf16 products of 2048×2048" in run.stdout
+    assert re.search(r"vectors +hdf5 ", run.stdout) and re.search(r"concat +hdf5 ", run.stdout)
 
 
 def test_check_passes_a_sound_file_and_fails_a_broken_one(feature_file, tmp_path):

@@ -45,7 +45,7 @@ def test_multiply_accumulates():
     assert (round((rgb + head) / 1e9, 2), round((flow + head) / 1e9, 2)) == (27.79, 25.59)
     assert round((rgb + flow) / 1e9, 3) == 53.372
     batch_norm = 2 * 2 * 22_264_032  # the supplement's 53.46 GMac count two per element that is normalised, in two streams
-    assert round((rgb + flow + batch_norm) / 1e9, 2) == 53.46
+    assert round((rgb + flow + batch_norm) / 1e9, 3) == 53.461
     assert round(macs(I3D(3).to("meta").eval(), 64) / 1e9, 2) == 111.15
 
 

@@ -69,13 +69,19 @@ def blend_weights(before: Losses, after: Losses) -> dict[str, float]:
     >>> {k: round(w, 4) for k, w in blend_weights(before, after).items()}
     {'a': 0.1746, 'b': 0.6349, 'c': 0.1905}
     """
-    scores = {}
-    for stream, (train_0, val_0) in before.items():
-        train_n, val_n = after[stream]
-        overfitting = max((val_n - train_n) - (val_0 - train_0), LEAST)
-        scores[stream] = max(val_0 - val_n, 0.0) / overfitting**2
+    gains = generalisation_and_overfitting(before, after)
+    scores = {stream: max(g, 0.0) / max(o, LEAST) ** 2 for stream, (g, o) in gains.items()}
     total = sum(scores.values())
     return {stream: score / total if total else 1 / len(scores) for stream, score in scores.items()}
+
+
+def generalisation_and_overfitting(before: Losses, after: Losses) -> dict[str, tuple[float, float]]:
+    """{stream: (G, O)}: how much the held-out loss fell, and how much the gap to the training loss grew."""
+    found = {}
+    for stream, (train_0, val_0) in before.items():
+        train_n, val_n = after[stream]
+        found[stream] = val_0 - val_n, (val_n - train_n) - (val_0 - train_0)
+    return found
 
 
 def hold_out(labels: np.ndarray, share: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
