@@ -37,7 +37,7 @@ def main() -> None:
     pairs = data.pairs(domains, None, None)
     for name in ("source-only", "concat"):
         for normalise in (False, True):
-            overrides = {"epochs": options.epochs, "segments": 3, "normalise": normalise}
+            overrides = {"epochs": options.epochs, "segments": 3, "normalise": normalise, "reversal": 1.0}
             found = [trained(name, overrides, domains, pair, seed, stores) for pair in pairs for seed in range(options.seeds)]
             dead, source, target = np.mean(found, axis=0)
             print(f"{name:12} normalise {normalise!s:5}: dead {dead:.0f}, source validation {source:.1f}, target {target:.1f}")
