@@ -239,9 +239,12 @@ def average_pool(maps: Tensor) -> Tensor:
 
 def to_float(features: Tensor) -> Tensor:
     """float32, maps under autocast its 16 bits, so that no product rounds them anew; maps [N, C, H, W] get the channels of a cell
-    side by side, first in their own 16 bits: half the bytes to move.
+    side by side.
     """
     if features.ndim < 4:
         return features.float()
+    cells_last = features.permute(0, 2, 3, 1)
     dtype = _autocast_dtype(features) or torch.float32
-    return features.permute(0, 2, 3, 1).contiguous().to(dtype).permute(0, 3, 1, 2)
+    if dtype == torch.float32:  # transposed in their own 16 bits first: half the bytes to move
+        return cells_last.contiguous().float().permute(0, 3, 1, 2)
+    return cells_last.to(dtype, memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
