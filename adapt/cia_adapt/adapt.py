@@ -167,14 +167,8 @@ class _Saver:
     """Keeps the state after the latest epoch in memory, and on the disk every now and then."""
 
     def __init__(self, folder: Path, key: RunKey, trainer: Trainer, labels: Any, validators: bool, say: Say) -> None:
-        self.folder, self.key, self.trainer, self.labels, self.validators, self.say = (
-            folder,
-            key,
-            trainer,
-            labels,
-            validators,
-            say,
-        )
+        self.folder, self.key, self.trainer, self.labels = folder, key, trainer, labels
+        self.validators, self.say = validators, say
         self.latest: resume.Packed | None = None
         self.written_at = time.monotonic()
 
