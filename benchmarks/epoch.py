@@ -194,6 +194,8 @@ def main() -> None:
             key = method_name if precision == "fp32" else f"{method_name}, {precision}"
             counted[key] = flops(step)
             steps[key] = step
+            if precision == "fp32":
+                steps[f"{key}: its reading alone"] = lambda trainer=trainer, draw=draw: trainer.read(draw)
         if not arguments.no_plain:
             batch = {m: torch.cat([x[m] for x in trainer.read(draw)]) for m in ("rgb", "flow")}
             steps["plain eager CIA, features at hand"] = plain_step(batch, channels_last=False)
