@@ -308,7 +308,7 @@ def test_errors_are_one_line(tmp_path, capsys):
     )
     torch.save(Hostile(), (tmp_path / "pickled" / "clip0_rgb.npy").with_suffix(".pt"))
     (tmp_path / "pickled" / "clip0_rgb.npy").unlink()
-    fails(tmp_path / "pickled", DataError, "clip0_rgb.pt: not an array, or a pickle")
+    fails(tmp_path / "pickled", DataError, "clip0_rgb.pt: not plain tensors of torch.save")
     assert "executed" not in capsys.readouterr().out
     fails(save(tmp_path / "deep", {"clip0": np.ones((1, 2, 3, 4, 5))}), DataError, "float64 [1, 2, 3, 4, 5] is not [T, C]")
     (tmp_path / "text").mkdir()
