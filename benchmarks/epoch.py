@@ -165,9 +165,11 @@ def main() -> None:
     parser.add_argument("--method", action="append")
     parser.add_argument("--precision", action="append", help="fp32 (if none is given) or bf16; both stand in one table")
     parser.add_argument("--clips", type=int, default=240, help="clips in the file a domain; rows are reused to make up the sizes")
+    parser.add_argument("--system-malloc", action="store_true", help="do not keep freed memory: what a plain script gets")
     parser.add_argument("--no-plain", action="store_true", help="without the plain implementation, which takes long")
     arguments = parser.parse_args()
-    memory.keep_freed()  # as the command does; for all rows alike
+    if not arguments.system_malloc:
+        memory.keep_freed()  # as the command does; for all rows alike
     with tempfile.TemporaryDirectory(dir=".") as name:
         path = Path(name) / "f.h5"
         make_features(path, arguments.clips)

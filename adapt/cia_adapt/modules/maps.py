@@ -112,7 +112,7 @@ class _Gram(torch.autograd.Function):
         to_data = [torch.empty_like(x.data) if ctx.needs_input_grad[1 + 5 * m] else None for m, x in enumerate(modalities)]
         pairs = list(combinations_with_replacement(range(count), 2))
         for part in _chunks(len(embedded[0])):
-            outer = _outer([_exact(u[part]) for u in embedded], {p: g[part] for p, g in zip(pairs, gradients, strict=True)})
+            outer = _outer([u[part] for u in embedded], {p: g[part] for p, g in zip(pairs, gradients, strict=True)})
             for modality, result, of_modality, whole in zip(modalities, results, outer, to_data, strict=True):
                 inner = modality.accumulate(result, part, of_modality, ctx.dtype, whole is not None)
                 if whole is not None and inner is not None:
@@ -194,13 +194,18 @@ def _products(embedded: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _outer(embedded: Sequence[Tensor], gradients: Mapping[tuple[int, int], Tensor]) -> list[Tensor]:
-    """Gradients of the embeddings [n, HW, E] from those of their products [n, HW, HW]."""
-    outer = [torch.bmm(g + g.transpose(1, 2), embedded[m]) for (m, n), g in gradients.items() if m == n]
-    for (m, n), gradient in gradients.items():
-        if m != n:
-            outer[m].baddbmm_(gradient, embedded[n])
-            outer[n].baddbmm_(gradient.transpose(1, 2), embedded[m])
-    return outer
+    """Gradients of the embeddings [n, HW, E] from those of their products [n, HW, HW]: one product of all modalities' cells."""
+    size = embedded[0].shape[1]
+    rows = [torch.cat([_between(gradients, m, n) for n in range(len(embedded))], 2) for m in range(len(embedded))]
+    cells_of_all = torch.cat(list(embedded), 1)  # [n, M·HW, E]
+    return list(torch.bmm(torch.cat(rows, 1).to(cells_of_all.dtype), cells_of_all).split(size, 1))
+
+
+def _between(gradients: Mapping[tuple[int, int], Tensor], m: int, n: int) -> Tensor:
+    """How the gradient of modality m's cells hangs on the cells of n, [n, HW, HW]."""
+    if m == n:
+        return gradients[m, m] + gradients[m, m].transpose(1, 2)
+    return gradients[m, n] if m < n else gradients[n, m].transpose(1, 2)
 
 
 def _exact(x: Tensor) -> Tensor:
