@@ -129,8 +129,8 @@ def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, 
             _remark(trainer, evaluator, say)
         else:
             say(f"{folder}: goes on after epoch {packed.epoch}")
-        outcome = Outcome() if packed is None else resume.unpack(packed, trainer, labels, request.validators)
-        saver = _Saver(folder, key, trainer, labels, request.validators, say)
+        outcome = Outcome() if packed is None else resume.unpack(packed, trainer, labels)
+        saver = _Saver(folder, key, trainer, labels, _circumstances(request), say)
         what = f"{method.name} {task.source} → {task.target} seed {seed}"
         try:
             with Progress(setup.epochs, what, done=len(outcome.history), every_s=0, quiet=quiet) as progress:
@@ -160,20 +160,26 @@ def _to_go_on(request: Request, folder: Path, key: RunKey) -> resume.Packed | No
                 f"{folder}: an unfinished run with other settings lies there ({'; '.join(lines)}); --overwrite starts again"
             )
         raise MismatchError(f"{folder}: was interrupted; --resume goes on with it, --overwrite starts again")
-    return runs.load_state(folder, key) if there or (request.resume and (folder / "done").exists()) else None
+    if there or (request.resume and (folder / "done").exists()):
+        return runs.load_state(folder, key, _circumstances(request))
+    return None
+
+
+def _circumstances(request: Request) -> dict[str, Any]:
+    return {"device": request.device.type, "compile": request.compiled, "validators": request.validators}
 
 
 class _Saver:
     """Keeps the state after the latest epoch in memory, and on the disk every now and then."""
 
-    def __init__(self, folder: Path, key: RunKey, trainer: Trainer, labels: Any, validators: bool, say: Say) -> None:
+    def __init__(self, folder: Path, key: RunKey, trainer: Trainer, labels: Any, circumstances: dict[str, Any], say: Say) -> None:
         self.folder, self.key, self.trainer, self.labels = folder, key, trainer, labels
-        self.validators, self.say = validators, say
+        self.circumstances, self.say = circumstances, say
         self.latest: resume.Packed | None = None
         self.written_at = time.monotonic()
 
     def after_epoch(self, outcome: Outcome) -> None:
-        self.latest = resume.pack(self.trainer, outcome, self.labels, self.validators)
+        self.latest = resume.pack(self.trainer, outcome, self.labels, self.circumstances)
         if time.monotonic() - self.written_at > SAVE_EVERY_S and self.latest.epoch < self.key.setup.epochs:
             try:
                 self.write_latest()

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from cia_extract.errors import MismatchError
-from cia_extract.features import differences
 from torch import Tensor
 
 from cia_adapt import state
@@ -28,13 +26,10 @@ class Packed:
         return len(self.rest["history"])
 
 
-def circumstances(trainer: Trainer, validators: bool) -> dict[str, Any]:
-    """What decides no setting of a run, and yet whether it goes on bit for bit."""
-    return {"device": trainer.device.type, "compile": trainer.compiled is not None, "validators": validators}
-
-
-def pack(trainer: Trainer, outcome: Outcome, labels: SealedLabels, validators: bool = True) -> Packed:
-    """Model, objectives, optimiser, random states, samplers, history, both snapshots."""
+def pack(trainer: Trainer, outcome: Outcome, labels: SealedLabels, circumstances: Mapping[str, Any]) -> Packed:
+    """Model, objectives, optimiser, random states, samplers, history, both snapshots; and `circumstances`, which decide no
+    setting of a run, and yet whether it goes on bit for bit.
+    """
     tensors = {
         **state.prefixed(_copied(trainer.model.state_dict()), "model"),
         **state.prefixed(_copied(trainer.objectives.state_dict()), "objectives"),
@@ -59,19 +54,14 @@ def pack(trainer: Trainer, outcome: Outcome, labels: SealedLabels, validators: b
         "history": [dict(metrics) for metrics in outcome.history],
         "epochs": epochs,
         "target_labels_opened": dict(labels.openings),
-        "circumstances": circumstances(trainer, validators),
+        "circumstances": dict(circumstances),
     }
     return Packed(tensors, rest)
 
 
-def unpack(packed: Packed, trainer: Trainer, labels: SealedLabels, validators: bool = True) -> Outcome:
-    """Bring a new trainer of the same run to the packed state. Raises MismatchError where it would not go on bit for bit."""
+def unpack(packed: Packed, trainer: Trainer, labels: SealedLabels) -> Outcome:
+    """Bring a new trainer of the same run to the packed state."""
     tensors, rest = packed.tensors, packed.rest
-    lines = differences(rest.get("circumstances", {}), circumstances(trainer, validators)) if "circumstances" in rest else []
-    if lines:
-        raise MismatchError(
-            f"--resume: the run would not go on as it began ({'; '.join(lines)}); give the same flags, or --overwrite"
-        )
     trainer.model.load_state_dict(state.under(tensors, "model"))
     trainer.objectives.load_state_dict(state.under(tensors, "objectives"))
     state.restore_optimiser(trainer.optimiser, state.under(tensors, "optimiser"))

@@ -17,7 +17,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -145,13 +145,16 @@ def interrupted(folder: Path) -> bool:
     return (unfinished_folder(folder) / "state.safetensors").exists()
 
 
-def load_state(folder: Path, key: RunKey) -> Packed:
+def load_state(folder: Path, key: RunKey, circumstances: Mapping[str, Any]) -> Packed:
     """The state of an interrupted run, or of a finished one that is to get more epochs. Raises MismatchError, DataError."""
     working = unfinished_folder(folder) if interrupted(folder) else folder
     if not (working / "state.safetensors").exists():
         raise MismatchError(f"{folder}: was finished without keeping its state and cannot go on; --overwrite trains it again")
     _same(folder, read_json(working / "config.json"), key, extend=True)
     packed = Packed(*state.load(working / "state.safetensors"))
+    lines = differences(packed.rest.get("circumstances", circumstances), dict(circumstances))  # older states have none
+    if lines:
+        raise MismatchError(f"{folder}: would not go on as it began ({'; '.join(lines)}); give the same flags, or --overwrite")
     if packed.epoch > key.setup.epochs:
         raise MismatchError(f"{folder}: has {packed.epoch} epochs behind it, more than --epochs {key.setup.epochs}")
     return packed
