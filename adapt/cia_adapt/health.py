@@ -14,7 +14,7 @@ OUTWEIGHS: Final = 20.0  # ratio of gradient norms at the features
 
 
 def advice(metrics: Mapping[str, Any], classes: int, progress: float, reversal: float = 1.0) -> str:
-    """A sentence about one epoch's metrics, empty when nothing is wrong or it is too early to say.
+    """ "KIND: sentence" about one epoch's metrics, empty when nothing is wrong or it is too early to say.
 
     `classes` are those of the first label; `progress` the share of epochs done; `reversal` the set-up's, which the sentence's
     advice starts from.
@@ -34,18 +34,16 @@ def advice(metrics: Mapping[str, Any], classes: int, progress: float, reversal: 
             continue
         if loss > RUNS_AWAY:
             return (
-                f"the features run away from the {level} discriminator (its loss is {loss:.1f}, chance is 0.7); {lower} "
-                "or --lr, or let λ grow with --set adversarial.ramp=10"
+                f"running away: the features run away from the {level} discriminator (its loss is {loss:.1f}, chance is 0.7); "
+                f"{lower} or --lr, or let λ grow with --set adversarial.ramp=10"
             )
         if accuracy > WINS and level in ("video", "frame"):
-            return (
-                f"the {level} discriminator wins ({accuracy:.0f} % told apart): the domains are not aligned; {higher} "
-                "or train longer"
-            )
+            return f"not aligned: the {level} discriminator wins ({accuracy:.0f} % told apart); {higher} or train longer"
     ratio = metrics.get("domain_to_task_gradient")
     if ratio is not None and ratio > OUTWEIGHS:
         weaker = f"{lower} or raise" if aligned else "raise"
-        return f"the other losses outweigh the task {ratio:.0f} : 1 in the gradient at the features; {weaker} --lambda-class"
+        where = "in the gradient at the features"
+        return f"outweighed: the other losses outweigh the task {ratio:.0f} : 1 {where}; {weaker} --lambda-class"
     return ""
 
 

@@ -53,9 +53,9 @@ class Grid:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str]
-    number: str = "selected"
+    number: str
     """What ours are; a column of its own in csv, which has no notes."""
-    departs: Sequence[str] = ()
+    departs: Sequence[str]
     """For each row, in what it departs from its method; likewise."""
 
 
@@ -116,7 +116,7 @@ def _troubles(groups: Mapping[tuple[str, tuple[str, str]], Group]) -> list[str]:
         results = [result for (name, _), group in groups.items() if name == method for result in group.results]
         advised = [str(result["advice"]) for result in results if result.get("advice")]
         if advised:
-            kinds = Counter(advice.split(" (")[0].split(":")[0] for advice in advised)
+            kinds = Counter(advice.partition(":")[0] for advice in advised)
             what = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common())
             lines.append(f"! {method}: {len(advised)} of {len(results)} runs in trouble at their last epoch ({what})")
     return lines

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cia_adapt import adapt, comparison, runs, statistics, sweep, table
+from cia_adapt import adapt, comparison, health, runs, statistics, sweep, table
 from cia_extract.errors import MismatchError, UsageError
 
 from tests.adapt.runs_of import CPU, chosen
@@ -144,12 +144,14 @@ def test_the_oracle_says_what_it_is(swept):
 
 def test_runs_that_end_in_trouble_are_counted(swept):
     groups = comparison.groups(runs.find([swept]))
-    for key in [key for key in groups if key[0] == "concat"]:
+    collapse = health.advice({"target_top_class_share": 0.95}, 5, 1.0)
+    outweighed = [health.advice({"domain_to_task_gradient": ratio}, 5, 1.0) for ratio in (30.0, 40.0)]
+    for key, advice in zip([key for key in groups if key[0] == "concat"], outweighed, strict=True):
         results = [dict(result) for result in groups[key].results]
-        results[0]["advice"] = "collapse: 95 % of the target are given one class; lower λ (--reversal 0.03) or --lr"
+        results[0]["advice"], results[1]["advice"] = collapse, advice
         groups[key] = dataclasses.replace(groups[key], results=tuple(results))
     notes = table.paper_table("3", groups, "selected", None).notes
-    assert "! concat: 2 of 6 runs in trouble at their last epoch (2 × collapse)" in notes
+    assert "! concat: 4 of 6 runs in trouble at their last epoch (2 × collapse, 2 × outweighed)" in notes
     assert sweep.trouble({"advice": "collapse"}) == "  ! collapse" and sweep.trouble({"advice": ""}) == ""
 
 
