@@ -11,7 +11,7 @@ from cia_adapt import adapt
 from cia_adapt.adapt import Request
 from cia_adapt.cost import flops
 from cia_adapt.data import Clips, arrays_to_read, shifted_frames, to_device
-from cia_adapt.store import RAM_SHARE, Stores, Tier, choose, free_memory
+from cia_adapt.store import Stores, Tier, fits
 from cia_adapt.train import Trainer
 
 SIZE = 2048  # of the square product by which the peak is measured
@@ -43,9 +43,7 @@ def _fits(request: Request, tier: Tier) -> bool:
     arrays = arrays_to_read(pair.source, pair.target, pair.modalities, pair.method.needs_maps).values()
     regions = [d.dataset.regions[name] for d in (pair.source, pair.target) for name in arrays]
     size = sum(int(np.prod(region.shape)) * region.dtype.itemsize for region in regions)
-    return (
-        tier == "map" or choose(size, request.device, slow=False) == tier or (tier == "ram" and size < RAM_SHARE * free_memory())
-    )
+    return fits(size, request.device, tier)
 
 
 def _reading(request: Request, tier: Tier, steps: int) -> str:

@@ -214,7 +214,7 @@ def _resolved(method: Method, sets: Mapping[str, Any]) -> Method:
 def _weakened(method: Method, factor: float) -> dict[str, Any]:
     """What multiplies a reversed gradient, times `factor`."""
     return {
-        f"{name}.{option}": factor * method.option(name)[option]
+        f"{name}.{option}": round(factor * method.option(name)[option], 12)  # 0.02, not 0.020000000000000004
         for kind, name in method.used_parts()
         for option in getattr(parts.find(kind, name), "REVERSED", ())
     }

@@ -19,7 +19,7 @@ from cia_extract.features import DONE, DatasetFeatures, open_features
 from cia_extract.journal import journal_path
 
 MODALITIES = ("rgb", "flow", "audio")
-DIGESTED = 64  # rows that tell whether features have changed
+DIGESTED = 8e6  # bytes of each array that tell whether features have changed; read for every run
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,13 @@ class ForeignDataset:
         return self.finished
 
     def digest(self) -> str:
-        """SHA-256 of columns, names and shapes, and of 64 rows of each array: all may be too many to read."""
+        """SHA-256 of columns, names and shapes, and of 4 to 64 rows of each array: all may be too many to read."""
         digest = hashlib.sha256()
         for name, region in sorted(self.regions.items()):
             digest.update(f"{name} {region.shape} {region.dtype}".encode())
             array = self.array(name)
-            for row in np.unique(np.linspace(0, len(self) - 1, DIGESTED, dtype=int)):
+            rows = np.clip(DIGESTED // (array[0].nbytes + 1), 4, 64)
+            for row in np.unique(np.linspace(0, len(self) - 1, int(rows), dtype=int)):
                 digest.update(np.ascontiguousarray(array[int(row)]).tobytes())
         for name in sorted(self.columns):
             digest.update("\0".join([name, *self.columns[name]]).encode())

@@ -8,7 +8,6 @@ Nothing that a pickle or a file of torch may want to run is run.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -36,8 +35,7 @@ def take_over(paths: Sequence[Path], listed: Path, dataset: str, modality: str |
 
     `modality` is that of a folder whose layout does not say. Raises UsageError, DataError, MismatchError; `out` is as before.
     """
-    if not re.fullmatch(r"[^/.][^/]*", dataset):
-        raise UsageError(f"--dataset {dataset!r}: is a name in the file; it must not be empty, begin with a dot or contain /")
+    manifest.check_name(dataset)
     rows = manifest.read(listed)
     found: dict[str, Clips] = {}
     for path in paths:

@@ -38,6 +38,7 @@ class Sizes:
     shared_features: int = 512
     """Width of the layer that all methods share; 0: there is none."""
     normalise: bool = False
+    """Whether features are centred and scaled before that layer and inside it."""
 
 
 def names(kind: str) -> list[str]:

@@ -111,11 +111,15 @@ def load(array: Array, rows: Positions) -> Tensor:
 
 def choose(size: int, device: torch.device, slow: bool) -> Tier:
     """Of an array of `size` bytes: the GPU's memory where it fits, the machine's where it fits well, else the map."""
-    if device.type == "cuda" and size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
-        return "device"
-    if size < RAM_SHARE * free_memory():
-        return "ram"
-    return "hdf5" if slow else "map"
+    tiers: tuple[Tier, ...] = ("device", "ram")
+    return next((tier for tier in tiers if fits(size, device, tier)), "hdf5" if slow else "map")
+
+
+def fits(size: int, device: torch.device, tier: Tier) -> bool:
+    """Whether `size` bytes have room there; a map needs none."""
+    if tier == "device":
+        return device.type == "cuda" and size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+    return tier != "ram" or size < RAM_SHARE * free_memory()
 
 
 def free_memory() -> int:

@@ -166,16 +166,19 @@ class Trainer:
 
     def _grow(self) -> None:
         """Tell the discriminators inside the model how far λ has grown."""
-        progress = torch.tensor(self.step / self.steps_total)
         for objective in self.objectives.values():
             if isinstance(objective, Grows):
                 for reversal in self.reversals:
-                    reversal.growth.copy_(objective.growth(progress))
+                    reversal.growth.copy_(objective.growth(self._progress))
 
     def _forward(self, inputs: Inputs, source_clips: int) -> Output:
         run = self.compiled if self.compiled is not None and source_clips == self.batch else self.model
         output: Output = run(inputs)
         return output
+
+    @property
+    def _progress(self) -> Tensor:
+        return torch.tensor(self.step / self.steps_total, device=self.device)
 
     def _step(self, draw: Draw, outputs: list[Output]) -> Step:
         count = len(draw.source) + len(draw.target)
@@ -183,7 +186,7 @@ class Trainer:
             torch.from_numpy(self.task.source_train.labels[draw.source]).to(self.device),
             torch.arange(count, device=self.device) >= len(draw.source),
             torch.from_numpy(draw.target).to(self.device),
-            torch.tensor(self.step / self.steps_total, device=self.device),
+            self._progress,
             outputs[1] if len(outputs) > 1 else None,
         )
 

@@ -118,6 +118,12 @@ def check(source: str, rows: Sequence[Mapping[str, str]], line_numbers: Sequence
     return Manifest(source, {column: [row[column] for row in rows] for column in rows[0]})
 
 
+def check_name(dataset: str) -> None:
+    """Raises UsageError for what cannot be a group of the feature file."""
+    if "/" in dataset or not dataset.strip(". "):
+        raise UsageError(f"--dataset '{dataset}': give a plain name, it becomes a group of the feature file")
+
+
 def _check_header(path: Path, header: Sequence[str]) -> None:
     missing = [column for column in REQUIRED if column not in header]
     if missing:

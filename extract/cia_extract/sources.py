@@ -36,8 +36,7 @@ def find(
     if the split files lie elsewhere; any other name needs `manifest`, or a manifest.csv in its root. A `manifest` goes before all
     of these. `render` off lists the demo's clips without making them. Raises UsageError, DataError or MismatchError.
     """
-    if "/" in dataset or not dataset.strip(". "):
-        raise UsageError(f"--dataset '{dataset}': give a plain name, it becomes a group of the feature file")
+    manifests.check_name(dataset)
     built_in = manifest is None and dataset in datasets.names()
     if annotations is not None and not built_in:
         raise UsageError(f"--annotations {annotations}: goes with a built-in dataset only ({', '.join(datasets.names())})")

@@ -17,6 +17,24 @@ def test_bf16_is_close_to_fp32(small_file):
     assert float((exact.features - rough.features).abs().max()) < 0.02 * float(exact.features.abs().max())
 
 
+@pytest.mark.parametrize("method", ["cia", "cia-inject", "cia-average", "sc-identity"])
+def test_gradients_of_mc_and_sc_in_bf16_point_where_fp32s_do(small_file, method):
+    trainer, _ = trainer_of(small_file, method, dropout=0.0)
+    trainer.epoch()
+    draw = trainer.draws()[0]
+    (view,) = trainer.read(draw)
+    found = []
+    for rounded in (False, True):
+        trainer.model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+            output = trainer.model(view)
+            task, domain, _ = trainer._losses([output], trainer._step(draw, [output]))
+        (task + domain).backward()
+        found.append({name: p.grad.clone() for name, p in trainer.model.named_parameters()})
+    for name, exact in found[0].items():
+        assert float(torch.cosine_similarity(exact.flatten(), found[1][name].flatten(), dim=0)) > 0.99, name
+
+
 @pytest.mark.parametrize("method", config.names("methods"))
 def test_every_method_trains_in_bf16_as_in_fp32(small_file, method):
     exact, _ = trainer_of(small_file, method, dropout=0.0, lr=1e-4)
