@@ -87,9 +87,9 @@ def plain_step(batch: dict[str, Tensor], channels_last: bool) -> Callable[[], No
     return step
 
 
-def arithmetic(frames: int) -> Callable[[], None]:
+def arithmetic(frames: int, dtype: torch.dtype) -> Callable[[], None]:
     """The matrix products that SC's embeddings cannot do without: forward, for the weights, for the gates; two modalities."""
-    cells, weight, embedded = torch.randn(64 * 49, 1024), torch.randn(1024, 512), torch.randn(64 * 49, 512)
+    cells, weight, embedded = (torch.randn(shape).to(dtype) for shape in ((64 * 49, 1024), (1024, 512), (64 * 49, 512)))
     outer = weight.T.contiguous()
 
     def run() -> None:
@@ -202,7 +202,8 @@ def main() -> None:
             batch = {m: torch.cat([x[m] for x in trainer.read(draw)]) for m in ("rgb", "flow")}
             steps["plain eager CIA, features at hand"] = plain_step(batch, channels_last=False)
             steps["plain eager CIA, channels last"] = plain_step(batch, channels_last=True)
-        steps["SC's matrix products alone"] = arithmetic((BATCH + TARGET) * FRAMES)
+        steps["SC's matrix products alone"] = arithmetic((BATCH + TARGET) * FRAMES, torch.float32)
+        steps["SC's matrix products alone, bf16"] = arithmetic((BATCH + TARGET) * FRAMES, torch.bfloat16)
         steps |= readers(Path(name), path, domains["ucf"], draw)
         peaks = {}
         for key, run in steps.items():
