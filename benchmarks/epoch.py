@@ -1,9 +1,11 @@
 """Training time of an epoch at UCF-HMDB's sizes, beside a plain implementation, other ways of reading, and the arithmetic alone.
 
-python benchmarks/epoch.py [--steps 3] [--method cia …] [--precision fp32 --precision bf16]
+python benchmarks/epoch.py [--rounds 3] [--method cia …] [--precision fp32 --precision bf16]
 
-The features are random numbers of the right shape: for timing only. 1438 + 840 training clips, batch 128 + 74, 5 frames, two
-modalities; read from a memory map that is in the page cache. Evaluation is not counted. All in one run, in turns.
+The features are random numbers of the right shape: for timing only. 1438 + 840 training clips, batch 128 + 74 (the last one
+30 + 17), 5 frames, two modalities; read from a memory map that is in the page cache. The methods run whole epochs as the
+command does, without evaluation; what stands beside them runs one batch of 128 + 74 and is scaled to the 1438. All in one run,
+in turns.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -22,7 +25,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from cia_adapt import config, data, memory
 from cia_adapt.cost import flops
-from cia_adapt.sampling import Draw
 from cia_adapt.store import Stores
 from cia_adapt.train import Trainer
 from cia_extract import writer
@@ -30,8 +32,8 @@ from common import machine, side_by_side
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-UCF, HMDB, BATCH, FRAMES = 1438, 840, 128, 5
-STEPS = -(-UCF // BATCH)
+UCF, HMDB, VAL, BATCH, FRAMES = 1438, 840, 24, 128, 5
+STEPS = UCF / BATCH  # the last batch is smaller
 TARGET = BATCH * HMDB // UCF
 
 
@@ -123,48 +125,71 @@ class Peak:
             time.sleep(0.01)
 
 
-def make_features(path: Path, clips: int) -> None:
-    for seed, domain in enumerate(("ucf", "hmdb")):
-        columns = {key: [f"{i}" for i in range(clips)] for key in ("clip", "path")}
-        columns |= {"label": [str(i % 12) for i in range(clips)], "split": ["val" if i < 24 else "train" for i in range(clips)]}
+def make_features(path: Path, clips: dict[str, int]) -> None:
+    for seed, (domain, count) in enumerate(clips.items()):
+        columns = {key: [f"{i}" for i in range(count)] for key in ("clip", "path")}
+        columns |= {"label": [str(i % 12) for i in range(count)], "split": ["val" if i < VAL else "train" for i in range(count)]}
         recipe = {"dataset": domain, "modalities": ["rgb", "flow"], "frames": FRAMES}
         dataset = writer.prepare(path, domain, columns, recipe, path.parent, overwrite=False)
         random = np.random.default_rng(seed)
         with writer.RowWriter(dataset) as rows:
-            for row in range(clips):
+            for row in range(count):
                 for modality in ("rgb", "flow"):
-                    rows.write_row(row, modality, random.exponential(0.3, (FRAMES, 1024, 7, 7)).astype(np.float32))
+                    rows.write_row(row, modality, random.standard_exponential((FRAMES, 1024, 7, 7), np.float32) * 0.3)
 
 
-def readers(folder: Path, path: Path, domain: data.Domain, draw: Draw) -> dict[str, Callable[[], object]]:
-    """Other ways to read the batch of a step: h5py's fancy indexing of a chunked file, and one file a frame."""
-    rows = np.unique(domain.rows[draw.source % len(domain.rows)])
+def make_trainer(path: Path, method_name: str, precision: str) -> Trainer:
+    """One at UCF-HMDB's sizes; where the file holds fewer clips, an epoch reads them several times."""
+    domains = data.find_domains(path)
+    chosen = config.load("uh", method_name, {})
+    method = chosen.for_pair("ucf", "hmdb")
+    stores = Stores(torch.device("cpu"), "map")
+    task, _ = data.make_task(domains["ucf"], domains["hmdb"], ("rgb", "flow"), method.needs_maps, chosen.setup, stores)
+    labels = np.zeros((len(task.target_train), 1), np.int64)  # `subset` takes clips with labels; these go nowhere
+    target = data.subset(data.LabelledClips(task.target_train, labels), np.resize(np.arange(len(labels)), HMDB)).clips
+    source = data.subset(task.source_train, np.resize(np.arange(len(task.source_train.clips)), UCF))
+    task = replace(task, source_train=source, target_train=target)
+    return Trainer(task, chosen.setup, method, 0, torch.device("cpu"), precision)
+
+
+def readers(folder: Path, path: Path) -> dict[str, Callable[[], object]]:
+    """Other ways to read a batch: h5py's fancy indexing of a chunked file, and one file a frame. An eighth of it, scaled up."""
+    clips = (BATCH + TARGET) // 8
     with h5py.File(path) as old, h5py.File(folder / "chunked.h5", "w") as new:
-        new.create_dataset("maps", data=old["ucf/rgb/maps"][...], chunks=(1, 1, 1024, 7, 7), compression="lzf")
+        rows = np.sort(np.random.default_rng(0).permutation(len(old["ucf/rgb/maps"]))[:clips])  # scattered, as a shuffled epoch
+        new.create_dataset("maps", shape=old["ucf/rgb/maps"].shape, dtype="float16", chunks=(1, 1, 1024, 7, 7), compression="lzf")
         for row in rows:
+            new["maps"][row] = old["ucf/rgb/maps"][row]
             for frame in range(FRAMES):
                 torch.save(torch.from_numpy(old["ucf/rgb/maps"][row, frame]), folder / f"{row}_{frame}.pt")
     file = h5py.File(folder / "chunked.h5")
-    times = 2 * (BATCH + TARGET) / len(rows)  # modalities and clips of a step
-    share = max(1, round(len(rows) / 8))
-    chosen = np.sort(np.random.default_rng(0).permutation(rows)[:share])  # scattered, as a shuffled epoch asks for them
 
     def fancy() -> object:
-        return file["maps"][chosen]
+        return file["maps"][rows]
 
     def files() -> object:
-        return [torch.load(folder / f"{row}_{frame}.pt") for row in chosen for frame in range(FRAMES)]
+        return [torch.load(folder / f"{row}_{frame}.pt") for row in rows for frame in range(FRAMES)]
 
-    fancy.times = files.times = times * len(rows) / share  # type: ignore[attr-defined]
-    return {"h5py fancy indexing, chunked, lzf": fancy, "one .pt file a frame": files}
+    times = 2 * (BATCH + TARGET) / clips  # modalities and clips of a batch
+    return {"h5py fancy indexing, chunked, lzf": scaled(fancy, times), "one .pt file a frame": scaled(files, times)}
+
+
+def scaled(step: Callable[[], object], times: float = 1) -> Callable[[], object]:
+    """`step` marked as a batch's (or, `times` over, a batch's part) instead of an epoch's."""
+
+    def run() -> object:
+        return step()
+
+    run.times = times * STEPS  # type: ignore[attr-defined]
+    return run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--method", action="append")
     parser.add_argument("--precision", action="append", help="fp32 (if none is given) or bf16; both stand in one table")
-    parser.add_argument("--clips", type=int, default=240, help="clips in the file a domain; rows are reused to make up the sizes")
+    parser.add_argument("--clips", type=int, help="clips in the file a domain, to be read several times; else all")
     parser.add_argument("--system-malloc", action="store_true", help="do not keep freed memory: what a plain script gets")
     parser.add_argument("--no-plain", action="store_true", help="without the plain implementation, which takes long")
     arguments = parser.parse_args()
@@ -172,54 +197,41 @@ def main() -> None:
         memory.keep_freed()  # as the command does; for all rows alike
     with tempfile.TemporaryDirectory(dir=".") as name:
         path = Path(name) / "f.h5"
-        make_features(path, arguments.clips)
+        make_features(path, {"ucf": arguments.clips or UCF + VAL, "hmdb": arguments.clips or HMDB + VAL})
         print(machine(), flush=True)
-        domains = data.find_domains(path)
-        steps: dict[str, Callable[[], object]] = {}
+        runs: dict[str, Callable[[], object]] = {}
         counted = {}
         asked = itertools.product(arguments.method or ["source-only", "concat", "sc-3", "cia"], arguments.precision or ["fp32"])
-        for method_name, precision in asked:
-            chosen = config.load("uh", method_name, {})
-            method = chosen.for_pair("ucf", "hmdb")
-            stores = Stores(torch.device("cpu"), "map")
-            task, _ = data.make_task(domains["ucf"], domains["hmdb"], ("rgb", "flow"), method.needs_maps, chosen.setup, stores)
-            trainer = Trainer(task, chosen.setup, method, 0, torch.device("cpu"), precision)
-            counts = len(task.source_train.clips), len(task.target_train)
-            target = np.arange(TARGET) % counts[1] if method.needs_target else np.empty(0, np.int64)
-            frames = [np.tile(np.arange(FRAMES), (n, 1)) for n in (BATCH, len(target))]
-            draw = Draw(np.arange(BATCH) % counts[0], frames[0], target, frames[1])
-            trainer.model.train()
-
-            def step(trainer: Trainer = trainer, draw: Draw = draw) -> object:
-                return trainer.train_step(draw, trainer.read(draw))
-
-            key = method_name if precision == "fp32" else f"{method_name}, {precision}"
-            counted[key] = flops(step)
-            steps[key] = step
+        for method, precision in asked:
+            trainer = make_trainer(path, method, precision)
+            key = method if precision == "fp32" else f"{method}, {precision}"
+            draw = trainer.draws()[0]
+            counted[key] = flops(lambda trainer=trainer, draw=draw: trainer.train_step(draw, trainer.read(draw))) * STEPS
+            runs[key] = trainer.epoch
+            if method == "cia" and precision == "fp32":
+                in_thread = make_trainer(path, method, precision)
+                in_thread.reads_in_thread = True
+                runs[f"{key}, batches read ahead in a thread"] = in_thread.epoch
             if precision == "fp32":
-                steps[f"{key}: its reading alone"] = lambda trainer=trainer, draw=draw: trainer.read(draw)
+                runs[f"{key}: its reading alone"] = scaled(lambda trainer=trainer, draw=draw: trainer.read(draw))
+        batch = {m: torch.cat([x[m] for x in trainer.read(draw)]) for m in ("rgb", "flow")}
         if not arguments.no_plain:
-            batch = {m: torch.cat([x[m] for x in trainer.read(draw)]) for m in ("rgb", "flow")}
-            steps["plain eager CIA, features at hand"] = plain_step(batch, channels_last=False)
-            steps["plain eager CIA, channels last"] = plain_step(batch, channels_last=True)
-        steps["SC's matrix products alone"] = arithmetic((BATCH + TARGET) * FRAMES, torch.float32)
-        steps["SC's matrix products alone, bf16"] = arithmetic((BATCH + TARGET) * FRAMES, torch.bfloat16)
-        steps |= readers(Path(name), path, domains["ucf"], draw)
+            runs["plain eager CIA, features at hand"] = scaled(plain_step(batch, channels_last=False))
+            runs["plain eager CIA, channels last"] = scaled(plain_step(batch, channels_last=True))
+        for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            runs[f"SC's matrix products alone, {precision}"] = scaled(arithmetic((BATCH + TARGET) * FRAMES, dtype))
+        runs |= readers(Path(name), path)
         peaks = {}
-        for key, run in steps.items():
+        for key, run in runs.items():
             with Peak() as peak:
                 run()
             peaks[key] = peak.bytes
-        medians = side_by_side(steps, arguments.steps)
+        medians = {k: v * getattr(runs[k], "times", 1) for k, v in side_by_side(runs, arguments.rounds).items()}
         reference = medians.get("cia", next(iter(medians.values())))
-        print(f"{'':40} s a step  s an epoch ({STEPS} steps)  × cia   peak GB above the map   GFLOP/s")
+        print(f"{'':40} s an epoch  × cia   peak GB above the map   GFLOP/s")
         for key, seconds in medians.items():
-            seconds *= getattr(steps[key], "times", 1)
             rate = f"{counted[key] / seconds / 1e9:8.0f}" if key in counted else ""
-            print(
-                f"{key:40} {seconds:8.2f}  {seconds * STEPS:9.1f} {seconds / reference:16.2f} {peaks[key] / 1e9:12.2f} {rate}",
-                flush=True,
-            )
+            print(f"{key:40} {seconds:9.1f} {seconds / reference:7.2f} {peaks[key] / 1e9:12.2f} {rate}", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from torch import Tensor
 from cia_adapt.config import Setup
 from cia_adapt.foreign import ForeignDataset, open_any
 from cia_adapt.parts import Sizes
-from cia_adapt.store import Positions, Stores
+from cia_adapt.store import Positions, Stores, gather
 
 Dataset = DatasetFeatures | ForeignDataset
 
@@ -46,7 +46,26 @@ class Clips:
 
     def batch(self, positions: Positions, frames: Positions) -> dict[str, Tensor]:
         """Clips `positions` [B] (among these rows) at `frames` [B, S] → {modality: maps [B, S, C, H, W] or vectors [B, S, C]}."""
-        return {m: reader.gather(self.rows[positions], frames) for m, reader in self.readers.items()}
+        return joined([(self, positions, frames)])
+
+    def announce(self, positions: Positions, frames: Positions) -> None:
+        """That this batch comes next (`Reader.announce`)."""
+        for reader in self.readers.values():
+            reader.announce(self.rows[positions], frames)
+
+    @property
+    def slow(self) -> bool:
+        """Whether any is read through h5py."""
+        return any(reader.tier == "hdf5" for reader in self.readers.values())
+
+
+def joined(parts: Sequence[tuple[Clips, Positions, Positions]]) -> dict[str, Tensor]:
+    """Batches of several clips' readers, (clips, positions [B], frames [B, S]), one after the other; empty ones are left out."""
+    parts = [part for part in parts if len(part[1])]
+    return {
+        m: gather([(clips.readers[m], clips.rows[positions], frames) for clips, positions, frames in parts])
+        for m in parts[0][0].modalities
+    }
 
 
 KEPT = ("clip", "path", "start", "stop", "rate", "group")  # manifest columns that say nothing about classes

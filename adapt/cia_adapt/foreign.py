@@ -49,7 +49,7 @@ class SlowArray:
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         row, frame = key if isinstance(key, tuple) else (key, slice(None))
         with h5py.File(self.file, "r", locking=False) as file:
-            clip = np.asarray(file[self.info.path][int(row)])
+            clip = np.asarray(file[self.info.path][int(row)], self.info.dtype)
         clip = clip.reshape(self.info.shape[1:])
         return np.asarray(clip[frame])
 
@@ -160,7 +160,7 @@ def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str])
         if len(shape) != (5 if name.endswith("maps") else 3) or data.dtype.kind != "f":
             kind = "maps [N, T, C, H, W]" if name.endswith("maps") else "vectors [N, T, C] or [N, C]"
             raise DataError(f"{path}: {place} is {data.dtype} {data.shape}; {domain}/{name} wants {kind} of floats")
-        regions[name] = ArrayInfo(place, shape, data.dtype)
+        regions[name] = ArrayInfo(place, shape, data.dtype.newbyteorder("="))  # torch knows this machine's order of bytes only
     if not regions or not {"label", "split"} <= set(columns):
         raise DataError(f"{path}: '{domain}' needs label, split and at least one array such as rgb/pooled; name them with --map")
     count = next(iter(regions.values())).shape[0]

@@ -8,9 +8,10 @@ command share it.
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,43 +25,75 @@ DEVICE_SHARE: Final = 0.6
 Positions = npt.NDArray[np.int64]
 
 
-class Array(Protocol):
-    """A memory map, or a dataset of h5py behind `foreign.SlowArray`."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    def __getitem__(self, key: Any) -> Any: ...
-
-
 @dataclass(frozen=True)
 class Reader:
-    """One array of one domain, [N, T, …]; `rows` that are loaded are numbered anew by `place`."""
+    """One array of one domain, [N, T, …]."""
 
     tier: Tier
-    array: Array | None
-    loaded: Tensor | None = None
-    place: Mapping[int, int] = field(default_factory=dict)
+    array: Any
+    """A memory map [N, T, …] or a dataset of h5py behind `foreign.SlowArray`, as they are in the file."""
+    blocks: Tensor | None = None
+    """[n·T, …], all frames in a row: the memory map itself, or what was loaded, maps with a cell's channels side by side."""
+    place: Mapping[int, int] | None = None
+    """{row: its place in `blocks`} where only some were loaded."""
+
+    @property
+    def cells_last(self) -> bool:
+        return self.place is not None and len(self.array.shape) == 5
+
+    @property
+    def kind(self) -> tuple[bool, Any, torch.device]:
+        """Readers of one kind can fill one tensor."""
+        return self.cells_last, self.array.dtype, torch.device("cpu") if self.blocks is None else self.blocks.device
+
+    def empty(self, count: int) -> Tensor:
+        """For so many frames, to be filled."""
+        if self.blocks is not None:
+            return self.blocks.new_empty(count, *self.blocks.shape[1:])
+        return torch.from_numpy(np.empty((count, *self.array.shape[2:]), self.array.dtype))
 
     def gather(self, rows: Positions, frames: Positions) -> Tensor:
         """Clips `rows` [B] at `frames` [B, S] → [B, S, …], dtype as stored; maps [B, S, C, H, W] may be channels_last views."""
-        if self.loaded is None:
-            assert self.array is not None
-            return gather(self.array, rows, frames)
-        at = np.array([self.place[int(row)] for row in rows])[:, None] * self.loaded.shape[1] + frames  # of all frames in a row
-        blocks = self.loaded.flatten(0, 1).index_select(0, torch.from_numpy(at.ravel()).to(self.loaded.device))
-        out = blocks.unflatten(0, at.shape)
-        return out.permute(0, 1, 4, 2, 3) if out.ndim == 5 else out
+        return gather([(self, rows, frames)])
+
+    def announce(self, rows: Positions, frames: Positions) -> None:
+        """Ask the kernel to read them from the disk into its cache meanwhile, where they are mapped and it can be asked."""
+        if self.tier != "map" or not hasattr(os, "posix_fadvise"):
+            return
+        size = int(np.prod(self.array.shape[2:])) * self.array.dtype.itemsize
+        file = os.open(self.array.filename, os.O_RDONLY)
+        try:
+            for block in (rows[:, None] * self.array.shape[1] + frames).ravel().tolist():
+                os.posix_fadvise(file, self.array.offset + block * size, size, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(file)
+
+    def fill(self, out: Tensor, rows: Positions, frames: Positions) -> None:
+        """Copy the frames into `out` [B·S, …], one block a frame; torch does it with all cores."""
+        if self.blocks is None:
+            for i, (row, frame) in enumerate(zip(np.repeat(rows, frames.shape[1]), frames.ravel(), strict=True)):
+                out[i] = torch.from_numpy(self.array[row, frame])
+            return
+        places = rows if self.place is None else np.array([self.place[int(row)] for row in rows])
+        at = torch.from_numpy((places[:, None] * self.array.shape[1] + frames).ravel()).to(self.blocks.device)
+        torch.index_select(self.blocks, 0, at, out=out)
 
 
-def gather(array: Array, rows: Positions, frames: Positions) -> Tensor:
-    """Copy [B, S, …] out of a mapped [N, T, …] array, one block a frame, straight into the tensor; dtype is kept."""
-    out = np.empty((*frames.shape, *array.shape[2:]), array.dtype)
-    for i, row in enumerate(rows):
-        for s, frame in enumerate(frames[i]):
-            out[i, s] = array[row, frame]
-    return torch.from_numpy(out)
+def gather(parts: Sequence[tuple[Reader, Positions, Positions]]) -> Tensor:
+    """Clips of several readers at as many frames each, (reader, rows [B], frames [B, S]), one after the other: [ΣB, S, …]."""
+    first = parts[0][0]
+    if any(reader.kind != first.kind for reader, _, _ in parts):  # one domain fits on the GPU or in memory, the other does not
+        each = [gather([part]) for part in parts]
+        device = max((x.device for x in each), key=lambda device: device.type != "cpu")
+        return torch.cat([x.to(device) for x in each])
+    clips, segments = sum(len(rows) for _, rows, _ in parts), parts[0][2].shape[1]
+    out = first.empty(clips * segments)
+    begin = 0
+    for reader, rows, frames in parts:
+        reader.fill(out[begin : begin + frames.size], rows, frames)
+        begin += frames.size
+    out = out.unflatten(0, (clips, segments))
+    return out.permute(0, 1, 4, 2, 3) if first.cells_last else out
 
 
 class Stores:
@@ -75,9 +108,9 @@ class Stores:
         """Of the array `name` of a dataset, for these rows."""
         key = (str(dataset.path), dataset.name, name)
         known = self._readers.get(key)
-        if known is None or (known.loaded is not None and not set(rows.tolist()) <= set(known.place)):
+        if known is None or (known.place is not None and not set(rows.tolist()) <= set(known.place)):
             # Two domains may be parts of one dataset: what is loaded for one stays for the other.
-            wanted = sorted({*rows.tolist(), *(known.place if known else ())})
+            wanted = sorted({*rows.tolist(), *(known.place or () if known else ())})
             self._readers[key] = self._make(dataset, name, np.array(wanted, dtype=np.int64))
         return self._readers[key]
 
@@ -89,15 +122,24 @@ class Stores:
         if tier == "map" and slow:
             tier = "hdf5"
         self.notes.append(f"{dataset.name}/{name}: {size / 1e9:.2f} GB, {tier}")
-        if tier in ("map", "hdf5"):
+        if tier == "hdf5":
             return Reader(tier, array)
+        if tier == "map":
+            return Reader(tier, array, as_tensor(array).flatten(0, 1))
         loaded = load(array, rows)
         if tier == "device":
             loaded = loaded.to(self.device)
-        return Reader(tier, None, loaded, {int(row): i for i, row in enumerate(rows)})
+        return Reader(tier, array, loaded.flatten(0, 1), {int(row): i for i, row in enumerate(rows)})
 
 
-def load(array: Array, rows: Positions) -> Tensor:
+def as_tensor(array: npt.NDArray[Any]) -> Tensor:
+    """A read-only memory map as a tensor on the same bytes, never to be written to: torch has no read-only tensors and warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)
+
+
+def load(array: Any, rows: Positions) -> Tensor:
     """Copy whole rows; maps [N, T, C, H, W] as [n, T, H, W, C]."""
     shape = (len(rows), *array.shape[1:])
     out = torch.empty(

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from cia_adapt import health, parts, validators
 from cia_adapt.config import Method, Setup
-from cia_adapt.data import LabelledClips, Task, shifted_frames, subset, to_device
+from cia_adapt.data import Clips, LabelledClips, Task, joined, shifted_frames, subset, to_device
 from cia_adapt.evaluate import Evaluator, Prediction, batches, predict
 from cia_adapt.model import Output, VideoModel
 from cia_adapt.modules.gradient_reversal import GradientReversal
 from cia_adapt.objectives import gradient_blend
-from cia_adapt.prefetch import prefetched
+from cia_adapt.prefetch import announced, prefetched
 from cia_adapt.sampling import Draw, Endless, source_order
 from cia_adapt.step import Clusters, Grows, Step, Term
 from cia_adapt.store import Positions
@@ -82,6 +82,7 @@ class Trainer:
         self.steps_per_epoch = -(-len(task.source_train.clips) // self.batch)
         self.steps_total = self.steps_per_epoch * setup.epochs
         self.step = 0
+        self.reads_in_thread = device.type != "cpu" or task.source_train.clips.slow or task.target_train.slow
         self._trial = self._plan_trial()
         # A CUDA graph overwrites its outputs at the next call: with two views of a batch the model is compiled without.
         graphs = device.type == "cuda" and not self._views_twice
@@ -96,7 +97,9 @@ class Trainer:
         self.objectives.train()
         steps: list[dict[str, Tensor]] = []
         ratio: dict[str, float] = {}
-        for number, (draw, views) in enumerate(prefetched(self.draws(), self.read)):
+        draws = self.draws()
+        batches = prefetched(draws, self.read) if self.reads_in_thread else announced(draws, self.announce, self.read)
+        for number, (draw, views) in enumerate(batches):
             metrics, found = self.train_step(draw, views, probe=number == 0)
             steps.append(metrics)
             ratio |= found
@@ -131,15 +134,18 @@ class Trainer:
 
     def read(self, draw: Draw) -> list[Inputs]:
         """Source clips, then (where the method looks at them) target clips in the same tensors; for each view."""
-        frames = [(draw.source_frames, draw.target_frames)]
+        return [joined(view) for view in self._views(draw)]
+
+    def announce(self, draw: Draw) -> None:
+        """That it will be read next."""
+        for clips, positions, frames in (part for view in self._views(draw) for part in view):
+            clips.announce(positions, frames)
+
+    def _views(self, draw: Draw) -> list[list[tuple[Clips, Positions, Positions]]]:
+        source, target = self.task.source_train.clips, self.task.target_train
+        views = [[(source, draw.source, draw.source_frames), (target, draw.target, draw.target_frames)]]
         if draw.second_source_frames is not None and draw.second_target_frames is not None:
-            frames.append((draw.second_source_frames, draw.second_target_frames))
-        views = []
-        for source_frames, target_frames in frames:
-            read = [self.task.source_train.clips.batch(draw.source, source_frames)]
-            if len(draw.target):
-                read.append(self.task.target_train.batch(draw.target, target_frames))
-            views.append({m: torch.cat([part[m] for part in read]) for m in self.task.modalities})
+            views.append([(source, draw.source, draw.second_source_frames), (target, draw.target, draw.second_target_frames)])
         return views
 
     def train_step(self, draw: Draw, views: list[Inputs], probe: bool = False) -> tuple[dict[str, Tensor], dict[str, float]]:

@@ -24,7 +24,7 @@ def chosen(method: str, sets: tuple[str, ...] = (), **overrides) -> config.Chose
 
 
 def trainer_of(
-    file: Path, method: str, seed: int = 0, modalities=("rgb", "flow"), garbage: bool = False, sets=(), **overrides
+    file: Path, method: str, seed: int = 0, modalities=("rgb", "flow"), garbage: bool = False, sets=(), tier=None, **overrides
 ) -> tuple[Trainer, Evaluator]:
     """From here to there. `garbage`: the target's labels are replaced before anything has read them."""
     domains = data.find_domains(file)
@@ -39,7 +39,7 @@ def trainer_of(
         modalities,
         resolved.needs_maps,
         picked.setup,
-        Stores(CPU),
+        Stores(CPU, tier),
         resolved.supervision,
     )
     return Trainer(task, picked.setup, resolved, seed, CPU), Evaluator(task, labels, picked.setup.segments, CPU)

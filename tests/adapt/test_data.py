@@ -1,9 +1,12 @@
+import itertools
+
 import h5py
 import numpy as np
 import pytest
 import torch
 from cia_adapt import config, data
-from cia_adapt.store import Stores
+from cia_adapt.foreign import open_any
+from cia_adapt.store import Stores, gather
 from cia_extract.errors import DataError, UsageError
 
 from tests.conftest import make_dataset
@@ -182,6 +185,27 @@ def test_two_domains_of_one_dataset_are_loaded_together_and_once(tmp_path):
     for rows in (first[:2], second[3:5]):
         found = reader.gather(rows, frames).numpy()
         np.testing.assert_array_equal(found, dataset.array("rgb/maps")[rows[:, None], frames])
+
+
+@pytest.mark.parametrize("array", ["rgb/maps", "rgb/pooled"])
+@pytest.mark.parametrize("tiers", list(itertools.product(("map", "ram", "hdf5"), repeat=2)))
+def test_clips_of_two_domains_are_gathered_from_any_two_tiers(tmp_path, array, tiers):
+    """Where one domain fits into memory and the other does not; the hdf5 tier is that of foreign files."""
+    datasets = [make_dataset(tmp_path / "f.h5", name, seed) for seed, name in enumerate(("here", "there"))]
+    places = {array: array, "label": "clips/label", "split": "clips/split"}
+    foreign = open_any(
+        tmp_path / "f.h5", [f"{d.name}/{name}={d.name}/{place}" for d in datasets for name, place in places.items()]
+    )
+    rows, frames = np.array([5, 0, 17]), np.array([[0, 4], [2, 2], [1, 3]])
+    parts = []
+    for dataset, tier in zip(datasets, tiers, strict=True):
+        read_from = foreign[dataset.name] if tier == "hdf5" else dataset
+        parts.append((Stores(CPU, "map" if tier == "hdf5" else tier).reader(read_from, array, np.arange(18)), rows, frames))
+    assert [reader.tier for reader, _, _ in parts] == list(tiers)
+    for reader, _, _ in parts:
+        reader.announce(rows, frames)  # changes nothing
+    expected = np.concatenate([dataset.array(array)[rows[:, None], frames] for dataset in datasets])
+    np.testing.assert_array_equal(gather(parts).numpy(), expected)
 
 
 def test_what_does_not_fit_into_memory_is_mapped(monkeypatch):

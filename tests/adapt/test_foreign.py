@@ -10,11 +10,12 @@ import pytest
 import torch
 from cia_adapt import checking, data, foreign, importing
 from cia_adapt.relabel import relabelled
+from cia_adapt.store import Stores
 from cia_extract import manifest, safe_pickle
 from cia_extract.errors import DataError, MismatchError, UsageError
 from cia_extract.features import open_features
 
-from tests.adapt.test_data import make_task
+from tests.adapt.test_data import CPU, make_task
 from tests.conftest import make_dataset, make_small
 
 
@@ -41,6 +42,16 @@ def test_a_repacked_file_gives_the_same_batches(feature_file, tmp_path):
         for modality, expected in a.target_val.batch(positions, frames).items():
             assert torch.equal(b.target_val.batch(positions, frames)[modality], expected)
         assert b.target_val.names == a.target_val.names
+
+
+def test_another_machines_order_of_bytes_is_read(tmp_path):
+    values = np.random.default_rng(0).random((4, 2, 8), np.float32)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["big"], file["y"], file["split"] = values.astype(">f4"), np.array([0, 1, 0, 1]), np.array([b"train"] * 4)
+    domains = foreign.open_any(tmp_path / "x.h5", ["d/rgb/pooled=big", "d/label=y", "d/split=split"])
+    for tier in ("hdf5", "ram"):
+        reader = Stores(CPU, tier).reader(domains["d"], "rgb/pooled", np.arange(4))
+        np.testing.assert_array_equal(reader.gather(np.array([2, 0]), np.array([[1], [0]])).numpy()[:, 0], values[[2, 0], [1, 0]])
 
 
 def test_unfinished_rows_of_a_repacked_file_are_left_out(tmp_path):

@@ -121,7 +121,7 @@ def plain_gram(features: list[Feature], layers: list[nn.Linear | None]) -> dict[
 @pytest.mark.parametrize("gated", [True, False])
 def test_gram_and_its_gradients_equal_autograds(embedded, gated, monkeypatch):
     """Values, and gradients of gains, shifts, weights and biases; more frames than a chunk, and a ragged last one."""
-    monkeypatch.setattr(maps, "CHUNK", 3)
+    monkeypatch.setattr(maps, "CHUNK", 3 * 6 * 9 * 4)  # three frames of float32
     torch.manual_seed(0)
     leaves: list[torch.Tensor] = []
     features, layers = [], []
@@ -151,7 +151,7 @@ def test_gram_and_its_gradients_equal_autograds(embedded, gated, monkeypatch):
 @pytest.mark.parametrize("embedded", [True, False])
 def test_grams_gradients_equal_finite_differences(embedded, gated, monkeypatch):
     """In float64, over a chunk of two frames and one of one."""
-    monkeypatch.setattr(maps, "CHUNK", 2)
+    monkeypatch.setattr(maps, "CHUNK", 2 * 4 * 6 * 8)
     torch.manual_seed(0)
     data = [torch.rand(3, 4, 2, 3, dtype=torch.float64) for _ in range(2)]
     leaves = [torch.randn(3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2 * sum(gated))]
@@ -166,10 +166,11 @@ def test_grams_gradients_equal_finite_differences(embedded, gated, monkeypatch):
     assert torch.autograd.gradcheck(lambda *given: products(*given[: len(leaves)]), (*leaves, *parameters))
 
 
-def test_gram_of_three_modalities_over_whole_chunks_equals_autograds():
-    """Chunks as they are, two and a ragged one; channels differ; in float64, so that nothing hides in the rounding."""
+def test_gram_of_three_modalities_over_whole_chunks_equals_autograds(monkeypatch):
+    """Two chunks and a ragged one; channels differ; in float64, so that nothing hides in the rounding."""
+    monkeypatch.setattr(maps, "CHUNK", 16 * 6 * 4 * 8)  # of the first modality
     torch.manual_seed(0)
-    count, channels = 2 * maps.CHUNK + 3, (6, 5, 4)
+    count, channels = 2 * 16 + 3, (6, 5, 4)
     gates = [torch.randn(count, c, dtype=torch.float64, requires_grad=True) for c in channels]
     features = [Feature(torch.rand(count, len(g[0]), 2, 2, dtype=torch.float64)).times(g).plus(g * g) for g in gates]
     layers = [nn.Linear(c, 3).double() for c in channels]

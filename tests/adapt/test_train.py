@@ -9,7 +9,7 @@ from cia_adapt import config, data, health
 from cia_adapt.evaluate import Evaluator, Prediction
 from cia_adapt.model import VideoModel
 from cia_adapt.parts import Sizes
-from cia_adapt.prefetch import prefetched
+from cia_adapt.prefetch import announced, prefetched
 from cia_adapt.sampling import Endless, source_order
 from cia_adapt.store import Stores
 from cia_adapt.train import best_epoch, lr_factor
@@ -253,7 +253,7 @@ def test_any_subset_of_modalities(small_file, modalities):
 def test_features_that_are_not_finite_stop_the_run(small_file):
     trainer, _ = trainer_of(small_file, "source-only")
     clips = trainer.task.source_train.clips
-    clips.readers["rgb"].loaded[:, :, 3] = torch.nan
+    clips.readers["rgb"].blocks[:, 3] = torch.nan
     with pytest.raises(DivergedError, match="the loss is nan at step 1") as error:
         trainer.epoch()
     assert error.value.exit_code == 6
@@ -300,6 +300,27 @@ def test_learning_rate_schedule(small_file):
     assert trainer.optimiser.param_groups[0]["lr"] == pytest.approx(3e-3 * lr_factor(1 / 10))
 
 
+def test_announcing_comes_one_request_before_reading():
+    said: list[str] = []
+    found = list(announced(range(3), lambda i: said.append(f"announce {i}"), lambda i: said.append(f"read {i}") or i * i))
+    assert found == [(0, 0), (1, 1), (2, 4)]
+    assert said == ["read 0", "announce 1", "read 1", "announce 2", "read 2"]
+    assert list(announced([], said.append, lambda i: i)) == []
+
+
+@pytest.mark.parametrize("method", ["cia", "stcda-fl"])
+def test_how_batches_are_read_changes_no_bit(small_file, method):
+    """By a thread, at their turn, from a memory map or from memory; STCDA alone reads two views."""
+    found = []
+    for tier, in_thread in (("map", False), ("map", True), ("ram", False)):
+        trainer, _ = trainer_of(small_file, method, tier=tier)
+        trainer.reads_in_thread = in_thread
+        found.append((trainer.epoch(), copy.deepcopy(trainer.model.state_dict())))
+    for metrics, state in found[1:]:
+        assert metrics == found[0][0]
+        assert all(torch.equal(state[name], found[0][1][name]) for name in state)
+
+
 def test_dropout_is_off_in_evaluation(small_file):
     trainer, outcome = run(small_file, "cia")
     evaluator = Evaluator(trainer.task, data.SealedLabels(np.zeros((6, 1), np.int64)), 5, CPU)
@@ -318,7 +339,7 @@ def test_maps_and_vectors_give_the_same_where_gates_commute_with_pooling(small_f
     evaluator = Evaluator(task, data.SealedLabels(np.zeros((6, 1), np.int64)), 5, CPU)
     a = evaluator.predict(trainer.model, trainer.task.target_val).probabilities[0]
     b = evaluator.predict(over_maps, task.target_val).probabilities[0]
-    assert next(iter(task.target_val.readers.values())).loaded.ndim == 5
+    assert task.target_val.readers["rgb"].blocks.ndim == 4
     torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-CHUNK = 16  # frames whose refined maps exist at a time in `gram`: 3 MB a modality, about what a cache holds
+CHUNK = 4_900_000  # bytes of refined maps of one modality that exist at a time in `gram`: about what caches hold
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Pooled:
 def gram(features: Sequence[Feature], layers: Sequence[nn.Linear | None]) -> dict[tuple[int, int], Tensor]:
     """All products ⟨u_m(i), u_n(j)⟩ of the cells of modalities [N, C, H, W], embedded by their layers (None: as they are).
 
-    → {(m, n), m ≤ n: [N, HW, HW]}. Refined maps are made `CHUNK` frames at a time, within the caches, and again for the gradient.
-    None is computed for features as they were read: they are constants.
+    → {(m, n), m ≤ n: [N, HW, HW]}. Refined maps are made for some frames at a time, within the caches, and again for the
+    gradient. None is computed for features as they were read: they are constants.
     """
     dtype = _autocast_dtype(features[0].data)
     flat: list[Tensor | None] = []
@@ -96,8 +96,7 @@ class _Gram(torch.autograd.Function):
     def forward(ctx: Any, dtype: torch.dtype | None, *flat: Tensor | None) -> tuple[Tensor, ...]:
         modalities = _fives(flat)
         with torch.autocast(modalities[0].data.device.type, enabled=False):  # `dtype` says what is rounded, and nothing else is
-            embedded = [modality.embedded(dtype) for modality in modalities]  # [N, HW, E] each
-            products = _products(embedded)
+            embedded, products = _embed(modalities, dtype)
         ctx.save_for_backward(*embedded, *flat)
         ctx.dtype = dtype
         return products
@@ -111,13 +110,14 @@ class _Gram(torch.autograd.Function):
         # Features as they were read need no gradient; maps that a refinement has made do.
         to_data = [torch.empty_like(x.data) if ctx.needs_input_grad[1 + 5 * m] else None for m, x in enumerate(modalities)]
         pairs = list(combinations_with_replacement(range(count), 2))
-        for part in _chunks(len(embedded[0])):
-            outer = _outer([u[part] for u in embedded], {p: g[part] for p, g in zip(pairs, gradients, strict=True)})
-            for modality, result, of_modality, whole in zip(modalities, results, outer, to_data, strict=True):
+        for part in _chunks(modalities[0].data):
+            of_pairs = {p: g[part] for p, g in zip(pairs, gradients, strict=True)}
+            of_part = [u[part] for u in embedded]
+            for m, (modality, result, whole) in enumerate(zip(modalities, results, to_data, strict=True)):
+                of_modality = _outer(m, of_pairs, of_part)
                 inner = modality.accumulate(result, part, of_modality, ctx.dtype, whole is not None)
                 if whole is not None and inner is not None:
-                    gated = inner if modality.gain is None else inner * modality.gain[part, None]
-                    cells(whole[part]).copy_(gated)
+                    cells(whole[part]).copy_(inner if modality.gain is None else inner * modality.gain[part, None])
         return (None, *(x for whole, of_modality in zip(to_data, results, strict=True) for x in (whole, *of_modality)))
 
 
@@ -135,22 +135,24 @@ class _Embedding(NamedTuple):
         gain, shift = (None if x is None else x[part] for x in (self.gain, self.shift))
         return cells(Feature(self.data[part], gain, shift).dense())
 
-    def embedded(self, dtype: torch.dtype | None) -> Tensor:
-        """[N, HW, E], of `dtype` where there is one."""
-        count, size = len(self.data), self.data.shape[2] * self.data.shape[3]
+    def embedding(self, dtype: torch.dtype | None) -> tuple[Tensor | None, Tensor | None]:
+        """θ's weight [C, E] and bias, of `dtype` where there is one."""
         if self.weight is None:
-            return cells(Feature(self.data, self.gain, self.shift).dense()).contiguous()
+            return None, None
         # Twice as fast here as with the transposed view that a linear layer takes.
         weight = self.weight.T.to(dtype or self.weight.dtype).contiguous()
-        bias = None if self.bias is None else self.bias.to(weight.dtype)
-        out = weight.new_empty(count, size, weight.shape[1])
-        for part in _chunks(count):
-            refined, into = self.refined(part).flatten(0, 1).to(weight.dtype), out[part].flatten(0, 1)
-            if bias is None:
-                torch.mm(refined, weight, out=into)
-            else:
-                torch.addmm(bias, refined, weight, out=into)
-        return out
+        return weight, None if self.bias is None else self.bias.to(weight.dtype)
+
+    def embed(self, part: slice, weight: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
+        """θ of some frames' refined maps → `out` [n, HW, E]."""
+        if weight is None:
+            out.copy_(self.refined(part))
+            return
+        refined, flat = self.refined(part).flatten(0, 1).to(weight.dtype), out.flatten(0, 1)
+        if bias is None:
+            torch.mm(refined, weight, out=flat)
+        else:
+            torch.addmm(bias, refined, weight, out=flat)
 
     def zeros(self) -> list[Tensor | None]:
         """Where the gradients of gain, shift, weight and bias are summed up."""
@@ -162,43 +164,58 @@ class _Embedding(NamedTuple):
         """Add what the gradient `outer` [n, HW, E] of some frames' embeddings gives; returns that of their maps, if `wanted`."""
         to_gain, to_shift, to_weight, to_bias = results
         if to_bias is not None:
-            to_bias += outer.sum((0, 1))
-        inner = outer
-        if self.weight is not None and to_weight is not None:
-            weight, flat = self.weight.to(dtype or self.weight.dtype), outer.flatten(0, 1).to(dtype or outer.dtype)
+            to_bias += outer.flatten(0, 1).sum(0)
+        weight, flat = self.weight, outer.flatten(0, 1)
+        if weight is not None:
+            weight, flat = weight.to(dtype or weight.dtype), flat.to(dtype or flat.dtype)
+        inner = None
+        if to_gain is not None or to_shift is not None or wanted:
+            inner = outer if weight is None else (flat @ weight).unflatten(0, outer.shape[:2])  # [n, HW, C]
+            if to_shift is not None:
+                to_shift[part] = inner.sum(1)
+            if to_gain is not None:
+                data = cells(self.data[part])
+                to_gain[part] = (inner * data if wanted else inner.mul_(data)).sum(1)
+        if to_weight is not None:
             refined = self.refined(part).flatten(0, 1).to(flat.dtype)
             if dtype is None:
                 to_weight.addmm_(flat.T, refined)
             else:
                 to_weight += flat.T @ refined
-            if to_gain is None and to_shift is None and not wanted:
-                return None
-            inner = (flat @ weight).unflatten(0, outer.shape[:2])  # [n, HW, C]
-        if to_shift is not None:
-            to_shift[part] = inner.sum(1)
-        if to_gain is not None:
-            to_gain[part] = (inner * cells(self.data[part])).sum(1)
-        return inner
+        return inner if wanted else None
 
 
-def _products(embedded: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """[N, HW, HW] for each pair, never in 16 bits: cosines near 1 differ by less than those can tell."""
-    pairs = list(combinations_with_replacement(range(len(embedded)), 2))
-    count, size = embedded[0].shape[:2]
-    out = [_exact(embedded[0][:0]).new_empty(count, size, size) for _ in pairs]
-    for part in _chunks(count):
+def _embed(modalities: Sequence[_Embedding], dtype: torch.dtype | None) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    """U of each modality [N, HW, E], and their products [N, HW, HW] for each pair while the cells are in the caches.
+
+    Products are never of 16 bits: cosines near 1 differ by less than those can tell.
+    """
+    count, size = len(modalities[0].data), modalities[0].data.shape[2] * modalities[0].data.shape[3]
+    pairs = list(combinations_with_replacement(range(len(modalities)), 2))
+    thetas = [modality.embedding(dtype) for modality in modalities]
+    embedded = [
+        modality.data.new_empty(count, size, modality.data.shape[1])
+        if weight is None
+        else weight.new_empty(count, size, weight.shape[1])
+        for modality, (weight, _) in zip(modalities, thetas, strict=True)
+    ]
+    products = tuple(_exact(embedded[0][:0]).new_empty(count, size, size) for _ in pairs)
+    for part in _chunks(modalities[0].data):
+        for modality, (weight, bias), u in zip(modalities, thetas, embedded, strict=True):
+            modality.embed(part, weight, bias, u[part])
         exact = [_exact(u[part]) for u in embedded]
-        for products, (m, n) in zip(out, pairs, strict=True):
-            torch.bmm(exact[m], exact[n].transpose(1, 2), out=products[part])
-    return tuple(out)
+        for product, (m, n) in zip(products, pairs, strict=True):
+            torch.bmm(exact[m], exact[n].transpose(1, 2), out=product[part])
+    return embedded, products
 
 
-def _outer(embedded: Sequence[Tensor], gradients: Mapping[tuple[int, int], Tensor]) -> list[Tensor]:
-    """Gradients of the embeddings [n, HW, E] from those of their products [n, HW, HW]: one product of all modalities' cells."""
-    size = embedded[0].shape[1]
-    rows = [torch.cat([_between(gradients, m, n) for n in range(len(embedded))], 2) for m in range(len(embedded))]
-    cells_of_all = torch.cat(list(embedded), 1)  # [n, M·HW, E]
-    return list(torch.bmm(torch.cat(rows, 1).to(cells_of_all.dtype), cells_of_all).split(size, 1))
+def _outer(m: int, gradients: Mapping[tuple[int, int], Tensor], embedded: Sequence[Tensor]) -> Tensor:
+    """Gradient of modality m's embeddings [n, HW, E] from those of the products [n, HW, HW]."""
+    first, *others = (_between(gradients, m, n).to(embedded[n].dtype) for n in range(len(embedded)))
+    out = torch.bmm(first, embedded[0])
+    for between, u in zip(others, embedded[1:], strict=True):
+        out.baddbmm_(between, u)
+    return out
 
 
 def _between(gradients: Mapping[tuple[int, int], Tensor], m: int, n: int) -> Tensor:
@@ -222,8 +239,10 @@ def _fives(flat: Sequence[Tensor | None]) -> list[_Embedding]:
     return [_Embedding(*flat[first : first + 5]) for first in range(0, len(flat), 5)]  # type: ignore[arg-type]
 
 
-def _chunks(count: int) -> list[slice]:
-    return [slice(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
+def _chunks(maps: Tensor) -> list[slice]:
+    """Of the frames of maps [N, C, H, W], so many as `CHUNK` holds."""
+    frames = max(1, CHUNK // (maps[0].numel() * maps.element_size())) if len(maps) else 1
+    return [slice(first, min(first + frames, len(maps))) for first in range(0, len(maps), frames)]
 
 
 def cells(maps: Tensor) -> Tensor:

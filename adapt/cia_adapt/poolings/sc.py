@@ -99,7 +99,8 @@ class SpatialConsensus(nn.Module):
 def cosines_of(products: Mapping[tuple[int, int], Tensor]) -> dict[tuple[int, int], Tensor]:
     """Products of cells [N, HW, HW] → their cosines; cells of zeros have cosine 0."""
     inverse = {m: p.diagonal(dim1=1, dim2=2).clamp_min(1e-12).rsqrt() for (m, n), p in products.items() if m == n}  # [N, HW]
-    return {(m, n): p * inverse[m][:, :, None] * inverse[n][:, None, :] for (m, n), p in products.items()}
+    # The norms' outer product by bmm: its gradient is a product too, and no sums over the cells of all frames.
+    return {(m, n): p * torch.bmm(inverse[m][:, :, None], inverse[n][:, None, :]) for (m, n), p in products.items()}
 
 
 def correlation(aa: Tensor, ab: Tensor, bb: Tensor, scales: int, scoring: str, height: int, width: int) -> Tensor:
