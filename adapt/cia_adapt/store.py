@@ -33,27 +33,16 @@ class Reader:
     array: Any
     """A memory map [N, T, …] or a dataset of h5py behind `foreign.SlowArray`, as they are in the file."""
     blocks: Tensor | None = None
-    """[n·T, …], all frames in a row: the memory map itself, or what was loaded, maps with a cell's channels side by side."""
+    """[n·T, …], all frames in a row, of maps [n·T, H, W, C]: a view of the memory map, or what was loaded."""
     place: Mapping[int, int] | None = None
     """{row: its place in `blocks`} where only some were loaded."""
 
     @property
-    def cells_last(self) -> bool:
-        return self.place is not None and len(self.array.shape) == 5
-
-    @property
-    def kind(self) -> tuple[bool, Any, torch.device]:
-        """Readers of one kind can fill one tensor."""
-        return self.cells_last, self.array.dtype, torch.device("cpu") if self.blocks is None else self.blocks.device
-
-    def empty(self, count: int) -> Tensor:
-        """For so many frames, to be filled."""
-        if self.blocks is not None:
-            return self.blocks.new_empty(count, *self.blocks.shape[1:])
-        return torch.from_numpy(np.empty((count, *self.array.shape[2:]), self.array.dtype))
+    def device(self) -> torch.device:
+        return torch.device("cpu") if self.blocks is None else self.blocks.device
 
     def gather(self, rows: Positions, frames: Positions) -> Tensor:
-        """Clips `rows` [B] at `frames` [B, S] → [B, S, …], dtype as stored; maps [B, S, C, H, W] may be channels_last views."""
+        """Clips `rows` [B] at `frames` [B, S] → [B, S, …], dtype as stored; maps are channels_last."""
         return gather([(self, rows, frames)])
 
     def announce(self, rows: Positions, frames: Positions) -> None:
@@ -69,10 +58,10 @@ class Reader:
             os.close(file)
 
     def fill(self, out: Tensor, rows: Positions, frames: Positions) -> None:
-        """Copy the frames into `out` [B·S, …], one block a frame; torch does it with all cores."""
+        """Copy the frames into `out` [B·S, …], maps [B·S, H, W, C]; torch does it with all cores."""
         if self.blocks is None:
             for i, (row, frame) in enumerate(zip(np.repeat(rows, frames.shape[1]), frames.ravel(), strict=True)):
-                out[i] = torch.from_numpy(self.array[row, frame])
+                out[i] = cells_last(torch.from_numpy(self.array[row, frame]))
             return
         places = rows if self.place is None else np.array([self.place[int(row)] for row in rows])
         at = torch.from_numpy((places[:, None] * self.array.shape[1] + frames).ravel()).to(self.blocks.device)
@@ -80,20 +69,27 @@ class Reader:
 
 
 def gather(parts: Sequence[tuple[Reader, Positions, Positions]]) -> Tensor:
-    """Clips of several readers at as many frames each, (reader, rows [B], frames [B, S]), one after the other: [ΣB, S, …]."""
+    """Clips of several readers at as many frames each, (reader, rows [B], frames [B, S]), one after the other: [ΣB, S, …].
+
+    Maps are views of [ΣB, S, H, W, C].
+    """
     first = parts[0][0]
-    if any(reader.kind != first.kind for reader, _, _ in parts):  # one domain fits on the GPU or in memory, the other does not
-        each = [gather([part]) for part in parts]
+    if any((reader.device, reader.array.dtype) != (first.device, first.array.dtype) for reader, _, _ in parts):
+        each = [gather([part]) for part in parts]  # one domain fits on the GPU and the other does not
         device = max((x.device for x in each), key=lambda device: device.type != "cpu")
         return torch.cat([x.to(device) for x in each])
     clips, segments = sum(len(rows) for _, rows, _ in parts), parts[0][2].shape[1]
-    out = first.empty(clips * segments)
+    out = empty_blocks(first.array, clips * segments, first.device)
     begin = 0
     for reader, rows, frames in parts:
         reader.fill(out[begin : begin + frames.size], rows, frames)
         begin += frames.size
-    out = out.unflatten(0, (clips, segments))
-    return out.permute(0, 1, 4, 2, 3) if first.cells_last else out
+    return out.unflatten(0, (clips, segments)).movedim(-1, 2)
+
+
+def cells_last(maps: Tensor) -> Tensor:
+    """[…, C, H, W] → a view […, H, W, C]; vectors as they are."""
+    return maps.movedim(-3, -1) if maps.ndim > 2 else maps
 
 
 class Stores:
@@ -125,11 +121,11 @@ class Stores:
         if tier == "hdf5":
             return Reader(tier, array)
         if tier == "map":
-            return Reader(tier, array, as_tensor(array).flatten(0, 1))
+            return Reader(tier, array, cells_last(as_tensor(array).flatten(0, 1)))
         loaded = load(array, rows)
         if tier == "device":
             loaded = loaded.to(self.device)
-        return Reader(tier, array, loaded.flatten(0, 1), {int(row): i for i, row in enumerate(rows)})
+        return Reader(tier, array, loaded, {int(row): i for i, row in enumerate(rows)})
 
 
 def as_tensor(array: npt.NDArray[Any]) -> Tensor:
@@ -140,15 +136,17 @@ def as_tensor(array: npt.NDArray[Any]) -> Tensor:
 
 
 def load(array: Any, rows: Positions) -> Tensor:
-    """Copy whole rows; maps [N, T, C, H, W] as [n, T, H, W, C]."""
-    shape = (len(rows), *array.shape[1:])
-    out = torch.empty(
-        (*shape[:2], *shape[3:], shape[2]) if len(shape) == 5 else shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype
-    )
-    for i, row in enumerate(rows):
-        clip = torch.from_numpy(np.array(array[row]))
-        out[i] = clip.permute(0, 2, 3, 1) if clip.ndim == 4 else clip
+    """Copy whole rows of [N, T, …] → [n·T, …], maps [n·T, H, W, C]."""
+    out = empty_blocks(array, len(rows) * array.shape[1])
+    for clip, row in zip(out.split(array.shape[1]), rows, strict=True):
+        clip.copy_(cells_last(torch.from_numpy(np.array(array[row]))))
     return out
+
+
+def empty_blocks(array: Any, count: int, device: torch.device | None = None) -> Tensor:
+    """Room for so many frames of [N, T, …]: [count, …], maps [count, H, W, C]."""
+    frame = cells_last(torch.from_numpy(np.empty((1, *array.shape[2:]), array.dtype)))
+    return frame.new_empty(count, *frame.shape[1:], device=device)
 
 
 def choose(size: int, device: torch.device, slow: bool) -> Tier:
