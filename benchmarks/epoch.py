@@ -118,11 +118,14 @@ class Peak:
 
     def _watch(self) -> None:
         while not self.over.is_set():
-            status = Path("/proc/self/status").read_text()
-            self.bytes = max(
-                self.bytes, int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) * 1024
-            )
+            self.bytes = max(self.bytes, anonymous())
             time.sleep(0.01)
+
+
+def anonymous() -> int:
+    """Bytes of this process's memory, without what is mapped from files."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) * 1024
 
 
 def make_features(path: Path, clips: dict[str, int]) -> None:
@@ -198,7 +201,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as name:
         path = Path(name) / "f.h5"
         make_features(path, {"ucf": arguments.clips or UCF + VAL, "hmdb": arguments.clips or HMDB + VAL})
-        print(machine(), flush=True)
+        print(machine(), f"{anonymous() / 1e9:.2f} GB before anything is trained", sep=", ", flush=True)
         runs: dict[str, Callable[[], object]] = {}
         counted = {}
         asked = itertools.product(arguments.method or ["source-only", "concat", "sc-3", "cia"], arguments.precision or ["fp32"])

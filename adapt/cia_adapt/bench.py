@@ -81,7 +81,7 @@ def _training(request: Request, steps: int, peak: float) -> str:
     where = _tier(task.source_train.clips)
     return (
         f"  {pair.method.name:<24} {where:<7} {1e3 * seconds:9.1f} ms a step of {len(draw.source)} + {len(draw.target)} clips "
-        f"{clips / seconds:8.0f} clips/s {seconds * trainer.steps_per_epoch:8.2f} s an epoch {share}"
+        f"{clips / seconds:8.0f} clips/s {seconds * len(task.source_train.clips) / len(draw.source):8.2f} s an epoch {share}"
     )
 
 

@@ -101,6 +101,7 @@ class Trainer:
         batches = prefetched(draws, self.read) if self.reads_in_thread else announced(draws, self.announce, self.read)
         for number, (draw, views) in enumerate(batches):
             metrics, found = self.train_step(draw, views, probe=number == 0)
+            views.clear()  # so that the next batch can take their place
             steps.append(metrics)
             ratio |= found
         names = list(steps[0])

@@ -110,7 +110,7 @@ def correlation(aa: Tensor, ab: Tensor, bb: Tensor, scales: int, scoring: str, h
     """
     boxes = torch.stack([box_operator(scale, height, width) for scale in range(1, scales + 1)]).to(ab)  # [k, HW, HW]
     if scoring == "pool":
-        ab, aa, bb = box_products(torch.stack((ab, aa, bb)), boxes)
+        ab, aa, bb = (box_products(products, boxes) for products in (ab, aa, bb))
         return ab / (aa * bb).clamp_min(1e-12).sqrt()
     if scoring == "patch":
         return torch.einsum("kij,nj->nki", boxes, ab.diagonal(dim1=1, dim2=2))
