@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from cia_adapt import memory
 from cia_adapt.modules.maps import to_float
 from cia_adapt.store import Stores
 from cia_extract import writer
@@ -21,6 +22,7 @@ from common import print_table, side_by_side
 parser = argparse.ArgumentParser()
 parser.add_argument("--clips", type=int, default=60)
 count = parser.parse_args().clips
+memory.keep_freed()  # as the command does; for all rows alike
 
 with tempfile.TemporaryDirectory(dir=".") as name:
     folder = Path(name)

@@ -1,6 +1,5 @@
 """Memory of freed tensors is kept for the next ones. glibc gives large blocks back at once, and the kernel hands out new pages
-zeroed and one by one: a tenth of CIA's training step on a CPU, a quarter in bf16; 0.65 GB
-more at the peak (benchmarks/RESULTS.md).
+zeroed and one by one: a sixth of CIA's epoch on a CPU, for up to 0.2 GB more at the peak (benchmarks/RESULTS.md).
 """
 
 import ctypes

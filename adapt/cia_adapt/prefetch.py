@@ -28,7 +28,7 @@ def announced(
     """(request, read(request)) in order, each read at its turn, in this thread, and announced one earlier.
 
     For a CPU, where a thread that copies would take a core from the products: all of their threads then wait for the one that
-    shares it. It was 2 of 17 s of CIA's epoch on two cores, with the memory that a thread cannot keep (benchmarks/RESULTS.md).
+    shares it, and what a thread allocates is new pages each time: 2 of 16 s of CIA's epoch on two cores (benchmarks/RESULTS.md).
     """
     waiting = iter(requests)
     following = next(waiting, None)
