@@ -1,4 +1,5 @@
 import itertools
+import os
 
 import h5py
 import numpy as np
@@ -206,6 +207,24 @@ def test_clips_of_two_domains_are_gathered_from_any_two_tiers(tmp_path, array, t
         reader.announce(rows, frames)  # changes nothing
     expected = np.concatenate([dataset.array(array)[rows[:, None], frames] for dataset in datasets])
     np.testing.assert_array_equal(gather(parts).numpy(), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system's kernel cannot be asked to read ahead")
+def test_what_is_announced_are_the_bytes_of_the_next_batch(tmp_path, monkeypatch):
+    dataset = make_dataset(tmp_path / "f.h5", "d", 0)
+    make_dataset(tmp_path / "f.h5", "e", 1)
+    asked: list[bytes] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, offset, size, advice: asked.append(os.pread(file, size, offset)))
+    rows, frames = np.array([5, 0]), np.array([[0, 4], [2, 3]])
+    for array in ("rgb/maps", "flow/pooled"):
+        asked.clear()
+        Stores(CPU, "map").reader(dataset, array, np.arange(18)).announce(rows, frames)
+        assert asked == [
+            dataset.array(array)[row, frame].tobytes() for row, of_row in zip(rows, frames, strict=True) for frame in of_row
+        ]
+    asked.clear()
+    Stores(CPU, "ram").reader(dataset, "rgb/maps", np.arange(18)).announce(rows, frames)
+    assert not asked
 
 
 def test_what_does_not_fit_into_memory_is_mapped(monkeypatch):
