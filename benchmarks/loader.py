@@ -15,7 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from cia_adapt import memory
 from cia_adapt.modules.maps import to_float
-from cia_adapt.store import Stores
+from cia_adapt.store import Stores, gather
 from cia_extract import writer
 from common import print_table, side_by_side
 
@@ -50,15 +50,15 @@ with tempfile.TemporaryDirectory(dir=".") as name:
     medians = side_by_side(
         {
             "plain memory-map gather, float16": plain,
-            "tier map, float16": lambda: by_map.gather(batch, frames),
-            "tier map and to float32, channels last": lambda: to_float(by_map.gather(batch, frames).flatten(0, 1)),
-            "tier ram and to float32, channels last": lambda: to_float(by_ram.gather(batch, frames).flatten(0, 1)),
+            "tier map, float16": lambda: gather([(by_map, batch, frames)]),
+            "tier map and to float32, channels last": lambda: to_float(gather([(by_map, batch, frames)]).flatten(0, 1)),
+            "tier ram and to float32, channels last": lambda: to_float(gather([(by_ram, batch, frames)]).flatten(0, 1)),
             "h5py fancy indexing, chunked lzf": lambda: np.stack([stored[row, frames[row]] for row in batch]),
             "one .pt file per frame": lambda: torch.stack(
                 [torch.load(folder / f"{row}_{f}.pt", weights_only=True) for row in batch for f in frames[row]]
             ),
         }
     )
-    assert np.array_equal(by_map.gather(batch, frames).numpy(), plain())
-    assert np.array_equal(by_ram.gather(batch, frames).numpy(), plain())
+    assert np.array_equal(gather([(by_map, batch, frames)]).numpy(), plain())
+    assert np.array_equal(gather([(by_ram, batch, frames)]).numpy(), plain())
     print_table(medians, "plain memory-map gather, float16", "a clip", count)

@@ -33,7 +33,7 @@ class ArrayInfo:
 
 @dataclass(frozen=True)
 class SlowArray:
-    """Indexed like a memory map, one clip or frame at a time; opens the file for each reading, so that it survives a fork."""
+    """Indexed like a memory map, one clip at a time; opens the file for each reading, so that it survives a fork."""
 
     file: Path
     info: ArrayInfo
@@ -46,12 +46,11 @@ class SlowArray:
     def dtype(self) -> np.dtype[Any]:
         return self.info.dtype
 
-    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        row, frame = key if isinstance(key, tuple) else (key, slice(None))
+    def __getitem__(self, row: int) -> npt.NDArray[Any]:
+        """[T, …]."""
         with h5py.File(self.file, "r", locking=False) as file:
             clip = np.asarray(file[self.info.path][int(row)], self.info.dtype)
-        clip = clip.reshape(self.info.shape[1:])
-        return np.asarray(clip[frame])
+        return clip.reshape(self.info.shape[1:])
 
 
 @dataclass(frozen=True)

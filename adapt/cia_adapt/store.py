@@ -1,10 +1,10 @@
 """Where the features of a domain are read from: the tiers, and which one a run gets.
 
-    device   on the GPU, as stored (float16)          ram     in memory, a cell's channels side by side
+    device   on the GPU, as stored (float16)          ram     in memory
     map      a memory map of the file                 hdf5    through h5py: chunked or foreign files, the slowest
 
-Methods that need no maps read vectors, 2 % of the bytes. One process keeps what it has loaded: all seeds, pairs and methods of a
-command share it.
+Batches of maps have a cell's channels side by side, whatever the tier; `device` and `ram` hold them so. Methods that need no maps
+read vectors, 2 % of the bytes. One process keeps what it has loaded: all seeds, pairs and methods of a command share it.
 """
 
 import os
@@ -41,10 +41,6 @@ class Reader:
     def device(self) -> torch.device:
         return torch.device("cpu") if self.blocks is None else self.blocks.device
 
-    def gather(self, rows: Positions, frames: Positions) -> Tensor:
-        """Clips `rows` [B] at `frames` [B, S] → [B, S, …], dtype as stored; maps are channels_last."""
-        return gather([(self, rows, frames)])
-
     def announce(self, rows: Positions, frames: Positions) -> None:
         """Ask the kernel to read them from the disk into its cache meanwhile, where they are mapped and it can be asked."""
         if self.tier != "map" or not hasattr(os, "posix_fadvise"):
@@ -60,8 +56,8 @@ class Reader:
     def fill(self, out: Tensor, rows: Positions, frames: Positions) -> None:
         """Copy the frames into `out` [B·S, …], maps [B·S, H, W, C]; torch does it with all cores."""
         if self.blocks is None:
-            for i, (row, frame) in enumerate(zip(np.repeat(rows, frames.shape[1]), frames.ravel(), strict=True)):
-                out[i] = cells_last(torch.from_numpy(self.array[row, frame]))
+            for clip, row, of_row in zip(out.split(frames.shape[1]), rows, frames, strict=True):
+                clip.copy_(cells_last(torch.from_numpy(self.array[row][of_row])))
             return
         places = rows if self.place is None else np.array([self.place[int(row)] for row in rows])
         at = torch.from_numpy((places[:, None] * self.array.shape[1] + frames).ravel()).to(self.blocks.device)
@@ -69,9 +65,9 @@ class Reader:
 
 
 def gather(parts: Sequence[tuple[Reader, Positions, Positions]]) -> Tensor:
-    """Clips of several readers at as many frames each, (reader, rows [B], frames [B, S]), one after the other: [ΣB, S, …].
+    """Clips of several readers at as many frames each, (reader, rows [B], frames [B, S]), one after the other.
 
-    Maps are views of [ΣB, S, H, W, C].
+    → [ΣB, S, …], dtype as stored; maps [ΣB, S, C, H, W] are views of [ΣB, S, H, W, C].
     """
     first = parts[0][0]
     if any((reader.device, reader.array.dtype) != (first.device, first.array.dtype) for reader, _, _ in parts):
@@ -104,9 +100,10 @@ class Stores:
         """Of the array `name` of a dataset, for these rows."""
         key = (str(dataset.path), dataset.name, name)
         known = self._readers.get(key)
-        if known is None or (known.place is not None and not set(rows.tolist()) <= set(known.place)):
+        loaded = set() if known is None or known.place is None else set(known.place)
+        if known is None or (known.place is not None and not loaded.issuperset(rows.tolist())):
             # Two domains may be parts of one dataset: what is loaded for one stays for the other.
-            wanted = sorted({*rows.tolist(), *(known.place or () if known else ())})
+            wanted = sorted(loaded.union(rows.tolist()))
             self._readers[key] = self._make(dataset, name, np.array(wanted, dtype=np.int64))
         return self._readers[key]
 

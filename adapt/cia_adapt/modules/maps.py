@@ -193,12 +193,8 @@ def _embed(modalities: Sequence[_Embedding], dtype: torch.dtype | None) -> tuple
     count, size = len(modalities[0].data), modalities[0].data.shape[2] * modalities[0].data.shape[3]
     pairs = list(combinations_with_replacement(range(len(modalities)), 2))
     thetas = [modality.embedding(dtype) for modality in modalities]
-    embedded = [
-        modality.data.new_empty(count, size, modality.data.shape[1])
-        if weight is None
-        else weight.new_empty(count, size, weight.shape[1])
-        for modality, (weight, _) in zip(modalities, thetas, strict=True)
-    ]
+    likes = [x.data if weight is None else weight for x, (weight, _) in zip(modalities, thetas, strict=True)]  # [N, C, …], [C, E]
+    embedded = [like.new_empty(count, size, like.shape[1]) for like in likes]
     products = tuple(_exact(embedded[0][:0]).new_empty(count, size, size) for _ in pairs)
     for part in _chunks(modalities[0].data):
         for modality, (weight, bias), u in zip(modalities, thetas, embedded, strict=True):
@@ -263,12 +259,8 @@ def average_pool(maps: Tensor) -> Tensor:
 
 def to_float(features: Tensor) -> Tensor:
     """float32, maps under autocast its 16 bits, so that no product rounds them anew; maps [N, C, H, W] get the channels of a cell
-    side by side.
+    side by side, as the tiers give them.
     """
     if features.ndim < 4:
         return features.float()
-    cells_last = features.permute(0, 2, 3, 1)
-    dtype = _autocast_dtype(features) or torch.float32
-    if dtype == torch.float32:  # transposed in their own 16 bits first: half the bytes to move
-        return cells_last.contiguous().float().permute(0, 3, 1, 2)
-    return cells_last.to(dtype, memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
+    return features.to(_autocast_dtype(features) or torch.float32, memory_format=torch.channels_last)
