@@ -1,114 +1,39 @@
 """What the bare command does: pairs × seeds of one method, over one feature file."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from cia_extract.console import Progress, Say
 from cia_extract.errors import DivergedError, MismatchError, UsageError
 
 from cia_adapt import resume, runs
-from cia_adapt.config import Chosen, Method
 from cia_adapt.cost import macs_per_clip
-from cia_adapt.data import Domain, Task, arrays_to_read, digest, find_domains, make_task, pairs, sizes_of
+from cia_adapt.data import digest
+from cia_adapt.directions import Pair as Pair
+from cia_adapt.directions import Request as Request
+from cia_adapt.directions import prepared as prepared
+from cia_adapt.directions import task_of as task_of
 from cia_adapt.evaluate import Evaluator
-from cia_adapt.foreign import ForeignDataset
-from cia_adapt.model import VideoModel
-from cia_adapt.relabel import relabelled
 from cia_adapt.runs import Result, RunKey
-from cia_adapt.store import Stores, Tier
-from cia_adapt.train import Metrics, Outcome, Trainer, build_objectives, train
+from cia_adapt.store import Stores
+from cia_adapt.train import Metrics, Outcome, Trainer, train
 
 SAVE_EVERY_S = 15.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """One invocation of `cia-adapt`."""
-
-    features: Path
-    chosen: Chosen
-    source: str | None
-    target: str | None
-    modalities: tuple[str, ...]
-    """Empty: all that both domains have."""
-    seeds: tuple[int, ...]
-    runs: Path
-    device: torch.device
-    overwrite: bool = False
-    resume: bool = False
-    keep_state: bool = True
-    validators: bool = True
-    precision: str = "fp32"
-    compiled: bool = False
-    tier: Tier | None = None
-    mapping: tuple[str, ...] = ()
-    manifests: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One direction of a request."""
-
-    source: Domain
-    target: Domain
-    modalities: tuple[str, ...]
-    method: Method
 
 
 def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = False) -> list[Result]:
     """Train what is not there yet and return all results. A finished run with the same settings is read, not repeated."""
     stores = stores or Stores(request.device, request.tier)
-    return [_run_one(request, pair, seed, stores, say, quiet) for pair in prepared(request, say) for seed in request.seeds]
-
-
-def prepared(request: Request, say: Say) -> Iterator[Pair]:
-    """The directions, checked. Raises UsageError, DataError."""
-    domains = relabelled(find_domains(request.features, request.mapping), request.manifests, say)
-    for name, domain in domains.items():
-        if isinstance(domain.dataset, ForeignDataset):
-            say(f"note: '{name}' is not in cia-extract's own layout; read through h5py, slower")
-    for source, target in pairs(domains, request.source, request.target):
-        pair = domains[source], domains[target]
-        for domain in pair:
-            missing = len(domain.dataset) - int(domain.dataset.done().sum())
-            if missing:
-                say(f"note: {missing} of {len(domain.dataset)} clips of '{domain.dataset.name}' are not extracted; left out")
-        checked = Pair(*pair, _modalities(request, pair), request.chosen.for_pair(source, target))
-        _check_fit(request, checked)
-        yield checked
-
-
-def _modalities(request: Request, pair: tuple[Domain, Domain]) -> tuple[str, ...]:
-    common = tuple(m for m in pair[0].dataset.modalities if m in pair[1].dataset.modalities)
-    chosen = tuple(dict.fromkeys(request.modalities)) or common
-    if not chosen:
-        raise UsageError(f"{request.features}: '{pair[0].name}' and '{pair[1].name}' have no modality in common")
-    return chosen
-
-
-def _check_fit(request: Request, pair: Pair) -> None:
-    """Compose the model without memory or features, so that a method that these modalities do not fit is told at once."""
-    arrays = arrays_to_read(pair.source, pair.target, pair.modalities, pair.method.needs_maps)
-    with torch.device("meta"):
-        model = VideoModel(pair.method, sizes_of(pair.source, arrays, request.chosen.setup, (2,), 2))
-        build_objectives(pair.method, model)
-
-
-def task_of(request: Request, pair: Pair, stores: Stores) -> tuple[Task, Any]:
-    """(task, sealed labels) of a direction."""
-    method = pair.method
-    return make_task(
-        pair.source, pair.target, pair.modalities, method.needs_maps, request.chosen.setup, stores, method.supervision
-    )
+    ready = list(prepared(request, say))
+    if len(ready) * len(request.seeds) > 1:
+        say(f"{len(ready) * len(request.seeds)} runs: {len(ready)} direction(s) of domains × {len(request.seeds)} seed(s)")
+    return [_run_one(request, pair, seed, stores, say, quiet) for pair in ready for seed in request.seeds]
 
 
 def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, quiet: bool) -> Result:
-    setup, method = request.chosen.setup, pair.method
+    setup, method = pair.setup, pair.method
     names = pair.source.name, pair.target.name
     key = RunKey(setup, method, *names, pair.modalities, seed, digest(pair.source, pair.target), request.precision)
     folder = key.folder(request.runs)
@@ -126,7 +51,9 @@ def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, 
         trainer = Trainer(task, setup, method, seed, request.device, request.precision, request.compiled)
         evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
         if packed is None:
-            _remark(trainer, evaluator, say)
+            labels.openings["counting classes that the source lacks"] += 1  # `prepared` has named them
+            if method.supervision == "target":
+                say("note: target-only trains on the target's labels: a bound, not a result")
         else:
             say(f"{folder}: goes on after epoch {packed.epoch}")
         outcome = Outcome() if packed is None else resume.unpack(packed, trainer, labels)
@@ -195,23 +122,6 @@ class _Saver:
         return self.latest.epoch
 
 
-def _remark(trainer: Trainer, evaluator: Evaluator, say: Say) -> None:
-    task = trainer.task
-    if trainer.steps_per_epoch < 3:
-        clips = len(task.source_train.clips)
-        say(f"note: {trainer.steps_per_epoch} step(s) an epoch of {clips} clips; consider a smaller --batch")
-    lacking = int((task.source_val.labels < 0).any(1).sum())
-    if lacking:
-        say(
-            f"note: {lacking} of {len(task.source_val.clips)} source val clips have labels that training lacks, so count as wrong"
-        )
-    unknown = evaluator.unknown_labels()
-    if unknown:
-        say(f"note: {unknown} of {len(task.target_val)} target clips have labels that training lacks; they count as wrong")
-    if trainer.method.supervision == "target":
-        say("note: target-only trains on the target's labels: a bound, not a result")
-
-
 def _line(metrics: Metrics) -> str:
     line = f"loss {metrics['class_loss']:.3f}  source val {metrics['source_val_accuracy']:.1f} %"
     if "video_domain_accuracy" in metrics:
@@ -219,13 +129,13 @@ def _line(metrics: Metrics) -> str:
     return line + (f"  ! {metrics['advice']}" if metrics["advice"] else "")
 
 
-def plan(request: Request) -> list[dict[str, Any]]:
+def plan(request: Request, say: Say = lambda message: None) -> list[dict[str, Any]]:
     """What `run` would do for each pair, with seconds measured on one step, after a first, and one evaluation."""
     planned = []
     stores = Stores(request.device, request.tier)
-    for pair in prepared(request, lambda message: None):
+    for pair in prepared(request, say):
         task, labels = task_of(request, pair, stores)
-        setup = request.chosen.setup
+        setup = pair.setup
         trainer = Trainer(task, setup, pair.method, 0, request.device, request.precision, request.compiled)
         evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
         draw = trainer.draws()[0]
@@ -250,6 +160,7 @@ def plan(request: Request) -> list[dict[str, Any]]:
                 "source_val_clips": len(task.source_val.clips),
                 "target_train_clips": len(task.target_train),
                 "target_val_clips": len(task.target_val),
+                "target_val_clips_adapted_to": task.tested_and_adapted_to if pair.method.needs_target else 0,
                 "reads": {m: f"{reader.tier}" for m, reader in task.target_val.readers.items()},
                 "batch": f"{len(draw.source)} source + {len(draw.target)} target",
                 "batch_megabytes": round(clips * per_clip / 1e6, 1),
@@ -270,5 +181,5 @@ def _seconds(action: Any) -> float:
 
 
 def _folder(request: Request, pair: Pair, seed: int) -> Path:
-    key = RunKey(request.chosen.setup, pair.method, pair.source.name, pair.target.name, (), seed, "")
+    key = RunKey(pair.setup, pair.method, pair.source.name, pair.target.name, (), seed, "")
     return key.folder(request.runs)

@@ -52,9 +52,9 @@ def _reading(request: Request, tier: Tier, steps: int) -> str:
     task, _ = adapt.task_of(request, pair, stores)
     clips = task.source_train.clips
     random = np.random.default_rng(0)
-    count = min(request.chosen.setup.batch, len(clips))
+    count = min(pair.setup.batch, len(clips))
     positions = random.permutation(len(clips))[:count]
-    frames = shifted_frames(clips.frames, request.chosen.setup.segments, count, random)
+    frames = shifted_frames(clips.frames, pair.setup.segments, count, random)
 
     def read() -> int:
         batch = to_device(clips.batch(positions, frames), request.device)
@@ -70,7 +70,7 @@ def _training(request: Request, steps: int, peak: float) -> str:
     pair = next(adapt.prepared(request, lambda message: None))
     stores = Stores(request.device, request.tier)
     task, _ = adapt.task_of(request, pair, stores)
-    trainer = Trainer(task, request.chosen.setup, pair.method, 0, request.device, request.precision, request.compiled)
+    trainer = Trainer(task, pair.setup, pair.method, 0, request.device, request.precision, request.compiled)
     trainer.cluster()
     trainer.model.train()
     draw = trainer.draws()[0]

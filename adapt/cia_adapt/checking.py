@@ -4,12 +4,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 from cia_extract import manifest
 
+from cia_adapt import label_sets, splits
 from cia_adapt.data import Dataset, Domain, find_domains
 from cia_adapt.relabel import parse
 
@@ -25,13 +27,37 @@ class Finding:
     message: str
 
 
-def check(path: Path, mapping: Sequence[str], manifests: Sequence[str]) -> list[Finding]:
+@dataclass(frozen=True)
+class Protocol:
+    """Which clips train and are evaluated, and the label columns: what `--train-split`, `--val-split` and `--labels` say."""
+
+    train_splits: frozenset[str] = frozenset({"train"})
+    """Each must have clips."""
+    val_splits: frozenset[str] = frozenset()
+    """Likewise; empty: val or test."""
+    labels: tuple[str, ...] = ("label",)
+
+    @classmethod
+    def of(cls, train: str, val: str | None, labels: str) -> "Protocol":
+        """From the values of the flags. Raises UsageError."""
+        trains = splits.merged("--train-split", "train", train)
+        vals = "" if val is None else splits.merged("--val-split", val if "=" not in val else "val", val)
+        names = [
+            frozenset(splits.of_role(value, role) for role in splits.ROLES) if value else frozenset() for value in (trains, vals)
+        ]
+        return cls(names[0], names[1], tuple(column.strip() for column in labels.split(",")))
+
+
+def check(path: Path, mapping: Sequence[str], manifests: Sequence[str], protocol: Protocol = Protocol()) -> list[Finding]:
     """Read every finished row once. `manifests`: `[DOMAIN=]FILE` of the clips that should be there. Raises UsageError,
     DataError.
     """
     domains = find_domains(path, mapping)
     findings = list(_against_manifests(domains, manifests))
+    for column in protocol.labels:
+        findings += _classes(domains, column)
     for name, domain in domains.items():
+        findings += _splits(name, domain, protocol)
         findings += _columns(name, domain)
         findings += _values(name, domain)
     return findings
@@ -49,6 +75,34 @@ def _against_manifests(domains: Mapping[str, Domain], entries: Sequence[str]) ->
             yield Finding("note", where, f"{len(have - expected)} clips are not in {path}: {_some(have - expected)}")
 
 
+def _splits(name: str, domain: Domain, protocol: Protocol) -> Iterator[Finding]:
+    have = sorted(set(domain.split_names.tolist()) - {""})
+    missing = [split for split in sorted(protocol.train_splits | protocol.val_splits) if split not in (*have, splits.ALL)]
+    if not protocol.val_splits and not {"val", "test"} & set(have):
+        missing.append("val")
+    if missing:
+        yield Finding(
+            "fault",
+            name,
+            f"splits are {', '.join(have) or 'none'}; adaptation needs {' and '.join(missing)}: put clips into it with a "
+            "--manifest, or give --train-split and --val-split other names, or all for every clip",
+        )
+
+
+def _classes(domains: Mapping[str, Domain], column: str) -> Iterator[Finding]:
+    """Classes that one domain has and another lacks, and classes of one domain that look like one class."""
+    classes = {name: domain.classes(domain.rows, column) for name, domain in domains.items()}
+    for name, names in classes.items():
+        for line in label_sets.variants(names):
+            yield Finding("note", name, f"{column}: the classes {line}; is it one class?")
+    for first, second in combinations(classes, 2):
+        compared = label_sets.compare(first, classes[first], second, classes[second])
+        if compared.same or not classes[first] or not classes[second]:
+            continue
+        certain = compared.cause or not compared.shared
+        yield Finding("fault" if certain else "note", f"{first}, {second}", f"{column}: the classes differ: {compared.text}")
+
+
 def _columns(name: str, domain: Domain) -> Iterator[Finding]:
     dataset, rows = domain.dataset, domain.rows
     unfinished = int((~dataset.done()).sum())
@@ -58,9 +112,6 @@ def _columns(name: str, domain: Domain) -> Iterator[Finding]:
     twice = {clip for clip in clips if clips.count(clip) > 1} if len(set(clips)) < len(clips) else set()
     if twice:
         yield Finding("fault", name, f"{len(twice)} clip ids occur twice: {_some(twice)}")
-    splits = sorted(set(dataset.columns["split"][rows].tolist()))
-    if "train" not in splits or not {"val", "test"} & set(splits):
-        yield Finding("fault", name, f"splits are {', '.join(splits) or 'none'}; adaptation needs train and val (or --val-split)")
     unlabelled = [c for c, label in zip(clips, dataset.columns["label"][rows], strict=True) if not label]
     if unlabelled:
         yield Finding("note", name, f"{len(unlabelled)} clips have no label: {_some(unlabelled)}")

@@ -1,18 +1,21 @@
 """`cia-adapt`: the command line of stage two. Heavy imports stay inside the commands, so that --help is instant."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from cia_extract import console
 from cia_extract.errors import UsageError
+from cia_extract.suggest import did_you_mean
 
 from cia_adapt import __version__, config
 
 if TYPE_CHECKING:
     from cia_adapt.adapt import Request
+
+MOST_SEEDS: Final = 10_000
 
 app = console.application(
     "Train light heads over extracted features and evaluate them across domains. Finished runs are kept and reused."
@@ -31,7 +34,7 @@ def _adapt(
     source: Annotated[str | None, typer.Option(help="Labelled domain. [default: every one in turn]")] = None,
     target: Annotated[str | None, typer.Option(help="Unlabelled domain. [default: every other one]")] = None,
     modality: Annotated[list[str], typer.Option(help="Use only these; repeat. [default: all]", show_default=False)] = [],  # noqa: B006
-    seeds: Annotated[int, typer.Option(min=1, help="Train with seeds 0 … n−1.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=MOST_SEEDS, help="Train with seeds 0 … n−1.")] = 1,
     runs: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs"),
     settings: Annotated[
         list[str],
@@ -80,7 +83,7 @@ def _adapt(
         mapping=tuple(mapping), manifests=tuple(manifest),
     )  # fmt: skip
     if dry_run:
-        planned = adapt.plan(made)
+        planned = adapt.plan(made, console.say)
         if as_json:
             console.print_json({"plan": planned})
             return
@@ -100,8 +103,7 @@ def request(features: Path | None, chosen: config.Chosen, device: str, precision
     if features is None:
         raise UsageError("--features is missing; make a file with cia-extract, then: cia-adapt --features feats.h5")
     for flag, value, known in (("--precision", precision, ("fp32", "bf16")), ("--tier", tier, ("auto", "device", "ram", "map"))):
-        if value not in known:
-            raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(known)}")
+        one_of(flag, value, known)
     from cia_adapt import memory
     from cia_adapt.adapt import Request
 
@@ -111,6 +113,12 @@ def request(features: Path | None, chosen: config.Chosen, device: str, precision
         raise UsageError("--tier device: means a GPU's memory, and the device is the CPU; use --tier ram")
     asked: Any = None if tier == "auto" else tier
     return Request(features, chosen, None, None, (), (0,), Path("runs"), found, precision=precision, tier=asked)
+
+
+def one_of(flag: str, value: str, known: Sequence[str]) -> None:
+    """Raise UsageError where the flag's value is none of the known ones."""
+    if value not in known:
+        raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(known)}{did_you_mean(value, known)}")
 
 
 def with_flags(function: Callable[..., None], *classes: type[config.Setup] | type[config.Method]) -> Callable[..., None]:

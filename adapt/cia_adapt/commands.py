@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 from cia_extract import console
 from cia_extract.errors import UsageError
+from cia_extract.suggest import did_you_mean
 
 from cia_adapt import config
-from cia_adapt.cli import app, given, request, with_flags
+from cia_adapt.cli import MOST_SEEDS, app, given, one_of, request, with_flags
 
 Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")]
 
@@ -39,7 +40,7 @@ def _sweep(
     features: Annotated[Path, typer.Option(help="The feature file.")],
     method: Annotated[str, typer.Option(help="Names with commas between, table2, table3, or all.")] = "table3",
     setup: Annotated[str, typer.Option(help=f"One of: {', '.join(config.names('setups'))}.")] = "uh",
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 … n−1 of each.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, max=MOST_SEEDS, help="Seeds 0 … n−1 of each.")] = 5,
     source: Annotated[str | None, typer.Option(help="Labelled domain. [default: every one in turn]")] = None,
     target: Annotated[str | None, typer.Option(help="Unlabelled domain. [default: every other one]")] = None,
     modality: Annotated[list[str], typer.Option(help="Use only these; repeat.", show_default=False)] = [],  # noqa: B006
@@ -50,7 +51,7 @@ def _sweep(
     ] = [],  # noqa: B006
     manifest: Annotated[list[str], typer.Option(help="As for the bare command; repeat.", show_default=False)] = [],  # noqa: B006
     mapping: Annotated[list[str], typer.Option("--map", help="As for the bare command; repeat.", show_default=False)] = [],  # noqa: B006
-    jobs: Annotated[int, typer.Option(min=1, help="Processes, each with its share of the cores.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=1024, help="Processes, each with its share of the cores.")] = 1,
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster, or local.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
@@ -66,7 +67,9 @@ def _sweep(
     names = _listed(method)
     for entry in settings:
         if not any(_fitting(name, [entry]) for name in names):
-            raise UsageError(f"--set {entry}: none of these methods has a part {entry.split('.')[0]}")
+            used = {part for name in names for _, part in config.load("uh", name, {}).method.used_parts()}
+            part = entry.split(".")[0]
+            raise UsageError(f"--set {entry}: none of these methods has a part {part}{did_you_mean(part, used)}")
     chosen = [config.load(setup, name, given(science), _fitting(name, settings)) for name in names]
     from cia_adapt import sweep as sweeping
     from cia_adapt import table
@@ -128,8 +131,7 @@ def table(
         ("--which", which, ("selected", "last", "oracle")),
         ("--format", form, ("terminal", "markdown", "latex", "csv")),
     ):
-        if value not in known:
-            raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(known)}")
+        one_of(flag, value, known)
     if which == "oracle" and baseline:
         raise UsageError("--baseline: oracles are bounds and are not compared; take --which selected or last")
     from cia_adapt import comparison
@@ -168,14 +170,17 @@ def check(
         list[str], typer.Option(help="[DOMAIN=]FILE: the clips that should be there; repeat.", show_default=False)
     ] = [],  # noqa: B006
     mapping: Annotated[list[str], typer.Option("--map", help="As for cia-adapt --map.", show_default=False)] = [],  # noqa: B006
+    train_split: Annotated[str, typer.Option(help="As for cia-adapt.")] = "train",
+    val_split: Annotated[str | None, typer.Option(help="As for cia-adapt. [default: val or test]", show_default=False)] = None,
+    labels: Annotated[str, typer.Option(help="As for cia-adapt.")] = "label",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Look through all features: missing and extra clips, types, NaN, all-zero maps, duplicates, short clips. Exit code 3 for
-    faults.
+    """Look through all features: missing and extra clips, classes of one domain only, types, NaN, all-zero maps, duplicates,
+    short clips. Exit code 3 for faults.
     """
     from cia_adapt import checking
 
-    found = checking.check(features, tuple(mapping), tuple(manifest))
+    found = checking.check(features, tuple(mapping), tuple(manifest), checking.Protocol.of(train_split, val_split, labels))
     if as_json:
         console.print_json({"findings": [vars(finding) for finding in found]})
     else:

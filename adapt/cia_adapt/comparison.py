@@ -82,7 +82,7 @@ def check_comparable(folders: Sequence[Path]) -> None:
     common: dict[str, frozenset[str]] = {}
     for folder in folders:
         config = runs.read_json(folder / "config.json")
-        setup = {key: value for key, value in config["setup"].items() if key not in {"optimiser", "lr", "select"}}
+        setup = {key: value for key, value in runs.completed(config["setup"]).items() if key not in {"optimiser", "lr", "select"}}
         compared = {"modalities": config["modalities"], "precision": config["precision"], "setup": setup}
         first = first or (folder, compared)
         lines = runs.differences(dict(first[1]), compared)

@@ -16,8 +16,9 @@ from importlib import resources
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cia_extract.errors import UsageError
+from cia_extract.suggest import did_you_mean
 
-from cia_adapt import parts
+from cia_adapt import parts, splits
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,10 @@ class Setup:
     """Draw source clips so that every class is as likely."""
     labels: str = "label"
     """Columns to predict, with commas between: label, or label,noun for EPIC-KITCHENS-100's verbs and nouns."""
+    train_split: str = "train"
+    """Split of the clips that train; all: every clip; source=NAME,target=NAME: by domain. Of the target no label is read."""
     val_split: str = "val"
-    """Split of the clips that are evaluated, in both domains."""
+    """Split of the clips that are evaluated, in both domains; written as --train-split. target=all tests on every target clip."""
     shared_features: int = 512
     """Width of the trainable layer between pooling and temporal part, in all methods alike; 0 for none."""
     normalise: bool = False
@@ -161,14 +164,17 @@ def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[s
     used = {name for _, name in chosen.method.used_parts()}
     for key in chosen.sets:
         if key.split(".")[0] not in used:
-            raise UsageError(f"--set {key}: this method has no part {key.split('.')[0]}, it has {', '.join(sorted(used))}")
+            part = key.split(".")[0]
+            have = f"it has {', '.join(sorted(used))}{did_you_mean(part, used)}"
+            raise UsageError(f"--set {key}: this method has no part {part}, {have}")
     _resolved(chosen.method, chosen.sets)
     return chosen
 
 
 def _read(kind: str, name: str) -> dict[str, Any]:
     if name not in names(kind):
-        raise UsageError(f"--{kind[:-1]} {name}: unknown, choose from {', '.join(names(kind))}")
+        known = f"{', '.join(names(kind))}{did_you_mean(name, names(kind))}"
+        raise UsageError(f"--{kind[:-1]} {name}: unknown, choose from {known}")
     return tomllib.loads(resources.files("cia_adapt").joinpath(kind, f"{name}.toml").read_text(encoding="utf-8"))
 
 
@@ -176,7 +182,11 @@ def _checked(cls: Any, where: str, values: dict[str, Any], overrides: Mapping[st
     known = {f.name for f in fields(cls)}
     if set(values) - known:
         raise UsageError(f"{where}: unknown keys {', '.join(sorted(set(values) - known))}")
-    values = values | {key: value for key, value in overrides.items() if key in known}
+    given = {key: value for key, value in overrides.items() if key in known}
+    for key in {"train_split", "val_split"} & known:
+        before = values.get(key, getattr(cls, key))
+        given[key] = splits.merged("--" + key.replace("_", "-"), before, given.get(key, before))
+    values = values | given
     if isinstance(values.get("objectives"), str):  # from a flag
         listed = [name.strip() for name in values["objectives"].split(",")]
         values["objectives"] = () if listed == ["none"] else listed
@@ -187,7 +197,8 @@ def _checked(cls: Any, where: str, values: dict[str, Any], overrides: Mapping[st
     for name, value in vars(config).items():
         flag = "--" + name.replace("_", "-")
         if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
-            raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(get_args(hints[name]))}")
+            choices = get_args(hints[name])
+            raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(choices)}{did_you_mean(str(value), choices)}")
         low, high = _LIMITS.get(name, (None, None))
         if low is not None and high is not None and not low <= value <= high:
             raise UsageError(f"{flag} {value}: must lie between {low:g} and {high:g}")

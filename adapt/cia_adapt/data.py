@@ -1,97 +1,29 @@
-"""From the feature file to batches. What training is given carries no target label; only `SealedLabels` does.
+"""From the feature file to a task: file → domains → the clips of a pair. What training is given carries no target label."""
 
-Labels of a training or evaluation set never travel with its features: `Clips` has none, and the target's are locked in a
-`SealedLabels`, which counts every opening.
-"""
-
-import copy
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from cia_extract.errors import DataError, UsageError
-from cia_extract.features import DatasetFeatures
-from torch import Tensor
+from cia_extract.suggest import did_you_mean
 
+from cia_adapt import splits
+from cia_adapt.clips import Clips as Clips
+from cia_adapt.clips import Dataset as Dataset
+from cia_adapt.clips import LabelledClips as LabelledClips
+from cia_adapt.clips import SealedLabels as SealedLabels
+from cia_adapt.clips import centre_frames as centre_frames
+from cia_adapt.clips import joined as joined
+from cia_adapt.clips import shifted_frames as shifted_frames
+from cia_adapt.clips import subset as subset
+from cia_adapt.clips import to_device as to_device
 from cia_adapt.config import Setup
-from cia_adapt.foreign import ForeignDataset, open_any
+from cia_adapt.foreign import open_any
 from cia_adapt.parts import Sizes
-from cia_adapt.store import Positions, Stores, gather
-
-Dataset = DatasetFeatures | ForeignDataset
-
-
-class Clips:
-    """Features of some clips of one domain, without their labels.
-
-    Args:
-        arrays: {modality: its array in the file, "rgb/maps" or "rgb/pooled"}.
-    """
-
-    def __init__(self, dataset: Dataset, rows: Positions, arrays: Mapping[str, str], stores: Stores, all_rows: Positions) -> None:
-        self.names = [str(name) for name in dataset.columns["clip"][rows]]
-        unlabelled = {name: values for name, values in dataset.columns.items() if name in KEPT}
-        self.dataset: Any = replace(dataset, columns=unlabelled)
-        self.rows, self.modalities, self.frames = rows, tuple(arrays), dataset.frames
-        self.readers = {m: stores.reader(dataset, name, all_rows) for m, name in arrays.items()}
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, positions: Positions, frames: Positions) -> dict[str, Tensor]:
-        """Clips `positions` [B] (among these rows) at `frames` [B, S] → {modality: maps [B, S, C, H, W] or vectors [B, S, C]}."""
-        return joined([(self, positions, frames)])
-
-    def announce(self, positions: Positions, frames: Positions) -> None:
-        """That this batch comes next (`Reader.announce`)."""
-        for reader in self.readers.values():
-            reader.announce(self.rows[positions], frames)
-
-    @property
-    def slow(self) -> bool:
-        """Whether any is read through h5py."""
-        return any(reader.tier == "hdf5" for reader in self.readers.values())
-
-
-def joined(parts: Sequence[tuple[Clips, Positions, Positions]]) -> dict[str, Tensor]:
-    """Batches of several clips' readers, (clips, positions [B], frames [B, S]), one after the other; empty ones are left out."""
-    parts = [part for part in parts if len(part[1])]
-    return {
-        m: gather([(clips.readers[m], clips.rows[positions], frames) for clips, positions, frames in parts])
-        for m in parts[0][0].modalities
-    }
-
-
-KEPT = ("clip", "path", "start", "stop", "rate", "group")  # manifest columns that say nothing about classes
-
-
-@dataclass(frozen=True)
-class LabelledClips:
-    """Clips with their classes [N, L] int64, one column a label: the source's."""
-
-    clips: Clips
-    labels: npt.NDArray[np.int64]
-
-
-@dataclass
-class SealedLabels:
-    """The target's classes [N, L], for the evaluator alone; −1 where the source has no such class.
-
-    Openings are counted by purpose and go into the run's stamp.
-    """
-
-    _labels: npt.NDArray[np.int64]
-    openings: Counter[str] = field(default_factory=Counter)
-
-    def open(self, purpose: str) -> npt.NDArray[np.int64]:
-        self.openings[purpose] += 1
-        return self._labels
+from cia_adapt.store import Positions, Stores
 
 
 @dataclass(frozen=True)
@@ -102,22 +34,45 @@ class Domain:
     dataset: Dataset
     rows: Positions
 
-    def split(self, name: str) -> Positions:
-        """Rows of a split. Raises DataError when it is empty."""
-        rows = self.rows[self.dataset.columns["split"][self.rows] == name]
+    @property
+    def split_names(self) -> npt.NDArray[np.str_]:
+        """[rows]: the split of each clip, empty where the file says none."""
+        column = self.dataset.columns.get("split")
+        return np.full(len(self.rows), "") if column is None else np.asarray(column[self.rows]).astype(str)
+
+    def split(self, name: str, flag: str = "--val-split") -> Positions:
+        """Rows of a split; `splits.ALL` is every clip. Raises DataError quoting `flag` when it is empty."""
+        names = self.split_names
+        have = sorted(set(names.tolist()) - {""})
+        where = f"{self.dataset.path}: '{self.name}'"
+        if name == splits.ALL:
+            if splits.ALL in have and len(have) > 1:
+                raise DataError(f"{where} has a split called 'all', which {flag} all does not mean; rename it with a --manifest")
+            names = np.full(len(self.rows), name)
+        rows = self.rows[names == name]
         if not len(rows):
-            have = sorted(set(self.dataset.columns["split"][self.rows].tolist()))
+            if not len(self.rows):
+                raise DataError(f"{where} has no finished clip; extract it first")
+            known = f"it has {', '.join(have)}{did_you_mean(name, have)}" if have else "no clip has a split"
+            other = "one of these, or all for every clip" if have else "all for every clip"
             raise DataError(
-                f"{self.dataset.path}: '{self.name}' has no finished clip in split '{name}' (it has {', '.join(have)}); "
-                "see --val-split, or put clips into it in the manifest"
+                f"{where} has no finished clip in split '{name}' ({known}); give {flag} {other}, or put clips into it with a "
+                "--manifest"
             )
         return rows
 
     def text_labels(self, rows: Positions, column: str) -> list[str]:
         """Raises DataError where there is no such column."""
         if column not in self.dataset.columns:
-            raise DataError(f"{self.dataset.path}: '{self.name}' has no column '{column}'; see --labels")
+            raise DataError(
+                f"{self.dataset.path}: '{self.name}' has no column '{column}'; see --labels"
+                f"{did_you_mean(column, self.dataset.columns)}"
+            )
         return [str(label) for label in self.dataset.columns[column][rows]]
+
+    def classes(self, rows: Positions, column: str) -> frozenset[str]:
+        """Names of the classes of these clips. Raises DataError where there is no such column."""
+        return frozenset(self.text_labels(rows, column)) - {""}
 
 
 @dataclass(frozen=True)
@@ -143,6 +98,32 @@ class Task:
         """The first label column: what pseudo-classes and class balance go by."""
         return next(iter(self.classes))
 
+    @property
+    def tested_and_adapted_to(self) -> int:
+        """How many of the target's test clips are training clips too (without their labels)."""
+        return len(np.intersect1d(self.target_train.rows, self.target_val.rows))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a pair by what they are for, [clips] each."""
+
+    source_train: Positions
+    source_val: Positions
+    target_train: Positions
+    target_val: Positions
+
+
+def rows_of(source: Domain, target: Domain, setup: Setup) -> Rows:
+    """The clips that train and those that are evaluated. Raises DataError for an empty split."""
+    train, val = setup.train_split, setup.val_split
+    return Rows(
+        source.split(splits.of_role(train, "source"), "--train-split"),
+        source.split(splits.of_role(val, "source"), "--val-split"),
+        target.split(splits.of_role(train, "target"), "--train-split"),
+        target.split(splits.of_role(val, "target"), "--val-split"),
+    )
+
 
 def find_domains(path: Path, mapping: Sequence[str] = ()) -> dict[str, Domain]:
     """The domains of a feature file by name: a dataset's `domain` column where it has one, else the dataset itself.
@@ -164,14 +145,14 @@ def pairs(domains: Mapping[str, Domain], source: str | None, target: str | None)
     """The (source, target) pairs to run: the one asked for, or all directions. Raises UsageError."""
     for flag, name in (("--source", source), ("--target", target)):
         if name is not None and name not in domains:
-            raise UsageError(f"{flag} {name}: not in the file, which holds {', '.join(domains)}")
+            raise UsageError(f"{flag} {name}: not in the file, which holds {', '.join(domains)}{did_you_mean(name, domains)}")
     if source is not None and source == target:
         raise UsageError(f"--target {target}: is the source as well; name two domains")
-    found = [(s, t) for s in domains for t in domains if s != t and source in (None, s) and target in (None, t)]
-    if not found:
+    directions = [(s, t) for s in domains for t in domains if s != t and source in (None, s) and target in (None, t)]
+    if not directions:
         only = ", ".join(domains)
         raise UsageError(f"--features: adaptation needs two domains, the file holds {only}; extract a second --dataset into it")
-    return found
+    return directions
 
 
 def digest(*domains: Domain) -> str:
@@ -185,11 +166,20 @@ def digest(*domains: Domain) -> str:
 
 def arrays_to_read(source: Domain, target: Domain, modalities: Sequence[str], maps: bool) -> dict[str, str]:
     """{modality: "rgb/maps" or "rgb/pooled"}; maps where they are wanted and there are any. Raises DataError."""
+    if source.dataset.frames != target.dataset.frames:
+        raise DataError(
+            f"{source.dataset.path}: {source.name} has {source.dataset.frames} frames a clip and {target.name} "
+            f"{target.dataset.frames}; extract both with the same --frames"
+        )
     chosen = {}
     for m in modalities:
         for domain in (source, target):
-            if m not in domain.dataset.modalities:
-                raise DataError(f"{domain.dataset.path}: '{domain.name}' has no {m}; extract it, or drop it here")
+            have = domain.dataset.modalities
+            if m not in have:
+                raise DataError(
+                    f"{domain.dataset.path}: '{domain.name}' has no {m}; extract it, or name one of {', '.join(have)} with "
+                    f"--modality{did_you_mean(m, have)}"
+                )
         both = [kind for kind in ("maps", "pooled") if all(f"{m}/{kind}" in d.dataset.regions for d in (source, target))]
         wanted = [kind for kind in both if maps or kind == "pooled"] or both
         if not wanted:
@@ -218,6 +208,20 @@ def sizes_of(source: Domain, arrays: Mapping[str, str], setup: Setup, heads: Seq
     )
 
 
+def training_classes(domain: Domain, rows: Positions, setup: Setup) -> dict[str, tuple[str, ...]]:
+    """{label column: the classes of the clips that train}. Raises DataError where one of them has no label."""
+    classes = {}
+    for column in setup.label_columns:
+        labels = domain.text_labels(rows, column)
+        if "" in labels:
+            raise DataError(
+                f"{domain.dataset.path}: '{domain.name}' has {labels.count('')} of {len(labels)} training clips without a "
+                f"{column}; clips that train need one (a --manifest can give it; --source names the labelled domain)"
+            )
+        classes[column] = tuple(sorted(set(labels)))
+    return classes
+
+
 def make_task(
     source: Domain,
     target: Domain,
@@ -233,37 +237,25 @@ def make_task(
     labels, and the openings of the result say so. Raises DataError.
     """
     arrays = arrays_to_read(source, target, modalities, maps)
-    if source.dataset.frames != target.dataset.frames:
-        raise DataError(
-            f"{source.dataset.path}: {source.name} has {source.dataset.frames} frames a clip and {target.name} "
-            f"{target.dataset.frames}; extract both with the same --frames"
-        )
-    train, val = source.split("train"), source.split(setup.val_split)
-    target_train, target_val = target.split("train"), target.split(setup.val_split)
-    teacher, taught = (target, target_train) if supervision == "target" else (source, train)
-    classes = {}
-    for column in setup.label_columns:
-        classes[column] = tuple(sorted(set(teacher.text_labels(taught, column)) - {""}))
-        if "" in teacher.text_labels(taught, column):
-            raise DataError(
-                f"{teacher.dataset.path}: '{teacher.name}' has training clips without a {column}; those that train need one"
-            )
+    rows = rows_of(source, target, setup)
+    teacher, taught = (target, rows.target_train) if supervision == "target" else (source, rows.source_train)
+    classes = training_classes(teacher, taught, setup)
 
     def clips(domain: Domain, rows: Positions) -> Clips:
         return Clips(domain.dataset, rows, arrays, stores, domain.rows)
 
-    sizes = sizes_of(source, arrays, setup, [len(found) for found in classes.values()], len(target_train))
+    sizes = sizes_of(source, arrays, setup, [len(names) for names in classes.values()], len(rows.target_train))
     task = Task(
         source.name,
         target.name,
         classes,
         sizes,
         LabelledClips(clips(teacher, taught), _numbers(teacher, taught, classes)),
-        LabelledClips(clips(source, val), _numbers(source, val, classes)),
-        clips(target, target_train),
-        clips(target, target_val),
+        LabelledClips(clips(source, rows.source_val), _numbers(source, rows.source_val, classes)),
+        clips(target, rows.target_train),
+        clips(target, rows.target_val),
     )
-    sealed = SealedLabels(_numbers(target, target_val, classes))
+    sealed = SealedLabels(_numbers(target, rows.target_val, classes))
     if supervision == "target":
         sealed.openings["TRAINING: the labels of the target's training clips (target-only)"] += 1
     return task, sealed
@@ -276,34 +268,3 @@ def _numbers(domain: Domain, rows: Positions, classes: Mapping[str, Sequence[str
         number = {label: i for i, label in enumerate(known)}
         columns.append([number.get(label, -1) for label in domain.text_labels(rows, column)])
     return np.array(columns, dtype=np.int64).T.reshape(len(rows), len(classes))
-
-
-def centre_frames(stored: int, segments: int) -> Positions:
-    """[S]: TSN's test frames, the centres of equal segments of the stored frames, 0-based.
-
-    >>> centre_frames(25, 5).tolist()
-    [2, 7, 12, 17, 22]
-    """
-    tick = stored / segments
-    return np.array([int(tick / 2 + tick * s) for s in range(segments)], dtype=np.int64)
-
-
-def shifted_frames(stored: int, segments: int, clips: int, random: np.random.Generator) -> Positions:
-    """[B, S]: TSN's training frames, one at random in each segment of ⌊T/S⌋; the centres where that is shorter than two."""
-    length = stored // segments
-    if length < 2:
-        return np.tile(centre_frames(stored, segments), (clips, 1))
-    return np.arange(segments) * length + random.integers(length, size=(clips, segments))
-
-
-def subset(labelled: LabelledClips, positions: Positions) -> LabelledClips:
-    """Some of the clips, for a hold-out of the source."""
-    clips = copy.copy(labelled.clips)
-    clips.rows = labelled.clips.rows[positions]
-    clips.names = [labelled.clips.names[i] for i in positions]
-    return LabelledClips(clips, labelled.labels[positions])
-
-
-def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Copies where they are not there yet."""
-    return {m: x.to(device, non_blocking=True) for m, x in batch.items()}

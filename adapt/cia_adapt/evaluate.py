@@ -1,4 +1,8 @@
-"""Evaluation: fixed frames, no dropout, and the only place where target labels are opened."""
+"""Evaluation: fixed frames, no dropout. Accuracies on the target open its labels here.
+
+The labels are opened in two more places, which training cannot reach: `runs` writes them beside the predictions, and `directions`
+reads the names of the test classes before a run, to say which ones the source lacks. A run's stamp counts every opening.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,10 +105,6 @@ class Evaluator:
 
     def source_accuracy(self, prediction: Prediction) -> float:
         return prediction.accuracy(self.task.source_val.labels)
-
-    def unknown_labels(self) -> int:
-        """Target clips whose class the source does not have."""
-        return int((self.target_labels.open("counting classes that the source lacks") < 0).any(1).sum())
 
     def target_accuracy(self, prediction: Prediction) -> float:
         return prediction.accuracy(self.target_labels.open("accuracy of each epoch, for the curve and the oracle"))

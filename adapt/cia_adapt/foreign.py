@@ -160,8 +160,8 @@ def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str])
             kind = "maps [N, T, C, H, W]" if name.endswith("maps") else "vectors [N, T, C] or [N, C]"
             raise DataError(f"{path}: {place} is {data.dtype} {data.shape}; {domain}/{name} wants {kind} of floats")
         regions[name] = ArrayInfo(place, shape, data.dtype.newbyteorder("="))  # torch knows this machine's order of bytes only
-    if not regions or not {"label", "split"} <= set(columns):
-        raise DataError(f"{path}: '{domain}' needs label, split and at least one array such as rgb/pooled; name them with --map")
+    if not regions or "label" not in columns:
+        raise DataError(f"{path}: '{domain}' needs label and at least one array such as rgb/pooled; name them with --map")
     count = next(iter(regions.values())).shape[0]
     columns.setdefault("clip", np.array([f"{domain}{i}" for i in range(count)]))
     lengths = {name: len(column) for name, column in columns.items()} | {name: info.shape[0] for name, info in regions.items()}

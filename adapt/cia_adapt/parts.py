@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from cia_extract.errors import UsageError
+from cia_extract.suggest import did_you_mean
 
 KINDS: Final = ("refinements", "poolings", "temporal", "objectives")
 
@@ -50,7 +51,8 @@ def names(kind: str) -> list[str]:
 def find(kind: str, name: str) -> ModuleType:
     """The part's module. Raises UsageError with the names there are."""
     if name not in names(kind):
-        raise UsageError(f"{name}: no such part in {kind}, choose from {', '.join(names(kind))}")
+        known = names(kind)
+        raise UsageError(f"{name}: no such part in {kind}, choose from {', '.join(known)}{did_you_mean(name, known)}")
     return importlib.import_module(f"cia_adapt.{kind}.{name}")
 
 
@@ -60,7 +62,8 @@ def options(kind: str, name: str, values: Mapping[str, Any]) -> Any:
     known = {field.name for field in dataclasses.fields(cls)}
     for key in values:
         if key not in known:
-            raise UsageError(f"--set {name}.{key}: unknown, {name} has {', '.join(sorted(known)) or 'no settings'}")
+            have = f"{', '.join(sorted(known)) or 'no settings'}{did_you_mean(key, known)}"
+            raise UsageError(f"--set {name}.{key}: unknown, {name} has {have}")
     hints = get_type_hints(cls)
     return cls(**{key: _converted(f"--set {name}.{key}", value, hints[key]) for key, value in values.items()})
 
@@ -95,7 +98,8 @@ def _converted(flag: str, value: Any, kind: Any) -> Any:
     """A TOML value or the text of a flag as the field's type."""
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise UsageError(f"{flag}={value}: unknown, choose from {', '.join(map(str, get_args(kind)))}")
+            choices = [str(choice) for choice in get_args(kind)]
+            raise UsageError(f"{flag}={value}: unknown, choose from {', '.join(choices)}{did_you_mean(str(value), choices)}")
         return value
     if kind is bool:
         if str(value).lower() not in {"true", "false"}:
@@ -103,8 +107,11 @@ def _converted(flag: str, value: Any, kind: Any) -> Any:
         return str(value).lower() == "true"
     try:
         number = kind(value)
-    except (TypeError, ValueError):
-        raise UsageError(f"{flag}={value}: not {'a whole number' if kind is int else 'a number'}") from None
+        not_a_number = kind is float and number != number  # NaN
+    except (TypeError, ValueError, OverflowError):
+        number, not_a_number = None, True
+    if not_a_number:
+        raise UsageError(f"{flag}={value}: not {'a whole number' if kind is int else 'a number'}")
     if kind in (int, float) and not 0 <= number < 1e9:
         raise UsageError(f"{flag}={value}: must not be negative" if number < 0 else f"{flag}={value}: too large")
     return number

@@ -8,6 +8,7 @@ import numpy as np
 from cia_extract import manifest
 from cia_extract.console import Say
 from cia_extract.errors import DataError, UsageError
+from cia_extract.suggest import did_you_mean
 
 from cia_adapt.data import Dataset, Domain
 
@@ -25,6 +26,8 @@ def relabelled(domains: Mapping[str, Domain], entries: Sequence[str], say: Say) 
         for domain_name in names:
             domain = result[domain_name]
             clips = domain.dataset.columns["clip"]
+            if not len(domain.rows):
+                raise DataError(f"--manifest {path}: '{domain_name}' has no finished clip to label; extract it first")
             kept = np.array([row for row in domain.rows if str(clips[row]) in row_of], dtype=np.int64)
             if not len(kept):
                 raise DataError(f"--manifest {path}: lists no clip of '{domain_name}'; its ids look like {clips[domain.rows[0]]}")
@@ -38,7 +41,8 @@ def parse(entry: str, domains: Mapping[str, Domain]) -> tuple[list[str], Path]:
     """(the domains that a `[DOMAIN=]FILE` is for, the file). Raises UsageError for an unknown one."""
     name, separator, path = entry.rpartition("=")
     if separator and name not in domains:
-        raise UsageError(f"--manifest {entry}: no domain {name} in the file, it has {', '.join(domains)}")
+        have = f"{', '.join(domains)}{did_you_mean(name, domains)}"
+        raise UsageError(f"--manifest {entry}: no domain {name} in the file, it has {have}")
     return [name] if separator else list(domains), Path(path)
 
 

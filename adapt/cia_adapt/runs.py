@@ -60,13 +60,18 @@ class RunKey:
         return json.loads(json.dumps(asdict(self)))
 
 
+def completed(setup: dict[str, Any]) -> dict[str, Any]:
+    """A set-up of config.json with the fields that versions before did not write, at the value that they had."""
+    return {"train_split": "train"} | setup
+
+
 def compare(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Differences of two configurations that decide numbers."""
     texts = ("paper", "published", "reconstructed")
 
     def stripped(c: dict[str, Any]) -> dict[str, Any]:
         method = {k: v for k, v in c["method"].items() if k not in texts}
-        return {k: v for k, v in c.items() if k != "classes"} | {"method": method}
+        return {k: v for k, v in c.items() if k != "classes"} | {"method": method, "setup": completed(c["setup"])}
 
     return differences(stripped(old), stripped(new))
 
@@ -181,6 +186,7 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
         "selected_by": f"{rule}, the latest of equal epochs" if rule != "last" else "the last epoch",
         "source_val": selected["source_val_accuracy"],
         "target_val_clips": len(task.target_val),
+        "target_val_clips_adapted_to": task.tested_and_adapted_to if key.method.needs_target else 0,
         "trained_on_target_labels": key.method.supervision == "target",
         "parameters": sum(p.numel() for p in trainer.parameters),
         "seconds_per_epoch": round(outcome.seconds_per_epoch, 3),

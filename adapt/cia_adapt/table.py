@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any, Final, Literal
 
 from cia_extract.errors import DataError, UsageError
+from cia_extract.suggest import did_you_mean
 from rich.console import Console
 from rich.table import Table
 
@@ -32,6 +33,7 @@ def print_results(results: Sequence[dict[str, Any]]) -> None:
     """Print `last`, `selected`, `oracle` side by side, one line per method and pair (mean ± sd over seeds)."""
     bound = any(result.get("trained_on_target_labels") for result in results)
     note = NOTE + ("; target-only was trained on target labels, a bound" if bound else "")
+    note += "".join(f"; {line}" for line in transductive(results))
     table = Table(caption=note, caption_justify="left")
     for heading in ("set-up", "method", "source → target"):
         table.add_column(heading, overflow="fold")
@@ -43,6 +45,15 @@ def print_results(results: Sequence[dict[str, Any]]) -> None:
         cells = [str(row[column]) for column in (*statistics.COLUMNS, "clips", "seeds")]
         table.add_row(row["setup"], row["method"], f"{row['source']} → {row['target']}", *cells)
     _console().print(table)
+
+
+def transductive(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """That methods adapted to test clips, where they did: such numbers do not compare with those of unseen clips."""
+    seen = [result for result in results if result.get("target_val_clips_adapted_to")]
+    if not seen:
+        return []
+    methods = ", ".join(dict.fromkeys(str(result["method"]) for result in seen))
+    return [f"transductive: {methods} adapted to the target's test clips, without their labels"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,8 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
     header = ["setting", "method", *(name for name, _, _ in columns), "IQM, all pairs"]
     if baseline:
         if baseline not in {method for method, _ in groups}:
-            raise UsageError(f"--baseline {baseline}: no run of it, there are {', '.join(sorted({m for m, _ in groups}))}")
+            have = sorted({m for m, _ in groups})
+            raise UsageError(f"--baseline {baseline}: no run of it, there are {', '.join(have)}{did_you_mean(baseline, have)}")
         header.append(f"− {baseline}, all pairs")
     header += [f"{name} published" for name in paper["columns"]]
     known = [(setting, label, method) for setting, label, method in paper["rows"]]
@@ -106,7 +118,8 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
             f"− {baseline}: points, mean over pairs, 95 % paired bootstrap interval; p: McNemar's, median over seeds, "
             "largest over pairs"
         )
-    return Grid(paper["title"], header, rows, notes + _troubles(groups) + departures, ours, departs)
+    seen = transductive([result for group in groups.values() for result in group.results])
+    return Grid(paper["title"], header, rows, notes + seen + _troubles(groups) + departures, ours, departs)
 
 
 def _troubles(groups: Mapping[tuple[str, tuple[str, str]], Group]) -> list[str]:
@@ -126,7 +139,7 @@ def definition(number: str) -> dict[str, Any]:
     folder = resources.files("cia_adapt.tables")
     names = sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
     if number not in names:
-        raise UsageError(f"--table {number}: choose from {', '.join(names)}")
+        raise UsageError(f"--table {number}: choose from {', '.join(names)}{did_you_mean(number, names)}")
     return tomllib.loads(folder.joinpath(f"{number}.toml").read_text(encoding="utf-8"))
 
 
