@@ -217,6 +217,8 @@ def bench(
     method: Annotated[list[str], typer.Option(help="Methods to time; repeat.")] = ["source-only", "concat", "cia"],  # noqa: B006
     setup: Annotated[str, typer.Option(help="Whose batch and segments.")] = "uh",
     batch: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
+    train_split: Annotated[str | None, typer.Option(help="As for the bare command.")] = None,
+    val_split: Annotated[str | None, typer.Option(help="As for the bare command.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     steps: Annotated[int, typer.Option(min=1, help="Steps timed of each.")] = 5,
@@ -226,7 +228,8 @@ def bench(
     """By tier: reading (GB/s, clips/s) and training (ms a step, share of this machine's measured peak)."""
     from cia_adapt import bench as benching
 
-    chosen = [config.load(setup, name, {} if batch is None else {"batch": batch}) for name in method]
+    changed = given({"batch": batch, "train_split": train_split, "val_split": val_split})
+    chosen = [config.load(setup, name, changed) for name in method]
     made = [
         replace(request(features, one, device, precision, "auto"), modalities=tuple(modality), mapping=tuple(mapping))
         for one in chosen

@@ -193,6 +193,9 @@ def _checked(cls: Any, where: str, values: dict[str, Any], overrides: Mapping[st
     if "objectives" in values:
         values["objectives"] = tuple(values["objectives"])
     config = cls(**values)
+    for name, listed in (("objectives", values.get("objectives", ())), ("labels", getattr(config, "label_columns", ()))):
+        if "" in listed or len(set(listed)) < len(listed):
+            raise UsageError(f"--{name} {', '.join(listed)}: write names with commas between, each once")
     hints = get_type_hints(cls)
     for name, value in vars(config).items():
         flag = "--" + name.replace("_", "-")
@@ -207,7 +210,7 @@ def _checked(cls: Any, where: str, values: dict[str, Any], overrides: Mapping[st
 
 def _parsed(entry: str) -> tuple[str, str]:
     key, separator, value = entry.partition("=")
-    if not separator or key.count(".") != 1:
+    if not separator or not all(key.strip().partition(".")) or key.count(".") != 1:
         raise UsageError(f"--set {entry}: write part.option=value, for example sc.scales=2")
     return key.strip(), value.strip()
 

@@ -155,7 +155,7 @@ def _step_notes(pair: Pair, teacher: Domain, clips: int) -> Iterator[str]:
     if steps >= FEW_STEPS:
         return
     smaller = max(4, 1 << (max(1, clips // 8).bit_length() - 1))
-    advice = "raise --epochs"
+    advice = "raise --epochs" + (", or take --setup demo, which is for a few hundred clips" if setup.name != "demo" else "")
     if smaller < batch:
         advice = f"lower --batch (with {smaller}: {-(-clips // smaller)} steps an epoch) or {advice}"
     yield (

@@ -161,7 +161,10 @@ def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str])
             raise DataError(f"{path}: {place} is {data.dtype} {data.shape}; {domain}/{name} wants {kind} of floats")
         regions[name] = ArrayInfo(place, shape, data.dtype.newbyteorder("="))  # torch knows this machine's order of bytes only
     if not regions or "label" not in columns:
-        raise DataError(f"{path}: '{domain}' needs label and at least one array such as rgb/pooled; name them with --map")
+        raise DataError(
+            f"{path}: '{domain}' needs label, split and at least one array such as rgb/pooled; name them with --map (split may "
+            "be left out with --train-split all --val-split all)"
+        )
     count = next(iter(regions.values())).shape[0]
     columns.setdefault("clip", np.array([f"{domain}{i}" for i in range(count)]))
     lengths = {name: len(column) for name, column in columns.items()} | {name: info.shape[0] for name, info in regions.items()}

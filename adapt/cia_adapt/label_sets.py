@@ -34,7 +34,7 @@ class Comparison:
     @property
     def text(self) -> str:
         """The shared number and the names of the others, as a part of a message."""
-        parts = [f"{len(self.shared)} classes are in both"]
+        parts = [f"{len(self.shared)} {'class is' if len(self.shared) == 1 else 'classes are'} in both"] if self.shared else []
         for domain, names in ((self.first, self.only_first), (self.second, self.only_second)):
             if names:
                 parts.append(f"only in '{domain}': {listed(names)}")

@@ -52,7 +52,8 @@ def find(kind: str, name: str) -> ModuleType:
     """The part's module. Raises UsageError with the names there are."""
     if name not in names(kind):
         known = names(kind)
-        raise UsageError(f"{name}: no such part in {kind}, choose from {', '.join(known)}{did_you_mean(name, known)}")
+        flag = kind if kind in ("temporal", "objectives") else kind.removesuffix("s")
+        raise UsageError(f"--{flag} {name}: no such part in {kind}, choose from {', '.join(known)}{did_you_mean(name, known)}")
     return importlib.import_module(f"cia_adapt.{kind}.{name}")
 
 

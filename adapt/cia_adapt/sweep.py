@@ -4,6 +4,7 @@ interrupted goes on; one run that fails does not stop the others.
 
 import multiprocessing
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -55,6 +56,9 @@ def run(requests: Sequence[Request], jobs: int, ray: str | None, say: Say) -> tu
             failed.append(Failed(request.chosen.method.name, str(error), error.exit_code))
     if errors and not single:
         raise errors[0]
+    if len(single) > 1:
+        directions = len({(one.source, one.target) for one in single})
+        say(f"{len(single)} runs: methods × {directions} direction(s) of domains × seeds")
     for one in failed:
         say(f"failed: {one.what}: {one.message}")
     execute = _by_ray(ray) if ray is not None else _in_processes(jobs) if jobs > 1 else _here
@@ -138,12 +142,25 @@ def _start(threads: int, share: float, stop: Any) -> None:
     _share, _stop = share, stop
 
 
+def _check_reachable(address: str) -> None:
+    """Raise UsageError for an address of a Ray cluster that nobody answers at; Ray itself would try for many minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdigit():
+        return  # local, auto: Ray knows them
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UsageError(f"--ray {address}: no Ray cluster answers there ({error}); start one with: ray start --head") from error
+
+
 def _by_ray(address: str) -> Execute:
     """Tasks of a Ray cluster; every node must see the feature file and the runs folder at the same path."""
     try:
         import ray
     except ImportError:
         raise UsageError("--ray: Ray is not installed; pip install ray, or use --jobs") from None
+
+    _check_reachable(address)
 
     def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
         ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
