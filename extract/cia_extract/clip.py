@@ -138,9 +138,12 @@ def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pi
     pictures = {"rgb", "flow"} & set(job.modalities)
     scaled: dict[int, Pixels] = {}
     times: list[float | None] = []
+    scale = preprocess.Scaler(str(job.path), picture)
     for frame in video.decode(job.path, job.start, job.stop, job.rate, beat):
+        if pictures:
+            scale.check(frame.image, len(times))
         if pictures and len(times) < HELD_FRAMES:
-            scaled[len(times)] = preprocess.resize(frame.image, picture)
+            scaled[len(times)] = scale(frame.image, len(times))
         times.append(frame.time)
     if not times:
         raise ClipError(f"{job.path}: no frame between {job.start or 0:g} and {job.stop} s; check start and stop")
@@ -150,7 +153,7 @@ def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pi
         scaled = {}
         for t, frame in enumerate(video.decode(job.path, job.start, job.stop, job.rate, beat)):
             if t in needed:
-                scaled[t] = preprocess.resize(frame.image, picture)
+                scaled[t] = scale(frame.image, t)
     return scaled, times
 
 
@@ -208,6 +211,8 @@ def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
     recipe, rule, stored = job.recipe, job.recipe.flow, job.stored_flow
     assert stored is not None
     folder = FlowFolder(stored.folder)
+    if not job.start:
+        folder.check_begins()
     rate = clip.fps or stored.rate
     ratio = stored.rate / rate
     offset = int(np.floor(round((job.start or 0) * rate) * ratio))
@@ -216,12 +221,14 @@ def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
     if there < 1 or wanted - there > FLOW_TOLERATED_S * stored.rate:
         raise ClipError(f"{stored.folder}: partial, {there} of the clip's {wanted} flows are there", "partial decode")
     rows = _flow_windows(recipe, clip.centres, n_flows, 1 / ratio, min(wanted, there))
-    images = {}
+    images: dict[int, Pixels] = {}
+    scale = preprocess.Scaler(str(stored.folder), recipe.picture, exactly=True)  # its px are of its own size
     for index in _distinct(rows):
         image = folder.read(offset + index)
+        scale.check(image, offset + index)
         if rule.stored == "rescale" and stored.bound != rule.bound:
             image = flow.quantise(flow.dequantise(image, stored.bound), rule.bound, rule.quantiser)
-        images[index] = preprocess.centre_crop(preprocess.resize(image, recipe.picture), recipe.picture.crop)
+        images[index] = preprocess.centre_crop(scale(image, offset + index), recipe.picture.crop)
     clip.windows["flow"] = _gather(rows, images)
 
 
