@@ -1,7 +1,7 @@
 """One clip from its file to what the networks see. The unit of work of a worker process; torch only where it computes flow."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cia_extract import audio, flow, flow_cache, preprocess, sampling, video
 from cia_extract.frame_folder import FlowFolder
 from cia_extract.ledger import OK, ClipError, Outcome, first_line
+from cia_extract.manifest import Manifest
 from cia_extract.recipes import Recipe
 
 Pixels = npt.NDArray[np.uint8]
@@ -44,6 +45,17 @@ class ClipJob:
     flow_by: str = "opencv"
     """What computes flow (`flow.choose`). "device": not the worker, which sends grey frames instead."""
     flow_cache: Path | None = None
+
+
+def job_of(rows: Manifest, row: int, root: Path, recipe: Recipe, modalities: tuple[str, ...]) -> ClipJob:
+    """The job that a row of a manifest is, for extraction and for everything that shows or repeats it."""
+    start, stop = rows.seconds(row)
+    stored = None
+    if "flow_path" in rows.columns and rows.columns["flow_path"][row]:
+        folder = root / rows.columns["flow_path"][row]
+        stored = StoredFlow(folder, rows.number(row, "flow_rate"), rows.number(row, "flow_bound"))
+    rate = rows.number(row, "rate") or recipe.sampling.rate
+    return ClipJob(rows.path(row, root), modalities, recipe, start, stop, rate, stored)
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,22 @@ def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedCl
         _attempt(clip, "flow", lambda: _stored_flow(job, clip) if job.stored_flow else _computed_flow(job, clip, scaled, beat))
     clip.flow_s = time.process_time() - began
     return clip
+
+
+def seen_frames(job: ClipJob, indices: Sequence[int]) -> list[Pixels]:
+    """The frames of these indices [crop, crop, 3] uint8 RGB, as extraction counted, scaled and cropped them.
+
+    Raises ClipError as `prepare`, and where the clip has become shorter than an index.
+    """
+    wanted, scale = set(indices), preprocess.Scaler(str(job.path), job.recipe.picture)
+    seen: dict[int, Pixels] = {}
+    for t, frame in enumerate(video.decode(job.path, job.start, job.stop, job.rate)):
+        scale.check(frame.image, t)
+        if t in wanted:
+            seen[t] = preprocess.centre_crop(scale(frame.image, t), job.recipe.picture.crop)
+        if len(seen) == len(wanted):
+            return [seen[t] for t in indices]
+    raise ClipError(f"{job.path}: is not the clip that was extracted: it has no frame {max(wanted - set(seen))} (counted from 0)")
 
 
 def _attempt(clip: PreparedClip, modality: str, work: Callable[[], None]) -> None:

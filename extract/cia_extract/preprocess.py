@@ -1,7 +1,7 @@
 """From a decoded frame to what a network sees, by a recipe's `picture`. Runs in workers.
 
 I3D's authors scale the shorter side to 256 and crop 224 from the centre (https://github.com/google-deepmind/kinetics-i3d); the
-longer side is rounded differently by everyone: to even in MediaPipe's graph of theirs, truncated in torchvision and video_features,
+longer side is rounded differently by everyone: to even in their MediaPipe graph, truncated in torchvision and video_features,
 to the nearest even number by ffmpeg's `scale=-2:256`, of which EPIC-KITCHENS' frames are.
 """
 

@@ -19,7 +19,7 @@ def test_a_changed_knob_changes_hash_and_name_and_only_what_is_used_is_stored():
     assert recipes.load("kinetics", {"rgb.edge": "replicate"}) == plain
     assert set(plain.knobs(["audio"])) == {"name", "version", "backbone", "sampling", "audio", "network"}
     assert plain.knobs(["flow"]) == {k: v for k, v in changed.knobs(["flow"]).items() if k != "name"} | {"name": "kinetics"}
-    assert recipes.restored(changed.knobs()) == changed
+    assert recipes.restored(changed.knobs(), "f.h5") == changed
 
 
 @pytest.mark.parametrize(
