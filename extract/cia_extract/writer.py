@@ -72,8 +72,8 @@ def _refuse_other(path: Path, name: str, there: Recipe, recipe: Recipe) -> None:
     if any(line.startswith("preprocessing.version:") for line in lines):
         raise MismatchError(
             f"{path}: '{name}' was extracted by another version of its recipe ({'; '.join(lines)}). The versions read some clips "
-            "differently (cia-extract recipes kinetics says which), so one dataset must not hold both; finish it with the cia-extract "
-            "that began it, choose another --out, or --overwrite to start anew"
+            "differently (cia-extract recipes kinetics says which), so one dataset must not hold both; finish it with the "
+            "cia-extract that began it, choose another --out, or --overwrite to start anew"
         )
     if lines:
         raise MismatchError(
