@@ -56,7 +56,8 @@ class Reextraction:
         if changes.get("flow_order") == "yx":
             windows = Windows(windows.images[..., ::-1].copy(), windows.rows)
         backbone = network_of(recipe.backbone, modality)
-        network = weights.build(backbone, modality, self.weights[modality], eps=recipe.network.bn_eps).fold()
+        eps = recipe.network.bn_eps if backbone == recipe.backbone else None  # not for sound beside I3D
+        network = weights.build(backbone, modality, self.weights[modality], eps=eps).fold()
         engine = engines.build(network, recipe, example(recipe, modality), torch.device("cpu"), "eager")
         batcher = Batcher(engine, recipe, modality)
         (_, maps), *_ = [*batcher.add(0, windows), *batcher.flush()]
