@@ -200,6 +200,8 @@ def _blocks(container: Any, path: Path, rate: int) -> Iterator[npt.NDArray[np.in
     track = _track(container)
     if track is None:
         raise ClipError(f"{path}: no sound in it; repair it, or move it away")
+    if track.codec_context is None:
+        raise ClipError(f"{path}: its sound is coded in a way that cannot be decoded; convert it to a wav beside the clip")
     if not SLOWEST_HZ <= track.rate <= FASTEST_HZ:
         raise ClipError(f"{path}: {track.rate} samples a second are no sound; its header is damaged, repair it, or move it away")
     resampler = av.AudioResampler("s16", "mono", rate)
@@ -224,7 +226,7 @@ def _delay(path: Path) -> float:
         origin = 0.0 if container.format.name == "avi" else float((video.start_time or 0) * video.time_base)
         try:
             first = next(container.decode(_track(container)), None)
-        except av.FFmpegError:
+        except (av.FFmpegError, ValueError, AttributeError):
             return 0.0  # `_read` meets the same fault and reports it
         return 0.0 if first is None or first.time is None else float(first.time) - origin
 
