@@ -18,6 +18,9 @@ from cia_extract.recipes import checks
 
 NAMES: Final = ("kinetics", "transvae", "video_features", "mmsada", "tbn-epic55", "tbn-epic100")
 BASE: Final = "kinetics"
+# Of recipes in files.
+_NAME_CHARACTERS: Final = 100
+_VERSIONS: Final = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,12 @@ def restored(knobs: Any, where: str) -> Recipe:
     try:
         if not isinstance(knobs, Mapping) or not knobs.keys() >= {*title, "sampling", "network"}:
             raise UsageError(f"it lacks name, version, backbone, sampling or network: {checks.brief(knobs)}")
-        if type(knobs["name"]) is not str or type(knobs["version"]) is not int or knobs["backbone"] not in checks.BACKBONES:
-            raise UsageError(f"name, version and backbone are {checks.brief([knobs[key] for key in title])}")
-        plain = knobs["name"].removesuffix(", changed")
-        values = _sections(plain if plain in NAMES else {"i3d": BASE, "tbn": "tbn-epic100"}[knobs["backbone"]])
+        name, version, backbone = (knobs[key] for key in title)
+        named = type(name) is str and name.isprintable() and 0 < len(name) <= _NAME_CHARACTERS
+        if not (named and type(version) is int and 0 < version < _VERSIONS and backbone in checks.BACKBONES):
+            raise UsageError(f"name, version and backbone are {checks.brief([name, version, backbone])}")
+        plain = name.removesuffix(", changed")
+        values = _sections(plain if plain in NAMES else {"i3d": BASE, "tbn": "tbn-epic100"}[backbone])
         for section, own in knobs.items():
             if section in title:
                 continue
@@ -151,7 +156,7 @@ def restored(knobs: Any, where: str) -> Recipe:
                 raise UsageError(f"{checks.brief(section)}: no section of a recipe")
             for knob, value in own.items():
                 checks.change(values, f"{section}.{knob}", value)
-        checks.check(values, knobs["backbone"])
+        checks.check(values, backbone)
     except (UsageError, TypeError) as error:  # TypeError: a value that cannot be looked up, as a list
         raise DataError(f"{where}: its recipe is damaged, or of a later version of cia-extract: {error}") from error
     return _made({**values, **{key: knobs[key] for key in title}}, {})

@@ -55,7 +55,10 @@ _SMALLEST_IMAGE: Final = 32  # BN-Inception halves five times
 
 def brief(value: object) -> str:
     """A value for a message: one line of at most 60 characters."""
-    text = value if isinstance(value, str) and value.isprintable() else ascii(value)
+    try:
+        text = value if isinstance(value, str) and value.isprintable() else ascii(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or nested without end
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
@@ -106,7 +109,7 @@ def _check_one(key: str, value: Any) -> None:
         return
     least, most = _LIMITS[key]
     for number in value if isinstance(value, list) else [value]:
-        if math.isnan(number):
+        if isinstance(number, float) and math.isnan(number):
             raise UsageError(f"{key} = {brief(value)}: is not a number")
         if key.endswith(".std") and number == 0:
             raise UsageError(f"{key}: cannot be zero")
