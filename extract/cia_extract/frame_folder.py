@@ -74,7 +74,9 @@ def numbered(folder: Path) -> Numbered:
 
 
 def frame_number(seconds: float, rate: float) -> int:
-    """The first frame that is shown at `seconds` or later, to the nearest frame's time."""
+    """The frame whose time lies nearest to `seconds`. A start or stop between two frames goes to the nearer one, for both cuts
+    that meet there: they share no frame and lose none.
+    """
     return round(min(seconds * rate, _LAST))
 
 
