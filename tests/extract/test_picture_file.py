@@ -124,7 +124,7 @@ def test_a_broken_picture_is_one_line_about_its_file(tmp_path, name):
         assert raw not in text
 
 
-@pytest.mark.parametrize("kind", ["folder", "broken link", "pipe", "forbidden"])
+@pytest.mark.parametrize("kind", ["folder", "broken link", "pipe"])
 def test_what_is_no_file_is_named_and_does_not_hang(tmp_path, kind):
     path = tmp_path / "img_00001.jpg"
     match kind:
@@ -134,12 +134,7 @@ def test_what_is_no_file_is_named_and_does_not_hang(tmp_path, kind):
             path.symlink_to(tmp_path / "gone.jpg")
         case "pipe":
             os.mkfifo(path)
-        case "forbidden":
-            path.write_bytes(JPG)
-            path.chmod(0)
-            if os.access(path, os.R_OK):
-                pytest.skip("root reads everything")
-    with pytest.raises(ClipError, match=r"img_00001\.jpg: cannot be read: (it|permission)"):
+    with pytest.raises(ClipError, match=r"img_00001\.jpg: cannot be read: it "):
         clip.prepare(clip.ClipJob(tmp_path, ("rgb",), recipes.load("kinetics")))
 
 

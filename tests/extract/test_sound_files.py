@@ -173,3 +173,36 @@ def test_damaged_wavs_give_sound_or_one_line(tmp_path):
             assert np.isfinite(found.images).all() and found.images.shape == (1, 256, 256)
         except ClipError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(("start", "stop", "clicks_at"), [(None, None, 4.5), (4.05, None, 4.8), (0.0, 4.45, 4.2)])
+@pytest.mark.parametrize("name", ["v.mkv", "v.mp4"])
+def test_sound_follows_the_times_of_frames_where_the_camera_paused(tmp_path, name, start, stop, clicks_at):
+    """Frames of 0 … 0.9 s and 4 … 4.9 s: the sound at a frame after the pause is that of its time, not of its number."""
+    path = tmp_path / name
+    samples = np.zeros(7 * RATE)
+    samples[round(clicks_at * RATE) : round(clicks_at * RATE) + 24] = 0.5
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=10)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        video.time_base = video.codec_context.time_base = Fraction(1, 1000)
+        sound = container.add_stream("aac", rate=RATE, layout="mono")
+        times = [i / 10 for i in (*range(10), *range(40, 50))]
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 100, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        for begin in range(0, len(samples), 1024):
+            part = samples[None, begin : begin + 1024].astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
+            frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), begin
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    count = sum((start or 0) <= time < (stop or 9) for time in times)
+    recipe = recipes.load("tbn-epic55", {"sampling.frames": count})  # every frame
+    prepared = clip.prepare(clip.ClipJob(path, ("audio",), recipe, start, stop))
+    inside = [time for time in times if (start or 0) <= time < (stop or 9)]
+    assert prepared.n_frames == count and prepared.centres.tolist() == list(range(count))
+    image = prepared.windows["audio"].images[inside.index(clicks_at), ..., 0]
+    assert abs(int(np.exp(image).sum(axis=0).argmax()) - 128) <= 2
