@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from cia_extract import writer
+from cia_extract import recipes, writer
 from cia_extract.journal import transaction  # noqa: F401  (import check: no torch needed to lay out a file)
 
 SHARED = Path(os.environ.get("CIA_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -29,6 +29,7 @@ def kinetics():
 
 CLASSES = ("jump", "run", "wave")
 RECIPE = {"dataset": "", "backbone": "i3d", "modalities": ["rgb", "flow"], "weights": {}, "frames": 5, "code_version": "1"}
+RECIPE["preprocessing"] = recipes.load("kinetics", {"sampling.frames": 5}).knobs(["rgb", "flow"])
 
 
 def make_dataset(path: Path, name: str, seed: int, clips_per_class: int = 6, frames: int = 5, modalities=("rgb", "flow")):

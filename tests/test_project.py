@@ -17,7 +17,7 @@ SHARED_MODULES = {
     "collected",
     "safe_pickle",
     "manifest",
-    "video",
+    "clip",
     "flow",
     "preprocess",
     "recipes",

@@ -1,7 +1,10 @@
-"""Sound around each sampled frame as TBN's log spectrograms (`extraction.md` §5). Runs in worker processes, without torch.
+"""Sound around each sampled frame as TBN's log spectrograms. Runs in worker processes, without torch.
 
 Kazakos et al., "EPIC-Fusion: Audio-Visual Temporal Binding for Egocentric Action Recognition", ICCV 2019,
-https://arxiv.org/abs/1908.08498: 1.28 s of mono sound at 24 kHz → 256 frequencies × 256 time steps.
+https://arxiv.org/abs/1908.08498: 1.28 s of mono sound at 24 kHz → 256 frequencies × 256 time steps. The details are those of
+dataset.py and preprocessing_epic/extract_audio.py in https://github.com/ekazakos/temporal-binding-network: the track as
+`ffmpeg -vn -acodec pcm_s16le -ac 1 -ar 24000` gives it; windows of centre ± 0.639 s, but of 1.279 s at the recording's ends;
+STFT with n_fft 511, a Hann window of 10 ms every 5 ms, zeros (librosa's pad_mode "constant") beyond the ends; log(|S|² + 1e-6).
 """
 
 from collections import deque
@@ -14,7 +17,11 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from cia_extract.errors import DataError
+from cia_extract.ledger import ClipError
+
+# Beyond these a wav's header is damaged; a second of it would become gigabytes at the recipe's rate, or nothing.
+SLOWEST_HZ: Final = 1000
+FASTEST_HZ: Final = 1_000_000
 
 Samples = npt.NDArray[np.float32]
 Images = npt.NDArray[np.float32]
@@ -25,12 +32,16 @@ class AudioRule:
     """Which sound belongs to a frame, and how it becomes an image. The defaults are TBN's."""
 
     rate: int = 24_000  # Hz
-    half_s: float = 0.639  # a window reaches this far to either side of its centre
     seconds: float = 1.279  # length of the window that replaces one that overhangs an end of the recording
     n_fft: int = 511
     win: int = 240  # samples: 10 ms
     hop: int = 120  # samples: 5 ms
     log_offset: float = 1e-6
+
+    @property
+    def half_s(self) -> float:
+        """A window reaches this far to either side of its centre: TBN's 0.639 s, and as much less than `edge` at any length."""
+        return round((self.seconds - 0.001) / 2, 9)
 
     @property
     def edge(self) -> int:
@@ -74,11 +85,12 @@ def spectrograms(
 ) -> Spectrograms:
     """Log spectrograms of the sound around `centres_s` [T], in seconds from the start of the video stream.
 
-    TBN's rule: the window is centre ± 0.639 s; where that begins before the recording it is the recording's first
-    1.279 s, where it ends behind it, its last 1.279 s. "Recording" is the whole audio track, not the clip. A recording
+    TBN's rule: the window is centre ± `half_s`, 0.639 s; where that begins before the recording it is the recording's first
+    `seconds`, 1.279 s, where it ends behind it, its last 1.279 s. "Recording" is the whole audio track, not the clip. A recording
     shorter than that is padded with zeros and not present; nor is a window wholly outside the recording, nor one that
     reaches behind the place where a damaged track stops to decode. Missing audio is a status, not an error.
-    `beat` is called while the track is read. Raises DataError when the file does not exist or cannot be opened.
+    `beat` is called while the track is read. Raises ClipError when the file does not exist, cannot
+    be opened, or is a wav without sound.
     """
     centres = np.asarray(centres_s, dtype=np.float64)
     images, present = np.zeros((len(centres), *rule.shape), np.float32), np.zeros(len(centres), np.bool_)
@@ -108,7 +120,7 @@ def sound_of(path: Path) -> Path | None:
     """The file that holds a clip's sound: `<stem>.wav` beside it, else the clip itself if it has an audio track, else None.
 
     The wav goes first: to get at an hour's sound in a video, all its pictures are read, for every clip of it. A folder of
-    frames has its sound in `<folder>.wav`. Raises DataError as `spectrograms`.
+    frames has its sound in `<folder>.wav`. Raises ClipError as `spectrograms`.
     """
     beside = path.parent / f"{path.name}.wav" if path.is_dir() else path.with_suffix(".wav")
     if beside.is_file():
@@ -116,7 +128,7 @@ def sound_of(path: Path) -> Path | None:
     if path.is_dir():
         return None
     with _open(path) as container:
-        return path if container.streams.audio else None
+        return path if _track(container) else None
 
 
 def log_spectrogram(samples: Samples, rule: AudioRule = TBN) -> Images:
@@ -167,7 +179,7 @@ def _read(path: Path, rule: AudioRule, start_s: float, stop_s: float, beat: Call
     fault = ""
     with _open(path) as container:
         try:
-            for block in _blocks(container, rule.rate):
+            for block in _blocks(container, path, rule.rate):
                 beat()
                 kept.append(block)
                 total += len(block)
@@ -175,32 +187,46 @@ def _read(path: Path, rule: AudioRule, start_s: float, stop_s: float, beat: Call
                     first += len(kept.popleft())
                 if total >= stop:
                     break
+        except ClipError:
+            raise
         except (av.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             fault = f"{path}: the sound cannot be decoded beyond {total / rule.rate:.2f} s ({reason})"
     return _Sound(np.concatenate(kept) if kept else np.empty(0, np.int16), first, total, fault)
 
 
-def _blocks(container: Any, rate: int) -> Iterator[npt.NDArray[np.int16]]:
-    """The first audio track as mono int16 at `rate`, in pieces; gaps between its time stamps are closed, as ffmpeg does."""
+def _blocks(container: Any, path: Path, rate: int) -> Iterator[npt.NDArray[np.int16]]:
+    """The audio track as mono int16 at `rate`, in pieces; gaps between its time stamps are closed, as ffmpeg does."""
+    track = _track(container)
+    if track is None:
+        raise ClipError(f"{path}: no sound in it; repair it, or move it away")
+    if track.codec_context is None:
+        raise ClipError(f"{path}: its sound is coded in a way that cannot be decoded; convert it to a wav beside the clip")
+    if not SLOWEST_HZ <= track.rate <= FASTEST_HZ:
+        raise ClipError(f"{path}: {track.rate} samples a second are no sound; its header is damaged, repair it, or move it away")
     resampler = av.AudioResampler("s16", "mono", rate)
-    for frame in container.decode(container.streams.audio[0]):
+    for frame in container.decode(track):
         yield from (piece.to_ndarray()[0] for piece in resampler.resample(frame))
     # What the filter still holds; [None] where there was nothing to convert.
     yield from (piece.to_ndarray()[0] for piece in resampler.resample(None) if piece is not None)
 
 
+def _track(container: Any) -> Any:
+    """The audio stream that players and ffmpeg choose, None without one."""
+    return container.streams.best("audio")
+
+
 def _delay(path: Path) -> float:
     """Seconds by which the audio track begins after the video track, as the two are played."""
     with _open(path) as container:
-        if not container.streams.video:
+        video = container.streams.best("video")
+        if video is None:
             return 0.0
-        video = container.streams.video[0]
         # `video.decode` counts AVI frames from zero, since an AVI has no presentation times.
         origin = 0.0 if container.format.name == "avi" else float((video.start_time or 0) * video.time_base)
         try:
-            first = next(container.decode(container.streams.audio[0]), None)
-        except av.FFmpegError:
+            first = next(container.decode(_track(container)), None)
+        except (av.FFmpegError, ValueError, AttributeError):
             return 0.0  # `_read` meets the same fault and reports it
         return 0.0 if first is None or first.time is None else float(first.time) - origin
 
@@ -212,10 +238,10 @@ def _fill(window: Samples, rule: AudioRule) -> Samples:
 
 
 def _open(path: Path) -> Any:
-    """The container; its metadata are not looked at, as in `video`. Raises DataError."""
+    """The container; its metadata are not looked at, as in `video`. Raises ClipError."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise ClipError(f"{path}: no such file", "missing")
     try:
         return av.open(str(path), metadata_errors="ignore")
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror or error}); is the file complete?") from error
+        raise ClipError(f"{path}: cannot be opened ({error.strerror or error}); is the file complete?") from error

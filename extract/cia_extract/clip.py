@@ -1,7 +1,7 @@
 """One clip from its file to what the networks see. The unit of work of a worker process; torch only where it computes flow."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cia_extract import audio, flow, flow_cache, preprocess, sampling, video
 from cia_extract.frame_folder import FlowFolder
 from cia_extract.ledger import OK, ClipError, Outcome, first_line
+from cia_extract.manifest import Manifest
 from cia_extract.recipes import Recipe
 
 Pixels = npt.NDArray[np.uint8]
@@ -44,6 +45,17 @@ class ClipJob:
     flow_by: str = "opencv"
     """What computes flow (`flow.choose`). "device": not the worker, which sends grey frames instead."""
     flow_cache: Path | None = None
+
+
+def job_of(rows: Manifest, row: int, root: Path, recipe: Recipe, modalities: tuple[str, ...]) -> ClipJob:
+    """The job that a row of a manifest is, for extraction and for everything that shows or repeats it."""
+    start, stop = rows.seconds(row)
+    stored = None
+    if "flow_path" in rows.columns and rows.columns["flow_path"][row]:
+        folder = root / rows.columns["flow_path"][row]
+        stored = StoredFlow(folder, rows.number(row, "flow_rate"), rows.number(row, "flow_bound"))
+    rate = rows.number(row, "rate") or recipe.sampling.rate
+    return ClipJob(rows.path(row, root), modalities, recipe, start, stop, rate, stored)
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,22 @@ def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedCl
     return clip
 
 
+def seen_frames(job: ClipJob, indices: Sequence[int]) -> list[Pixels]:
+    """The frames of these indices [crop, crop, 3] uint8 RGB, as extraction counted, scaled and cropped them.
+
+    Raises ClipError as `prepare`, and where the clip has become shorter than an index.
+    """
+    wanted, scale = set(indices), preprocess.Scaler(str(job.path), job.recipe.picture)
+    seen: dict[int, Pixels] = {}
+    for t, frame in enumerate(video.decode(job.path, job.start, job.stop, job.rate)):
+        scale.check(frame.image, t)
+        if t in wanted:
+            seen[t] = preprocess.centre_crop(scale(frame.image, t), job.recipe.picture.crop)
+        if len(seen) == len(wanted):
+            return [seen[t] for t in indices]
+    raise ClipError(f"{job.path}: is not the clip that was extracted: it has no frame {max(wanted - set(seen))} (counted from 0)")
+
+
 def _attempt(clip: PreparedClip, modality: str, work: Callable[[], None]) -> None:
     """One modality of a clip; what goes wrong with it costs the others nothing."""
     try:
@@ -138,9 +166,12 @@ def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pi
     pictures = {"rgb", "flow"} & set(job.modalities)
     scaled: dict[int, Pixels] = {}
     times: list[float | None] = []
+    scale = preprocess.Scaler(str(job.path), picture)
     for frame in video.decode(job.path, job.start, job.stop, job.rate, beat):
+        if pictures:
+            scale.check(frame.image, len(times))
         if pictures and len(times) < HELD_FRAMES:
-            scaled[len(times)] = preprocess.resize(frame.image, picture)
+            scaled[len(times)] = scale(frame.image, len(times))
         times.append(frame.time)
     if not times:
         raise ClipError(f"{job.path}: no frame between {job.start or 0:g} and {job.stop} s; check start and stop")
@@ -150,7 +181,7 @@ def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pi
         scaled = {}
         for t, frame in enumerate(video.decode(job.path, job.start, job.stop, job.rate, beat)):
             if t in needed:
-                scaled[t] = preprocess.resize(frame.image, picture)
+                scaled[t] = scale(frame.image, t)
     return scaled, times
 
 
@@ -208,6 +239,8 @@ def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
     recipe, rule, stored = job.recipe, job.recipe.flow, job.stored_flow
     assert stored is not None
     folder = FlowFolder(stored.folder)
+    if not job.start:
+        folder.check_begins()
     rate = clip.fps or stored.rate
     ratio = stored.rate / rate
     offset = int(np.floor(round((job.start or 0) * rate) * ratio))
@@ -216,12 +249,14 @@ def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
     if there < 1 or wanted - there > FLOW_TOLERATED_S * stored.rate:
         raise ClipError(f"{stored.folder}: partial, {there} of the clip's {wanted} flows are there", "partial decode")
     rows = _flow_windows(recipe, clip.centres, n_flows, 1 / ratio, min(wanted, there))
-    images = {}
+    images: dict[int, Pixels] = {}
+    scale = preprocess.Scaler(str(stored.folder), recipe.picture, exactly=True)  # its px are of its own size
     for index in _distinct(rows):
         image = folder.read(offset + index)
+        scale.check(image, offset + index)
         if rule.stored == "rescale" and stored.bound != rule.bound:
             image = flow.quantise(flow.dequantise(image, stored.bound), rule.bound, rule.quantiser)
-        images[index] = preprocess.centre_crop(preprocess.resize(image, recipe.picture), recipe.picture.crop)
+        images[index] = preprocess.centre_crop(scale(image, offset + index), recipe.picture.crop)
     clip.windows["flow"] = _gather(rows, images)
 
 

@@ -72,7 +72,10 @@ def compare(
     from cia_extract import compare as comparing
     from cia_extract import reextraction
 
-    found = comparing.compare(a, b, dataset or None, reextraction.of(a, dataset or None, weights) if again else None)
+    repeat = reextraction.of(a, dataset or None, weights) if again else None
+    found = comparing.compare(a, b, dataset or None, repeat)
+    if repeat is not None and repeat.note:
+        found.diagnosis.insert(0, repeat.note)
     if as_json:
         console.print_json(found.as_dict())
         return
@@ -136,7 +139,7 @@ def recipes(
     if name:
         recipe = kept.load(name)
         fields = {"about": recipe.about, **({"departs": recipe.departs} if recipe.departs else {})}
-        fields |= recipe.knobs() | {"sha256": recipe.sha256()}
+        fields |= recipe.knobs() | {"sha256": recipe.sha256(), "history": recipe.history}
         console.print_json(fields) if as_json else console.print_fields(fields)
         return
     found = [kept.load(each) for each in kept.NAMES]

@@ -1,7 +1,9 @@
 """How a network is run: eager torch, compiled torch or OpenVINO, in a precision, and the proof that its numbers are right.
 
 Every engine is tried on one window against eager float32 before anything is extracted: libraries have shipped convolutions that
-were wrong or tens of times slower in one precision (`extraction.md`, Inference).
+were wrong or tens of times slower in one precision. cuDNN 9.10.2 gave wrong 3D convolutions in bfloat16 for large shapes
+(https://github.com/pytorch/pytorch/issues/163539); torch 2.9.0 ran them without cuDNN, four times slower (issue 166122); on CPUs
+with AMX those of width 1 were wrong in bfloat16 (issue 169688).
 """
 
 import importlib.util

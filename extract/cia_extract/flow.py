@@ -1,4 +1,9 @@
-"""Optical flow between frames of a clip and its 8-bit form (`extraction.md` §1). Runs in worker processes.
+"""Optical flow between frames of a clip and its 8-bit form. Runs in worker processes.
+
+As Kinetics-I3D's authors made theirs (https://github.com/google-deepmind/kinetics-i3d, and MediaPipe's graph
+tvl1_flow_and_rgb_from_file in https://github.com/google-ai-edge/mediapipe): TV-L1 on grey frames that are scaled already, from
+each frame to the next, cut at ±20 px. EPIC-KITCHENS' is from frame 2t to 2t + 6 at ±25 px (2018) or from frame to frame at ±8 px
+(2020): https://github.com/dl-container-registry/furnari-flow and the annotations' READMEs.
 
 TV-L1 can be computed "by" OpenCV or torch here, or on the device, by torch in batches over clips (`device_flow`).
 """

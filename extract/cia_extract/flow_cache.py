@@ -32,7 +32,9 @@ def path_of(folder: Path, job: "ClipJob") -> Path:
     }
     video = [str(job.path.resolve()), found.st_size, found.st_mtime_ns, job.start, job.stop, job.rate]
     by = flow.implementation(job.flow_by)
-    digest = hashlib.sha256(json.dumps([video, rule, by, asdict(job.recipe.picture)]).encode()).hexdigest()
+    # The version too: it says by which rules a clip's frames are chosen.
+    knobs = [video, rule, by, asdict(job.recipe.picture), job.recipe.version]
+    digest = hashlib.sha256(json.dumps(knobs).encode()).hexdigest()
     return folder / digest[:2] / f"{digest[2:34]}.npz"
 
 

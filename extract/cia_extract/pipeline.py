@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cia_extract import __version__, engines, features, flow, ledger, weights, writer
+from cia_extract.audio import AudioRule
 from cia_extract.backbones import IN_CHANNELS
 from cia_extract.claims import Claims
 from cia_extract.console import Progress, Say
@@ -182,10 +183,11 @@ def example(recipe: Recipe, modality: str) -> Tensor:
     """One window of smooth moving noise, as a network sees it: what engines are tried on. [1, C, L, H, W] or [1, C, H, W]."""
     generator = torch.Generator().manual_seed(0)
     backbone = network_of(recipe.backbone, modality)
-    channels, size = IN_CHANNELS[backbone][modality], 256 if modality == "audio" else recipe.picture.crop
+    channels = IN_CHANNELS[backbone][modality]
+    size = AudioRule(**vars(recipe.audio)).shape if modality == "audio" else (recipe.picture.crop,) * 2
     if backbone == "i3d":
         window = recipe.rgb.window if modality == "rgb" else recipe.flow.window
         coarse = torch.rand(1, channels, max(window // 4, 2), 14, 14, generator=generator) * 2 - 1
-        return torch.nn.functional.interpolate(coarse, (window, size, size), mode="trilinear")
+        return torch.nn.functional.interpolate(coarse, (window, *size), mode="trilinear")
     coarse = torch.rand(1, channels, 16, 16, generator=generator) * 2 - 1
-    return 100 * torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear")
+    return 100 * torch.nn.functional.interpolate(coarse, size, mode="bilinear")

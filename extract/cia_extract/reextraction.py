@@ -28,7 +28,8 @@ class Reextraction:
     def __init__(self, dataset: features.DatasetFeatures, given: list[str]) -> None:
         columns = {name: values.tolist() for name, values in dataset.columns.items()}
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        self.recipe = recipes.restored(dataset.recipe["preprocessing"])
+        self.recipe = recipes.restored(dataset.recipe.get("preprocessing"), f"{dataset.path}: '{dataset.name}'")
+        self.note = _version_note(dataset, self.recipe)
         self.weights = self._weights(dataset, given)
         self.rows = {clip: row for row, clip in enumerate(columns["clip"])}
         self.cache = tempfile.TemporaryDirectory()  # flow is the slow part, and most changes leave it as it is
@@ -39,7 +40,8 @@ class Reextraction:
             out=dataset.path,
             flow_cache=Path(self.cache.name),
         )
-        begun_by = dataset.recipe.get("engine", {}).get("flow_by", "")
+        engine = dataset.recipe.get("engine")
+        begun_by = str(engine.get("flow_by", "")) if isinstance(engine, dict) else ""
         self.flow_by = flow.choose("auto", self.recipe.flow, "cpu", begun_by)
         if not self.settings.root.is_dir():
             raise UsageError(f"--again: the clips of {dataset.path} are not in {dataset.root} any more")
@@ -54,7 +56,8 @@ class Reextraction:
         if changes.get("flow_order") == "yx":
             windows = Windows(windows.images[..., ::-1].copy(), windows.rows)
         backbone = network_of(recipe.backbone, modality)
-        network = weights.build(backbone, modality, self.weights[modality], eps=recipe.network.bn_eps).fold()
+        eps = recipe.network.bn_eps if backbone == recipe.backbone else None  # not for sound beside I3D
+        network = weights.build(backbone, modality, self.weights[modality], eps=eps).fold()
         engine = engines.build(network, recipe, example(recipe, modality), torch.device("cpu"), "eager")
         batcher = Batcher(engine, recipe, modality)
         (_, maps), *_ = [*batcher.add(0, windows), *batcher.flush()]
@@ -63,7 +66,11 @@ class Reextraction:
 
     def _weights(self, dataset: features.DatasetFeatures, given: list[str]) -> dict[str, weights.Weights]:
         found = {}
-        wanted = dataset.recipe["weights"]
+        wanted = dataset.recipe.get("weights")
+        if not isinstance(wanted, dict) or not all(
+            isinstance(wanted.get(m), dict) and wanted[m].keys() >= {"name", "sha256"} for m in dataset.modalities
+        ):
+            raise DataError(f"{dataset.path}: '{dataset.name}' does not say by which weights it was made; --again needs them")
         defaults = [f"{m}={BY_NAME[wanted[m]['name']]}" for m in dataset.modalities if wanted[m]["name"] in BY_NAME]
         choices = weights.choose(dataset.modalities, given or defaults, self.recipe.backbone)
         for modality, choice in choices.items():
@@ -74,6 +81,17 @@ class Reextraction:
                     f"{dataset.path}: its {modality} weights are {wanted[modality]['name']}; pass them with --weights"
                 )
         return found
+
+
+def _version_note(dataset: features.DatasetFeatures, recipe: Recipe) -> str:
+    """What to know before a clip of an older file is extracted again; empty for a file of this version."""
+    now = recipes.load(recipes.BASE).version
+    if recipe.version == now:
+        return ""
+    return (
+        f"--again: {dataset.path} was made by version {recipe.version} of its recipe; its clips are extracted again by the rules "
+        f"of version {now}, which read some clips differently (cia-extract recipes kinetics says which)"
+    )
 
 
 def of(path: Path, dataset: str | None, given: list[str]) -> Reextraction:

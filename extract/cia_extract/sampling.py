@@ -1,6 +1,9 @@
 """Which frames of a clip are described, and which frames each description sees. Pure index arithmetic, 0-based.
 
-Rules and their sources: `extraction.md` §4 and §5.
+The rules are those of public code: `tsn` of https://github.com/ekazakos/temporal-binding-network (dataset.py) and
+https://github.com/cmhungsteve/TA3N (dataset.py), `inside` of https://github.com/jonmun/MM-SADA-code (src/data_gen). Windows of 16
+frames, t − 8 … t + 7, as in TranSVAE's I3D features (https://github.com/ldkong1205/TranSVAE, dataset_preparation), which puts
+zeros beyond the clip's ends; replicated ends are this project's choice.
 """
 
 import numpy as np

@@ -1,14 +1,14 @@
 """What one extraction is asked to do, which rows that means, and what became of them."""
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from cia_extract import features, recipes
-from cia_extract.clip import ClipJob, StoredFlow
+from cia_extract.clip import ClipJob, job_of
 from cia_extract.features import DatasetFeatures
 from cia_extract.manifest import Manifest
 from cia_extract.recipes import Recipe
@@ -60,23 +60,8 @@ class Settings:
 
     def job(self, row: int, modalities: tuple[str, ...], flow_by: str = "opencv") -> ClipJob:
         """What a worker needs to know of a row; `flow_by` as `flow.choose` has it."""
-        rows = self.manifest
-        start, stop = rows.seconds(row)
-        stored = None
-        if "flow_path" in rows.columns and rows.columns["flow_path"][row]:
-            folder = self.root / rows.columns["flow_path"][row]
-            stored = StoredFlow(folder, rows.number(row, "flow_rate"), rows.number(row, "flow_bound"))
-        return ClipJob(
-            path=rows.path(row, self.root),
-            modalities=modalities,
-            recipe=self.recipe,
-            start=start,
-            stop=stop,
-            rate=rows.number(row, "rate") or self.recipe.sampling.rate,
-            stored_flow=stored,
-            flow_by=flow_by,
-            flow_cache=self.flow_cache,
-        )
+        one = job_of(self.manifest, row, self.root, self.recipe, modalities)
+        return replace(one, flow_by=flow_by, flow_cache=self.flow_cache)
 
 
 @dataclass

@@ -69,6 +69,12 @@ def _refuse_other(path: Path, name: str, there: Recipe, recipe: Recipe) -> None:
             f"{path}: '{name}' was extracted with another manifest (some row or column differs); use the one of then, another "
             "--out, or --overwrite to start anew"
         )
+    if any(line.startswith("preprocessing.version:") for line in lines):
+        raise MismatchError(
+            f"{path}: '{name}' was extracted by another version of its recipe ({'; '.join(lines)}). The versions read some clips "
+            "differently (cia-extract recipes kinetics says which), so one dataset must not hold both; finish it with the "
+            "cia-extract that began it, choose another --out, or --overwrite to start anew"
+        )
     if lines:
         raise MismatchError(
             f"{path}: '{name}' was extracted with another recipe ({'; '.join(lines)}); "

@@ -270,3 +270,11 @@ def test_report_draws_consensus_maps_over_the_frames(finished, tmp_path, feature
     run = cia_adapt("report", "runs/demo/cia/here-there", "--root", tmp_path, "--clips", 2, "--out", "maps.html", cwd=finished)
     assert run.returncode == 0 and run.stderr == ""
     assert len(Page((finished / "maps.html").read_text()).images) == 4
+    for clip in (*tmp_path.glob("here*"), *sorted(tmp_path.glob("there*"))[::2]):  # some are gone since
+        clip.unlink()
+    run = cia_adapt("report", "runs/demo/cia/here-there", "--root", tmp_path, "--clips", 6, "--out", "some.html", cwd=finished)
+    text = (finished / "some.html").read_text()
+    drawn = len(Page(text).images) - 2
+    assert run.returncode == 0 and 0 < drawn < 6
+    assert f"No consensus maps: {6 - drawn} of 6 clips, the first: " in text and "no such file" in text
+    assert f"{6 - drawn} of 6 clips, the first: " in run.stderr

@@ -82,7 +82,7 @@ def signal(kind, n, shared):
 
 
 def by_torch(samples, **changes):
-    """The call of `extraction.md` §5, in double precision: float32 alone is 4e-3 off where there is little power."""
+    """TBN's call of librosa as torch has it, in double precision: float32 alone is 4e-3 off where there is little power."""
     window = torch.hann_window(240, periodic=changes.pop("periodic", True), dtype=torch.float64)
     options = {"hop_length": 120, "win_length": 240, "center": True, "pad_mode": "constant"} | changes
     stft = torch.stft(torch.from_numpy(samples).double(), 511, window=window, return_complex=True, **options)

@@ -170,3 +170,108 @@ def test_the_epic_sample_extracts(shared, tmp_path, backbone, name):
         pooled = dataset.array(f"{modality}/pooled")
         assert dataset.array(f"{modality}/maps").shape == (2, 2, 1024, 7, 7) and pooled.max() > 0.1
         assert not np.allclose(pooled[0], pooled[1], rtol=0.05)
+
+
+NAMES = {
+    "u and v": ("u/frame_{:010d}.png", "v/frame_{:010d}.png"),
+    "x and y": ("x/img_{:05d}.png", "y/img_{:05d}.png"),
+    "denseflow": ("flow_x_{:05d}.png", "flow_y_{:05d}.png"),
+    "EPIC": ("P01_01_flow_u_{:010d}.png", "P01_01_flow_v_{:010d}.png"),
+}
+
+
+def counted(root: Path, first: int, flow_first: int, naming: str, count: int = 50) -> clip.ClipJob:
+    """A second of a clip that is cut from two, RGB and flow at 25 a second, counted from `first` and `flow_first`."""
+    random = np.random.default_rng(0)
+    for t, (grey, x, y) in enumerate(random.integers(0, 255, (count, 3))):
+        for place, value, mode in (
+            (root / f"rgb/img_{t + first:05d}.png", (int(grey),) * 3, "RGB"),
+            (root / "flow" / NAMES[naming][0].format(t + flow_first), int(x), "L"),
+            (root / "flow" / NAMES[naming][1].format(t + flow_first), int(y), "L"),
+        ):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.new(mode, (320, 256), value).save(place)
+    recipe = recipes.load("kinetics", {"sampling.frames": 3})
+    return clip.ClipJob(root / "rgb", ("rgb", "flow"), recipe, 0.4, 1.4, 25.0, clip.StoredFlow(root / "flow", 25.0, 20.0))
+
+
+@pytest.mark.parametrize("naming", NAMES)
+def test_a_folder_that_counts_from_0_gives_the_features_of_one_that_counts_from_1(tmp_path, naming):
+    """The right value: frame i of the clip is the i-th picture, whatever it is called."""
+    random = np.random.default_rng(0).integers(0, 255, (50, 3))
+    for first, flow_first in ((0, 0), (1, 1), (0, 1), (1, 0)):
+        prepared = clip.prepare(counted(tmp_path / f"{first}{flow_first}", first, flow_first, naming))
+        assert not prepared.errors
+        frames = np.clip(prepared.centres[:, None] + np.arange(-8, 8), 0, 24) + 10
+        assert greys(prepared, "rgb") == random[frames, 0].tolist()
+        windows = prepared.windows["flow"]
+        assert windows.images[windows.rows, 0, 0].tolist() == random[np.clip(frames, 10, 34), 1:].tolist()
+    whole = [frame.time for frame in video.decode(tmp_path / "00/rgb", rate=25.0)]
+    assert len(whole) == 50 and whole[0] == 0 and whole[-1] == pytest.approx(49 / 25)
+
+
+@pytest.mark.parametrize("first", [2, 31])
+def test_a_folder_that_begins_at_another_number_is_named_since_its_first_frames_lack(tmp_path, first):
+    job = counted(tmp_path, first, first, "denseflow")
+    with pytest.raises(ClipError, match=rf"rgb: its pictures begin at number {first}, not at 0 or 1; unpack the frames again"):
+        list(video.decode(job.path, None, None, 25.0))
+    whole = counted(tmp_path / "whole", 1, first, "denseflow")
+    prepared = clip.prepare(clip.ClipJob(whole.path, ("rgb", "flow"), whole.recipe, None, None, 25.0, whole.stored_flow))
+    assert f"flow: its pictures begin at number {first}" in str(prepared.errors["flow"]) and "rgb" in prepared.windows
+
+
+def test_a_part_of_epics_frames_keeps_the_numbers_of_the_whole_video(tmp_path):
+    """Someone who unpacks only the seconds of one action has frames 61 … 120; the annotation counts from 1 in the whole."""
+    folder = pictures(tmp_path / "P01_01", range(61, 121), name="frame_{:010d}.jpg")
+    shown = list(video.decode(folder, 1.0, 2.0, rate=60.0))
+    assert [int(frame.image[0, 0, 0]) for frame in shown] == list(range(61, 121))
+    with pytest.raises(ClipError, match="picture number 31 is missing"):
+        list(video.decode(folder, 0.5, 2.0, rate=60.0))
+
+
+def test_flow_whose_components_begin_at_different_numbers_is_refused(tmp_path):
+    pictures(tmp_path / "u", [0, 1, 2], "L")
+    pictures(tmp_path / "v", [1, 2, 3], "L")
+    with pytest.raises(ClipError, match="x begins at number 0 and y at 1"):
+        FlowFolder(tmp_path)
+
+
+def test_a_gap_in_the_flow_is_named_where_a_window_needs_it(tmp_path):
+    for letter in "uv":
+        pictures(tmp_path / letter, [0, 1, 3, 4], "L")
+    folder = FlowFolder(tmp_path)
+    assert len(folder) == 5 and folder.read(3)[0, 0].tolist() == [3, 3]
+    with pytest.raises(ClipError, match="u: picture number 2 is missing"):
+        folder.read(2)
+
+
+def test_what_macos_leaves_beside_pictures_is_not_taken_for_them(tmp_path):
+    for letter in "uv":
+        pictures(tmp_path / f"flow/{letter}", [1, 2], "L")
+        (tmp_path / f"flow/{letter}/._frame_0000000001.png").write_bytes(b"\0\5\26\7")
+    folder = pictures(tmp_path / "rgb", [1, 2])
+    (folder / "._frame_0000000001.png").write_bytes(b"\0\5\26\7")
+    assert len(list(video.decode(folder))) == 2 and len(FlowFolder(tmp_path / "flow")) == 2
+
+
+@pytest.mark.parametrize(("start", "stop"), [(1e300, None), (None, 1e300), (1e307, 1e308)])
+def test_absurd_times_are_one_line(tmp_path, start, stop):
+    folder = pictures(tmp_path / "f", [1, 2, 3])
+    with pytest.raises(ClipError):
+        clip.prepare(clip.ClipJob(folder, ("rgb",), recipes.load("kinetics"), start, stop, 60.0))
+
+
+def test_stored_flow_is_scaled_component_by_component(tmp_path):
+    """x is not weighed by y, as grey would be by alpha: a flow of 128 px is scaled as two pictures are."""
+    random = np.random.default_rng(3)
+    planes = random.integers(0, 255, (2, 128, 170), np.uint8)
+    for letter, plane in zip("xy", planes, strict=True):
+        Image.fromarray(plane).save(tmp_path / f"{letter}_1.png")
+    pictures(tmp_path / "rgb", [1])
+    job = clip.ClipJob(
+        tmp_path / "rgb", ("flow",), recipes.load("kinetics"), rate=25.0, stored_flow=clip.StoredFlow(tmp_path, 25.0, 20.0)
+    )
+    image = clip.prepare(job).windows["flow"].images[0]
+    for channel, plane in enumerate(planes):
+        scaled = np.asarray(Image.fromarray(plane).resize((340, 256), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(image[..., channel], scaled[16:240, 58:282])

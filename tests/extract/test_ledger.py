@@ -1,7 +1,8 @@
 """What became of each clip and modality: in the file, in failed.csv, in the summary; and what a retry does."""
 
 import csv
-import os
+import fcntl
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -100,12 +101,16 @@ def test_what_failed_is_left_until_a_retry(five, tmp_path):
 
 
 def test_a_hanging_clip_is_a_timeout_in_the_ledger(tmp_path):
-    """A pipe as video: whatever opens it waits for ever. Real decoders hang on dead network mounts in the same way."""
+    """A picture that this process holds a lease on: who opens it waits. Real decoders hang on dead network mounts in this way."""
     with_sound(tmp_path / "good.mkv", 30, 0)
     (tmp_path / "frames").mkdir()
-    os.mkfifo(tmp_path / "frames" / "frame_0000000001.jpg")
+    (tmp_path / "frames" / "frame_0000000001.jpg").write_bytes(b"held")
     chosen = settings(tmp_path, ["good.mkv", "frames"], modalities=("rgb",), timeout=4.0)
-    summary = pipeline.extract(chosen, print)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the kernel asks for the lease back, and waits 45 s
+    with (tmp_path / "frames" / "frame_0000000001.jpg").open("r+b") as held:
+        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        summary = pipeline.extract(chosen, print)
+    signal.signal(signal.SIGIO, before)
     assert summary.outcomes["rgb"] == {"ok": 1, "timeout": 1}
     assert "no progress for 4 s, given up; raise --timeout" in summary.failed["frames"]
 

@@ -1,10 +1,15 @@
+import copy
+import json
+import tomllib
+from importlib import resources
+
 import numpy as np
 import pytest
 import torch
 from cia_extract import recipes
 from cia_extract.batches import scaling
 from cia_extract.engines import Trunk
-from cia_extract.errors import UsageError
+from cia_extract.errors import DataError, UsageError
 
 
 def test_every_recipe_has_its_own_hash_and_says_what_it_is():
@@ -19,7 +24,7 @@ def test_a_changed_knob_changes_hash_and_name_and_only_what_is_used_is_stored():
     assert recipes.load("kinetics", {"rgb.edge": "replicate"}) == plain
     assert set(plain.knobs(["audio"])) == {"name", "version", "backbone", "sampling", "audio", "network"}
     assert plain.knobs(["flow"]) == {k: v for k, v in changed.knobs(["flow"]).items() if k != "name"} | {"name": "kinetics"}
-    assert recipes.restored(changed.knobs()) == changed
+    assert recipes.restored(changed.knobs(), "f.h5") == changed
 
 
 @pytest.mark.parametrize(
@@ -99,3 +104,159 @@ def test_pair_pooling_weighs_the_ends_half():
 def test_facts_of_the_recipes(name, knob, value):
     section, key = knob.split(".")
     assert getattr(getattr(recipes.load(name), section), key) == value
+
+
+# What comes from outside: `--set`, and the recipes in feature files.
+
+SILLY = [
+    *(
+        "nan",
+        "inf",
+        "-inf",
+        "1e30",
+        "-1e30",
+        "-1",
+        "true",
+        "[]",
+        "[1, 2, 3, 4]",
+        "[true, true, true]",
+        "[nan, 1, 1]",
+        "",
+        " ",
+        "''",
+    ),
+    *(
+        "2024-01-01",
+        "{a = 1}",
+        "9" * 5000,
+        "[" * 100_000,
+        "x" * 1_000_000,
+        "5\nx = 7",
+        '"\\u001b[31m"',
+        "\x1b[31m",
+        "None",
+        "0x",
+        "-0.0",
+    ),
+]
+
+
+@pytest.mark.parametrize("number", range(len(SILLY)))
+def test_silly_values_of_any_knob_are_refused_in_one_line_or_harmless(number):
+    """Whatever stands behind --set, the answer is a recipe within its limits or one short line that names the knob."""
+    knobs = {s: k for s, k in recipes.load("kinetics").knobs().items() if isinstance(k, dict)}
+    for key in (f"{section}.{knob}" for section, values in knobs.items() for knob in values):
+        name, value = recipes.parse_change(f"{key}={SILLY[number]}")
+        try:
+            changed = recipes.load("kinetics", {name: value})
+        except UsageError as error:
+            text = str(error)
+            assert len(text) < 400 and text.isprintable() and key.split(".")[0] in text
+        else:
+            assert json.loads(json.dumps(changed.knobs(), allow_nan=False)) == changed.knobs()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e30", "-1"])
+@pytest.mark.parametrize("key", ["rgb.std", "flow.bound", "audio.seconds", "network.bn_eps", "sampling.rate", "audio.log_offset"])
+def test_numbers_that_would_spoil_every_feature_are_refused(key, value):
+    text = f"[{value}, 1, 1]" if key == "rgb.std" else value
+    with pytest.raises(UsageError, match=key):
+        recipes.load("kinetics", dict([recipes.parse_change(f"{key}={text}")]))
+
+
+@pytest.mark.parametrize(
+    "key", ["", ".", "rgb", "rgb.", ".edge", "rgb.edge.x", "k" * 100_000, "\x1b[2J.x", "about", "name.x", "rgb .edge"]
+)
+def test_silly_knobs_are_refused_in_one_line(key):
+    name, value = recipes.parse_change(f"{key}=zero")
+    with pytest.raises(UsageError, match="no such knob") as error:
+        recipes.load("kinetics", {name: value})
+    assert str(error.value).isprintable() and len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("sound", [{"audio.win": 600}, {"audio.hop": 8000}, {"audio.seconds": 0.02}, {"audio.n_fft": 20}])
+def test_sound_that_no_network_could_take_is_refused(sound):
+    with pytest.raises(UsageError, match="audio"):
+        recipes.load("kinetics", sound)
+
+
+@pytest.mark.parametrize("name", recipes.NAMES)
+@pytest.mark.parametrize("modalities", [("rgb",), ("flow",), ("audio",), ("rgb", "flow", "audio")])
+def test_every_recipe_comes_back_from_a_file_with_what_its_modalities_need(name, modalities):
+    recipe = recipes.load(name, {"sampling.frames": 7})
+    back = recipes.restored(json.loads(json.dumps(recipe.knobs(modalities))), "f.h5")
+    assert back == recipe
+
+
+def test_a_recipe_of_version_1_is_read():
+    """As cia-extract 1 wrote it: no knob has changed since."""
+    for name in recipes.NAMES:
+        stored = recipes.load(name).knobs() | {"version": 1}
+        back = recipes.restored(stored, "f.h5")
+        assert back.version == 1 and back.knobs() == stored
+        assert recipes.load(name).version == 2
+    assert "2: consecutive cuts" in recipes.load("mmsada").history
+
+
+def test_mmsadas_centres_of_flow_alone_are_kept_with_rgbs_windows_that_decide_them():
+    changed = recipes.load("mmsada", {"rgb.first": -20})
+    assert recipes.restored(changed.knobs(["flow"]), "f.h5").rgb.first == -20
+
+
+def damaged() -> list[object]:
+    """Values and structures that a hostile or damaged file may hold in place of its recipe."""
+    healthy = recipes.load("kinetics").knobs()
+    values = [
+        None,
+        True,
+        -1,
+        0,
+        10**400,
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        1e308,
+        "",
+        "x" * 10_000,
+        "\x1b[31m",
+        [],
+        [[]],
+        {},
+    ]
+    values += [{"a": {"b": 1}}, [1, 2, 3], ["a", "b", "c"], [float("nan")] * 3, [None] * 3, [10**400] * 3, [True] * 3]
+    made: list[object] = [*values, {"name": "kinetics"}]
+    for section, knobs in healthy.items():
+        made.append({key: value for key, value in healthy.items() if key != section})
+        made += [healthy | {section: value} for value in values]
+        for knob in knobs if isinstance(knobs, dict) else ():
+            for value in values:
+                made.append(copy.deepcopy(healthy) | {section: healthy[section] | {knob: value}})
+        if isinstance(knobs, dict):
+            made.append(healthy | {section: knobs | {"unknown": 1}})
+    made += [healthy | {"unknown": {}}, healthy | {"unknown": 1}, healthy | {"": {"": 1}}, healthy | {"name": "tbn-epic55"}]
+    return made
+
+
+def test_any_damaged_recipe_of_a_file_is_one_line_or_harmless():
+    """Thousands of them: DataError with the file's name, or a recipe within the limits that extraction has."""
+    refused = 0
+    for knobs in damaged():
+        try:
+            recipe = recipes.restored(knobs, "f.h5: 'd'")
+        except DataError as error:
+            refused += 1
+            assert str(error).startswith("f.h5: 'd': its recipe is damaged, or of a later version of cia-extract: ")
+            assert str(error).isprintable() and len(str(error)) < 1500
+        else:
+            again = recipes.restored(json.loads(json.dumps(recipe.knobs(), allow_nan=False)), "f.h5")
+            assert again.knobs() == recipe.knobs() and recipe.name.isprintable()
+    assert refused > 500
+
+
+def test_every_recipe_file_holds_only_what_is_known():
+    for name in recipes.NAMES:
+        text = resources.files(recipes).joinpath(f"{name}.toml").read_text(encoding="utf-8")
+        own = tomllib.loads(text)
+        known = recipes.load(name).knobs()
+        assert set(own) <= {*known, "about", "departs", "history"} and own["version"] == 2
+        assert all(set(own[key]) <= set(known[key]) for key in own if isinstance(own[key], dict))

@@ -1,4 +1,4 @@
-"""The traps that others fell into (`extraction.md`, end). Most are tested where they belong:
+"""The traps that others fell into when they made features. Most are tested where they belong:
 
 | trap | test |
 |---|---|

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cia_extract import preprocess, recipes, video
+from cia_extract import clip as extraction
+from cia_extract import manifest, recipes
 from cia_extract.errors import CiaError, DataError
+from cia_extract.features import DatasetFeatures
+from cia_extract.preprocess import Pixels
 
 from cia_adapt import runs
 from cia_adapt.config import Method, Setup
@@ -25,12 +28,15 @@ class Panel:
     png: bytes
 
 
-def panels(folder: Path, root: Path | None, seed: int, count: int) -> list[Panel]:
-    """Draw `count` target validation clips chosen by `seed`. Raises CiaError when file, features or clips are not there."""
+def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list[Panel], list[str]]:
+    """Draw `count` target validation clips drawn by `seed`: the panels, and a line for each clip that cannot be drawn.
+
+    Raises CiaError when none can be, since the feature file is gone, or is another now, or does not say how clips were read.
+    """
     config, stamp = runs.read_json(folder / "config.json"), runs.read_json(folder / "stamp.json")
     method = Method(**config["method"])
     if method.pooling != "sc":
-        return []
+        return [], []
     domains = find_domains(Path(stamp["feature_file"]))
     if not {config["source"], config["target"]} <= set(domains):
         raise DataError(f"{stamp['feature_file']}: no longer holds {config['source']} and {config['target']}")
@@ -56,25 +62,25 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> list[Panel
         output = model(clips.batch(chosen, np.tile(frames, (len(chosen), 1))))
     assert output.consensus is not None
     predicted = output.probabilities()[0].argmax(1).tolist()
-    drawn = []
+    drawn, missing = [], []
     for position, maps, number in zip(chosen, output.consensus.double().numpy(), predicted, strict=True):
-        row = clips.rows[position]
-        columns = clips.dataset.columns
-        path = (root or Path(clips.dataset.root)) / str(columns["path"][row])
-        times = tuple(float(columns[c][row]) if c in columns and columns[c][row] else None for c in ("start", "stop"))
-        wanted = clips.dataset.array("clips/indices")[row, frames].tolist()
-        images = _frames(path, times[0], times[1], wanted)
-        title = f"{columns['clip'][row]}: predicted {task.classes[task.label][number]}"
-        drawn.append(Panel(str(columns["clip"][row]), figures.consensus(images, maps, title)))
-    return drawn
+        row = int(clips.rows[position])
+        name = str(clips.dataset.columns["clip"][row])
+        try:
+            images = frames_of(clips.dataset, row, root, clips.dataset.array("clips/indices")[row, frames].tolist())
+        except CiaError as error:
+            missing.append(str(error))
+            continue
+        title = f"{name}: predicted {task.classes[task.label][number]}"
+        drawn.append(Panel(name, figures.consensus(images, maps, title)))
+    return drawn, missing
 
 
-def _frames(path: Path, start: float | None, stop: float | None, wanted: list[int]) -> list[preprocess.Pixels]:
-    """The frames as the network saw them: scaled and cropped."""
-    found = {}
-    for index, frame in enumerate(video.decode(path, start, stop)):
-        if index in wanted:
-            found[index] = preprocess.centre_crop(preprocess.resize(frame.image, recipes.load(recipes.BASE).picture))
-    if set(found) != set(wanted):
-        raise CiaError(f"{path}: is not the clip that was extracted, it is shorter")
-    return [found[index] for index in wanted]
+def frames_of(dataset: DatasetFeatures, row: int, root: Path | None, indices: list[int]) -> list[Pixels]:
+    """The frames [224, 224, 3] that a row's features at these indices describe: decoded, counted, scaled and cropped by the code
+    that extracted them, by the file's own recipe. `root` goes before the folder that the file names. Raises CiaError.
+    """
+    recipe = recipes.restored(dataset.recipe.get("preprocessing"), f"{dataset.path}: '{dataset.name}'")
+    cells = {"label": "-", "split": "-"} | {column: str(values[row]) for column, values in dataset.columns.items()}
+    job = extraction.job_of(manifest.check(str(dataset.path), [cells]), 0, root or Path(dataset.root), recipe, ("rgb",))
+    return extraction.seen_frames(job, indices)

@@ -82,10 +82,14 @@ def _section(
         "missing": "",
     }
     try:
-        section["consensus"] = [_embed(panel.png) for panel in consensus.panels(folders[0], root, seed, clips)]
+        panels, missing = consensus.panels(folders[0], root, seed, clips)
+        section["consensus"] = [_embed(panel.png) for panel in panels]
+        if missing:
+            section["missing"] = f"{len(missing)} of {len(panels) + len(missing)} clips, the first: {missing[0]}"
     except CiaError as error:
         section["missing"] = str(error)
-        say(f"note: no consensus maps of {title}: {error}")
+    if section["missing"]:
+        say(f"note: no consensus maps of {title}: {section['missing']}")
     return section
 
 

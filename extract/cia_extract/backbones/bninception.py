@@ -2,7 +2,8 @@
 
 Ioffe and Szegedy, "Batch Normalization", ICML 2015, https://arxiv.org/abs/1502.03167 (the network: its appendix, figure 5);
 Kazakos et al., "EPIC-Fusion", ICCV 2019, https://arxiv.org/abs/1908.08498 (three of them: RGB, flow, spectrogram). Written
-from the layer table of `extraction.md` §5; parameters have the names of the released checkpoints without the stream's prefix.
+from the layer table in https://github.com/ekazakos/temporal-binding-network (tf_model_zoo/bninception: convolutions with bias,
+pools that round up); parameters have the names of the released checkpoints without the stream's prefix.
 
 Shapes: input [B, 3 | 10 | 1, H, W]: RGB and flow 224², spectrogram 256²; output [B, 1024, ⌈H/32⌉, ⌈W/32⌉], so 7×7 and 8×8.
 RGB is expected as B, G, R in 0 … 255 minus (104, 117, 128), flow in 0 … 255 minus 128 as x, y, x, y, …

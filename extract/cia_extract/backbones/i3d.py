@@ -1,7 +1,9 @@
 """Inception-I3D up to `Mixed_5c`, and its Kinetics-400 head.
 
-Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, https://arxiv.org/abs/1705.07750. Written from the
-layer table of `extraction.md` §3; the names are those of DeepMind's TensorFlow checkpoints with "/" as ".".
+Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, https://arxiv.org/abs/1705.07750. Written from
+its figure 3, with the channels, SAME padding (TensorFlow's: more behind than before where it is odd) and batch normalisation
+without scale of https://github.com/google-deepmind/kinetics-i3d (i3d.py); the names are those of DeepMind's TensorFlow
+checkpoints with "/" as ".".
 
 Shapes: input [B, 3 or 2, L, 224, 224] in [−1, 1]; `Mixed_5c` [B, 1024, ⌈L/8⌉, 7, 7]; L = 16 frames gives 2 time slices.
 """

