@@ -66,9 +66,10 @@ def test_a_cache_of_other_settings_or_another_video_is_not_used(tmp_path):
         job(path, rate=60.0),
         job(path, knobs={"sampling.frames": 3}, flow_by="torch"),
         job(path, knobs={"sampling.frames": 3}, flow_by="device"),
+        replace(one, recipe=replace(one.recipe, version=1)),  # whose rules chose other frames
     ]
     names = {flow_cache.path_of(tmp_path, each) for each in [one, *others]}
-    assert len(names) == 8
+    assert len(names) == 9
     with_sound(path, 31, 0)
     assert flow_cache.path_of(tmp_path, one) not in names
 
