@@ -27,10 +27,12 @@ from cia_extract import __version__
 from cia_extract.errors import DataError
 from cia_extract.journal import journal_path, wait_for_writer
 from cia_extract.ledger import MESSAGE_BYTES
+from cia_extract.structure import Region, children, columns_crc32c, opened, read_group, readable
 
 SCHEMA: Final = 1
 CHANNELS, HEIGHT, WIDTH = 1024, 7, 7
 TO_DO, DONE, FAILED = 0, 1, 2
+CLIP_ARRAYS: Final = ("n_frames", "fps", "indices")
 # In the recipe for the record; a file may be continued by another version of the code, or another engine, that computes the
 # same up to rounding.
 NOT_COMPARED: Final = ("code_version", "engine")
@@ -76,28 +78,6 @@ def row_bytes(frames: int, modalities: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True)
-class Region:
-    """Where a contiguous array lies in the file."""
-
-    offset: int  # bytes
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def row_bytes(self) -> int:
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
-
-    def row_offset(self, row: int) -> int:
-        if not 0 <= row < self.shape[0]:
-            raise IndexError(f"row {row} of {self.shape[0]}")
-        return self.offset + row * self.row_bytes
-
-    def map(self, path: Path) -> npt.NDArray[Any]:
-        """The array as a read-only memory map."""
-        return np.memmap(path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
-
-
-@dataclass(frozen=True)
 class DatasetFeatures:
     """One dataset of a feature file. Holds no open file: arrays are mapped on request and see later writes."""
 
@@ -136,18 +116,39 @@ class DatasetFeatures:
         return digest.hexdigest()
 
     def damaged_rows(self, modality: str) -> dict[int, str]:
-        """Check every done row of a modality against its CRC32C; returns {row: "clip: what is wrong"}."""
-        names = [f"{modality}/{name}" for name in arrays_of(modality, self.frames)]
-        arrays = [self.array(name) for name in names if name in self.regions]  # imported features may lack maps or a mask
-        column = self.modalities.index(modality)
-        status, crcs = self.array("status")[:, column], self.array("crc32c")[:, column]
+        """Check every done row of a modality against its checksums; returns {row: "clip: what is wrong"}."""
         lines = {}
-        for row in np.flatnonzero(status == DONE).tolist():
-            if row_crc32c(*(array[row] for array in arrays)) != crcs[row]:
-                lines[row] = f"{self.columns['clip'][row]}: {modality} does not match its CRC32C"
-            elif not all(np.isfinite(array[row]).all() for array in arrays):
-                lines[row] = f"{self.columns['clip'][row]}: {modality} has values that are not finite"
+        with open(self.path, "rb") as file:
+            for row in np.flatnonzero(self.array("status")[:, self.modalities.index(modality)] == DONE).tolist():
+                fault = self.fault(row, modality, file.fileno())
+                if fault:
+                    lines[row] = f"{self.columns['clip'][row]}: {fault}"
         return lines
+
+    def fault(self, row: int, modality: str, descriptor: int, vectors_only: bool = False) -> str:
+        """What is wrong with a done row, "" for nothing. `descriptor` is of the open file.
+
+        `vectors_only` reads no maps; that needs `vectors_crc32c`, which files of before 2026-11 lack: then nothing is checked.
+        """
+        column, crc_name = self.modalities.index(modality), "vectors_crc32c" if vectors_only else "crc32c"
+        if crc_name not in self.regions:
+            return ""
+        kinds = [kind for kind in arrays_of(modality, self.frames) if f"{modality}/{kind}" in self.regions]
+        kinds = [kind for kind in kinds if kind != "maps" or not vectors_only]
+        arrays = [self.regions[f"{modality}/{kind}"].read_row(descriptor, row) for kind in kinds]
+        if row_crc32c(*arrays) != self.regions[crc_name].read_row(descriptor, row)[column]:
+            return f"{modality} does not match its CRC32C"
+        if not all(np.isfinite(array).all() for array in arrays):
+            return f"{modality} has values that are not finite"
+        if "clips/crc32c" in self.regions:
+            stored = int(self.regions["clips/crc32c"].read_row(descriptor, row))
+            if stored not in (0, self.clip_crc32c(row, descriptor)):  # 0: never written
+                return "n_frames, fps or indices do not match their CRC32C"
+        return ""
+
+    def clip_crc32c(self, row: int, descriptor: int) -> int:
+        """CRC32C of what decoding told about a clip."""
+        return row_crc32c(*(self.regions[f"clips/{name}"].read_row(descriptor, row) for name in CLIP_ARRAYS))
 
 
 def row_crc32c(*arrays: npt.NDArray[Any]) -> int:
@@ -159,37 +160,24 @@ def row_crc32c(*arrays: npt.NDArray[Any]) -> int:
 
 
 def open_features(path: Path) -> dict[str, DatasetFeatures]:
-    """All datasets of a feature file by name. Raises DataError for anything that is not a readable schema 1 file."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; make it with cia-extract --out {path}")
+    """All datasets of a feature file by name. Raises DataError for anything that is not a file of schema 1, whole."""
+    readable(path, f"make it with cia-extract --out {path}")
     if journal_path(path).exists() or path.stat().st_size == 0:
         wait_for_writer(path)  # another process may be adding a dataset at this moment
     if journal_path(path).exists() or path.stat().st_size == 0:
         raise DataError(f"{path}: its creation was interrupted; run the same cia-extract command again to finish it")
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            if file.attrs.get("schema") != SCHEMA:
-                found = file.attrs.get("schema", "none")
-                raise DataError(f"{path}: schema {found}, this version {__version__} reads schema {SCHEMA}")
-            return {name: _read_group(path, name, group) for name, group in file.items()}
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: not a feature file of cia-extract ({error})") from error
+    with opened(path) as file:
+        schema = file.attrs.get("schema", "none")
+        if not isinstance(schema, int | np.integer) or schema != SCHEMA:
+            raise DataError(f"{path}: schema {str(schema)[:20]}, this version {__version__} reads schema {SCHEMA}")
+        return {name: _dataset(path, name, group) for name, group in children(path, file).items()}
 
 
-def _read_group(path: Path, name: str, group: h5py.Group) -> DatasetFeatures:
-    columns = {column: data.asstr()[:].astype(str) for column, data in group["clips"].items() if data.dtype.kind == "S"}
-    regions: dict[str, Region] = {}
-
-    def note(key: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and not (key.startswith("clips/") and item.dtype.kind == "S"):
-            offset = item.id.get_offset()
-            if offset is None:
-                raise DataError(f"{path}: {item.name} is chunked; schema 1 has contiguous arrays only")
-            regions[key] = Region(offset, item.shape, item.dtype)
-
-    group.visititems(note)
-    recipe = json.loads(group.attrs["recipe"])
-    return DatasetFeatures(path, name, recipe, str(group.attrs.get("root", "")), columns, regions, tuple(recipe["modalities"]))
+def _dataset(path: Path, name: str, group: h5py.Group) -> DatasetFeatures:
+    content = read_group(path, name, group)
+    root = group.attrs.get("root", "")
+    modalities = tuple(content.recipe["modalities"])
+    return DatasetFeatures(path, name, content.recipe, str(root), content.columns, content.regions, modalities)
 
 
 def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], recipe: Recipe, root: Path) -> None:
@@ -210,12 +198,14 @@ def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], re
     _allocate(clips, "n_frames", (n,), np.int32)
     _allocate(clips, "fps", (n,), np.float32)
     _allocate(clips, "indices", (n, frames), np.int32)
+    _allocate(clips, "crc32c", (n,), np.uint32)
     _allocate(group, "status", (n, len(modalities)), np.uint8)
     _allocate(group, "crc32c", (n, len(modalities)), np.uint32)
+    _allocate(group, "vectors_crc32c", (n, len(modalities)), np.uint32)
     _allocate(group, "outcome", (n, len(modalities)), np.uint8)
     _allocate(group, "message", (n, len(modalities)), f"S{MESSAGE_BYTES}")
-    states = [group[array_name] for array_name in ("status", "crc32c", "outcome", "message")]
-    for array in (clips["n_frames"], clips["fps"], clips["indices"], *states):
+    states = [group[array_name] for array_name in ("status", "crc32c", "vectors_crc32c", "outcome", "message")]
+    for array in (*(clips[array_name] for array_name in (*CLIP_ARRAYS, "crc32c")), *states):
         array[...] = np.zeros((), array.dtype)  # must not show what lay in the file before
     for modality in modalities:
         for array_name, (shape, dtype) in arrays_of(modality, frames).items():
@@ -229,6 +219,7 @@ def write_columns(group: h5py.Group, columns: Mapping[str, Sequence[str]]) -> h5
         encoded = [value.encode() for value in values]
         kind = h5py.string_dtype("utf-8", max(map(len, encoded), default=1) or 1)
         clips.create_dataset(column, data=np.array(encoded, dtype=kind))
+    group.attrs["columns_crc32c"] = json.dumps(columns_crc32c({name: np.array(values) for name, values in columns.items()}))
     return clips
 
 

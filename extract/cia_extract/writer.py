@@ -124,6 +124,8 @@ class RowWriter:
         self._put("clips/n_frames", row, np.int32(n_frames))
         self._put("clips/fps", row, np.float32(fps))
         self._put("clips/indices", row, indices)
+        if "clips/crc32c" in self.dataset.regions:  # not in files of before 2026-11
+            self._put("clips/crc32c", row, np.uint32(self.dataset.clip_crc32c(row, self.descriptor)))
 
     def write_row(
         self,
@@ -151,6 +153,7 @@ class RowWriter:
         for name, array in arrays.items():
             self._put(f"{modality}/{name}", row, array)
         self._put("crc32c", row, np.uint32(features.row_crc32c(*arrays.values())), self._column(modality))
+        self._put_vectors_crc(row, modality, [value for name, value in arrays.items() if name != "maps"])
         self._note(row, modality, outcome)
         self._mark(row, modality, features.DONE)
 
@@ -177,15 +180,21 @@ class RowWriter:
         column = source.modalities.index(modality)
         status = int(source.array("status")[row, column])
         if status == features.DONE:
-            for name in ("clips/n_frames", "clips/fps", "clips/indices"):
-                self._put(name, row, source.array(name)[row])
-            for name in features.arrays_of(modality, source.frames):
-                self._put(f"{modality}/{name}", row, source.array(f"{modality}/{name}")[row])
+            n_frames, fps, indices = (source.array(f"clips/{name}")[row] for name in features.CLIP_ARRAYS)
+            self.write_clip(row, n_frames, fps, indices)
+            arrays = {name: source.array(f"{modality}/{name}")[row] for name in features.arrays_of(modality, source.frames)}
+            for name, array in arrays.items():
+                self._put(f"{modality}/{name}", row, array)
             self._put("crc32c", row, source.array("crc32c")[row, column], self._column(modality))
+            self._put_vectors_crc(row, modality, [array for name, array in arrays.items() if name != "maps"])
         if "outcome" in source.regions and "outcome" in self.dataset.regions:
             for name in ("outcome", "message"):
                 self._put(name, row, source.array(name)[row, column], self._column(modality))
         self._mark(row, modality, status)
+
+    def _put_vectors_crc(self, row: int, modality: str, arrays: Sequence[npt.NDArray[Any]]) -> None:
+        if "vectors_crc32c" in self.dataset.regions:  # not in files of before 2026-11
+            self._put("vectors_crc32c", row, np.uint32(features.row_crc32c(*arrays)), self._column(modality))
 
     def _note(self, row: int, modality: str, outcome: Outcome) -> None:
         if "outcome" in self.dataset.regions:  # not in files made before there was a ledger
