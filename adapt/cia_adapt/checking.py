@@ -1,18 +1,20 @@
 """`cia-adapt check`: what may be wrong with features before anything is trained on them."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 from cia_extract import manifest
+from cia_extract.features import DatasetFeatures
 
 from cia_adapt import label_sets, splits
-from cia_adapt.data import Dataset, Domain, find_domains
+from cia_adapt.data import Domain, find_domains
 from cia_adapt.relabel import parse
 
 SHOWN: Final = 3  # clip ids in a message
@@ -109,7 +111,7 @@ def _columns(name: str, domain: Domain) -> Iterator[Finding]:
     if unfinished:
         yield Finding("note", name, f"{unfinished} clips of '{dataset.name}' are not extracted and left out")
     clips = [str(clip) for clip in dataset.columns["clip"][rows]]
-    twice = {clip for clip in clips if clips.count(clip) > 1} if len(set(clips)) < len(clips) else set()
+    twice = [clip for clip, count in Counter(clips).items() if count > 1]
     if twice:
         yield Finding("fault", name, f"{len(twice)} clip ids occur twice: {_some(twice)}")
     unlabelled = [c for c, label in zip(clips, dataset.columns["label"][rows], strict=True) if not label]
@@ -124,41 +126,71 @@ def _columns(name: str, domain: Domain) -> Iterator[Finding]:
             )
 
 
+@dataclass
+class _Tally:
+    """What is noticed of one array, by clip ids."""
+
+    infinite: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    same: dict[bytes, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, clip: str, values: npt.NDArray[Any], silent: Any) -> None:
+        """Values [T, …] of a clip; `silent` [T] where zeros are right."""
+        if not np.isfinite(values).all():
+            self.infinite.append(clip)
+        if (~values.reshape(len(values), -1).any(1) & ~silent).any():
+            self.empty.append(clip)
+        elif values.any():
+            self.same[hashlib.sha256(values.tobytes()).digest()].append(clip)
+
+
 def _values(name: str, domain: Domain) -> Iterator[Finding]:
-    """NaN and infinity, frames of zeros, clips with the same features, types."""
+    """Rows that do not match their checksums, NaN and infinity, frames of zeros, clips with the same features, types."""
     dataset = domain.dataset
-    for array_name in sorted(r for r in dataset.regions if r.split("/")[-1] in ("maps", "pooled")):
-        array = dataset.array(array_name)
-        if array.dtype not in (np.float16, np.float32):
-            yield Finding("note", name, f"{array_name} is {array.dtype}; float16 or float32 is enough")
-        masked = _silent(dataset, array_name)
-        broken, empty, same = [], [], defaultdict(list)
-        for row in domain.rows.tolist():
-            values, clip = np.asarray(array[row]), str(dataset.columns["clip"][row])
-            if not np.isfinite(values).all():
-                broken.append(clip)
-            zero = ~values.reshape(len(values), -1).any(1)
-            if (zero & ~masked[row]).any() if masked is not None else zero.any():
-                empty.append(clip)
-            elif values.any():
-                same[hashlib.sha256(values.tobytes()).digest()].append(clip)
-        alike = [clips for clips in same.values() if len(clips) > 1]
-        if broken:
-            yield Finding("fault", name, f"{array_name}: {len(broken)} clips have values that are not finite: {_some(broken)}")
-        if empty:
-            yield Finding("fault", name, f"{array_name}: {len(empty)} clips have frames of zeros only: {_some(empty)}")
-        if alike:
+    for modality in dataset.modalities:
+        damaged: list[str] = []
+        tallies: dict[str, _Tally] = defaultdict(_Tally)
+        for row, arrays, mismatch in _rows(domain, modality):
+            clip, mask = str(dataset.columns["clip"][row]), arrays.pop("mask", None)
+            if mismatch:
+                damaged.append(clip)
+            for kind, values in arrays.items():
+                tallies[f"{modality}/{kind}"].add(clip, values, mask == 0 if mask is not None else np.bool_(False))
+        if damaged:
             yield Finding(
-                "note",
+                "fault",
                 name,
-                f"{array_name}: {len(alike)} groups of clips have equal features, such as {', '.join(alike[0][:SHOWN])}",
+                f"{modality}: {len(damaged)} clips do not match their checksums: {_some(damaged)}; put them back with "
+                "cia-extract verify --redo and extract again",
             )
+        for array_name, tally in sorted(tallies.items()):
+            yield from _findings(name, array_name, dataset.regions[array_name].dtype, tally)
 
 
-def _silent(dataset: Dataset, array_name: str) -> Any:
-    """[N, T] where sound is known to be missing, and zeros are right."""
-    mask = array_name.replace("/pooled", "/mask")
-    return np.asarray(dataset.array(mask)) == 0 if array_name.startswith("audio/") and mask in dataset.regions else None
+def _rows(domain: Domain, modality: str) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]], str]]:
+    """(row, its arrays [T, …], why it is not what was written), each read once."""
+    dataset = domain.dataset
+    if isinstance(dataset, DatasetFeatures):
+        with open(dataset.path, "rb") as file:
+            for row in domain.rows.tolist():
+                arrays = dataset.row(row, modality, file.fileno())
+                yield row, arrays, dataset.mismatch(row, modality, arrays, file.fileno())
+        return
+    kinds = [kind for kind in ("maps", "pooled") if f"{modality}/{kind}" in dataset.regions]
+    for row in domain.rows.tolist():
+        yield row, {kind: np.asarray(dataset.array(f"{modality}/{kind}")[row]) for kind in kinds}, ""
+
+
+def _findings(name: str, array_name: str, dtype: Any, tally: _Tally) -> Iterator[Finding]:
+    if dtype not in (np.float16, np.float32):
+        yield Finding("note", name, f"{array_name} is {dtype}; float16 or float32 is enough")
+    for clips, what in ((tally.infinite, "values that are not finite"), (tally.empty, "frames of zeros only")):
+        if clips:
+            yield Finding("fault", name, f"{array_name}: {len(clips)} clips have {what}: {_some(clips)}")
+    alike = [clips for clips in tally.same.values() if len(clips) > 1]
+    if alike:
+        groups = f"{len(alike)} groups of clips have equal features"
+        yield Finding("note", name, f"{array_name}: {groups}, such as {', '.join(alike[0][:SHOWN])}")
 
 
 def _some(clips: Any) -> str:

@@ -2,7 +2,8 @@
 
 A file in our own layout that was repacked (chunked, compressed) is found by itself. Other names are given one by one, as
 `--map DOMAIN/NAME=PATH`: NAME is clip, label, split, any other column, or an array such as rgb/pooled ([N, T, C] or [N, C]) or
-rgb/maps ([N, T, C, H, W]); PATH is the dataset inside the file. `clip` may be left out (rows are numbered).
+rgb/maps ([N, T, C, H, W]); PATH is the dataset inside the file. `clip` may be left out (rows are numbered). One entry serves all
+domains where the word {domain} stands for the name of each top-level group: `--map '{domain}/rgb/pooled={domain}/x'`.
 """
 
 import hashlib
@@ -17,8 +18,12 @@ import numpy.typing as npt
 from cia_extract.errors import DataError, UsageError
 from cia_extract.features import DONE, DatasetFeatures, open_features
 from cia_extract.journal import journal_path
+from cia_extract.structure import opened, readable
+
+from cia_adapt.columns import column
 
 MODALITIES = ("rgb", "flow", "audio")
+EACH = "{domain}"  # in a mapping: every top-level group
 DIGESTED = 8e6  # bytes of each array that tell whether features have changed; read for every run
 
 
@@ -48,7 +53,7 @@ class SlowArray:
 
     def __getitem__(self, row: int) -> npt.NDArray[Any]:
         """[T, …]."""
-        with h5py.File(self.file, "r", locking=False) as file:
+        with opened(self.file) as file:
             clip = np.asarray(file[self.info.path][int(row)], self.info.dtype)
         return clip.reshape(self.info.shape[1:])
 
@@ -101,22 +106,21 @@ def open_any(path: Path, mapping: Sequence[str] = ()) -> Mapping[str, DatasetFea
     """The datasets of a file by name, ours or a foreign one's. Raises DataError, UsageError for a mapping that does not fit."""
     if mapping:
         return open_mapped(path, parse(mapping))
-    if not path.is_file() or journal_path(path).exists() or path.stat().st_size == 0:
+    readable(path, f"make it with cia-extract --out {path}")
+    if journal_path(path).exists() or path.stat().st_size == 0:
         return open_features(path)  # which says what is wrong
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            found = {name: _guessed(name, group) for name, group in file.items() if isinstance(group, h5py.Group)}
-            own = "schema" in file.attrs and not any(_chunked(group) for group in file.values() if isinstance(group, h5py.Group))
-    except OSError as error:
-        raise DataError(f"{path}: not an HDF5 file ({error})") from error
-    if own or not any(found.values()):
-        if not own:
-            raise DataError(
-                f"{path}: not a feature file of cia-extract; name its arrays: --map DOMAIN/label=… --map DOMAIN/split=… "
-                "--map DOMAIN/rgb/pooled=… (cia-adapt --help)"
-            )
+    with opened(path) as file:
+        groups = {name: group for name in file if isinstance(group := file.get(name), h5py.Group)}
+        guessed = {name: _guessed(name, group) for name, group in groups.items()}
+        own = "schema" in file.attrs and not any(map(_chunked, groups.values()))
+    if own:
         return open_features(path)
-    return open_mapped(path, {name: arrays for name, arrays in found.items() if arrays})
+    if not any(guessed.values()):
+        raise DataError(
+            f"{path}: not a feature file of cia-extract; name its arrays: --map DOMAIN/label=… --map DOMAIN/split=… "
+            "--map DOMAIN/rgb/pooled=… (cia-adapt --help)"
+        )
+    return open_mapped(path, {name: arrays for name, arrays in guessed.items() if arrays})
 
 
 def parse(entries: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -135,31 +139,34 @@ def parse(entries: Sequence[str]) -> dict[str, dict[str, str]]:
 
 def open_mapped(path: Path, domains: Mapping[str, Mapping[str, str]]) -> dict[str, ForeignDataset]:
     """Open the arrays named. Raises DataError with what does not fit."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return {name: _dataset(path, file, name, names) for name, names in domains.items()}
-    except OSError as error:
-        raise DataError(f"{path}: not an HDF5 file ({error})") from error
+    readable(path, "give the path of an HDF5 file")
+    with opened(path) as file:
+        return {name: _dataset(path, file, name, names) for name, names in _expanded(path, file, domains).items()}
+
+
+def _expanded(path: Path, file: h5py.File, domains: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """`domains` with what is said of `{domain}` written out for every top-level group that has any of it."""
+    written = {name: dict(names) for name, names in domains.items() if name != EACH}
+    pattern = domains.get(EACH, {})
+    groups = [name for name in file if any(place.replace(EACH, name) in file for place in pattern.values())]
+    if pattern and not groups:
+        raise DataError(f"{path}: no top-level group has {', '.join(pattern.values())}; it has {', '.join(file) or 'none'}")
+    for group in groups:
+        written[group] = {name: place.replace(EACH, group) for name, place in pattern.items()} | written.get(group, {})
+    return written
 
 
 def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str]) -> ForeignDataset:
     columns, regions = {}, {}
     for name, place in names.items():
-        if not isinstance(file.get(place), h5py.Dataset):
+        data = file.get(place)
+        if not isinstance(data, h5py.Dataset):
             raise DataError(f"{path}: has no dataset {place} (for {domain}/{name})")
-        data = file[place]
+        _check_storage(f"{path}: {place}", file, data)
         if "/" not in name:
-            if data.ndim != 1:
-                raise DataError(f"{path}: {place} is {data.shape}; a column such as {domain}/{name} has one value a clip")
-            columns[name] = _text(data)
-            continue
-        shape = (data.shape[0], 1, data.shape[1]) if data.ndim == 2 else data.shape
-        if len(shape) != (5 if name.endswith("maps") else 3) or data.dtype.kind != "f":
-            kind = "maps [N, T, C, H, W]" if name.endswith("maps") else "vectors [N, T, C] or [N, C]"
-            raise DataError(f"{path}: {place} is {data.dtype} {data.shape}; {domain}/{name} wants {kind} of floats")
-        regions[name] = ArrayInfo(place, shape, data.dtype.newbyteorder("="))  # torch knows this machine's order of bytes only
+            columns[name] = column(f"{path}: {place}", data)
+        else:
+            regions[name] = _array(f"{path}: {place}", f"{domain}/{name}", data)
     if not regions or "label" not in columns:
         raise DataError(
             f"{path}: '{domain}' needs label, split and at least one array such as rgb/pooled; name them with --map (split may "
@@ -167,19 +174,51 @@ def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str])
         )
     count = next(iter(regions.values())).shape[0]
     columns.setdefault("clip", np.array([f"{domain}{i}" for i in range(count)]))
-    lengths = {name: len(column) for name, column in columns.items()} | {name: info.shape[0] for name, info in regions.items()}
+    lengths = {name: len(values) for name, values in columns.items()} | {name: info.shape[0] for name, info in regions.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"{path}: '{domain}' has rows of different number: {', '.join(f'{k} {v}' for k, v in lengths.items())}")
     if len({info.shape[1] for info in regions.values()}) > 1:
         raise DataError(f"{path}: '{domain}' has different numbers of frames in its arrays")
+    return ForeignDataset(path, domain, columns, regions, _finished(path, file, domain, count))
+
+
+def _finished(path: Path, file: h5py.File, domain: str, count: int) -> npt.NDArray[np.bool_]:
+    """[N]: what the `status` of a repacked file of ours says; else all."""
     status = file.get(f"{domain}/status")
-    finished = (status[:] == DONE).all(1) if isinstance(status, h5py.Dataset) else np.ones(count, dtype=bool)
-    return ForeignDataset(path, domain, columns, regions, finished)
+    if not isinstance(status, h5py.Dataset):
+        return np.ones(count, dtype=bool)
+    if status.ndim != 2 or status.shape[0] != count or status.dtype.kind not in "iu":
+        raise DataError(f"{path}: {domain}/status is {status.dtype} {status.shape}; it has one whole number a clip and modality")
+    return np.asarray((status[:] == DONE).all(1))
 
 
-def _text(data: h5py.Dataset) -> npt.NDArray[np.str_]:
-    values = data.asstr()[:] if data.dtype.kind in "SO" else data[:]
-    return np.asarray(values).astype(str)
+def _array(place: str, wanted: str, data: h5py.Dataset) -> ArrayInfo:
+    shape = (data.shape[0], 1, data.shape[1]) if data.ndim == 2 else data.shape
+    if (
+        len(shape) != (5 if wanted.endswith("maps") else 3)
+        or 0 in shape
+        or data.dtype.kind not in "fiub"
+        or data.dtype.itemsize > 8
+    ):
+        kind = "maps [N, T, C, H, W]" if wanted.endswith("maps") else "vectors [N, T, C] or [N, C]"
+        raise DataError(f"{place} is {data.dtype} {data.shape}; {wanted} wants {kind} of floats")
+    if data.dtype.kind != "f":
+        raise DataError(f"{place} is {data.dtype}; {wanted} wants floats, cast it to float: array.astype('float32')")
+    return ArrayInfo(str(data.name), shape, data.dtype.newbyteorder("="))  # torch knows this machine's order of bytes only
+
+
+def _check_storage(place: str, file: h5py.File, data: h5py.Dataset) -> None:
+    """Raise DataError for an array whose values lie in another file, or are packed in a way that cannot be undone here."""
+    if data.file.filename != file.filename or data.external or data.is_virtual:
+        raise DataError(f"{place} is a link to another file; copy it in (h5repack does), so that the features are in one file")
+    if data.shape is None:
+        raise DataError(f"{place} is empty")
+    layout = data.id.get_create_plist()
+    for i in range(layout.get_nfilters()):
+        code, _, _, name = layout.get_filter(i)
+        if not h5py.h5z.filter_avail(code):
+            called = name.decode(errors="replace") or f"number {code}"
+            raise DataError(f"{place} is packed by {called}, a filter that is not installed; unpack it: h5repack -f NONE IN OUT")
 
 
 def _guessed(name: str, group: h5py.Group) -> dict[str, str]:

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cia_adapt.guard import Guard
+
 Tier = Literal["device", "ram", "map", "hdf5"]
 RAM_SHARE: Final = 0.4  # of the memory that is free, for features
 DEVICE_SHARE: Final = 0.6
@@ -36,6 +38,8 @@ class Reader:
     """[n·T, …], all frames in a row, of maps [n·T, H, W, C]: a view of the memory map, or what was loaded."""
     place: Mapping[int, int] | None = None
     """{row: its place in `blocks`} where only some were loaded."""
+    guard: Guard | None = None
+    """Of an array that is mapped from a file of our own."""
 
     @property
     def device(self) -> torch.device:
@@ -55,6 +59,8 @@ class Reader:
 
     def fill(self, out: Tensor, rows: Positions, frames: Positions) -> None:
         """Copy the frames into `out` [B·S, …], maps [B·S, H, W, C]; torch does it with all cores."""
+        if self.guard is not None:
+            self.guard.check(rows)
         if self.blocks is None:
             for clip, row, of_row in zip(out.split(frames.shape[1]), rows, frames, strict=True):
                 clip.copy_(cells_last(torch.from_numpy(self.array[row][of_row])))
@@ -114,11 +120,15 @@ class Stores:
         tier = self.tier or choose(int(size / self.share), self.device, slow)
         if tier == "map" and slow:
             tier = "hdf5"
-        self.notes.append(f"{dataset.name}/{name}: {size / 1e9:.2f} GB, {tier}")
+        guard = None if slow else Guard(dataset, name)
+        unchecked = "" if guard is None or guard.works else "; vectors without checksums, cia-adapt check compares the maps"
+        self.notes.append(f"{dataset.name}/{name}: {size / 1e9:.2f} GB, {tier}{unchecked}")
         if tier == "hdf5":
             return Reader(tier, array)
         if tier == "map":
-            return Reader(tier, array, cells_last(as_tensor(array).flatten(0, 1)))
+            return Reader(tier, array, cells_last(as_tensor(array).flatten(0, 1)), guard=guard)
+        if guard is not None:
+            guard.check(rows)
         loaded = load(array, rows)
         if tier == "device":
             loaded = loaded.to(self.device)

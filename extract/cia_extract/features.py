@@ -125,26 +125,41 @@ class DatasetFeatures:
                     lines[row] = f"{self.columns['clip'][row]}: {fault}"
         return lines
 
-    def fault(self, row: int, modality: str, descriptor: int, vectors_only: bool = False) -> str:
-        """What is wrong with a done row, "" for nothing. `descriptor` is of the open file.
+    def row(self, row: int, modality: str, descriptor: int, vectors_only: bool = False) -> dict[str, npt.NDArray[Any]]:
+        """{array: a row of it}, read from the open file rather than mapped: maps and vectors, for sound vectors and mask.
 
-        `vectors_only` reads no maps; that needs `vectors_crc32c`, which files of before 2026-11 lack: then nothing is checked.
+        Raises DataError where the file became shorter.
         """
-        column, crc_name = self.modalities.index(modality), "vectors_crc32c" if vectors_only else "crc32c"
-        if crc_name not in self.regions:
+        kinds = [kind for kind in arrays_of(modality, self.frames) if kind != "maps" or not vectors_only]
+        regions = {kind: self.regions[f"{modality}/{kind}"] for kind in kinds if f"{modality}/{kind}" in self.regions}
+        return {kind: region.read_row(descriptor, row) for kind, region in regions.items()}
+
+    def mismatch(self, row: int, modality: str, arrays: Mapping[str, npt.NDArray[Any]], descriptor: int) -> str:
+        """Why a done row is not what was written, "" if it is. `arrays` are those of `row`.
+
+        Vectors alone have a checksum in files since 2026-11; of older ones nothing is said.
+        """
+        whole = "maps" in arrays or f"{modality}/maps" not in self.regions
+        checksums = self.regions.get("crc32c" if whole else "vectors_crc32c")
+        if checksums is None:
             return ""
-        kinds = [kind for kind in arrays_of(modality, self.frames) if f"{modality}/{kind}" in self.regions]
-        kinds = [kind for kind in kinds if kind != "maps" or not vectors_only]
-        arrays = [self.regions[f"{modality}/{kind}"].read_row(descriptor, row) for kind in kinds]
-        if row_crc32c(*arrays) != self.regions[crc_name].read_row(descriptor, row)[column]:
-            return f"{modality} does not match its CRC32C"
-        if not all(np.isfinite(array).all() for array in arrays):
-            return f"{modality} has values that are not finite"
-        if "clips/crc32c" in self.regions:
-            stored = int(self.regions["clips/crc32c"].read_row(descriptor, row))
-            if stored not in (0, self.clip_crc32c(row, descriptor)):  # 0: never written
-                return "n_frames, fps or indices do not match their CRC32C"
-        return ""
+        stored = checksums.read_row(descriptor, row)[self.modalities.index(modality)]
+        return "" if row_crc32c(*arrays.values()) == stored else f"{modality} does not match its CRC32C"
+
+    def fault(self, row: int, modality: str, descriptor: int) -> str:
+        """What is wrong with a done row, "" for nothing: checksums and values that are not finite."""
+        arrays = self.row(row, modality, descriptor)
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            return self.mismatch(row, modality, arrays, descriptor) or f"{modality} has values that are not finite"
+        return self.mismatch(row, modality, arrays, descriptor) or self._clip_fault(row, descriptor)
+
+    def _clip_fault(self, row: int, descriptor: int) -> str:
+        if "clips/crc32c" not in self.regions:
+            return ""
+        stored = int(self.regions["clips/crc32c"].read_row(descriptor, row))
+        if stored in (0, self.clip_crc32c(row, descriptor)):  # 0: never written
+            return ""
+        return "n_frames, fps or indices do not match their CRC32C"
 
     def clip_crc32c(self, row: int, descriptor: int) -> int:
         """CRC32C of what decoding told about a clip."""

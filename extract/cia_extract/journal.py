@@ -151,24 +151,40 @@ def _write_journal(path: Path, overlay: _Overlay) -> None:
 
 
 def _replay(path: Path, descriptor: int) -> None:
+    """Copy a complete journal into the file and remove it. Raises OSError for one that is not what `_write_journal` writes."""
     _partial(path).unlink(missing_ok=True)
     if not journal_path(path).exists():
         return
-    data = journal_path(path).read_bytes()
-    magic, size, count, crc = _HEADER.unpack_from(data)
-    body = memoryview(data)[_HEADER.size :]
-    if magic != _MAGIC or google_crc32c.value(bytes(body)) != crc:
-        raise OSError(f"{journal_path(path)}: damaged; the feature file beside it is as it was before, delete the journal")
+    size, ranges = _read_journal(journal_path(path))
     os.ftruncate(descriptor, size)
-    position = 0
-    for _ in range(count):
-        offset, length = _RANGE.unpack_from(body, position)
-        position += _RANGE.size
-        os.pwrite(descriptor, body[position : position + length], offset)
-        position += length
+    for offset, content in ranges:
+        os.pwrite(descriptor, content, offset)
     os.fsync(descriptor)
     journal_path(path).unlink()
     _sync_folder(path)
+
+
+def _read_journal(path: Path) -> tuple[int, list[tuple[int, memoryview]]]:
+    """(the file's new size, [(offset, content)]), all of it checked before anything is changed."""
+    damaged = OSError(f"{path}: damaged; the feature file beside it is as it was before, delete the journal")
+    data = path.read_bytes()
+    if len(data) < _HEADER.size:
+        raise damaged
+    magic, size, count, crc = _HEADER.unpack_from(data)
+    body = memoryview(data)[_HEADER.size :]
+    if magic != _MAGIC or google_crc32c.value(bytes(body)) != crc:
+        raise damaged
+    ranges, position = [], 0
+    while position + _RANGE.size <= len(body):
+        offset, length = _RANGE.unpack_from(body, position)
+        position += _RANGE.size
+        if offset + length > size or position + length > len(body):
+            raise damaged
+        ranges.append((offset, body[position : position + length]))
+        position += length
+    if position != len(body) or len(ranges) != count:
+        raise damaged
+    return size, ranges
 
 
 def _sync_folder(path: Path) -> None:

@@ -93,7 +93,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise
     except Exception as error:  # h5py raises OSError, KeyError, ValueError, RuntimeError, TypeError, … for damaged metadata
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(f"{path}: not a readable HDF5 file ({lines[0]}); get or make it again") from error
+        raise DataError(f"{path}: not an HDF5 file, or a damaged one ({lines[0]}); get or make it again") from error
 
 
 def readable(path: Path, remedy: str) -> None:
