@@ -168,7 +168,7 @@ def test_every_command_takes_the_splits(vectors, tmp_path, command):
 
 
 def test_a_missing_val_split_is_named_with_what_to_do(small_file, tmp_path):
-    rows = [f"{d}{i},p,{'jump run wave'.split()[i // 6]},train" for d in ("here", "there") for i in range(18)]
+    rows = [f"{d}{i},p,{['jump', 'run', 'wave'][i // 6]},train" for d in ("here", "there") for i in range(18)]
     (tmp_path / "m.csv").write_text("clip,path,label,split\n" + "\n".join(rows) + "\n")
     words = ["--features", small_file, "--method", "dann", "--modality", "rgb", "--manifest", "m.csv"]
     run = in_this_process(main, *words, cwd=tmp_path)
