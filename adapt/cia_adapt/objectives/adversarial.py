@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from cia_adapt.model import Output
 from cia_adapt.modules.gradient_reversal import ramp, reverse_gradient
 from cia_adapt.modules.heads import discriminator
-from cia_adapt.parts import Sizes, check_positive
+from cia_adapt.parts import Sizes
 from cia_adapt.step import Step, Term
 
 REVERSED: Final = ("video", "frame")
@@ -100,5 +100,4 @@ def domain_loss(logits: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def build(sizes: Sizes, options: Options) -> nn.Module:
-    check_positive("adversarial", options, "hidden")
     return AdversarialAlignment({"video": sizes.videos, "frame": sizes.frames}, options)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from cia_adapt.model import Output
 from cia_adapt.modules.heads import discriminator
-from cia_adapt.parts import Sizes, check_positive
+from cia_adapt.parts import Sizes
 from cia_adapt.step import Step, Term
 
 
@@ -54,5 +54,4 @@ class Correspondence(nn.Module):
 
 
 def build(sizes: Sizes, options: Options) -> nn.Module:
-    check_positive("correspondence", options, "hidden")
     return Correspondence(dict(sizes.videos), options)
