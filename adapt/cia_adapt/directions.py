@@ -137,10 +137,12 @@ def _check_model(request: Request, pair: Pair, arrays: Mapping[str, str]) -> Non
 def _check_hold_out(pair: Pair, teacher: Domain, labels: list[str]) -> None:
     """G-Blend needs labelled clips to hold out."""
     share = pair.method.option("gradient_blend").get("held_out")
-    if share is not None and not any(round(share * count) and count > 1 for count in Counter(labels).values()):
+    most = max(Counter(labels).values())
+    if share is not None and (most < 2 or not round(share * most)):
+        advice = "it needs two clips or more" if most < 2 else "--set gradient_blend.held_out=0.5"
         raise DataError(
             f"gradient_blend: holds out {share:.0%} of each class, and no class of '{teacher.name}' has enough training clips; "
-            "--set gradient_blend.held_out=0.5"
+            f"{advice}"
         )
 
 

@@ -3,12 +3,14 @@ test clips.
 """
 
 import json
+import warnings
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from cia_adapt import adapt, config, data, runs, splits, table
+import torch
+from cia_adapt import adapt, config, data, runs, splits, table, validators
 from cia_adapt.cli import main
 from cia_extract.errors import DataError, UsageError
 
@@ -227,3 +229,13 @@ def test_very_few_steps_an_epoch_are_said_with_the_numbers_and_what_to_lower(vec
         "(with 4: 10 steps an epoch) or raise --epochs, or take --setup demo, which is for a few hundred clips\n"
     ) in run.stderr
     assert "few steps" not in cia_adapt(vectors, *ALL, *pair, "--batch", 8, "--dry-run", cwd=tmp_path).stderr
+
+
+def test_the_rule_dev_works_on_one_source_val_clip():
+    """Without a covariance: numpy warned, and its NaN was not looked at."""
+    random = torch.Generator().manual_seed(0)
+    source, target = (torch.randn(6, 3, generator=random) for _ in range(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        risk = validators.deep_embedded_validation(source, target, source[:1], torch.tensor([2.0]))
+    assert -100 < risk < 0
