@@ -125,6 +125,8 @@ def _check_model(request: Request, pair: Pair, arrays: Mapping[str, str]) -> Non
         if pair.setup.segments < request.chosen.setup.segments and "--segments" in str(error):
             raise UsageError(f"{error}, and the file has {_frames(pair)} a clip; take another --temporal or --method") from None
         raise
+    except RuntimeError as error:  # torch's, of sizes that overflow
+        raise UsageError(f"--method {pair.method.name}: with these settings its model cannot be built ({error})") from error
     numbers = sum(x.numel() for module in (model, objectives) for x in (*module.parameters(), *module.buffers()))
     free = free_memory()
     if COPIES * 4 * numbers > free:

@@ -190,10 +190,17 @@ def test_a_manifest_for_a_domain_without_a_finished_clip_is_one_line(small_file)
         domains["here"].split("train")
 
 
-@pytest.mark.parametrize("setting", ["sc.embedding=99999999", "mc.ratio=0", "adversarial.hidden=99999999"])
+@pytest.mark.parametrize(
+    "setting", ["sc.embedding=99999999", "mc.ratio=0", "adversarial.hidden=99999999", "sc.embedding=999999999"]
+)
 def test_a_setting_that_no_machine_has_memory_for_or_that_leaves_nothing_is_said_before_training(small_file, tmp_path, setting):
     words = ["--features", small_file, "--method", "cia", "--setup", "demo", "--epochs", 1, "--set", setting]
     in_one_line(in_this_process(main, *words, cwd=tmp_path), 2, "")
+
+
+def test_a_kernel_whose_size_overflows_is_said_before_training(small_file, tmp_path):
+    words = ["--features", small_file, "--method", "att-flow", "--setup", "demo", "--set", "att_flow.kernel=999999999"]
+    in_one_line(in_this_process(main, *words, "--modality", "rgb", "--modality", "flow", cwd=tmp_path), 2, "cannot be built")
 
 
 def test_running_out_of_memory_is_a_line_with_advice_and_other_errors_stay_what_they_are():
