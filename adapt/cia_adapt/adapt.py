@@ -90,7 +90,7 @@ def _to_go_on(request: Request, folder: Path, key: RunKey) -> resume.Packed | No
         lines = runs.compare(runs.read_json(runs.unfinished_folder(folder) / "config.json"), key.fields())
         if lines:
             raise MismatchError(
-                f"{folder}: an unfinished run with other settings lies there ({'; '.join(lines)}); --overwrite starts again"
+                f"{folder}: holds an unfinished run with other settings ({'; '.join(lines)}); --overwrite starts again"
             )
         raise MismatchError(f"{folder}: was interrupted; --resume goes on with it, --overwrite starts again")
     if there or (request.resume and (folder / "done").exists()):

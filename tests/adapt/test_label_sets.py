@@ -1,5 +1,7 @@
 """Domains whose classes differ: what `check` and the start of training say, so that nobody trains on labels that do not match."""
 
+import time
+
 import h5py
 import numpy as np
 import pytest
@@ -176,3 +178,12 @@ def test_gradient_blend_without_clips_to_hold_out_says_so_at_the_start(tmp_path)
     maps += [word for d in "st" for word in ("--map", f"{d}/flow/pooled={d}/x")]
     run = in_this_process(main, "--features", path, *maps, "--method", "gblend-fl", cwd=tmp_path)
     assert run.returncode == 3 and "no class of 's' has enough training clips" in run.stderr and "reading" not in run.stderr
+
+
+def test_thousands_of_classes_are_compared_in_a_moment():
+    """Such as clip ids given as --labels by mistake: letter by letter this took hours."""
+    first, second = ({f"{prefix}clip_{i:05}_of_a_long_name" for i in range(20_000)} for prefix in ("source", "target"))
+    began = time.perf_counter()
+    label_sets.compare("s", first, "t", second)
+    label_sets.variants(first | {name.upper() for name in first})
+    assert time.perf_counter() - began < 10

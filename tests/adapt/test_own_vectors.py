@@ -3,6 +3,7 @@ test clips.
 """
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -91,6 +92,8 @@ def test_the_small_benchmarks_protocol_adapts_to_and_tests_on_every_target_clip(
     assert len((folder / "predictions.csv").read_text().splitlines()) == 19
     setup = json.loads((folder / "config.json").read_text())["setup"]
     assert (setup["train_split"], setup["val_split"]) == ("source=train,target=all", "source=val,target=all")
+    assert in_this_process(main, "report", "--clips", 0, cwd=tmp_path).returncode == 0
+    assert "transductive: dann adapted to" in (tmp_path / "report.html").read_text()
     again = in_this_process(main, *words, cwd=tmp_path)
     assert again.stderr.count("finished before") == 2 and "transductive: dann adapted to" in " ".join(again.stdout.split())
 
@@ -102,7 +105,8 @@ def test_runs_with_other_splits_are_kept_apart(small_file, tmp_path):
     assert in_this_process(main, *words, cwd=tmp_path).returncode == 0
     refused = in_this_process(main, *words, *everything, cwd=tmp_path)
     assert refused.returncode == 4 and "setup.val_split: val → source=val,target=all" in refused.stderr
-    assert in_this_process(main, *words, *everything, "--runs", "other", cwd=tmp_path).returncode == 0
+    allowed = in_this_process(main, *words, *everything, "--runs", "other", cwd=tmp_path)
+    assert allowed.returncode == 0 and "transductive: 12 of the 18 test clips of 'there' are adapted to" in allowed.stderr
     for command in ("table", "report"):
         mixed = in_this_process(main, command, "runs", "other", cwd=tmp_path)
         assert mixed.returncode == 4 and "val_split" in mixed.stderr
@@ -178,6 +182,20 @@ def test_a_missing_val_split_is_named_with_what_to_do(small_file, tmp_path):
     assert "no finished clip in split 'val' (it has train); give --val-split one of these, or all for every clip" in run.stderr
     typo = in_this_process(main, *words, "--train-split", "trian", "--val-split", "train", cwd=tmp_path)
     assert typo.returncode == 3 and "did you mean train?" in typo.stderr
+
+
+def test_a_file_whose_splits_are_empty_is_used_with_all(vectors, tmp_path):
+    path = tmp_path / "empty.h5"
+    shutil.copyfile(vectors, path)
+    with h5py.File(path, "r+") as file:
+        for name, count in CLIPS.items():
+            file[f"{name}/split"] = np.full(count, b"")
+    words = [path, *MAPS, *(word for d in CLIPS for word in ("--map", f"{d}/split={d}/split"))]
+    without = in_this_process(main, "check", *words)
+    assert without.returncode == 3 and "splits are none; adaptation needs train and val" in without.stdout
+    assert in_this_process(main, "check", *words, *ALL).returncode == 0
+    run = in_this_process(main, "--features", *words, *ALL, "--method", "dann", "--dry-run", "--source", "dslr", cwd=tmp_path)
+    assert run.returncode == 0
 
 
 # --- one vector a clip ------------------------------------------------------------------------------------------------------
