@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SHARED_MODULES = {
     "errors",
+    "suggest",
     "processes",
     "console",
     "features",

@@ -193,9 +193,9 @@ def _checked(cls: Any, where: str, values: dict[str, Any], overrides: Mapping[st
     if "objectives" in values:
         values["objectives"] = tuple(values["objectives"])
     config = cls(**values)
-    for name, listed in (("objectives", values.get("objectives", ())), ("labels", getattr(config, "label_columns", ()))):
-        if "" in listed or len(set(listed)) < len(listed):
-            raise UsageError(f"--{name} {', '.join(listed)}: write names with commas between, each once")
+    for name, entries in (("objectives", getattr(config, "objectives", ())), ("labels", getattr(config, "label_columns", ()))):
+        if "" in entries or len(set(entries)) < len(entries):
+            raise UsageError(f"--{name} {', '.join(entries)}: write names with commas between, each once")
     hints = get_type_hints(cls)
     for name, value in vars(config).items():
         flag = "--" + name.replace("_", "-")

@@ -16,10 +16,11 @@ from cia_adapt.data import Domain, Rows, Task, arrays_to_read, find_domains, mak
 from cia_adapt.foreign import ForeignDataset
 from cia_adapt.model import VideoModel
 from cia_adapt.relabel import relabelled
-from cia_adapt.store import Stores, Tier
+from cia_adapt.store import Stores, Tier, free_memory
 from cia_adapt.train import build_objectives
 
 FEW_STEPS: Final = 5  # an epoch; the benchmark of the set-up uh has 7 and 12
+COPIES: Final = 4  # of a model while Adam trains it: parameters, gradients, two moments; float32
 
 
 @dataclass(frozen=True)
@@ -119,20 +120,31 @@ def _check_model(request: Request, pair: Pair, arrays: Mapping[str, str]) -> Non
     try:
         with torch.device("meta"):
             model = VideoModel(pair.method, sizes_of(pair.source, arrays, pair.setup, (2,), 2))
-            build_objectives(pair.method, model)
+            objectives = build_objectives(pair.method, model)
     except UsageError as error:
         if pair.setup.segments < request.chosen.setup.segments and "--segments" in str(error):
             raise UsageError(f"{error}, and the file has {_frames(pair)} a clip; take another --temporal or --method") from None
         raise
+    except RuntimeError as error:  # torch's, of sizes that overflow
+        raise UsageError(f"--method {pair.method.name}: with these settings its model cannot be built ({error})") from error
+    numbers = sum(x.numel() for module in (model, objectives) for x in (*module.parameters(), *module.buffers()))
+    free = free_memory()
+    if COPIES * 4 * numbers > free:
+        raise UsageError(
+            f"--method {pair.method.name}: with these settings its model needs {COPIES * 4e-9 * numbers:.0f} GB to train, and "
+            f"{free / 1e9:.0f} GB are free; lower --shared-features or what --set makes large"
+        )
 
 
 def _check_hold_out(pair: Pair, teacher: Domain, labels: list[str]) -> None:
     """G-Blend needs labelled clips to hold out."""
     share = pair.method.option("gradient_blend").get("held_out")
-    if share is not None and not any(round(share * count) and count > 1 for count in Counter(labels).values()):
+    most = max(Counter(labels).values())
+    if share is not None and (most < 2 or not round(share * most)):
+        advice = "it needs two clips or more" if most < 2 else "--set gradient_blend.held_out=0.5"
         raise DataError(
             f"gradient_blend: holds out {share:.0%} of each class, and no class of '{teacher.name}' has enough training clips; "
-            "--set gradient_blend.held_out=0.5"
+            f"{advice}"
         )
 
 

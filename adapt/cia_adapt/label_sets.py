@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 SHOWN: Final = 8  # class names in a message
+MOST_PAIRS: Final = 20_000  # of names compared letter by letter, which is slow
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def variants(classes: Collection[str]) -> list[str]:
             alike[form(name)].append(name)
         groups = [names for key, names in alike.items() if key and len(names) > 1]
         lines += [f"{listed(names)} {rule.format(written=_written(*names[:2]))}" for names in groups]
-        left = [name for name in left if not any(name in names for names in groups)]
+        done = {name for names in groups for name in names}
+        left = [name for name in left if name not in done]
     return lines
 
 
@@ -108,6 +110,8 @@ def _spelling(first: str, a: frozenset[str], second: str, b: frozenset[str]) -> 
             causes.append(_cause(first, second, matches, rule))
             left_a -= {name for name, _ in matches}
             left_b -= {name for _, name in matches}
+    if len(left_a) * len(left_b) > MOST_PAIRS:
+        return "; ".join(causes)
     near = [(name, close[0]) for name in sorted(left_a) if (close := difflib.get_close_matches(name, sorted(left_b), 1, 0.8))]
     if near and not any(_number(name) is not None for pair in near for name in pair):
         causes.append(_cause(first, second, near, "are written almost alike"))

@@ -148,7 +148,7 @@ def _check_reachable(address: str) -> None:
     if not separator or not port.isdigit():
         return  # local, auto: Ray knows them
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except (OSError, OverflowError, UnicodeError) as error:
         raise UsageError(f"--ray {address}: no Ray cluster answers there ({error}); start one with: ray start --head") from error
 

@@ -97,6 +97,8 @@ def deep_embedded_validation(source_train: Tensor, target_train: Tensor, source_
         target_share = LogisticRegression(max_iter=1000).fit(x, y).predict_proba(source_val.double().numpy())[:, 1]
     ratio = target_share / np.maximum(1 - target_share, 1e-6) * len(source_train) / len(target_train)
     weighted = ratio * loss.double().numpy()
+    if len(weighted) < 2:
+        return -float(weighted.mean())  # one clip has no covariance, so no control variate
     covariance = np.cov(weighted, ratio, ddof=1)
     eta = -covariance[0, 1] / covariance[1, 1] if covariance[1, 1] > 0 else 0.0
     return -float(weighted.mean() + eta * ratio.mean() - eta)

@@ -20,7 +20,7 @@ from cia_extract.errors import UsageError
 from torch import Tensor, nn
 
 from cia_adapt.model import Output
-from cia_adapt.parts import Sizes
+from cia_adapt.parts import Sizes, check_positive
 from cia_adapt.step import Step, Term
 
 LEAST: Final = 0.05  # nats
@@ -109,4 +109,5 @@ def needs_target(options: Options) -> bool:
 
 
 def build(sizes: Sizes, options: Options) -> nn.Module:
+    check_positive("gradient_blend", options, "epochs", "held_out")
     return GradientBlend(tuple(sizes.videos), options)

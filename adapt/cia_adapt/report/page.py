@@ -34,7 +34,7 @@ def write(folders: Sequence[Path], out: Path, root: Path | None, seed: int, clip
     text = resources.files("cia_adapt.report").joinpath("template.html").read_text(encoding="utf-8")
     html = environment.from_string(text).render(
         rows=rows,
-        note=table.NOTE,
+        note="; ".join([table.NOTE, *table.transductive(list(results.values()))]),
         sections=sections,
         version=__version__,
         runs=len(folders),
