@@ -32,6 +32,11 @@ class Stored:
     read: Callable[[], npt.NDArray[Any]]
 
     @property
+    def type(self) -> str:
+        """numpy's name of the type, `float32`."""
+        return np.dtype(f"{self.kind}{self.itemsize}").name if self.kind in "fiuc" else {"b": "bool"}.get(self.kind, "text")
+
+    @property
     def nbytes(self) -> int:
         return prod(self.shape) * self.itemsize
 

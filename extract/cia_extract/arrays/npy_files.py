@@ -3,9 +3,10 @@
 import io
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import IO, Final
 
 import numpy as np
 
@@ -17,7 +18,7 @@ LONGEST_HEADER: Final = 10_000  # bytes; numpy's own limit
 
 def npy(path: Path) -> Stored:
     """The array of an .npy file. Raises DataError or OSError."""
-    return _stored(lambda: path.open("rb"), path.stat().st_size)
+    return _stored(partial(path.open, "rb"), path.stat().st_size)
 
 
 def npz(path: Path) -> dict[str, Stored]:
@@ -32,11 +33,11 @@ def npz(path: Path) -> dict[str, Stored]:
             raise DataError("compressed in a way that numpy does not use")
         if name in arrays:
             raise DataError("two arrays of it have one name")
-        arrays[name] = _stored(lambda info=info: archive.open(info), info.file_size)  # type: ignore[misc]
+        arrays[name] = _stored(partial(archive.open, info), info.file_size)
     return arrays
 
 
-def _stored(open_: Callable[[], BinaryIO], size: int) -> Stored:
+def _stored(open_: Callable[[], IO[bytes]], size: int) -> Stored:
     with open_() as file:
         begin = file.read(12)
         if begin[:6] != b"\x93NUMPY" or begin[6:8] not in (b"\1\0", b"\2\0", b"\3\0"):

@@ -23,7 +23,7 @@ class Dtype(StandIn):
 
     def __init__(self, code: Any, *_: Any) -> None:
         kind = re.fullmatch(r"([biufSU])([1-9]\d{0,6})", code) if isinstance(code, str) else None
-        if kind is None or kind[2] not in SIZES.get(kind[1], kind[2]) or len(kind[2]) > 1 and kind[1] in SIZES:
+        if kind is None or kind[2] not in SIZES.get(kind[1], kind[2]) or (len(kind[2]) > 1 and kind[1] in SIZES):
             raise DataError(f"an array of it is of type {shown(code, 20)}; only numbers and text are read")
         self.code, self.order = code, "="
 

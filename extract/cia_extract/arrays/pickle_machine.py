@@ -200,7 +200,7 @@ def _old_line(file: Any) -> bytes:
     line = file.readline().rstrip(b"\n")
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
         raise DataError("damaged pickle: text without quotes")
-    decoded: bytes = codecs.escape_decode(line[1:-1])[0]  # type: ignore[attr-defined]
+    decoded: bytes = codecs.escape_decode(line[1:-1])[0]
     return decoded
 
 
@@ -219,8 +219,13 @@ VALUES: Final = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
 EMPTY: Final[Mapping[str, Callable[[], Any]]] = {
-    **{"NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False},
-    **{"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": list},
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_SET": list,
 }
 
 
@@ -240,6 +245,20 @@ def _set_item(machine: _Machine, _: Any) -> None:
     machine.set_items([key, value])
 
 
+def _pop_mark(machine: _Machine, _: Any) -> None:
+    machine.to_mark()
+
+
+def _tuple(machine: _Machine, _: Any) -> None:
+    items = machine.to_mark()
+    machine.stack.append(tuple(items))
+
+
+def _list(machine: _Machine, _: Any) -> None:
+    items = machine.to_mark()
+    machine.stack.append(items)
+
+
 def _call_with_words(machine: _Machine, _: Any) -> None:
     if machine.stack.pop() != {}:
         raise DataError("it calls a function in a way that arrays do not need")
@@ -251,15 +270,16 @@ ACTIONS: Final[Mapping[str, Callable[[_Machine, Any], None]]] = {
     "FRAME": lambda machine, size: None,
     "MARK": _Machine.mark,
     "POP": _Machine.pop,
-    "POP_MARK": lambda machine, _: (machine.to_mark(), None)[1],
+    "POP_MARK": _pop_mark,
     "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.put),
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda machine, place: machine.stack.append(machine.memo[place])),
     "TUPLE1": lambda machine, _: machine.tuple_of(1),
     "TUPLE2": lambda machine, _: machine.tuple_of(2),
     "TUPLE3": lambda machine, _: machine.tuple_of(3),
-    "TUPLE": lambda machine, _: (above := machine.to_mark(), machine.stack.append(tuple(above)))[1],
-    **dict.fromkeys(("LIST", "FROZENSET"), lambda machine, _: (above := machine.to_mark(), machine.stack.append(above))[1]),
+    "TUPLE": _tuple,
+    "LIST": _list,
+    "FROZENSET": _list,
     "DICT": _dictionary,
     "APPEND": lambda machine, _: machine.append([machine.stack.pop()]),
     **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda machine, _: machine.append(machine.to_mark())),
