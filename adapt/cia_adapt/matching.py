@@ -96,8 +96,8 @@ def _best(clip: str, names: Sequence[tuple[str, ...]], indexes: Sequence[_Index]
         if most and len(best) > 1:
             several = " and ".join(entry.where for entry in best[:2]) + (" and others" if len(best) > 2 else "")
             raise DataError(
-                f"clip '{clip}' is ambiguous: {several} both fit; give its folder in the manifest's path, as jump/v1.mp4, or import "
-                "one of them"
+                f"clip '{clip}' is ambiguous: {several} both fit; give its folder in the manifest's path, as jump/v1.mp4, "
+                "or import one of them"
             )
         if most:
             return best[0]

@@ -1,6 +1,7 @@
 """Arrays in other people's files: what lies in them is checked before anything of it is read, and nothing of it is run.
 
 pickle_machine  pickles as data: no class is looked up, memory is bounded by the file's size
+stand_ins       what stands for the objects that a pickle names
 numpy_objects   the few objects that a pickle of numpy arrays names
 torch_files     torch.save's files, of both formats
 npy_files       .npy and .npz

@@ -18,7 +18,7 @@ LONGEST_HEADER: Final = 10_000  # bytes; numpy's own limit
 
 def npy(path: Path) -> Stored:
     """The array of an .npy file. Raises DataError or OSError."""
-    return _stored(partial(path.open, "rb"), path.stat().st_size)
+    return _stored(lambda: path.open("rb"), path.stat().st_size)
 
 
 def npz(path: Path) -> dict[str, Stored]:

@@ -1,7 +1,7 @@
 """The objects that numpy's pickles name, under numpy 1's and 2's names and every protocol, as stand-ins.
 
-Of a dtype its kind, size and byte order are kept, nothing else: numpy's own takes flags from the file, by which an array of numbers
-passes for one of objects, whose values are addresses.
+Of a dtype its kind, size and byte order are kept, nothing else: numpy's own takes flags from the file too, and with wrong ones it
+follows the file's bytes as addresses.
 """
 
 import re
@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from cia_extract.arrays import checked_shape, from_bytes, shown
-from cia_extract.arrays.pickle_machine import Known, Make, StandIn
+from cia_extract.arrays.pickle_machine import Known
+from cia_extract.arrays.stand_ins import Make, StandIn
 from cia_extract.errors import DataError
 
 SIZES: Final = {"b": "1", "i": "1248", "u": "1248", "f": "248"}  # bytes of a value, by kind

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from cia_extract.arrays import Stored, check_growth, checked_shape, pickle_machine, shown
 from cia_extract.arrays.numpy_objects import NUMPY, ordered_dict
-from cia_extract.arrays.pickle_machine import Known, Make, Name, StandIn
+from cia_extract.arrays.pickle_machine import Known
+from cia_extract.arrays.stand_ins import Make, Name, StandIn
 from cia_extract.errors import DataError
 
 MAGIC: Final = 0x1950A86A20F9469CFC6C  # how files of the old format begin

@@ -92,19 +92,19 @@ class _Limited:
 def _safetensors(path: Path) -> dict[str, Stored]:
     from safetensors import safe_open
 
-    file = safe_open(path, framework="pt")
+    with safe_open(path, framework="np") as file:
+        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        types = {
+            name: (part.get_dtype().split("_")[0].rstrip("0123456789"), tuple(part.get_shape())) for name, part in parts.items()
+        }
+    half = "BF" in letters.values()  # numpy has no bfloat16
+    opened = safe_open(path, framework="pt" if half else "np")
 
     def read(name: str) -> npt.NDArray[Any]:
-        tensor = file.get_tensor(name)
-        array: npt.NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        array: npt.NDArray[Any] = opened.get_tensor(name).float().numpy() if half else opened.get_tensor(name)
         return array
 
-    arrays = {}
-    for name in file.keys():  # noqa: SIM118  (not a mapping)
-        part = file.get_slice(name)
-        kind = LETTERS.get(part.get_dtype().split("_")[0].rstrip("0123456789"), "c")
-        arrays[name] = Stored(tuple(part.get_shape()), kind, 4, partial(read, name))
-    return arrays
+    return {name: Stored(shapes[name], LETTERS.get(letters[name], "c"), 4, partial(read, name)) for name in shapes}
 
 
 def _chosen(content: Any) -> dict[str, Stored]:

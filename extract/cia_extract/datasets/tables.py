@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from cia_extract.arrays import checked_shape, pickle_machine
-from cia_extract.arrays.pickle_machine import Known, StandIn, UnknownName
+from cia_extract.arrays.pickle_machine import Known, UnknownName
+from cia_extract.arrays.stand_ins import StandIn
 from cia_extract.errors import DataError
 
 Row = dict[str, str]
