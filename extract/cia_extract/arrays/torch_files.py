@@ -230,7 +230,7 @@ class _Old:
     """The format before: pickles of a magic number, a version, the machine, the tree, the storages' keys; then their values."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.unusual = path, False
         self.storages: dict[str, Storage] = {}
         self.places: dict[str, tuple[int, int]] = {}  # {key: (where its values begin, how many they are)}
 
@@ -246,7 +246,8 @@ class _Old:
             pickle_machine.load(file, {})
             tree = pickle_machine.load(file, _known(_Once(self._read, self.path.stat().st_size)), self._storage)
             keys = pickle_machine.load(file, {})
-            for key in keys if isinstance(keys, list) else []:
+            # Where an unusual storage ends is not known, so that none is read; who needs the tensors sees which is unusual.
+            for key in keys if isinstance(keys, list) and not self.unusual else []:
                 self._place(file, str(key))
             return tree
 
@@ -254,6 +255,8 @@ class _Old:
         storage = _storage(identity)
         if isinstance(storage, Storage):
             self.storages[storage.key] = storage
+        else:
+            self.unusual = True
         return storage
 
     def _place(self, file: BinaryIO, key: str) -> None:

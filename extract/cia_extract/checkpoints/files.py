@@ -94,9 +94,8 @@ def _safetensors(path: Path) -> dict[str, Stored]:
 
     with safe_open(path, framework="np") as file:
         parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        types = {
-            name: (part.get_dtype().split("_")[0].rstrip("0123456789"), tuple(part.get_shape())) for name, part in parts.items()
-        }
+        letters = {name: part.get_dtype().split("_")[0].rstrip("0123456789") for name, part in parts.items()}
+        shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
     half = "BF" in letters.values()  # numpy has no bfloat16
     opened = safe_open(path, framework="pt" if half else "np")
 
