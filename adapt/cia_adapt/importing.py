@@ -10,9 +10,9 @@ Nothing that a pickle or a file of torch may want to run is run. `matching` says
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import h5py
@@ -42,9 +42,13 @@ def take_over(
     """
     manifest.check_name(dataset)
     rows = manifest.read(listed, needs_path=False)
+    names = {
+        *rows.columns["clip"],
+        *(str(PurePosixPath(path).parent / PurePosixPath(path).stem) for path in rows.columns["path"]),
+    }
     found: dict[str, list[Found]] = {}
     for path in paths:
-        for name, one in _rows_file(path) if path.is_file() else _folder(path, modality):
+        for name, one in _rows_file(path) if path.is_file() else _folder(path, modality, names):
             found.setdefault(name, []).append(one)
     clips = {name: match(rows.columns, entries, f"{listed}") for name, entries in found.items()}
     kept = [i for i, clip in enumerate(rows.columns["clip"]) if all(clip in reads for reads in clips.values())]
@@ -76,14 +80,15 @@ def _rows_file(path: Path) -> Iterator[tuple[str, Found]]:
     ids, arrays = collected.rows_of(path)
     for name, array in arrays.items():
         for clip, values in zip(ids, array, strict=True):
-            yield name, Found(f"{clip} in {path}", (clip,), partial(Features, values if values.ndim == 2 else values[None], None))
+            frames = values if values.ndim == 2 else values[None]  # [T, C]
+            yield name, Found(f"{clip} in {path}", PurePosixPath(clip).parts or (clip,), partial(Features, frames, None))
 
 
-def _folder(path: Path, modality: str | None) -> Iterator[tuple[str, Found]]:
+def _folder(path: Path, modality: str | None, names: Container[str]) -> Iterator[tuple[str, Found]]:
     """(modality, features) of every clip of a folder, by the path below it and the folder's own name."""
     if not path.is_dir():
         raise UsageError(f"{path}: no such file or folder")
-    collection = collected.from_folder(path)
+    collection = collected.from_folder(path, names)
     folder = path.resolve().name
     own = folder.lower() if folder.lower() in collected.MODALITIES else modality
     for clip, by_modality in collection.clips.items():

@@ -89,16 +89,20 @@ class _Index:
 
 def _best(clip: str, names: Sequence[tuple[str, ...]], indexes: Sequence[_Index]) -> Found | None:
     """The features that agree best with one of the names. Raises DataError where several do."""
+    several: Sequence[Found] = ()
     for index in indexes:
         agreeing = [index.agreeing(name) for name in names]
         most = max(count for count, _ in agreeing)
-        best = list({id(entry): entry for count, entries in agreeing if count == most for entry in entries}.values())
-        if most and len(best) > 1:
-            several = " and ".join(entry.where for entry in best[:2]) + (" and others" if len(best) > 2 else "")
-            raise DataError(
-                f"clip '{clip}' is ambiguous: {several} both fit; give its folder in the manifest's path, as jump/v1.mp4, "
-                "or import one of them"
-            )
-        if most:
+        best = (
+            list({id(entry): entry for count, entries in agreeing if count == most for entry in entries}.values()) if most else []
+        )
+        if len(best) == 1:
             return best[0]
-    return None
+        several = several or best
+    if not several:
+        return None
+    some = " and ".join(entry.where for entry in several[:2]) + (" and others" if len(several) > 2 else "")
+    raise DataError(
+        f"clip '{clip}' is ambiguous: {some} both fit; give its folder in the manifest's path, as jump/v1.mp4, or import "
+        "one of them"
+    )

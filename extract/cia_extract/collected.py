@@ -6,7 +6,7 @@ modality is a folder's name (rgb/, flow/, audio/) or the end of the file's (`_rg
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -66,22 +66,27 @@ def from_dataset(data: features.DatasetFeatures) -> Collection:
     return Collection(data.path, clips, short, data.recipe)
 
 
-def from_folder(path: Path) -> Collection:
-    """The features below a folder. Raises DataError for a file that is none, and where two files may be one clip."""
+def from_folder(path: Path, known: Container[str] = ()) -> Collection:
+    """The features below a folder. Raises DataError for a file that is none, and where two files may be one clip.
+
+    Numbered files of one vector or map each are frames of the clip that their folder is, but for those that are `known` clips
+    by their names (with as many of their folders as the names have).
+    """
     found: dict[tuple[str, str], list[Path]] = {}
     for file in sorted(path.rglob("*"), key=lambda file: (len(file.name), str(file))):  # 2.npy before 10.npy
         if file.suffix not in SUFFIXES or file.stem.endswith(BESIDES) or not file.is_file():
             continue
         clip, modality = _clip_and_modality(file.relative_to(path))
         folder, _, name = clip.rpartition("/")
-        may_be_frame = folder and FRAME.fullmatch(name)
+        may_be_frame = folder and FRAME.fullmatch(name) and (_is_known(path, folder, known) or not _is_known(path, clip, known))
         is_frame = may_be_frame and ((folder, modality) in found or len(_stored(file, modality).shape) in (1, 3))
-        files = found.setdefault((folder if is_frame else clip, modality), [])
+        whole = folder if is_frame else clip
+        files = found.setdefault((whole, modality), [])
         same_frame = is_frame and files and (files[-1].parent != file.parent or files[-1].stem == file.stem)
         files.append(file)
         if len(files) > 1 and (same_frame or not is_frame):
             first, second = (shown(file.relative_to(path), 200) for file in files[-2:])
-            raise DataError(f"{path}: {first} and {second} are the same clip, {shown(clip, 200)}; keep one")
+            raise DataError(f"{path}: {first} and {second} are the same clip, {shown(whole, 200)}; keep one")
     if not found:
         raise DataError(f"{path}: no features in it ({', '.join(SUFFIXES)})")
     clips: dict[str, dict[str, Callable[[], Features]]] = {}
@@ -90,20 +95,23 @@ def from_folder(path: Path) -> Collection:
     return Collection(path, clips, {clip: clip.rpartition("/")[2] for clip in clips}, None)
 
 
+def _is_known(path: Path, clip: str, known: Container[str]) -> bool:
+    parts = [path.resolve().name, *clip.split("/")]
+    return any("/".join(parts[begin:]) in known for begin in range(len(parts)))
+
+
 def rows_of(path: Path) -> tuple[list[str], dict[str, Array]]:
     """(clip ids, {modality: [N, T, C] or [N, C]}) of a file of many clips: EPIC-100's released pickle, or an .npz.
 
     The pickle is {"features": {"RGB", "Flow", "Audio"}, "narration_ids"}; the .npz holds `clip`, and rgb, flow or audio. Raises
-    DataError or OSError.
+    DataError.
     """
     try:
         ids, arrays = _rows_of_npz(path) if path.suffix == ".npz" else _rows_of_pickle(path)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    except OSError:
-        raise
-    except Exception as error:  # zipfile and numpy each have their own
-        raise DataError(f"{path}: damaged, or another kind of file ({shown(type(error).__name__)})") from error
+    except Exception as error:  # zipfile and numpy each have their own, OSError among them
+        raise DataError(f"{path}: cannot be read, damaged or another kind of file ({type(error).__name__})") from error
     for name, array in arrays.items():
         if name not in MODALITIES or array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or 0 in array.shape[1:]:
             what = f"{shown(name)} is {array.dtype.name} {list(array.shape)}"
