@@ -203,7 +203,7 @@ def one_line(run, code, *words):
 
 
 LATIN = "café".encode("latin1")
-OLD_PICKLE = b"(dp0\nS'features'\np1\n(dp2\nS'RGB'\np3\n(lp4\n(lp5\n(lp6\nF1.0\naF2.0\naaassS'narration_ids'\np7\n(lp8\nS'caf\\xe9'\np9\nas."
+OLD_PICKLE = b"(dp0\nS'features'\n(dp2\nS'RGB'\n(lp4\n(lp5\n(lp6\nF1.0\naF2.0\naaassS'narration_ids'\n(lp8\nS'caf\\xe9'\nas."
 ENCODED = {
     "ids of an .npz as Latin-1 bytes": lambda f: np.savez(f / "x.npz", clip=np.array([LATIN]), rgb=np.ones((1, 2))),
     "ids of a pickle as Latin-1 bytes": lambda f: (f / "x.pkl").write_bytes(

@@ -120,6 +120,7 @@ def _values(array: _Array) -> tuple[tuple[int, ...], list[Any]]:
     code, order = dtype.arguments[0], dtype.state[1]
     if fortran_order or (code, order) not in {("O8", "|"), ("i8", "<")}:
         raise DataError(f"an array of it is of type {order}{code}{' in Fortran order' if fortran_order else ''}")
+    data = data.encode("latin1") if isinstance(data, str) else data  # as protocols below 3 write bytes
     values = list(data) if code == "O8" else list(struct.unpack(f"<{len(data) // 8}q", data))
     if len(values) != prod(checked_shape(shape)):
         raise DataError("an array of it is incomplete")
