@@ -9,6 +9,7 @@ Nothing that a pickle or a file of torch may want to run is run. `matching` says
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
@@ -48,7 +49,7 @@ def take_over(
     }
     found: dict[str, list[Found]] = {}
     for path in paths:
-        for name, one in _rows_file(path) if path.is_file() else _folder(path, modality, names):
+        for name, one in _rows_file(path) if os.path.isfile(path) else _folder(path, modality, names):
             found.setdefault(name, []).append(one)
     clips = {name: match(rows.columns, entries, f"{listed}") for name, entries in found.items()}
     kept = [i for i, clip in enumerate(rows.columns["clip"]) if all(clip in reads for reads in clips.values())]
@@ -86,7 +87,7 @@ def _rows_file(path: Path) -> Iterator[tuple[str, Found]]:
 
 def _folder(path: Path, modality: str | None, names: Container[str]) -> Iterator[tuple[str, Found]]:
     """(modality, features) of every clip of a folder, by the path below it and the folder's own name."""
-    if not path.is_dir():
+    if not os.path.isdir(path):  # Path.is_dir() raises OSError for names that are too long
         raise UsageError(f"{path}: no such file or folder")
     collection = collected.from_folder(path, names)
     folder = path.resolve().name

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -101,7 +102,12 @@ def compare(a: Path, b: Path, dataset: str | None = None, reextract: Reextract |
 
 
 def _open_both(a: Path, b: Path, dataset: str | None) -> tuple[Collection, Collection]:
-    files = {path: features.open_features(path) for path in (a, b) if not path.is_dir()}
+    for path in (a, b):
+        if not os.path.exists(path):
+            raise DataError(
+                f"{path}: no such file or folder; give a feature file of cia-extract, or a folder of .npy, .npz or .pt"
+            )
+    files = {path: features.open_features(path) for path in (a, b) if not os.path.isdir(path)}
     shared = set.intersection(*map(set, files.values())) if files else set()
     chosen = []
     for path in (a, b):

@@ -1,5 +1,6 @@
 """The networks' weights: where they come from, what they are, and how that is told to the user and the feature file."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -74,7 +75,7 @@ def load(backbone: str, modality: str, choice: str, say: Callable[[str], None]) 
     if choice == "kinetics" and backbone != "i3d":
         raise UsageError(_no_default(modality))
     path = kinetics.fetch(say) if choice == "kinetics" else Path(choice)
-    checkpoint = _read(path, path.stat().st_mtime_ns if path.exists() else 0, choice == "kinetics")
+    checkpoint = _read(path, path.stat().st_mtime_ns if os.path.isfile(path) else 0, choice == "kinetics")
     source = _source(path, checkpoint, backbone, modality)
     tensors = checkpoint.streams[source]
     inflated = modality == "flow" and source == "rgb"

@@ -396,3 +396,19 @@ def test_damaged_feature_files_give_features_or_one_line(sound_files):
 @pytest.mark.slow
 def test_many_damaged_feature_files_give_features_or_one_line(sound_files):
     fuzz(60_000, sound_files)
+
+
+@pytest.mark.parametrize("name", ["none", "x" * 300, "a/" * 3000, "m.csv/x"], ids=["none", "long", "deep", "in a file"])
+def test_a_path_that_cannot_exist_is_one_line(tmp_path, name):
+    from cia_extract.cli import main as extract
+
+    listed(tmp_path / "m.csv", ["a,x,train"], "clip,label,split")
+    save(tmp_path / "rgb", {"a": 1})
+    arguments = ("--manifest", "m.csv", "--dataset", "d", "--out", "f.h5")
+    for main_, words in (
+        (main, ("import", name, *arguments)),
+        (extract, ("weights", "identify", f"{name}.pt")),
+        (extract, ("compare", "rgb", name)),
+    ):
+        run = in_this_process(main_, *words, cwd=tmp_path)
+        assert run.returncode in (2, 3) and "unexpected" not in run.stderr and len(run.stderr.splitlines()) == 1, run.stderr

@@ -253,7 +253,7 @@ def fuzz(count, path):
     path.write_bytes(pickled_table([["a", "b"], ["1", "2"]], ["uid", "frame"]))
     found = json.loads(hostile.in_its_own_process(FUZZ, count, path, memory_gb=2))
     assert found["read"] + found["refused"] == 2 * count
-    assert found["read"] > count / 50 and found["refused"] > count / 2 and found["mb"] < 200
+    assert found["read"] > count / 600 and found["refused"] > count / 2 and found["mb"] < 200
 
 
 def test_damaged_tables_give_text_or_one_line(tmp_path):

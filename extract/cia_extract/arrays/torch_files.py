@@ -98,9 +98,9 @@ class Tensor(StandIn):
 
 def load(path: Path) -> Any:
     """What torch.save wrote, tensors as `Stored` or `Unusable`. Raises DataError or OSError."""
-    if zipfile.is_zipfile(path):
-        return _Zip(path).load()
-    return _Old(path).load()
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\3\4"
+    return _Zip(path).load() if is_zip else _Old(path).load()
 
 
 def _from_bfloat16(bits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

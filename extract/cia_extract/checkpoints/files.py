@@ -5,6 +5,7 @@ Names and shapes are read first; values only once all of them together are no la
 
 import gzip
 import io
+import os
 import tarfile
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -35,7 +36,7 @@ def read_arrays(path: Path) -> Arrays:
 
     A `state_dict` beside epoch and accuracy is taken out. Raises DataError naming the file.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file() raises OSError for names that are too long
         raise DataError(f"weights {path}: no such file; give a checkpoint, or a name (kinetics, random)")
     try:
         return _as_float32(_chosen(_load(path)), path.stat().st_size)
