@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -20,7 +21,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from cia_extract import collected, features, manifest
-from cia_extract.collected import Features
+from cia_extract.collected import Features, shown
 from cia_extract.console import Progress
 from cia_extract.errors import DataError, MismatchError, UsageError
 
@@ -82,7 +83,8 @@ def _rows_file(path: Path) -> Iterator[tuple[str, Found]]:
     for name, array in arrays.items():
         for clip, values in zip(ids, array, strict=True):
             frames = values if values.ndim == 2 else values[None]  # [T, C]
-            yield name, Found(f"{clip} in {path}", PurePosixPath(clip).parts or (clip,), partial(Features, frames, None))
+            where = shown(f"{clip} in {path}", 1000)
+            yield name, Found(where, PurePosixPath(clip).parts or (clip,), partial(Features, frames, None))
 
 
 def _folder(path: Path, modality: str | None, names: Container[str]) -> Iterator[tuple[str, Found]]:
@@ -97,11 +99,13 @@ def _folder(path: Path, modality: str | None, names: Container[str]) -> Iterator
             name = said or own
             if name not in collected.MODALITIES:
                 raise UsageError(f"{path}: does not say which modality it holds; --modality {', '.join(collected.MODALITIES)}")
-            yield name, Found(f"{path}/{clip}", tuple(clip.split("/")), read, folder)
+            yield name, Found(shown(f"{path}/{clip}", 1000), tuple(clip.split("/")), read, folder)
 
 
 def _add(out: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str, Clips], recipe: dict[str, Any]) -> Shapes:
     """Into a copy of the file, which then takes its place; never into a file of extracted features, which are dear."""
+    if os.path.isdir(out):
+        raise UsageError(f"--out {out}: is a folder; name a file in it, {out / 'imported.h5'}")
     part = out.with_name(f".{out.name}.part")
     try:
         if out.exists():
@@ -117,7 +121,8 @@ def _add(out: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str, Cl
     except OSError as error:
         raise UsageError(f"--out {out}: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _write(part: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str, Clips], recipe: dict[str, Any]) -> Shapes:
@@ -128,7 +133,10 @@ def _write(part: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str,
         file.attrs.setdefault("created_by", f"cia-adapt {__version__}")
         group = file.create_group(recipe["dataset"])
         group.attrs["recipe"], group.attrs["recipe_sha256"] = json.dumps(recipe, sort_keys=True), features.recipe_sha256(recipe)
-        listed = features.write_columns(group, columns)
+        try:
+            listed = features.write_columns(group, columns)
+        except ValueError as error:  # HDF5 takes no "." and no NUL
+            raise DataError(f"the manifest has a column or cell that cannot be stored ({error}); rename it") from error
         listed["indices"] = np.tile(np.arange(frames, dtype=np.int32), (len(clips), 1))
         crcs = np.zeros((len(clips), len(found)), np.uint32)
         lengths = np.zeros(len(clips), np.int32)

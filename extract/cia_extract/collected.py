@@ -181,29 +181,30 @@ def _clip_and_modality(relative: Path) -> tuple[str, str]:
 
 def _stored(file: Path, modality: str) -> Stored:
     """The one array of a file, or the one that has the modality's name, before its values are read. Raises DataError."""
+    where = shown(file, 1000)
     try:
         arrays = _arrays(file)
     except Exception as error:  # zipfile and numpy each have their own for a file that is not what it seems
         reason = shown(str(error) or type(error).__name__, 200)
         if file.suffix in TORCH:
             raise DataError(
-                f"{file}: not plain tensors of torch.save, and nothing else is read of such files ({reason}); save the features "
+                f"{where}: not plain tensors of torch.save, and nothing else is read of such files ({reason}); save the features "
                 "(Lua's own .t7, too) as .npy"
             ) from error
-        raise DataError(f"{file}: not an array, or a pickle of more than arrays, which is never read ({reason})") from error
+        raise DataError(f"{where}: not an array, or a pickle of more than arrays, which is never read ({reason})") from error
     name = modality if modality in arrays else next(iter(arrays)) if len(arrays) == 1 else None
     if name is None:
         some = ", ".join(shown(name) for name in list(arrays)[:5]) + (", …" if len(arrays) > 5 else "")
-        raise DataError(f"{file}: holds {some or 'nothing'}; save the features alone")
+        raise DataError(f"{where}: holds {some or 'nothing'}; save the features alone")
     array = arrays[name]
     if not isinstance(array, Stored):
-        raise DataError(f"{file}: holds no array of numbers; save the features as float32 in an .npy")
+        raise DataError(f"{where}: holds no array of numbers; save the features as float32 in an .npy")
     if array.kind not in "fiu" or not 1 <= len(array.shape) <= 4 or 0 in array.shape:
-        raise DataError(f"{file}: {array.type} {list(array.shape)} is not [T, C], [T, C, H, W] or [C]")
+        raise DataError(f"{where}: {array.type} {list(array.shape)} is not [T, C], [T, C, H, W] or [C]")
     try:
         check_growth(array.nbytes, file.stat().st_size)
     except DataError as error:
-        raise DataError(f"{file}: {error}") from error
+        raise DataError(f"{where}: {error}") from error
     return array
 
 
@@ -237,14 +238,14 @@ def _load(file: Path, modality: str) -> Array:
     try:
         return array.read()
     except Exception as error:  # as above: a damaged zip shows only now
-        raise DataError(f"{file}: damaged ({shown(str(error) or type(error).__name__, 200)})") from error
+        raise DataError(f"{shown(file, 1000)}: damaged ({shown(str(error) or type(error).__name__, 200)})") from error
 
 
 def _stack(files: Sequence[Path], modality: str) -> Features:
     """A clip from its file, or from its frames' files."""
     arrays = [_load(file, modality) for file in files]
     if any(array.shape != arrays[0].shape for array in arrays):
-        raise DataError(f"{files[0].parent}: its frames have different shapes; remove what does not belong")
+        raise DataError(f"{shown(files[0].parent, 1000)}: its frames have different shapes; remove what does not belong")
     array = np.stack(arrays) if len(arrays) > 1 else arrays[0]
     array = array[None] if array.ndim in (1, 3) else array  # [C] or [C, H, W]: one frame
     if array.ndim == 4 and array.shape[1:3] == (1, 1):  # [T, 1, 1, C], channels last

@@ -91,10 +91,9 @@ def read(path: Path, needs_path: bool = True) -> Manifest:
         raise DataError(f"{path}: no such manifest; write one with: cia-extract manifest --from-folders DIR") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a UTF-8 CSV ({error})") from error
-    if not needs_path and "path" not in header and "clip" in header:
-        lines = [
-            (number, [*cells, cells[header.index("clip")]] if len(cells) == len(header) else cells) for number, cells in lines
-        ]
+    if not needs_path and "path" not in header:
+        at = header.index("clip") if "clip" in header else 0
+        lines = [(number, [*cells, cells[at]] if len(cells) == len(header) else cells) for number, cells in lines]
         header = [*header, "path"]
     _check_header(path, header)
     for number, cells in lines:

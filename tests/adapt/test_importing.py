@@ -398,6 +398,35 @@ def test_many_damaged_feature_files_give_features_or_one_line(sound_files):
     fuzz(60_000, sound_files)
 
 
+def test_a_file_whose_name_holds_a_line_break_is_one_line(tmp_path):
+    (tmp_path / "rgb").mkdir()
+    (tmp_path / "rgb" / "a\n\x1b[31m.npy").write_text("no array")
+    listed(tmp_path / "m.csv", ["a,x,train"], "clip,label,split")
+    run = in_this_process(main, "import", "rgb", "--manifest", "m.csv", "--dataset", "d", "--out", "f.h5", cwd=tmp_path)
+    one_line(run, 3)
+    (tmp_path / "rgb" / "a\n\x1b[31m.npy").unlink()
+    save(tmp_path / "rgb", {"x/a\n": 1, "y/a\n": 1})
+    one_line(in_this_process(main, "import", "rgb", "--manifest", "m.csv", "--dataset", "d", "--out", "f.h5", cwd=tmp_path), 3)
+
+
+@pytest.mark.parametrize("out", [".", "no/f.h5", "x" * 300, "text.h5", "m.csv/f.h5", "/dev/full"], ids=str)
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path, out):
+    save(tmp_path / "rgb", {"a": 1})
+    (tmp_path / "text.h5").write_text("no features")
+    listed(tmp_path / "m.csv", ["a,x,train"], "clip,label,split")
+    run = in_this_process(main, "import", "rgb", "--manifest", "m.csv", "--dataset", "d", "--out", out, cwd=tmp_path)
+    assert run.returncode in (2, 3) and "unexpected" not in run.stderr and len(run.stderr.splitlines()) == 1, run.stderr
+    assert (tmp_path / "text.h5").read_text() == "no features" and not [*tmp_path.glob(".*part*")]
+
+
+@pytest.mark.parametrize("column", [".", "a\0b", "..", "crc32c"])
+def test_a_manifest_column_that_hdf5_does_not_take_is_one_line(tmp_path, column):
+    save(tmp_path / "rgb", {"a": 1})
+    listed(tmp_path / "m.csv", ["a,x,train,1"], f"clip,label,split,{column}")
+    run = in_this_process(main, "import", "rgb", "--manifest", "m.csv", "--dataset", "d", "--out", "f.h5", cwd=tmp_path)
+    assert run.returncode in (0, 2, 3) and "unexpected" not in run.stderr and len(run.stderr.splitlines()) == 1, run.stderr
+
+
 @pytest.mark.parametrize("name", ["none", "x" * 300, "a/" * 3000, "m.csv/x"], ids=["none", "long", "deep", "in a file"])
 def test_a_path_that_cannot_exist_is_one_line(tmp_path, name):
     from cia_extract.cli import main as extract
