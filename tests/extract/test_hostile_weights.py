@@ -313,7 +313,7 @@ def test_damaged_weight_files_give_weights_or_one_line(sound_files):
 
 @pytest.mark.slow
 def test_many_damaged_weight_files_give_weights_or_one_line(sound_files):
-    fuzz(40_000, sound_files)
+    fuzz(20_000, sound_files)
 
 
 def test_a_message_of_a_reader_is_cut_to_one_printable_line(tmp_path):

@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
-from cia_extract.arrays import checked_shape, pickle_machine
+from cia_extract.arrays import checked_shape, pickle_machine, shown
 from cia_extract.arrays.pickle_machine import Known, UnknownName
 from cia_extract.arrays.stand_ins import StandIn
 from cia_extract.errors import DataError
@@ -119,7 +119,8 @@ def _values(array: _Array) -> tuple[tuple[int, ...], list[Any]]:
     _, shape, dtype, fortran_order, data = array.state
     code, order = dtype.arguments[0], dtype.state[1]
     if fortran_order or (code, order) not in {("O8", "|"), ("i8", "<")}:
-        raise DataError(f"an array of it is of type {order}{code}{' in Fortran order' if fortran_order else ''}")
+        kind = shown(f"{order}{code}", 20)
+        raise DataError(f"an array of it is of type {kind}{' in Fortran order' if fortran_order else ''}")
     data = data.encode("latin1") if isinstance(data, str) else data  # as protocols below 3 write bytes
     values = list(data) if code == "O8" else list(struct.unpack(f"<{len(data) // 8}q", data))
     if len(values) != prod(checked_shape(shape)):
