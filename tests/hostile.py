@@ -109,6 +109,22 @@ def mutated(data: bytes, other: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+DEEP = b"N" + b"\x85" * 100_000
+DOUBLING = b"N" + b"2\x86" * 60
+
+
+def nested_anywhere(data: bytes) -> list[bytes]:
+    """Copies of a pickle in which one value each is nested without end, deep or doubling: to hash or print it ends Python."""
+    import pickletools
+
+    places = [place for _, _, place in pickletools.genops(data)] + [len(data)]
+    found = []
+    for begin, end, (opcode, _, _) in zip(places, places[1:], pickletools.genops(data), strict=False):
+        if len(opcode.stack_after) == 1 and not opcode.stack_before:
+            found += [data[:begin] + nested + data[end:] for nested in (DEEP, DOUBLING)]
+    return found
+
+
 NAMES = (
     b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy.core.multiarray\nscalar\n",
     b"cnumpy.core.numeric\n_frombuffer\n", b"c_codecs\nencode\n", b"ccollections\nOrderedDict\n", b"c__builtin__\nbytearray\n",
@@ -127,8 +143,8 @@ def improvised(chance: random.Random) -> bytes:
     return b"".join(chance.choice(pool) for _ in range(chance.randint(1, 40))) + b"."
 
 
-def in_its_own_process(code: str, *arguments: object, memory_gb: float) -> str:
-    """What Python code prints. Fails where it ends otherwise than by itself, or asks for more memory than that."""
+def in_its_own_process(code: str, *arguments: object, memory_gb: float, seconds: float = 120) -> str:
+    """What Python code prints. Fails where it ends otherwise than by itself, or asks for more memory or time than that."""
 
     def limits() -> None:
         import resource
@@ -144,7 +160,7 @@ def in_its_own_process(code: str, *arguments: object, memory_gb: float) -> str:
     }
     run = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True, text=True, cwd=ROOT, env=environment, preexec_fn=limits, timeout=3000,
+        capture_output=True, text=True, cwd=ROOT, env=environment, preexec_fn=limits, timeout=seconds,
     )  # fmt: skip
     assert run.returncode == 0, f"ended with {run.returncode} (negative: a signal): {run.stderr[-2000:]}"
     return run.stdout

@@ -383,7 +383,7 @@ def sound_files(tmp_path) -> Path:
 
 
 def fuzz(count, folder):
-    found = json.loads(hostile.in_its_own_process(FUZZ, count, folder, memory_gb=4))
+    found = json.loads(hostile.in_its_own_process(FUZZ, count, folder, memory_gb=4, seconds=3000))
     assert found["read"] + found["refused"] == 2 * count
     assert found["read"] > count / 50 and found["refused"] > count / 2
     assert found["mb"] < 300

@@ -217,6 +217,23 @@ def test_a_table_that_is_damaged_is_one_line(tmp_path, old, new):
     assert str(error.value).isprintable()
 
 
+@pytest.mark.parametrize("nested", [b"N" + b"\x85" * 1_000_000, b"N" + b"2\x86" * 60], ids=["deep", "doubling"])
+@pytest.mark.parametrize("place", [b"S'|'\n", b"S'O8'\n", b"Va\n", b"Vuid\n", b"I00\n", b"(I2\nt"])
+def test_a_table_that_nests_without_end_is_one_line(tmp_path, nested, place):
+    """In a process of its own: to hash or to print such values ends Python."""
+    data = pickled_table([["a", "b"], ["1", "2"]], ["uid", "frame"])
+    assert place in data
+    (tmp_path / "x.pkl").write_bytes(data.replace(place, nested, 1))
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from cia_extract.datasets import tables
+        from tests import hostile
+        print(hostile.attempts(lambda data: tables.read(Path(sys.argv[1]), []), [b""]))
+    """
+    assert "'refused': 1" in hostile.in_its_own_process(code, tmp_path / "x.pkl", memory_gb=3)
+
+
 @pytest.mark.parametrize("encoding", ["latin1", "utf-16"])
 def test_a_csv_of_another_encoding_is_one_line_and_not_guessed(tmp_path, encoding):
     (tmp_path / "x.csv").write_bytes("uid,verb\n1,caf\xe9\n".encode(encoding))
@@ -251,7 +268,7 @@ print(json.dumps(counts | {"mb": hostile.peak_mb() - before}))
 
 def fuzz(count, path):
     path.write_bytes(pickled_table([["a", "b"], ["1", "2"]], ["uid", "frame"]))
-    found = json.loads(hostile.in_its_own_process(FUZZ, count, path, memory_gb=2))
+    found = json.loads(hostile.in_its_own_process(FUZZ, count, path, memory_gb=2, seconds=3000))
     assert found["read"] + found["refused"] == 2 * count
     assert found["read"] > count / 600 and found["refused"] > count / 2 and found["mb"] < 200
 

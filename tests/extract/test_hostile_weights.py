@@ -240,6 +240,34 @@ def test_the_largest_of_our_networks_is_far_below_the_limit():
     assert 7 * values < files.LARGEST < 20 * values
 
 
+NESTED = """
+import io, json, sys, zipfile
+from pathlib import Path
+from cia_extract.checkpoints import files
+from tests import hostile
+path = Path(sys.argv[1])
+with zipfile.ZipFile(path) as archive:
+    entries = {info.filename: archive.read(info) for info in archive.infolist()}
+(name,) = [name for name in entries if name.endswith("data.pkl")]
+before = hostile.peak_mb()
+
+def read(data):
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, content in entries.items():
+            archive.writestr(entry, data if entry == name else content)
+    files.read_arrays(path)
+
+cases = hostile.nested_anywhere(entries[name])
+print(json.dumps(hostile.attempts(read, cases) | {"cases": len(cases), "mb": hostile.peak_mb() - before}))
+"""
+
+
+def test_a_value_nested_without_end_is_refused_wherever_it_stands_in_a_pt(tmp_path):
+    path = save(tmp_path / "w.pt", {"state_dict": {"x": torch.ones(2)}, "n": 1})
+    found = json.loads(hostile.in_its_own_process(NESTED, path, memory_gb=4))
+    assert found["cases"] > 30 and found["refused"] > found["cases"] / 2 and found["mb"] < 300
+
+
 FUZZ = """
 import io, json, pickle, random, sys, zipfile
 from pathlib import Path
@@ -301,7 +329,7 @@ def sound_files(tmp_path):
 
 
 def fuzz(count, folder):
-    found = json.loads(hostile.in_its_own_process(FUZZ, count, folder, memory_gb=4))
+    found = json.loads(hostile.in_its_own_process(FUZZ, count, folder, memory_gb=4, seconds=3000))
     assert found["read"] + found["refused"] == 3 * count
     assert found["read"] > count / 50 and found["refused"] > count
     assert found["mb"] < 400

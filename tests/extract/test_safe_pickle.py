@@ -84,6 +84,23 @@ def test_no_attack_takes_the_memory_or_the_process():
     assert found["mb"] < 900  # three million dictionaries: two million are made
 
 
+NESTED = """
+import io, json, pickle
+import numpy as np
+from cia_extract import safe_pickle
+from tests import hostile
+before = hostile.peak_mb()
+cases = hostile.nested_anywhere(pickle.dumps({"x": np.ones((1, 2)).T, "n": np.float32(1)}, 2))
+counts = hostile.attempts(lambda data: safe_pickle.load(io.BytesIO(data)), cases)
+print(json.dumps(counts | {"cases": len(cases), "mb": hostile.peak_mb() - before}))
+"""
+
+
+def test_a_value_nested_without_end_is_refused_wherever_it_stands():
+    found = json.loads(hostile.in_its_own_process(NESTED, memory_gb=3))
+    assert found["cases"] > 50 and found["refused"] > found["cases"] / 2 and found["mb"] < 300  # the rest is not looked at
+
+
 FUZZ = """
 import io, json, random, sys
 import numpy as np
@@ -115,7 +132,7 @@ print(json.dumps(counts | {"mb": hostile.peak_mb() - before}))
 
 
 def fuzz(count: int) -> None:
-    found = json.loads(hostile.in_its_own_process(FUZZ, count, memory_gb=2))
+    found = json.loads(hostile.in_its_own_process(FUZZ, count, memory_gb=2, seconds=3000))
     assert found["read"] + found["refused"] == 2 * count
     assert found["read"] > count / 50 and found["refused"] > count / 2  # both ends are reached
     assert found["mb"] < 200

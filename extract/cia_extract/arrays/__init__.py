@@ -10,6 +10,7 @@ npy_files       .npy and .npz
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from pathlib import PurePath
 from typing import Any, Final
 
 import numpy as np
@@ -59,7 +60,9 @@ def shown(text: object, longest: int = 80) -> str:
     >>> shown("a\\nb")
     'a\\\\nb'
     """
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)[: longest + 1])
+    # What a file nests without end must not be printed, not even to be cut.
+    plain = str(text) if isinstance(text, str | int | PurePath) else f"a {type(text).__name__}"
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain[: longest + 1])
     return printable if len(printable) <= longest else printable[:longest] + " …"
 
 

@@ -118,8 +118,10 @@ def _values(array: _Array) -> tuple[tuple[int, ...], list[Any]]:
     """(shape, values in C order) of an array of objects or of 64-bit integers."""
     _, shape, dtype, fortran_order, data = array.state
     code, order = dtype.arguments[0], dtype.state[1]
-    if fortran_order or (code, order) not in {("O8", "|"), ("i8", "<")}:
-        kind = shown(f"{order}{code}", 20)
+    if not isinstance(code, str) or not isinstance(order, str):  # nor hashed nor printed: they may be nested without end
+        raise DataError("an array of it is of no type")
+    if fortran_order or order + code not in ("|O8", "<i8"):
+        kind = shown(order + code, 20)
         raise DataError(f"an array of it is of type {kind}{' in Fortran order' if fortran_order else ''}")
     data = data.encode("latin1") if isinstance(data, str) else data  # as protocols below 3 write bytes
     values = list(data) if code == "O8" else list(struct.unpack(f"<{len(data) // 8}q", data))
