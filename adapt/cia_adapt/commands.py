@@ -194,16 +194,27 @@ def check(
 @app.command("import")
 def import_features(
     paths: Annotated[
-        list[Path], typer.Argument(help="EPIC-100's UDA pickles of one domain, or folders of files by clip or frame.")
+        list[Path],
+        typer.Argument(
+            help="Folders of files by clip or frame, .npz of rows (clip, rgb, flow, audio), or EPIC-100's UDA pickles."
+        ),
     ],
-    manifest: Annotated[Path, typer.Option(help="The clips: a CSV with clip, label, split (cia-extract manifest …).")],
-    dataset: Annotated[str, typer.Option(help="Name of the dataset in the feature file.")],
+    manifest: Annotated[
+        Path,
+        typer.Option(
+            help="The clips: a CSV with clip, label, split; path where two files have one name, domain for several domains."
+        ),
+    ],
+    dataset: Annotated[str, typer.Option(help="Name of the dataset in the feature file; its domain where no column says.")],
     modality: Annotated[str | None, typer.Option(help="Of a folder whose layout does not say: rgb, flow or audio.")] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frames kept of each clip, by TSN's rule.")] = 25,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames kept of each clip, by TSN's rule. [default: 1 where clips have one, else 25]"),
+    ] = None,
     out: Annotated[Path, typer.Option(help="A file of imported features; made, or added to.")] = Path("imported.h5"),
 ) -> None:
-    """Take features of other tools over: .npy, .npz, .pt, .t7 or .pkl, one file a clip or one a frame, or EPIC-100's released
-    pickle.
+    """Take features of other tools over: .npy, .npz, .pt, .t7 or .pkl, one file a clip or one a frame, an .npz of many clips, or
+    EPIC-100's released pickle. Clips are matched by id, or by path where the manifest has one.
     """
     from cia_adapt import importing
 

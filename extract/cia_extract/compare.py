@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract import features
+from cia_extract.arrays import shown
 from cia_extract.collected import MODALITIES, Array, Collection, Features, from_dataset, from_folder
 from cia_extract.errors import DataError, UsageError
 
@@ -66,6 +68,7 @@ class Comparison:
         return json.loads(json.dumps(asdict(self)), parse_constant=lambda _: None)
 
 
+@np.errstate(all="ignore")  # values that are not finite, or beyond float64 once they are squared, give nan and are named
 def compare(a: Path, b: Path, dataset: str | None = None, reextract: Reextract | None = None) -> Comparison:
     """Compare every clip that both collections have, and look for the cause of what differs.
 
@@ -76,7 +79,7 @@ def compare(a: Path, b: Path, dataset: str | None = None, reextract: Reextract |
     names = _modality_names(left, right)
     pairs = _pairs(left, right)
     if not pairs:
-        examples = f"{next(iter(left.clips))} in {a}, {next(iter(right.clips))} in {b}"
+        examples = f"{shown(next(iter(left.clips)))} in {a}, {shown(next(iter(right.clips)))} in {b}"
         raise DataError(f"no clip in common ({examples}); clips are matched by id or by file name without suffix")
     rows: list[Row] = []
     diagnosis = _recipe_lines(left, right)
@@ -99,7 +102,12 @@ def compare(a: Path, b: Path, dataset: str | None = None, reextract: Reextract |
 
 
 def _open_both(a: Path, b: Path, dataset: str | None) -> tuple[Collection, Collection]:
-    files = {path: features.open_features(path) for path in (a, b) if not path.is_dir()}
+    for path in (a, b):
+        if not os.path.exists(path):
+            raise DataError(
+                f"{path}: no such file or folder; give a feature file of cia-extract, or a folder of .npy, .npz or .pt"
+            )
+    files = {path: features.open_features(path) for path in (a, b) if not os.path.isdir(path)}
     shared = set.intersection(*map(set, files.values())) if files else set()
     chosen = []
     for path in (a, b):
@@ -251,7 +259,7 @@ def _in_channels(pairs: Pairs) -> list[str]:
 def _in_scale(pairs: Pairs) -> list[str]:
     """b ≈ s·a + o by least squares over all values."""
     x, y = (np.concatenate([pair[i].ravel() for pair in pairs.values()]) for i in (0, 1))
-    if x.std() == 0 or y.std() == 0:
+    if not 0 < x.std() < math.inf or not 0 < y.std() < math.inf:
         return []
     scale, offset = np.polyfit(x, y, 1)
     unexplained = float(np.var(y - scale * x - offset) / y.var())
@@ -286,10 +294,10 @@ def _by_reextraction(modality: str, pairs: Pairs, reextract: Reextract) -> list[
 
 def lines(found: Comparison) -> list[str]:
     """A comparison for people: a summary a modality, the clips that only one side has, the diagnosis."""
-    shown = []
+    said = []
     for modality, summary in found.summary.items():
-        shown.append(f"{modality}: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items()))
+        said.append(f"{modality}: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items()))
     for side, clips in (("A", found.only_a), ("B", found.only_b)):
         if clips:
-            shown.append(f"only in {side}: {len(clips)} clips ({clips[0]}{', …' if len(clips) > 1 else ''})")
-    return shown + found.diagnosis
+            said.append(f"only in {side}: {len(clips)} clips ({clips[0]}{', …' if len(clips) > 1 else ''})")
+    return [shown(line, 1000) for line in said + found.diagnosis]  # clips' names are those of files

@@ -77,8 +77,11 @@ class Manifest:
         part.replace(path)
 
 
-def read(path: Path) -> Manifest:
-    """Read and check a manifest. Raises DataError naming file, line and column."""
+def read(path: Path, needs_path: bool = True) -> Manifest:
+    """Read and check a manifest. Without `needs_path` the clips' ids stand for the paths, where it has none.
+
+    Raises DataError naming file, line and column.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
@@ -88,6 +91,10 @@ def read(path: Path) -> Manifest:
         raise DataError(f"{path}: no such manifest; write one with: cia-extract manifest --from-folders DIR") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a UTF-8 CSV ({error})") from error
+    if not needs_path and "path" not in header:
+        at = header.index("clip") if "clip" in header else 0
+        lines = [(number, [*cells, cells[at]] if len(cells) == len(header) else cells) for number, cells in lines]
+        header = [*header, "path"]
     _check_header(path, header)
     for number, cells in lines:
         if len(cells) != len(header):

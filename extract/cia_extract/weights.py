@@ -1,5 +1,6 @@
 """The networks' weights: where they come from, what they are, and how that is told to the user and the feature file."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -74,20 +75,22 @@ def load(backbone: str, modality: str, choice: str, say: Callable[[str], None]) 
     if choice == "kinetics" and backbone != "i3d":
         raise UsageError(_no_default(modality))
     path = kinetics.fetch(say) if choice == "kinetics" else Path(choice)
-    checkpoint = _read(path, path.stat().st_mtime_ns if path.exists() else 0, choice == "kinetics")
+    checkpoint = _read(path, path.stat().st_mtime_ns if os.path.isfile(path) else 0, choice == "kinetics")
     source = _source(path, checkpoint, backbone, modality)
     tensors = checkpoint.streams[source]
+    inflated = modality == "flow" and source == "rgb"
+    misfits = fit.misfits(backbone, "rgb" if inflated else modality, tensors)
+    table = [Misfit(extra, "does not belong") for extra in checkpoint.extra] + misfits
+    if table:
+        raise MisfitError(f"weights {path}", f"{modality} {TITLE[backbone]}", table, _hint())
     name, proof = _identity(path, checkpoint, source)
-    if modality == "flow" and source == "rgb":
+    if inflated:
         tensors = _inflated(backbone, tensors)
         name = f"{name}-inflated"
         proof = (
             f"cross-modality initialisation from RGB ({proof}): first convolution averaged over its input channels and "
             "repeated; never trained on flow"
         )
-    table = [Misfit(extra, "does not belong") for extra in checkpoint.extra] + fit.misfits(backbone, modality, tensors)
-    if table:
-        raise MisfitError(f"weights {path}", f"{modality} {TITLE[backbone]}", table, _hint(path))
     return Weights(name, identity.sha256(tensors), proof, tensors)
 
 
@@ -120,7 +123,7 @@ def _source(path: Path, checkpoint: Checkpoint, backbone: str, modality: str) ->
     """The stream of the file to use: its own, RGB for a flow network, or one that cannot be told. Raises DataError."""
     subject, network = f"weights {path}", f"{modality} {TITLE[backbone]}"
     if checkpoint.network == "unknown":
-        raise MisfitError(subject, network, [Misfit(name, "does not belong") for name in checkpoint.extra], _hint(path))
+        raise MisfitError(subject, network, [Misfit(name, "does not belong") for name in checkpoint.extra], _hint())
     held = f"{checkpoint.layout} file with {sum(map(len, checkpoint.streams.values()))} tensors of {TITLE[checkpoint.network]}"
     if checkpoint.network != backbone:
         mend = "pass --weights audio=FILE with a TBN" if modality == "audio" else f"add --backbone {checkpoint.network}"
@@ -136,8 +139,8 @@ def _source(path: Path, checkpoint: Checkpoint, backbone: str, modality: str) ->
     )
 
 
-def _hint(path: Path) -> str:
-    return f" (all of them: cia-extract weights identify {path})"
+def _hint() -> str:
+    return " (all of them: cia-extract weights identify FILE)"
 
 
 def _identity(path: Path, checkpoint: Checkpoint, stream: str) -> tuple[str, str]:

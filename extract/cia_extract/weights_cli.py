@@ -152,7 +152,7 @@ def convert(
     misfits = [line for lines in _misfits(checkpoint).values() for line in lines]
     if misfits:
         raise DataError(
-            f"weights {file}: {len(misfits)} tensors do not fit ({misfits[0]}); see: cia-extract weights identify {file}"
+            f"weights {file}: {len(misfits)} tensors do not fit ({misfits[0]}); all of them: cia-extract weights identify FILE"
         )
     tensors = _renamed(file, checkpoint, layout)
     part = out.with_name(f".{out.name}.part")

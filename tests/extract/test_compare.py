@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from cia_extract import features, weights, writer
-from cia_extract.compare import HYPOTHESES, compare
+from cia_extract.compare import HYPOTHESES, compare, lines
 from cia_extract.errors import CiaError, DataError, UsageError
 
 from tests.conftest import RECIPE, make_dataset
@@ -397,3 +397,35 @@ def test_changes_of_flow(tmp_path):
     lines = compare(tmp_path / "a", tmp_path / "b", reextract=extract).diagnosis
     assert len(lines) == 1 and lines[0].startswith("flow: B matches A re-extracted with flow components swapped (y, x)")
     assert {"flow_order": "yx"} in asked and not any("channel_order" in changes for changes in asked)
+
+
+EXTREMES = {
+    "plain": np.random.default_rng(0).normal(size=(5, 8)),
+    "not a number": np.full((5, 8), np.nan),
+    "infinite": np.full((5, 8), np.inf),
+    "beyond float64 once squared": -np.random.default_rng(1).random((5, 8)) * 1e308,
+    "the smallest": np.full((5, 8), 5e-324),
+    "zero": np.zeros((5, 8)),
+    "int64": np.random.default_rng(2).integers(-(2**63), 2**63 - 1, size=(5, 8)),
+    "a vector": np.ones(8),
+    "more channels": np.ones((5, 9)),
+    "more frames": np.random.default_rng(3).normal(size=(50, 8)),
+    "maps beyond float32": np.full((5, 8, 2, 2), 1e300),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("first", EXTREMES)
+def test_extreme_values_are_compared_without_a_warning_or_an_error(first, tmp_path):
+    a = save(tmp_path / "a", {"x": EXTREMES[first]})
+    for number, (second, array) in enumerate(EXTREMES.items()):
+        found = compare(a, save(tmp_path / f"b{number}", {"x": array}))
+        assert len(found.rows) == 1 and found.diagnosis and json.dumps(found.as_dict())
+        if first == second and first not in ("not a number", "infinite", "maps beyond float32"):
+            assert found.diagnosis[-1] == "rgb: identical"
+
+
+def test_a_clips_name_cannot_reach_the_terminal_as_an_escape_sequence(tmp_path):
+    values = np.random.default_rng(0).normal(size=(2, 5, 64))
+    a, b = (save(tmp_path / side, {"x\x1b[31m": values[0], f"{side}\n": values[1]}) for side in ("a", "b"))
+    assert all(line.isprintable() for line in lines(compare(a, b)))

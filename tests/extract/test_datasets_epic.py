@@ -1,6 +1,7 @@
 """EPIC-KITCHENS by name: annotations, times, and the official layouts as roots of empty files."""
 
 import csv
+import json
 import os
 import pickle
 from pathlib import Path
@@ -10,6 +11,7 @@ from cia_extract import datasets
 from cia_extract.datasets import disk, epic, tables
 from cia_extract.errors import DataError
 
+from tests import hostile
 from tests.extract.test_datasets import LISTS, of_split, touch
 
 
@@ -169,3 +171,112 @@ def test_frame_folders_are_not_listed_and_links_back_end(tmp_path):
     seen = {str(folder.relative): folder for folder in disk.folders(tmp_path, epic.is_frames)}
     assert set(seen) == {".", "flow", "flow/P01_01", "rgb", "rgb/P01_01"}
     assert seen["rgb/P01_01"].leaf and seen["rgb/P01_01"].files == []
+
+
+def pickled_table(cells: list[list[str]], columns: list[str]) -> bytes:
+    """A DataFrame of texts in the layout of MM-SADA's files, written by stand-ins of pandas' names."""
+    shape = f"(I{len(cells)}\nI{len(cells[0])}\nt"
+    texts = "(l" + "".join(f"V{cell}\na" for column in cells for cell in column)
+    object_type = "cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI63\ntb"
+    number_type = "cnumpy\ndtype\n(S'i8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
+
+    def array(shape: str, kind: str, data: str) -> str:
+        return f"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n{shape}{kind}I00\n{data}tb"
+
+    names = array(f"(I{len(columns)}\nt", object_type, "(l" + "".join(f"V{name}\na" for name in columns))
+    index = f"cpandas.core.indexes.base\n_new_Index\n(cpandas.core.indexes.base\nIndex\n(dS'data'\n{names}stR"
+    data = "".join(f"\\x{byte:02x}" for place in range(len(columns)) for byte in place.to_bytes(8, "little"))
+    places = array(f"(I{len(columns)}\nt", number_type, f"S'{data}'\n")
+    block = f"(dS'values'\n{array(shape, object_type, texts)}sS'mgr_locs'\n{places}s"
+    state = f"(dS'axes'\n(l{index}asS'blocks'\n(l{block}as"
+    manager = f"cpandas.core.internals.managers\nBlockManager\n(tR(NNN(dS'0.14.1'\n{state}stb"
+    return f"cpandas.core.frame\nDataFrame\n(tR(dS'_data'\n{manager}sb.".encode()
+
+
+def test_a_table_written_by_hand_is_read_cell_by_cell(tmp_path):
+    (tmp_path / "x.pkl").write_bytes(pickled_table([["a", "b"], ["1", "2"]], ["uid", "frame"]))
+    assert tables.read(tmp_path / "x.pkl", ["uid"]) == [{"uid": "a", "frame": "1"}, {"uid": "b", "frame": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"Va\n", b"S'caf\\xe9'\n"),  # Python 2's text, whose encoding is not stated
+        (b"Va\n", b"(l"),
+        (b"(I2\nI2\nt", b"(I2\nI99999999\nt"),
+        (b"(I2\nI2\nt", b"(I-2\nI-2\nt"),
+        (b"I00\n", b"I01\n"),
+        (b"S'O8'", b"S'f8'"),
+        (b"\\x01", b"\\x09"),
+    ],
+)
+def test_a_table_that_is_damaged_is_one_line(tmp_path, old, new):
+    (tmp_path / "x.pkl").write_bytes(pickled_table([["a", "b"], ["1", "2"]], ["uid", "frame"]).replace(old, new))
+    with pytest.raises(DataError, match=r"x\.pkl: not .*download it again$") as error:
+        tables.read(tmp_path / "x.pkl", [])
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("nested", [b"N" + b"\x85" * 1_000_000, b"N" + b"2\x86" * 60], ids=["deep", "doubling"])
+@pytest.mark.parametrize("place", [b"S'|'\n", b"S'O8'\n", b"Va\n", b"Vuid\n", b"I00\n", b"(I2\nt"])
+def test_a_table_that_nests_without_end_is_one_line(tmp_path, nested, place):
+    """In a process of its own: to hash or to print such values ends Python."""
+    data = pickled_table([["a", "b"], ["1", "2"]], ["uid", "frame"])
+    assert place in data
+    (tmp_path / "x.pkl").write_bytes(data.replace(place, nested, 1))
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from cia_extract.datasets import tables
+        from tests import hostile
+        print(hostile.attempts(lambda data: tables.read(Path(sys.argv[1]), []), [b""]))
+    """
+    assert "'refused': 1" in hostile.in_its_own_process(code, tmp_path / "x.pkl", memory_gb=3)
+
+
+@pytest.mark.parametrize("encoding", ["latin1", "utf-16"])
+def test_a_csv_of_another_encoding_is_one_line_and_not_guessed(tmp_path, encoding):
+    (tmp_path / "x.csv").write_bytes("uid,verb\n1,caf\xe9\n".encode(encoding))
+    with pytest.raises(DataError, match=r"x\.csv: cannot be read as a UTF-8 CSV .*; download it again$") as error:
+        tables.read(tmp_path / "x.csv", ["uid"])
+    assert str(error.value).isprintable()
+
+
+FUZZ = """
+import json, random, sys
+from pathlib import Path
+from cia_extract.datasets import tables
+from tests import hostile
+chance, count, path = random.Random(5), int(sys.argv[1]), Path(sys.argv[2])
+sound = path.read_bytes()
+before = hostile.peak_mb()
+
+def cases():
+    for _ in range(count):
+        yield hostile.mutated(sound, sound, chance)
+        yield hostile.improvised(chance)
+
+def read(data):
+    path.write_bytes(data)
+    for row in tables.read(path, []):
+        assert all(isinstance(text, str) for text in row.values())
+
+counts = hostile.attempts(read, cases())
+print(json.dumps(counts | {"mb": hostile.peak_mb() - before}))
+"""
+
+
+def fuzz(count, path):
+    path.write_bytes(pickled_table([["a", "b"], ["1", "2"]], ["uid", "frame"]))
+    found = json.loads(hostile.in_its_own_process(FUZZ, count, path, memory_gb=2, seconds=3000))
+    assert found["read"] + found["refused"] == 2 * count
+    assert found["read"] > count / 600 and found["refused"] > count / 2 and found["mb"] < 200
+
+
+def test_damaged_tables_give_text_or_one_line(tmp_path):
+    fuzz(3000, tmp_path / "x.pkl")
+
+
+@pytest.mark.slow
+def test_many_damaged_tables_give_text_or_one_line(tmp_path):
+    fuzz(100_000, tmp_path / "x.pkl")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cia_extract.checkpoints.files import read_arrays
 from cia_extract.checkpoints.layouts import Checkpoint, Tensors, recognise
+from cia_extract.errors import DataError
 
 __all__ = ["Checkpoint", "Tensors", "read"]
 
@@ -22,4 +23,8 @@ def read(path: Path) -> Checkpoint:
 
     Raises DataError when the file is missing, of an unknown kind, damaged, or asks to run code.
     """
-    return recognise(read_arrays(path))
+    arrays = read_arrays(path)
+    try:
+        return recognise(arrays)
+    except DataError as error:
+        raise DataError(f"weights {path}: {error}") from error

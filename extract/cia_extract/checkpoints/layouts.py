@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from cia_extract.backbones import IN_CHANNELS
 from cia_extract.checkpoints.files import Arrays
+from cia_extract.errors import DataError
 
 Tensors = dict[str, npt.NDArray[np.float32]]
 
@@ -166,9 +167,9 @@ def _as_i3d(layout: str, arrays: Arrays) -> Checkpoint:
     for name, array in arrays.items():
         stream, bare = _tensorflow_scope(name) if layout == "tf" else ("", name)
         key = canonical.get(bare)
-        if key is None:
+        if key is None or key in streams.get(stream, {}):
             extra.append(name)
-        elif not (key.endswith("/gamma") and (array == 1).all()):
+        elif not (key.endswith("/gamma") and array.size and (array == 1).all()):
             # Torch's [out, in, D, H, W] → [D, H, W, in, out]
             turned = array.transpose(2, 3, 4, 1, 0) if torch and array.ndim == 5 else _vector(array)
             streams[stream][key] = np.ascontiguousarray(turned)
@@ -218,5 +219,8 @@ def _named(network: str, streams: Mapping[str, Tensors]) -> dict[str, Tensors]:
         kernel = tensors.get(FIRST_KERNEL[network])
         axis = IN_AXIS[network]
         channels = kernel.shape[axis] if kernel is not None and kernel.ndim > axis else 0
-        named[stream or modalities.get(channels, "unknown")] = tensors
+        name = stream or modalities.get(channels, "unknown")
+        if name in named:
+            raise DataError(f"holds two {name} streams, and which of them is meant cannot be told; keep one")
+        named[name] = tensors
     return named

@@ -5,14 +5,19 @@ so exactly those are understood, as stand-ins that keep what is stored. That nee
 """
 
 import csv
-import pickle
 import struct
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
+from cia_extract.arrays import checked_shape, pickle_machine, shown
+from cia_extract.arrays.pickle_machine import Known, UnknownName
+from cia_extract.arrays.stand_ins import StandIn
 from cia_extract.errors import DataError
 
 Row = dict[str, str]
+
+CELLS: Final = 2_000_000  # of a pickled table; MM-SADA's largest has 40 thousand
 
 
 def read(path: Path, columns: list[str]) -> list[Row]:
@@ -38,15 +43,18 @@ def _read_csv(path: Path) -> list[Row]:
     return rows
 
 
-class _Stored:
+class _Stored(StandIn):
     """Stands for any object of the pickle: its arguments and its state, as they are."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
         self.state: Any = None
 
-    def __setstate__(self, state: Any) -> None:
+    def restore(self, state: Any) -> None:
         self.state = state
+
+    def finish(self) -> "_Stored":
+        return self
 
 
 class _Frame(_Stored):
@@ -61,7 +69,7 @@ class _Index(_Stored):
     """What pandas' _new_Index makes: arguments (class, {"data": array, …})."""
 
 
-UNDERSTOOD: Final[dict[tuple[str, str], type[_Stored]]] = {
+UNDERSTOOD: Final[Known] = {
     ("pandas.core.frame", "DataFrame"): _Frame,
     ("pandas.core.internals.managers", "BlockManager"): _Stored,
     ("pandas.core.indexes.base", "_new_Index"): _Index,
@@ -73,22 +81,15 @@ UNDERSTOOD: Final[dict[tuple[str, str], type[_Stored]]] = {
 }
 
 
-class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in UNDERSTOOD:
-            raise DataError(f"it names {module}.{name}, which no table of numbers and texts needs")
-        return UNDERSTOOD[module, name]
-
-
 def _read_pickle(path: Path) -> list[Row]:
     try:
         with path.open("rb") as file:
-            frame = _Reader(file).load()
-        return _rows(frame)
-    except DataError as error:
-        raise DataError(f"{path}: not read, since {error}; take MM-SADA's file, or a CSV of its columns") from error
-    except Exception as error:  # a damaged pickle may raise anything at all
-        why = f"{type(error).__name__}: {error}"
+            return _rows(pickle_machine.load(file, UNDERSTOOD))
+    except UnknownName as error:
+        wanted = f"it names {error.wanted}, which no table of numbers and texts needs"
+        raise DataError(f"{path}: not read, since {wanted}; take MM-SADA's file, or a CSV of its columns") from error
+    except Exception as error:  # a table of another layout may lack anything at all
+        why = str(error) if isinstance(error, DataError) else f"another layout, {type(error).__name__}"
         raise DataError(f"{path}: not a pickled table as MM-SADA publishes them ({why}); download it again") from error
 
 
@@ -99,9 +100,13 @@ def _rows(frame: Any) -> list[Row]:
     manager = frame.state["_data"].state[3]["0.14.1"]  # the layout's version; pandas has written this one for years
     names = _values(manager["axes"][0].arguments[1]["data"])[1]
     columns: dict[str, list[str]] = {}
+    size = 0
     for block in manager["blocks"]:
         (count, length), cells = _values(block["values"])
         places = _values(block["mgr_locs"])[1]
+        size += count * length
+        if size > CELLS:
+            raise DataError(f"a table of it has more than {CELLS:,} cells")
         for row_of_block, place in zip(range(count), places, strict=True):
             columns[names[place]] = [str(cell) for cell in cells[row_of_block * length : (row_of_block + 1) * length]]
     if set(columns) != set(names):
@@ -113,12 +118,15 @@ def _values(array: _Array) -> tuple[tuple[int, ...], list[Any]]:
     """(shape, values in C order) of an array of objects or of 64-bit integers."""
     _, shape, dtype, fortran_order, data = array.state
     code, order = dtype.arguments[0], dtype.state[1]
-    if fortran_order or (code, order) not in {("O8", "|"), ("i8", "<")}:
-        raise DataError(f"an array of it is of type {order}{code}{' in Fortran order' if fortran_order else ''}")
+    if not isinstance(code, str) or not isinstance(order, str):  # nor hashed nor printed: they may be nested without end
+        raise DataError("an array of it is of no type")
+    if fortran_order or order + code not in ("|O8", "<i8"):
+        kind = shown(order + code, 20)
+        raise DataError(f"an array of it is of type {kind}{' in Fortran order' if fortran_order else ''}")
+    data = data.encode("latin1") if isinstance(data, str) else data  # as protocols below 3 write bytes
     values = list(data) if code == "O8" else list(struct.unpack(f"<{len(data) // 8}q", data))
-    size = 1
-    for length in shape:
-        size *= length
-    if len(values) != size:
+    if len(values) != prod(checked_shape(shape)):
         raise DataError("an array of it is incomplete")
+    if not all(isinstance(value, str | int | float | None) for value in values):
+        raise DataError("a cell of it is neither text nor a number")
     return shape, values
