@@ -138,7 +138,7 @@ def _write(part: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str,
         except ValueError as error:  # HDF5 takes no "." and no NUL
             raise DataError(f"the manifest has a column or cell that cannot be stored ({error}); rename it") from error
         listed["indices"] = np.tile(np.arange(frames, dtype=np.int32), (len(clips), 1))
-        crcs = np.zeros((len(clips), len(found)), np.uint32)
+        crcs, vectors_crcs = (np.zeros((len(clips), len(found)), np.uint32) for _ in range(2))
         lengths = np.zeros(len(clips), np.int32)
         for column, (modality, reads) in enumerate(found.items()):
             arrays: dict[str, h5py.Dataset] = {}
@@ -158,9 +158,11 @@ def _write(part: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str,
                     for name, value in values.items():
                         arrays[name][row] = value
                     crcs[row, column] = features.row_crc32c(*values.values())
+                    vectors_crcs[row, column] = features.row_crc32c(values["pooled"])
                     progress.step()
         listed["n_frames"] = lengths  # those of the features found: check tells where they repeat
-        group["crc32c"], group["status"] = crcs, np.full(crcs.shape, features.DONE, np.uint8)
+        group["crc32c"], group["vectors_crc32c"] = crcs, vectors_crcs
+        group["status"] = np.full(crcs.shape, features.DONE, np.uint8)
     return shapes
 
 

@@ -154,9 +154,9 @@ class DatasetFeatures:
         return self.mismatch(row, modality, arrays, descriptor) or self._clip_fault(row, descriptor)
 
     def _clip_fault(self, row: int, descriptor: int) -> str:
-        if "clips/crc32c" not in self.regions:
+        if "clip_crc32c" not in self.regions:
             return ""
-        stored = int(self.regions["clips/crc32c"].read_row(descriptor, row))
+        stored = int(self.regions["clip_crc32c"].read_row(descriptor, row))
         if stored in (0, self.clip_crc32c(row, descriptor)):  # 0: never written
             return ""
         return "n_frames, fps or indices do not match their CRC32C"
@@ -213,14 +213,14 @@ def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], re
     _allocate(clips, "n_frames", (n,), np.int32)
     _allocate(clips, "fps", (n,), np.float32)
     _allocate(clips, "indices", (n, frames), np.int32)
-    _allocate(clips, "crc32c", (n,), np.uint32)
     _allocate(group, "status", (n, len(modalities)), np.uint8)
+    _allocate(group, "clip_crc32c", (n,), np.uint32)
     _allocate(group, "crc32c", (n, len(modalities)), np.uint32)
     _allocate(group, "vectors_crc32c", (n, len(modalities)), np.uint32)
     _allocate(group, "outcome", (n, len(modalities)), np.uint8)
     _allocate(group, "message", (n, len(modalities)), f"S{MESSAGE_BYTES}")
-    states = [group[array_name] for array_name in ("status", "crc32c", "vectors_crc32c", "outcome", "message")]
-    for array in (*(clips[array_name] for array_name in (*CLIP_ARRAYS, "crc32c")), *states):
+    states = [group[array_name] for array_name in ("status", "crc32c", "vectors_crc32c", "clip_crc32c", "outcome", "message")]
+    for array in (*(clips[array_name] for array_name in CLIP_ARRAYS), *states):
         array[...] = np.zeros((), array.dtype)  # must not show what lay in the file before
     for modality in modalities:
         for array_name, (shape, dtype) in arrays_of(modality, frames).items():

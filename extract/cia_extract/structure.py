@@ -178,7 +178,7 @@ def _regions(
         "clips/n_frames": ((count,), ("i4",)),
         "clips/fps": ((count,), ("f4",)),
         "clips/indices": ((count, frames), ("i4",)),
-        "clips/crc32c": ((count,), ("u4",)),
+        "clip_crc32c": ((count,), ("u4",)),
         "status": (state, ("u1",)),
         "crc32c": (state, ("u4",)),
         "vectors_crc32c": (state, ("u4",)),

@@ -124,8 +124,8 @@ class RowWriter:
         self._put("clips/n_frames", row, np.int32(n_frames))
         self._put("clips/fps", row, np.float32(fps))
         self._put("clips/indices", row, indices)
-        if "clips/crc32c" in self.dataset.regions:  # not in files of before 2026-11
-            self._put("clips/crc32c", row, np.uint32(self.dataset.clip_crc32c(row, self.descriptor)))
+        if "clip_crc32c" in self.dataset.regions:  # not in files of before 2026-11
+            self._put("clip_crc32c", row, np.uint32(self.dataset.clip_crc32c(row, self.descriptor)))
 
     def write_row(
         self,

@@ -175,7 +175,7 @@ def test_a_flipped_bit_in_a_row_is_noticed(file, name):
 def test_files_from_before_checksums_of_columns_and_vectors_are_read_and_continued(file):
     with h5py.File(file, "r+") as opened:
         group = opened["d"]
-        del group["vectors_crc32c"], group["clips/crc32c"], group.attrs["columns_crc32c"]
+        del group["vectors_crc32c"], group["clip_crc32c"], group.attrs["columns_crc32c"]
     from cia_extract import writer
 
     dataset = features.open_features(file)["d"]
