@@ -150,22 +150,33 @@ def columns_crc32c(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, int]:
 
 
 def _recipe(path: Path, name: str, group: h5py.Group) -> dict[str, Any]:
-    attribute = group.attrs.get("recipe")
-    if not isinstance(attribute, str) or len(attribute) > MAX_RECIPE:
-        raise DataError(f"{path}: /{name} has no recipe in its attributes; was it written by cia-extract?")
-    try:
-        recipe = json.loads(attribute)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: /{name}'s recipe is no JSON ({type(error).__name__})") from error
-    if not isinstance(recipe, dict):
-        raise DataError(f"{path}: /{name}'s recipe is a {type(recipe).__name__}; schema 1 has a table")
+    recipe = _json_table(f"{path}: /{name}'s recipe", group.attrs.get("recipe"))
     modalities, frames = recipe.get("modalities"), recipe.get("frames")
     known = isinstance(modalities, list) and all(isinstance(m, str) and m in MODALITIES for m in modalities)
     if not known or not modalities or len(set(modalities)) != len(modalities):
         raise DataError(f"{path}: /{name}'s recipe has modalities {_short(modalities)}; it lists some of {', '.join(MODALITIES)}")
     if type(frames) is not int or not 0 < frames <= MAX_FRAMES:
         raise DataError(f"{path}: /{name}'s recipe has frames {_short(frames)}; it is a whole number from 1 to {MAX_FRAMES}")
+    tables = {field: recipe[field] for field in ("engine", "weights", "preprocessing") if field in recipe}
+    for field, value in tables.items():
+        if not isinstance(value, dict):
+            raise DataError(f"{path}: /{name}'s recipe has {field} {_short(value)}; it is a table")
+    if not isinstance(tables.get("engine", {}).get("flow_by", ""), str):
+        raise DataError(f"{path}: /{name}'s recipe has an engine.flow_by that is no text")
     return recipe
+
+
+def _json_table(place: str, attribute: Any) -> dict[str, Any]:
+    """An attribute that holds a table as JSON."""
+    if not isinstance(attribute, str) or len(attribute) > MAX_RECIPE:
+        raise DataError(f"{place} is no text; was the file written by cia-extract?")
+    try:
+        table = json.loads(attribute)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place} is no JSON ({type(error).__name__}); the file is damaged") from error
+    if not isinstance(table, dict):
+        raise DataError(f"{place} is a {type(table).__name__}; schema 1 has a table")
+    return table
 
 
 def _regions(
@@ -279,12 +290,7 @@ def _check_columns(path: Path, name: str, group: h5py.Group, columns: Mapping[st
     attribute = group.attrs.get("columns_crc32c")
     if attribute is None:
         return
-    try:
-        stored = json.loads(attribute)
-    except (TypeError, ValueError, RecursionError):
-        stored = None
-    if not isinstance(stored, dict):
-        raise DataError(f"{path}: /{name}'s columns_crc32c is damaged")
+    stored = _json_table(f"{path}: /{name}'s columns_crc32c", attribute)
     for column, crc in columns_crc32c(columns).items():
         if stored.get(column) != crc:
             raise DataError(

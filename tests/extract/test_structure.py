@@ -70,15 +70,18 @@ FAULTS = {
     "frames without end": (lambda g: recipe(g, frames=10**30), "recipe has frames"),
     "a recipe that is a list": (lambda g: g.attrs.__setitem__("recipe", "[1]"), "recipe is a list"),
     "a recipe nested without end": (lambda g: g.attrs.__setitem__("recipe", "[" * 60_000), "recipe is no JSON"),
-    "a recipe that is a number": (lambda g: g.attrs.__setitem__("recipe", 7), "no recipe"),
-    "a recipe of bytes": (lambda g: g.attrs.__setitem__("recipe", np.void(b"\xff\0\xfe")), "no recipe"),
-    "no recipe": (lambda g: g.attrs.__delitem__("recipe"), "no recipe"),
+    "a recipe that is a number": (lambda g: g.attrs.__setitem__("recipe", 7), "recipe is no text"),
+    "a recipe of bytes": (lambda g: g.attrs.__setitem__("recipe", np.void(b"\xff\0\xfe")), "recipe is no text"),
+    "an engine that is a list": (lambda g: recipe(g, engine=[1]), "recipe has engine [1]; it is a table"),
+    "flow computed by nobody": (lambda g: recipe(g, engine={"flow_by": []}), "engine.flow_by"),
+    "weights that are a text": (lambda g: recipe(g, weights="kinetics"), "recipe has weights"),
+    "no recipe": (lambda g: g.attrs.__delitem__("recipe"), "recipe is no text"),
     "a soft link": (lambda g: (g.__delitem__("rgb"), g.__setitem__("rgb", h5py.SoftLink("/elsewhere"))), "d/rgb is a link"),
     "an array by soft link": (
         lambda g: (g.move("crc32c", "other"), g.__setitem__("crc32c", h5py.SoftLink("/d/other"))),
         "d/crc32c is a link",
     ),
-    "damaged checksums of columns": (lambda g: g.attrs.__setitem__("columns_crc32c", "[" * 10), "columns_crc32c is damaged"),
+    "damaged checksums of columns": (lambda g: g.attrs.__setitem__("columns_crc32c", "[" * 10), "columns_crc32c is no JSON"),
 }  # fmt: skip
 
 
