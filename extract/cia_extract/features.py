@@ -27,7 +27,8 @@ from cia_extract import __version__
 from cia_extract.errors import DataError
 from cia_extract.journal import journal_path, wait_for_writer
 from cia_extract.ledger import MESSAGE_BYTES
-from cia_extract.structure import Region, children, columns_crc32c, opened, read_group, readable
+from cia_extract.region import Region
+from cia_extract.structure import children, columns_crc32c, opened, read_group, readable
 
 SCHEMA: Final = 1
 CHANNELS, HEIGHT, WIDTH = 1024, 7, 7

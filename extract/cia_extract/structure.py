@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract.errors import CiaError, DataError
+from cia_extract.region import Region
 
 MODALITIES: Final = ("rgb", "flow", "audio")
 REQUIRED_COLUMNS: Final = ("clip", "label", "split")
@@ -28,50 +29,6 @@ MAX_TEXT: Final = 1 << 16  # bytes of one value of a column
 MAX_RECIPE: Final = 1 << 24  # bytes
 
 Shape = tuple[int | str, ...]  # a letter stands for any size, the same one within a dataset
-
-
-@dataclass(frozen=True)
-class Region:
-    """Where a contiguous array lies in the file."""
-
-    offset: int  # bytes
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one clip."""
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
-
-    @property
-    def end(self) -> int:
-        """The offset behind the last byte."""
-        return self.offset + math.prod(self.shape) * self.dtype.itemsize
-
-    def row_offset(self, row: int) -> int:
-        """Bytes from the file's start to a row. Raises IndexError."""
-        if not 0 <= row < self.shape[0]:
-            raise IndexError(f"row {row} of {self.shape[0]}")
-        return self.offset + row * self.row_bytes
-
-    def map(self, path: Path) -> npt.NDArray[Any]:
-        """The array as a read-only memory map."""
-        if not math.prod(self.shape):
-            return np.empty(self.shape, self.dtype)
-        return np.memmap(path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
-
-    def read_row(self, descriptor: int, row: int) -> npt.NDArray[Any]:
-        """One row, read rather than mapped: a file that became shorter is an error here and not the process's end.
-
-        Raises DataError.
-        """
-        data = b""
-        while len(data) < self.row_bytes:
-            more = os.pread(descriptor, self.row_bytes - len(data), self.row_offset(row) + len(data))
-            if not more:
-                raise DataError("the file became shorter while it was read")
-            data += more
-        return np.frombuffer(data, self.dtype).reshape(self.shape[1:])
 
 
 @dataclass(frozen=True)
