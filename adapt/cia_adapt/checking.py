@@ -174,7 +174,8 @@ def _rows(domain: Domain, modality: str) -> Iterator[tuple[int, dict[str, npt.ND
         with open(dataset.path, "rb") as file:
             for row in domain.rows.tolist():
                 arrays = dataset.row(row, modality, file.fileno())
-                yield row, arrays, dataset.mismatch(row, modality, arrays, file.fileno())
+                fault = dataset.mismatch(row, modality, arrays, file.fileno()) or dataset.clip_fault(row, file.fileno())
+                yield row, arrays, fault
         return
     kinds = [kind for kind in ("maps", "pooled") if f"{modality}/{kind}" in dataset.regions]
     for row in domain.rows.tolist():

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from cia_extract.errors import DataError
 
 MAX_BYTES: Final = 1 << 30  # of a column; 10⁷ names of 100 letters
+MAX_CLIPS: Final = 10_000_000  # as text each takes up to 100 bytes, whatever its type in the file
 
 
 def column(place: str, data: h5py.Dataset) -> npt.NDArray[np.str_]:
@@ -22,7 +23,7 @@ def column(place: str, data: h5py.Dataset) -> npt.NDArray[np.str_]:
     """
     if data.ndim != 1 and not (data.ndim == 2 and data.shape[1] == 1):
         raise DataError(f"{place} is {data.shape}; a column has one value a clip")
-    if math.prod(data.shape) * data.dtype.itemsize > MAX_BYTES:
+    if math.prod(data.shape) > MAX_CLIPS or math.prod(data.shape) * data.dtype.itemsize > MAX_BYTES:
         raise DataError(f"{place} has {math.prod(data.shape)} values of {data.dtype.itemsize} bytes; too many for a column")
     text = h5py.check_string_dtype(data.dtype)
     if text is not None:

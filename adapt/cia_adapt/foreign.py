@@ -7,6 +7,7 @@ domains where the word {domain} stands for the name of each top-level group: `--
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from cia_adapt.columns import column
 
 MODALITIES = ("rgb", "flow", "audio")
 EACH = "{domain}"  # in a mapping: every top-level group
+MAX_ROW = 1 << 30  # bytes of a clip in one array; 25 frames of maps take 5 MB
 DIGESTED = 8e6  # bytes of each array that tell whether features have changed; read for every run
 
 
@@ -173,12 +175,13 @@ def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str])
             "be left out with --train-split all --val-split all)"
         )
     count = next(iter(regions.values())).shape[0]
-    columns.setdefault("clip", np.array([f"{domain}{i}" for i in range(count)]))
-    lengths = {name: len(values) for name, values in columns.items()} | {name: info.shape[0] for name, info in regions.items()}
+    lengths = {name: len(values) for name, values in columns.items()}
+    lengths = lengths | {"clip": lengths.get("clip", count)} | {name: info.shape[0] for name, info in regions.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"{path}: '{domain}' has rows of different number: {', '.join(f'{k} {v}' for k, v in lengths.items())}")
     if len({info.shape[1] for info in regions.values()}) > 1:
         raise DataError(f"{path}: '{domain}' has different numbers of frames in its arrays")
+    columns.setdefault("clip", np.array([f"{domain}{i}" for i in range(count)]))  # no more than there are labels
     return ForeignDataset(path, domain, columns, regions, _finished(path, file, domain, count))
 
 
@@ -204,6 +207,11 @@ def _array(place: str, wanted: str, data: h5py.Dataset) -> ArrayInfo:
         raise DataError(f"{place} is {data.dtype} {data.shape}; {wanted} wants {kind} of floats")
     if data.dtype.kind != "f":
         raise DataError(f"{place} is {data.dtype}; {wanted} wants floats, cast it to float: array.astype('float32')")
+    row_bytes = math.prod(shape[1:]) * data.dtype.itemsize
+    if row_bytes > MAX_ROW:
+        raise DataError(
+            f"{place} is {data.shape}; one clip would take {row_bytes / 1e9:.1f} GB. Is the order of its sizes right?"
+        )
     return ArrayInfo(str(data.name), shape, data.dtype.newbyteorder("="))  # torch knows this machine's order of bytes only
 
 

@@ -20,7 +20,7 @@ class Guard:
     """
 
     def __init__(self, dataset: DatasetFeatures, name: str) -> None:
-        self.dataset, (self.modality, kind) = dataset, name.split("/")
+        self.dataset, self.name, (self.modality, kind) = dataset, name, name.split("/")
         # A row's own checksum is over maps and vectors together; where only vectors are read, theirs must do.
         self.vectors_only = kind == "pooled" and f"{self.modality}/maps" in dataset.regions
         self.end = dataset.regions[name].end
@@ -44,3 +44,7 @@ class Guard:
                 clip = self.dataset.columns["clip"][row]
                 raise DataError(f"{path}: {clip}: {fault}; put it back with: cia-extract verify --redo, and extract it again")
             self.checked[row] = True
+
+    def row(self, row: int) -> npt.NDArray[np.generic]:
+        """A row [T, …] that was checked, read from the file rather than mapped. Raises DataError where that became shorter."""
+        return self.dataset.read_row(self.name, row, self.file.fileno())

@@ -9,7 +9,7 @@ read vectors, 2 % of the bytes. One process keeps what it has loaded: all seeds,
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -129,24 +129,24 @@ class Stores:
             return Reader(tier, array, cells_last(as_tensor(array).flatten(0, 1)), guard=guard)
         if guard is not None:
             guard.check(rows)
-        loaded = load(array, rows)
+        loaded = load(array, rows, guard.row if guard is not None else array.__getitem__)
         if tier == "device":
             loaded = loaded.to(self.device)
         return Reader(tier, array, loaded, {int(row): i for i, row in enumerate(rows)})
 
 
 def as_tensor(array: npt.NDArray[Any]) -> Tensor:
-    """A read-only memory map as a tensor on the same bytes, never to be written to: torch has no read-only tensors and warns."""
+    """A read-only array as a tensor on the same bytes, never to be written to: torch has no read-only tensors and warns."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(array)
 
 
-def load(array: Any, rows: Positions) -> Tensor:
-    """Copy whole rows of [N, T, …] → [n·T, …], maps [n·T, H, W, C]."""
+def load(array: Any, rows: Positions, read: Callable[[int], npt.NDArray[Any]]) -> Tensor:
+    """Copy whole rows of [N, T, …] → [n·T, …], maps [n·T, H, W, C]; `read` gives a row [T, …]."""
     out = empty_blocks(array, len(rows) * array.shape[1])
     for clip, row in zip(out.split(array.shape[1]), rows, strict=True):
-        clip.copy_(cells_last(torch.from_numpy(np.array(array[row]))))
+        clip.copy_(cells_last(as_tensor(read(int(row)))))
     return out
 
 

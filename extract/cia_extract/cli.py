@@ -80,8 +80,9 @@ def extract(
     if overwrite and part:
         raise UsageError("--overwrite with --shard: parts would erase each other; choose a new --out")
     workers = workers or _cores()
-    from cia_extract import sources
+    from cia_extract import sources, writer
 
+    writer.check_out(out)
     source = sources.find(dataset, manifest, root, clips_per_class, seed, workers, render=not dry_run, annotations=annotations)
     for note in source.notes:
         console.say(note)

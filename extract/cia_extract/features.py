@@ -28,7 +28,7 @@ from cia_extract.errors import DataError
 from cia_extract.journal import journal_path, wait_for_writer
 from cia_extract.ledger import MESSAGE_BYTES
 from cia_extract.region import Region
-from cia_extract.structure import children, columns_crc32c, opened, read_group, readable
+from cia_extract.structure import check_apart, children, columns_crc32c, opened, read_group, readable
 
 SCHEMA: Final = 1
 CHANNELS, HEIGHT, WIDTH = 1024, 7, 7
@@ -132,8 +132,17 @@ class DatasetFeatures:
         Raises DataError where the file became shorter.
         """
         kinds = [kind for kind in arrays_of(modality, self.frames) if kind != "maps" or not vectors_only]
-        regions = {kind: self.regions[f"{modality}/{kind}"] for kind in kinds if f"{modality}/{kind}" in self.regions}
-        return {kind: region.read_row(descriptor, row) for kind, region in regions.items()}
+        present = [kind for kind in kinds if f"{modality}/{kind}" in self.regions]
+        return {kind: self.read_row(f"{modality}/{kind}", row, descriptor) for kind in present}
+
+    def read_row(self, name: str, row: int, descriptor: int) -> npt.NDArray[Any]:
+        """One row of an array, read from the open file. Raises DataError where it became shorter or the disk fails."""
+        try:
+            return self.regions[name].read_row(descriptor, row)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}; get it again, then run the same command") from error
+        except OSError as error:
+            raise DataError(f"{self.path}: {error.strerror}; the disk or the network failed, get the file again") from error
 
     def mismatch(self, row: int, modality: str, arrays: Mapping[str, npt.NDArray[Any]], descriptor: int) -> str:
         """Why a done row is not what was written, "" if it is. `arrays` are those of `row`.
@@ -141,10 +150,10 @@ class DatasetFeatures:
         Vectors alone have a checksum in files since 2026-11; of older ones nothing is said.
         """
         whole = "maps" in arrays or f"{modality}/maps" not in self.regions
-        checksums = self.regions.get("crc32c" if whole else "vectors_crc32c")
-        if checksums is None:
+        checksums = "crc32c" if whole else "vectors_crc32c"
+        if checksums not in self.regions:
             return ""
-        stored = checksums.read_row(descriptor, row)[self.modalities.index(modality)]
+        stored = self.read_row(checksums, row, descriptor)[self.modalities.index(modality)]
         return "" if row_crc32c(*arrays.values()) == stored else f"{modality} does not match its CRC32C"
 
     def fault(self, row: int, modality: str, descriptor: int) -> str:
@@ -152,19 +161,20 @@ class DatasetFeatures:
         arrays = self.row(row, modality, descriptor)
         if not all(np.isfinite(array).all() for array in arrays.values()):
             return self.mismatch(row, modality, arrays, descriptor) or f"{modality} has values that are not finite"
-        return self.mismatch(row, modality, arrays, descriptor) or self._clip_fault(row, descriptor)
+        return self.mismatch(row, modality, arrays, descriptor) or self.clip_fault(row, descriptor)
 
-    def _clip_fault(self, row: int, descriptor: int) -> str:
+    def clip_fault(self, row: int, descriptor: int) -> str:
+        """Why what decoding told about a clip is not what was written, "" if it is or has no checksum."""
         if "clip_crc32c" not in self.regions:
             return ""
-        stored = int(self.regions["clip_crc32c"].read_row(descriptor, row))
+        stored = int(self.read_row("clip_crc32c", row, descriptor))
         if stored in (0, self.clip_crc32c(row, descriptor)):  # 0: never written
             return ""
         return "n_frames, fps or indices do not match their CRC32C"
 
     def clip_crc32c(self, row: int, descriptor: int) -> int:
         """CRC32C of what decoding told about a clip."""
-        return row_crc32c(*(self.regions[f"clips/{name}"].read_row(descriptor, row) for name in CLIP_ARRAYS))
+        return row_crc32c(*(self.read_row(f"clips/{name}", row, descriptor) for name in CLIP_ARRAYS))
 
 
 def row_crc32c(*arrays: npt.NDArray[Any]) -> int:
@@ -186,7 +196,10 @@ def open_features(path: Path) -> dict[str, DatasetFeatures]:
         schema = file.attrs.get("schema", "none")
         if not isinstance(schema, int | np.integer) or schema != SCHEMA:
             raise DataError(f"{path}: schema {str(schema)[:20]}, this version {__version__} reads schema {SCHEMA}")
-        return {name: _dataset(path, name, group) for name, group in children(path, file).items()}
+        datasets = {name: _dataset(path, name, group) for name, group in children(path, file).items()}
+    regions = {f"/{name}/{key}": region for name, dataset in datasets.items() for key, region in dataset.regions.items()}
+    check_apart(path, regions)
+    return datasets
 
 
 def _dataset(path: Path, name: str, group: h5py.Group) -> DatasetFeatures:

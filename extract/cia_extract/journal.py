@@ -167,12 +167,23 @@ def _replay(path: Path, descriptor: int) -> None:
 def _read_journal(path: Path) -> tuple[int, list[tuple[int, memoryview]]]:
     """(the file's new size, [(offset, content)]), all of it checked before anything is changed."""
     damaged = OSError(f"{path}: damaged; the feature file beside it is as it was before, delete the journal")
-    data = path.read_bytes()
-    if len(data) < _HEADER.size:
+    if not path.is_file():  # a pipe would be waited for
         raise damaged
-    magic, size, count, crc = _HEADER.unpack_from(data)
+    with path.open("rb") as file:
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            raise damaged
+        magic, size, count, crc = _HEADER.unpack(header)
+        length = path.stat().st_size
+        # Each byte of the file is written once at most.
+        if magic != _MAGIC or count * _RANGE.size > length or length > _HEADER.size + count * _RANGE.size + size:
+            raise damaged
+        try:
+            data = header + file.read()
+        except MemoryError:
+            raise damaged from None
     body = memoryview(data)[_HEADER.size :]
-    if magic != _MAGIC or google_crc32c.value(bytes(body)) != crc:
+    if google_crc32c.value(bytes(body)) != crc:
         raise damaged
     ranges, position = [], 0
     while position + _RANGE.size <= len(body):

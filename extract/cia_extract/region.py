@@ -40,7 +40,10 @@ class Region:
         """The array as a read-only memory map."""
         if not math.prod(self.shape):
             return np.empty(self.shape, self.dtype)
-        return np.memmap(path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
+        try:
+            return np.memmap(path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
+        except (OSError, ValueError) as error:  # ValueError: longer than the file
+            raise DataError(f"{path}: was removed or became shorter while it was read; get it again") from error
 
     def read_row(self, descriptor: int, row: int) -> npt.NDArray[Any]:
         """One row, read rather than mapped: a file that became shorter is an error here and not the process's end.

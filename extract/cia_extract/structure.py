@@ -27,6 +27,7 @@ REQUIRED_COLUMNS: Final = ("clip", "label", "split")
 MAX_FRAMES: Final = 100_000  # of a clip
 MAX_TEXT: Final = 1 << 16  # bytes of one value of a column
 MAX_RECIPE: Final = 1 << 24  # bytes
+LAST_STATUS: Final = 2  # 0 to do, 1 done, 2 failed
 
 Shape = tuple[int | str, ...]  # a letter stands for any size, the same one within a dataset
 
@@ -55,6 +56,12 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 def readable(path: Path, remedy: str) -> None:
     """Raise DataError unless `path` is a file that can be read; `remedy` says what to do where there is none."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass  # said below
+    except OSError as error:  # the name is too long, a folder on the way is a file or closed to this user
+        raise DataError(f"{path}: {error.strerror}; give the path of a file that can be read") from error
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name a feature file, for example {path / 'feats.h5'}")
     if not path.exists():
@@ -171,8 +178,18 @@ def _regions(
             raise DataError(f"{path}: /{name}/{key} is missing; schema 1 always has it")
     sizes: dict[str, int] = {}
     regions = {key: _region(path, item, *wanted[key], sizes, size) for key, item in items.items() if item is not None}
-    _check_apart(path, name, regions)
+    _check_status(path, name, regions["status"])
     return regions
+
+
+def _check_status(path: Path, name: str, region: Region) -> None:
+    status = region.map(path)
+    if (status > LAST_STATUS).any():
+        row, column = np.argwhere(status > LAST_STATUS)[0].tolist()
+        raise DataError(
+            f"{path}: /{name}/status is {status[row, column]} in row {row}, column {column}; it knows 0 to do, 1 done, 2 failed. "
+            "Get the file again, or set that value to 0 (h5py) and run the cia-extract command that made it"
+        )
 
 
 def _region(path: Path, item: Any, shape: Shape, kinds: tuple[str, ...], sizes: dict[str, int], size: int) -> Region:
@@ -217,11 +234,12 @@ def _contiguous(place: str, item: h5py.Dataset, size: int) -> int:
     return int(offset)
 
 
-def _check_apart(path: Path, name: str, regions: Mapping[str, Region]) -> None:
+def check_apart(path: Path, regions: Mapping[str, Region]) -> None:
+    """Raise DataError where arrays, by their names inside the file, share bytes: writing one would change the other."""
     by_place = sorted((region.offset, region.end, key) for key, region in regions.items() if region.end > region.offset)
     for (_, end, first), (begin, _, second) in pairwise(by_place):
         if begin < end:
-            raise DataError(f"{path}: /{name}/{first} and /{name}/{second} lie over each other; the file is damaged")
+            raise DataError(f"{path}: {first} and {second} lie over each other; the file is damaged")
 
 
 def _column(path: Path, item: h5py.Dataset, count: int, size: int) -> npt.NDArray[Any]:

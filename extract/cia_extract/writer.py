@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,7 @@ def prepare(
 
     Raises MismatchError listing the fields in which the recipes differ, UsageError when the disk is too small.
     """
+    check_out(path)
     try:
         recover(path)
         present = features.open_features(path) if path.exists() and path.stat().st_size else {}
@@ -88,12 +90,36 @@ def _missing_bytes(dataset: DatasetFeatures) -> int:
     return int(np.dot(lacking, sizes))
 
 
+def check_out(path: Path) -> None:
+    """Raise UsageError unless a feature file can be made or continued at `path`; nothing is made."""
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        kind = stat.S_IFREG
+    except OSError as error:  # a folder on the way is a file, the name is too long, …
+        raise UsageError(f"--out {path}: {error.strerror}; choose another path") from error
+    if stat.S_ISDIR(kind):
+        raise UsageError(f"--out {path}: is a folder; name a file in it, for example {path / 'feats.h5'}")
+    if not stat.S_ISREG(kind):
+        raise UsageError(f"--out {path}: is a pipe or a device; features need a regular file, choose another path")
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        raise UsageError(f"--out {path}: may not be read and written by this user; chmod u+rw, or choose another path")
+    folder = _nearest_folder(path)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {path}: no file can be made in {folder}; choose another folder")
+
+
 def free_bytes(path: Path) -> int:
     """Free space where a file would be made, whether its folder exists yet or not."""
+    return shutil.disk_usage(_nearest_folder(path)).free
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The innermost folder on the way to a file that is there already."""
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return folder
 
 
 def _check_space(path: Path, needed: int) -> None:

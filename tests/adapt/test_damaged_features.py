@@ -107,3 +107,31 @@ def test_a_hundred_thousand_clips_of_which_two_share_an_id_are_checked_in_a_mome
     domain = find_domains(path, mapping)["d"]
     found = [finding.message for finding in checking._columns("d", domain)]
     assert found == ["1 clip ids occur twice: clip0"]
+
+
+@pytest.mark.parametrize("name", ["clips/indices", "clips/n_frames", "clips/fps"])
+def test_check_names_a_clip_whose_frames_are_not_those_that_were_extracted(feature_file, tmp_path, name):
+    """`verify` said so and `check` did not: the report would show other frames."""
+    path = tmp_path / "feats.h5"
+    shutil.copyfile(feature_file, path)
+    with path.open("r+b") as file:
+        file.seek(features.open_features(path)["here"].regions[name].row_offset(CLIP))
+        file.write(b"\x07")
+    faults = [f.message for f in checking.check(path, [], []) if f.severity == "fault"]
+    assert faults and all(f"1 clips do not match their checksums: here{CLIP};" in line for line in faults)
+
+
+def test_loading_into_memory_never_touches_a_map_of_a_file_that_became_shorter(feature_file, tmp_path, monkeypatch):
+    """Loading takes seconds to minutes: cut meanwhile, a map ends the process with SIGBUS."""
+    path = tmp_path / "feats.h5"
+    shutil.copyfile(feature_file, path)
+    dataset, real = features.open_features(path)["here"], Guard.check
+
+    def cut_after_the_check(guard, rows):
+        real(guard, rows)
+        with path.open("r+b") as file:
+            file.truncate(5000)
+
+    monkeypatch.setattr(Guard, "check", cut_after_the_check)
+    with pytest.raises(DataError, match=f"{path}: the file became shorter while it was read"):
+        Stores(torch.device("cpu"), "ram").reader(dataset, "rgb/maps", np.arange(18))

@@ -348,3 +348,28 @@ def test_check_tells_short_clips_and_known_silence(tmp_path):
         rows.write_row(4, "audio", np.ones((5, 1024, 1, 1), np.float32), present=np.zeros(5, bool))
     (finding,) = checking.check(tmp_path / "f.h5", (), ())
     assert (finding.severity, finding.message) == ("note", "1 clips are shorter than 5 frames, which repeat: d2")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((10**11, 5, 8), "rows of different number: label 4, split 4, clip 100000000000, rgb/pooled 100000000000"),
+        ((4, 10**9, 8), "one clip would take 32.0 GB. Is the order of its sizes right?"),
+    ],
+)
+def test_sizes_that_are_only_declared_cost_neither_time_nor_memory(tmp_path, shape, message):
+    """Names for 10¹¹ clips were made before anything was compared."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", shape, "f4", chunks=(1, 5, 8))
+        file["y"], file["s"] = np.arange(4), np.array([b"train"] * 4)
+    with pytest.raises(DataError) as raised:
+        data.find_domains(tmp_path / "x.h5", ["d/rgb/pooled=x", "d/label=y", "d/split=s"])
+    assert message in str(raised.value)
+
+
+def test_a_column_of_a_thousand_million_declared_labels_is_refused_before_it_is_read(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", (10**9, 8), "f4", chunks=(1, 8))
+        file.create_dataset("y", (10**9,), "i1", chunks=(1000,))
+    with pytest.raises(DataError, match="y has 1000000000 values of 1 bytes; too many for a column"):
+        data.find_domains(tmp_path / "x.h5", ["d/rgb/pooled=x", "d/label=y", "d/split=y"])

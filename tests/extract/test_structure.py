@@ -1,6 +1,7 @@
 """Files that are not what schema 1 says are refused in one line, before anything in them is used."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -278,3 +279,56 @@ def journal_of(size: int, ranges: list[tuple[int, bytes]], count: int | None = N
 
     body = b"".join(journal._RANGE.pack(offset, len(content)) + content for offset, content in ranges)
     return journal._HEADER.pack(b"CIAJRNL1", size, len(ranges) if count is None else count, google_crc32c.value(body)) + body
+
+
+def test_a_status_that_means_nothing_is_refused_and_the_message_says_which_one(file):
+    """A row with it was neither done nor failed nor reported."""
+    with h5py.File(file, "r+") as opened:
+        opened["d/status"][1, 0] = 7
+    with pytest.raises(DataError, match=r"/d/status is 7 in row 1, column 0; it knows 0 to do, 1 done, 2 failed"):
+        features.open_features(file)
+
+
+def test_two_datasets_on_the_same_bytes_are_refused(file):
+    """`verify --redo`, or filling one, would change the other."""
+    with h5py.File(file, "r+") as opened:
+        opened["e"] = opened["d"]
+    with pytest.raises(DataError, match=r"/d/.* and /e/.* lie over each other"):
+        features.open_features(file)
+
+
+def test_a_file_that_goes_or_shrinks_after_it_was_opened_is_a_data_error(file):
+    dataset = features.open_features(file)["d"]
+    with file.open("r+b") as opened:
+        opened.truncate(2000)
+    for read in (dataset.done, dataset.digest, lambda: dataset.damaged_rows("rgb")):
+        with pytest.raises(DataError, match=f"{file}: was removed or became shorter"):
+            read()
+    with file.open("rb") as opened, pytest.raises(DataError, match=f"{file}: the file became shorter while it was read; get it"):
+        dataset.row(1, "rgb", opened.fileno())
+    file.unlink()
+    with pytest.raises(DataError, match=f"{file}: was removed or became shorter"):
+        dataset.done()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "f.h5/inside.h5"])
+def test_a_path_that_cannot_exist_is_one_line(file, name):
+    with pytest.raises(DataError, match=r"File name too long|Not a directory"):
+        features.open_features(file.parent / name)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "a terabyte of zeros", "a terabyte with a header"])
+def test_a_journal_that_cannot_be_read_whole_is_refused_at_once(file, kind):
+    place, before = journal.journal_path(file), file.read_bytes()
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        with place.open("wb") as opened:
+            if kind == "a terabyte with a header":
+                opened.write(journal._HEADER.pack(b"CIAJRNL1", len(before), 3, 0))
+            opened.truncate(1 << 40)
+    with pytest.raises(OSError, match=r"journal: damaged; the feature file beside it is as it was before, delete the journal"):
+        journal.recover(file)
+    assert file.read_bytes() == before
