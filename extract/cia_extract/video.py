@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from cia_extract import completeness, film, frame_folder, orientation
 from cia_extract.cuts import Cut, frame_number
-from cia_extract.frame_times import Clock, Shown
+from cia_extract.damage import Damage
+from cia_extract.frame_times import Clock
 from cia_extract.ledger import ClipError
 
 # Decoding begins this much before a start, so that pictures whose references lie behind a key frame are whole.
@@ -128,12 +129,12 @@ def _decode(
     if stream.codec_context is None:
         raise ClipError(f"{path}: its pictures are coded in a way that cannot be decoded; convert the file")
     stream.thread_type = "NONE"  # the processes are the parallelism
-    clock = Clock(container, stream)
+    clock, damage = Clock(container, stream), Damage(stream)
     seek = seek and bool(wanted.start) and not clock.by_chunk
     if seek:
         _seek(container, stream, clock, wanted)
-    count, end, inside, damaged = 0, 0.0, False, False
-    for frame in _frames(container, stream, clock):
+    count, end, inside = 0, 0.0, False
+    for frame in _frames(container, stream, clock, damage):
         beat()
         shown = clock.of(frame)
         if shown.time is None and (wanted.start or wanted.stop):
@@ -145,7 +146,7 @@ def _decode(
         if shown.time is not None and wanted.ended(time, interval):
             return
         end = max(end, time + shown.lasts if shown.time is not None else count * clock.usual)
-        damaged = frame.is_corrupt or (damaged and not frame.key_frame)
+        damaged = damage.of(frame)
         inside = inside or shown.time is None or wanted.begins(time, interval)
         if inside:
             yield Frame(_pixels(frame), shown.time, shown.lasts, damaged)
@@ -162,11 +163,12 @@ def _seek(container: Any, stream: Any, clock: Clock, wanted: Cut) -> None:
         raise _SeekFailed from error
 
 
-def _frames(container: Any, stream: Any, clock: Clock) -> Iterator[Any]:
-    """Decoded frames; `clock` knows of each packet before its frames. The last, empty packet flushes the decoder."""
+def _frames(container: Any, stream: Any, clock: Clock, damage: Damage) -> Iterator[Any]:
+    """Decoded frames; `clock` and `damage` know of each packet before its frames. The last, empty packet flushes the decoder."""
     for packet in container.demux(stream):
         if packet.size or packet.dts is None:
             clock.feed(packet)
+            damage.feed(packet)
             yield from packet.decode()
 
 
