@@ -106,13 +106,12 @@ def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedCl
     """
     began = time.process_time()
     recipe, pictures = job.recipe, {"rgb", "flow"} & set(job.modalities)
-    scaled, times = _scaled_frames(job, beat)
+    scaled, times, damaged = _scaled_frames(job, beat)
     n_frames, count, rgb = len(times), recipe.sampling.frames, recipe.rgb
     centres = sampling.centres(recipe.sampling.rule, n_frames, count, rgb.first, rgb.window, rgb.step)
     fps = job.rate or (0.0 if job.path.is_dir() else video.frame_rate(job.path))
     clip = PreparedClip(n_frames, fps, centres)
-    short = Outcome("short", f"{n_frames} frames, {count} are described") if n_frames < count else OK
-    clip.outcomes = dict.fromkeys(pictures, short)
+    clip.outcomes = dict.fromkeys(pictures, _outcome(job.path, n_frames, count, damaged))
     if "rgb" in job.modalities:
         rows = np.stack([sampling.window(c, rgb.window, n_frames, rgb.first, rgb.step, rgb.edge) for c in centres])
         order = slice(None, None, -1 if rgb.order == "bgr" else 1)
@@ -126,6 +125,15 @@ def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedCl
         _attempt(clip, "flow", lambda: _stored_flow(job, clip) if job.stored_flow else _computed_flow(job, clip, scaled, beat))
     clip.flow_s = time.process_time() - began
     return clip
+
+
+def _outcome(path: Path, n_frames: int, described: int, damaged: int) -> Outcome:
+    """Of the pictures of a clip that can be used."""
+    short = f"{n_frames} frames, {described} are described" if n_frames < described else ""
+    if damaged:
+        what = f"{path}: {damaged} of {n_frames} frames are damaged, or build on damaged ones; get the file again"
+        return Outcome("damaged", f"{what} ({short})" if short else what)
+    return Outcome("short", short) if short else OK
 
 
 def seen_frames(job: ClipJob, indices: Sequence[int]) -> list[Pixels]:
@@ -160,12 +168,15 @@ def _sound(job: ClipJob, clip: PreparedClip, centres_s: npt.NDArray[np.float64],
     clip.present, clip.outcomes["audio"] = sound.present, Outcome(sound.status, sound.message)
 
 
-def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pixels], list[float | None]]:
-    """The scaled frames that the windows need (all of them, for a clip of ordinary length) and the times of all frames."""
+def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pixels], list[float | None], int]:
+    """The scaled frames that the windows need (all of them, for a clip of ordinary length), the times of all frames, and how many
+    of these are damaged.
+    """
     picture = job.recipe.picture
     pictures = {"rgb", "flow"} & set(job.modalities)
     scaled: dict[int, Pixels] = {}
     times: list[float | None] = []
+    damaged = 0
     scale = preprocess.Scaler(str(job.path), picture)
     for frame in video.decode(job.path, job.start, job.stop, job.rate, beat):
         if pictures:
@@ -173,6 +184,7 @@ def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pi
         if pictures and len(times) < HELD_FRAMES:
             scaled[len(times)] = scale(frame.image, len(times))
         times.append(frame.time)
+        damaged += frame.damaged
     if not times:
         raise ClipError(f"{job.path}: no frame between {job.start or 0:g} and {job.stop} s; check start and stop")
     if pictures and len(times) > HELD_FRAMES:
@@ -182,7 +194,7 @@ def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pi
         for t, frame in enumerate(video.decode(job.path, job.start, job.stop, job.rate, beat)):
             if t in needed:
                 scaled[t] = scale(frame.image, t)
-    return scaled, times
+    return scaled, times, damaged
 
 
 def _needed(recipe: Recipe, n_frames: int) -> set[int]:

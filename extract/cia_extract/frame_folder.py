@@ -16,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract import picture_file
+from cia_extract.cuts import Cut, frame_number
 from cia_extract.ledger import ClipError
 
 PICTURES: Final = frozenset([".jpg", ".jpeg", ".png"])
 # A flow component is told by its folder or by its name: u/frame_1.jpg, x_0001.jpg, P01_01_flow_v_0000000001.jpg.
 _COMPONENT: Final = {"u": 0, "x": 0, "v": 1, "y": 1}
-# EPIC's annotations reach a few frames beyond the last extracted one.
-TOLERATED_S: Final = 0.1
-_LAST: Final = 10**15  # no frame has a number like it; keeps absurd times and rates computable
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,6 @@ def numbered(folder: Path) -> Numbered:
     return Numbered(folder, names)
 
 
-def frame_number(seconds: float, rate: float) -> int:
-    """The frame whose time lies nearest to `seconds`. A start or stop between two frames goes to the nearer one, for both cuts
-    that meet there: they share no frame and lose none.
-    """
-    return round(min(seconds * rate, _LAST))
-
-
 def frames(folder: Path, start: float | None, stop: float | None, rate: float) -> Iterator[tuple[npt.NDArray[np.uint8], float]]:
     """The pictures [H, W, 3] uint8 RGB with start ≤ time < stop, and their times. `rate` in frames a second; 0 without times.
 
@@ -92,10 +83,9 @@ def frames(folder: Path, start: float | None, stop: float | None, rate: float) -
         pictures.check_begins()
     first = frame_number(start, rate) if rate and start is not None else 0
     end = frame_number(stop, rate) if rate and stop is not None else pictures.frames
-    last = min(end, pictures.frames)
-    if end - last > TOLERATED_S * rate:
-        raise ClipError(f"{folder}: partial, {max(last - first, 0)} of {end - first} frames are there", "partial decode")
-    for frame in range(first, last):
+    if rate:
+        Cut(start, stop).check(folder, pictures.frames / rate)
+    for frame in range(first, min(end, pictures.frames)):
         yield pictures.read(frame, "RGB"), frame / rate if rate else 0.0
 
 

@@ -14,7 +14,7 @@ from cia_extract.errors import DataError
 if TYPE_CHECKING:
     from cia_extract.features import DatasetFeatures
 
-# Stored as uint8 by position; only append. The first half goes with status "done", the second with "failed".
+# Stored as uint8 by position; only append. "ok", "short", "no audio" and "damaged" go with status "done", others with "failed".
 OUTCOMES: Final = (
     "",
     "ok",
@@ -25,6 +25,7 @@ OUTCOMES: Final = (
     "timeout",
     "not finite",
     "missing",  # no such file
+    "damaged",  # usable, but the decoder concealed errors in some frames
 )
 MESSAGE_BYTES: Final = 240
 

@@ -1,31 +1,42 @@
 """Frames of a clip, decoded once, in presentation order. Runs in worker processes, without torch."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import av
 import numpy as np
 import numpy.typing as npt
 
-from cia_extract import frame_folder
+from cia_extract import completeness, film, frame_folder, orientation
+from cia_extract.cuts import Cut, frame_number
+from cia_extract.damage import Damage
+from cia_extract.frame_times import Clock
 from cia_extract.ledger import ClipError
 
 # Decoding begins this much before a start, so that pictures whose references lie behind a key frame are whole.
-SEEK_MARGIN_S = 2.0
+SEEK_MARGIN_S: Final = 2.0
 # Frames of slow video are shown up to this long.
-RATE_MARGIN_S = 1.0
+RATE_MARGIN_S: Final = 1.0
+_FARTHEST_TICK: Final = 2**62
 
 Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded frame: pixels [H, W, 3] uint8 RGB, and its time in seconds from the start of the video, if known."""
+    """One decoded frame: pixels [H, W, 3] uint8 RGB, and its time in seconds from the start of the video, if known.
+
+    `lasts` is how long it is shown (s, 0 if unknown). `damaged`: the decoder concealed errors in it, or in a frame since the last
+    key frame, on which it may build.
+    """
 
     image: Image
     time: float | None
+    lasts: float = 0.0
+    damaged: bool = False
 
 
 def decode(
@@ -37,25 +48,36 @@ def decode(
 ) -> Iterator[Frame]:
     """Yield the frames with start ≤ time < stop (seconds; None: the whole video) of a video file or a folder of pictures.
 
+    A start or stop goes to the frame nearest to it (`cuts`: 0.45 frame intervals of tolerance), whatever the digits and clocks.
     With `rate` (frames a second) frames are repeated or left out to give that rate, as `ffmpeg -r` does: EPIC's annotations
     count frames at 60 or 50 a second, whatever the video's own rate. `beat` is called for every frame, skipped ones too.
-    Raises ClipError when the file cannot be opened or decoded, has no video, or ends before its header says it should.
+    Raises ClipError when the file cannot be opened or decoded, has no video, ends before its header says it should, or ends
+    well before `stop`.
     """
-    if path.is_dir():
+    cut = Cut(start, stop)
+    if film.is_folder(path):
         for image, time in frame_folder.frames(path, start, stop, rate):
             beat()
             yield Frame(image, time)
     elif rate:
         # A little more on both sides: what is shown at the start came before it, and what comes after the end ends a frame.
         first, last = max((start or 0.0) - RATE_MARGIN_S, 0.0), None if stop is None else stop + RATE_MARGIN_S
-        yield from _at_rate(path, _decode_file(path, first, last, beat), start or 0.0, stop, rate)
+        yield from _at_rate(path, _decode_file(path, Cut(first, last), cut, beat), cut, rate)
     else:
-        yield from _decode_file(path, start, stop, beat)
+        yield from _decode_file(path, cut, cut, beat)
 
 
-def _at_rate(path: Path, frames: Iterator[Frame], start: float, stop: float | None, rate: float) -> Iterator[Frame]:
-    """Slots k/rate with start ≤ k/rate < stop, each filled with the last frame whose time rounds to k or earlier."""
-    slot, end = round(start * rate), float("inf") if stop is None else round(stop * rate)
+def frame_rate(path: Path) -> float:
+    """Frames a second as the header says, 0 where it does not. Raises as `decode`."""
+    with film.opened(path) as container:
+        stream = film.stream_of(container)
+        return float(stream.average_rate or 0) if stream is not None else 0.0
+
+
+def _at_rate(path: Path, frames: Iterator[Frame], cut: Cut, rate: float) -> Iterator[Frame]:
+    """Slots k/rate from start to before stop, each filled with the last frame whose time rounds to k or earlier."""
+    slot = frame_number(cut.start or 0.0, rate)
+    end = float("inf") if cut.stop is None else frame_number(cut.stop, rate)
     shown: Frame | None = None
     shown_at = length = 0.0  # of the frame that is shown, in s
     for frame in frames:
@@ -63,108 +85,92 @@ def _at_rate(path: Path, frames: Iterator[Frame], start: float, stop: float | No
             raise ClipError(f"{path}: its frames carry no times, so it cannot be read at a rate; leave the rate out")
         begins = int(frame.time * rate + 0.5)
         if shown is None:
-            slot = max(slot, begins) if frame.time > start else slot
+            slot = max(slot, begins) if frame.time > (cut.start or 0.0) else slot
         else:
-            length = frame.time - shown_at
             while slot < min(begins, end):
-                yield Frame(shown.image, slot / rate)
+                yield Frame(shown.image, slot / rate, 1 / rate, shown.damaged)
                 slot += 1
         if slot >= end:
             return
+        length = frame.lasts or (frame.time - shown_at if shown is not None else 0.0)
         shown, shown_at = frame, frame.time
-    if shown is not None:  # the last frame is shown as long as the one before it
+    if shown is not None:  # the last frame is shown for its own time, else as long as the one before it
         over = int((shown_at + length) * rate + 0.5) if length else slot + 1
         while slot < min(over, end):
-            yield Frame(shown.image, slot / rate)
+            yield Frame(shown.image, slot / rate, 1 / rate, shown.damaged)
             slot += 1
 
 
-def _decode_file(path: Path, start: float | None, stop: float | None, beat: Callable[[], None]) -> Iterator[Frame]:
-    if not path.is_file():
-        raise ClipError(f"{path}: no such file", "missing")
+def _decode_file(path: Path, wanted: Cut, cut: Cut, beat: Callable[[], None]) -> Iterator[Frame]:
+    """The frames of the file inside `wanted`; `cut` is what the file must hold."""
     try:
-        # One HMDB51 clip carries metadata that is not UTF-8: the pictures are fine, so the metadata are not looked at.
-        with av.open(str(path), metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise ClipError(f"{path}: no video stream in it")
+        with film.opened(path) as container:
             try:
-                yield from _decode(container, path, start, stop, beat)
-            except _SeekTooFar:
-                with av.open(str(path), metadata_errors="ignore") as again:
-                    frames = _decode(again, path, None, stop, beat)
-                    yield from (frame for frame in frames if frame.time is None or frame.time >= (start or 0) - 1e-6)
-    except (av.FFmpegError, OSError) as error:
-        raise ClipError(f"{path}: cannot be decoded ({error.strerror or error}); is the file complete?") from error
+                yield from _decode(container, path, wanted, cut, beat, seek=True)
+                return
+            except _SeekFailed:
+                pass
+        with film.opened(path) as container:
+            yield from _decode(container, path, wanted, cut, beat, seek=False)
+    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+        raise film.undecodable(path, error) from error
 
 
-def frame_rate(path: Path) -> float:
-    """Frames a second as the header says, 0 where it does not. Raises as `decode`."""
-    try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            return float(container.streams.video[0].average_rate or 0) if container.streams.video else 0.0
-    except (av.FFmpegError, OSError) as error:
-        raise ClipError(f"{path}: cannot be opened ({error.strerror or error})") from error
+class _SeekFailed(Exception):
+    """The container cannot be entered in its middle, or its index led behind the start."""
 
 
-def _decode(container: Any, path: Path, start: float | None, stop: float | None, beat: Callable[[], None]) -> Iterator[Frame]:
-    stream = container.streams.video[0]
+def _decode(
+    container: Any, path: Path, wanted: Cut, cut: Cut, beat: Callable[[], None], seek: bool
+) -> Iterator[Frame]:
+    stream = film.stream_of(container)
+    if stream is None:
+        raise ClipError(f"{path}: no video stream in it")
+    if stream.codec_context is None:
+        raise ClipError(f"{path}: its pictures are coded in a way that cannot be decoded; convert the file")
     stream.thread_type = "NONE"  # the processes are the parallelism
-    rate = float(stream.average_rate or 0)
-    # AVI has no presentation times: what ffmpeg makes up jumps about where there are B frames. Its rate is constant.
-    by_count = container.format.name == "avi" and rate > 0
-    origin = float((stream.start_time or 0) * stream.time_base)
-    if start and not by_count:
-        container.seek(max(int((start - SEEK_MARGIN_S + origin) / stream.time_base), 0), stream=stream)
-    count, time = 0, None
-    for frame in container.decode(stream):  # flushes the decoder at the end
+    clock, damage = Clock(container, stream), Damage(stream)
+    seek = seek and bool(wanted.start) and not clock.by_chunk
+    if seek:
+        _seek(container, stream, clock, wanted)
+    count, end, inside = 0, 0.0, False
+    for frame in _frames(container, stream, clock, damage):
         beat()
-        time = count / rate if by_count else None if frame.time is None else frame.time - origin
-        if time is None and (start or stop):
+        shown = clock.of(frame)
+        if shown.time is None and (wanted.start or wanted.stop):
             raise ClipError(f"{path}: its frames carry no times, so start/stop cannot be used; cut the clip out first")
-        if count == 0 and start and time is not None and time > start and not by_count:
-            raise _SeekTooFar
-        if time is not None and stop is not None and time >= stop:
-            return
+        if count == 0 and seek and shown.time is not None and shown.time > (wanted.start or 0.0):
+            raise _SeekFailed
         count += 1
-        if start is None or time is None or time >= start - 1e-6:
-            yield Frame(_upright(frame), time)
-    # Matroska and FLV promise one duration for all tracks, and sound often outlasts the pictures.
-    own_duration = not (container.streams.audio and {"matroska", "flv"} & set(container.format.name.split(",")))
-    _check_complete(path, stream, count, time, stop, "mov" not in container.format.name, own_duration)
+        time, interval = (0.0 if shown.time is None else shown.time), clock.interval(shown)
+        if shown.time is not None and wanted.ended(time, interval):
+            return
+        end = max(end, time + shown.lasts if shown.time is not None else count * clock.usual)
+        damaged = damage.of(frame)
+        inside = inside or shown.time is None or wanted.begins(time, interval)
+        if inside:
+            yield Frame(_pixels(frame), shown.time, shown.lasts, damaged)
+    completeness.check(path, container, stream, completeness.Decoded(count, end, not seek), cut)
+    cut.check(path, end)
 
 
-class _SeekTooFar(Exception):
-    """The container's index led behind the start."""
+def _seek(container: Any, stream: Any, clock: Clock, wanted: Cut) -> None:
+    """Go to a key frame some way before the start. Raises _SeekFailed."""
+    from_s = max((wanted.start or 0.0) - SEEK_MARGIN_S, 0.0) + clock.origin
+    try:
+        container.seek(int(min(from_s / float(stream.time_base), _FARTHEST_TICK)), stream=stream)
+    except (av.FFmpegError, OSError) as error:
+        raise _SeekFailed from error
 
 
-def _upright(frame: Any) -> Image:
-    """Pixels as a player shows them: phones store the rotation beside the picture."""
-    image: Image = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(getattr(frame, "rotation", 0) / 90)
-    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns % 4 else image
+def _frames(container: Any, stream: Any, clock: Clock, damage: Damage) -> Iterator[Any]:
+    """Decoded frames; `clock` and `damage` know of each packet before its frames. The last, empty packet flushes the decoder."""
+    for packet in container.demux(stream):
+        if packet.size or packet.dts is None:
+            clock.feed(packet)
+            damage.feed(packet)
+            yield from packet.decode()
 
 
-def _check_complete(
-    path: Path, stream: Any, count: int, last: float | None, stop: float | None, counts_are_shown: bool, own_duration: bool
-) -> None:
-    """A truncated video may decode without complaint up to the cut: compare what came with what its header promised.
-
-    The duration shows it in most containers; in AVI ffmpeg shortens the duration to what is there, and the frame count
-    shows it. In MP4 the count includes frames that an edit list hides, so it is not used there. In Matroska and FLV with
-    sound there is neither: their truncated clips are only found when the cut breaks a frame.
-    """
-    if count == 0:
-        raise ClipError(f"{path}: no frame could be decoded; is the file complete?")
-    rate = float(stream.average_rate or 0)
-    if not rate:
-        return
-    decoded = count / rate if last is None else last + 1 / rate
-    promised = float(stream.duration * stream.time_base) if stream.duration and own_duration else 0.0
-    if counts_are_shown:
-        promised = max(promised, stream.frames / rate)
-    if stop is not None:
-        promised = min(promised, stop)
-    # Healthy HMDB51 headers promise one frame too many.
-    if promised - decoded > max(3 / rate, 0.05 * promised):
-        frames = f"{round(decoded * rate)}/{round(promised * rate)}"
-        raise ClipError(f"{path}: truncated, {frames} frames could be decoded; get the file again", "partial decode")
+def _pixels(frame: Any) -> Image:
+    return orientation.upright(frame.to_ndarray(format="rgb24"), orientation.matrix_of(frame))

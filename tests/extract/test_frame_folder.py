@@ -35,7 +35,7 @@ def test_what_a_frame_folder_lacks_is_said(tmp_path):
         list(video.decode(folder))
     with pytest.raises(ClipError, match="frame folders have no times; give the manifest a column `rate`"):
         list(video.decode(folder, 0.1, 0.2))
-    with pytest.raises(ClipError, match="2 of 30 frames are there") as error:
+    with pytest.raises(ClipError, match=r"cut: the clip ends at 0\.53 s, stop is 1 s") as error:
         list(video.decode(pictures(tmp_path / "cut", range(1, 33)), 0.5, 1.0, rate=60.0))
     assert error.value.outcome.name == "partial decode"
     (tmp_path / "empty").mkdir()
@@ -138,8 +138,8 @@ def test_videos_are_read_at_a_rate_as_ffmpeg_would(tmp_path, native):
 
 def test_the_last_frame_is_shown_as_long_as_the_others(tmp_path):
     assert len(list(video.decode(encode(tmp_path / "half.mp4", 15, rate=30), rate=60.0))) == 30
-    assert len(list(video.decode(encode(tmp_path / "one.mp4", 1), rate=60.0))) == 1
-    assert len(list(video.decode(tmp_path / "half.mp4", 0.25, 9.0, rate=60.0))) == 15
+    assert len(list(video.decode(encode(tmp_path / "one.mp4", 1), rate=60.0))) == 2  # of 40 ms
+    assert len(list(video.decode(tmp_path / "half.mp4", 0.25, 0.55, rate=60.0))) == 15
 
 
 @pytest.mark.parametrize(("backbone", "name"), [("tbn", "tbn-epic55"), ("i3d", "kinetics")])

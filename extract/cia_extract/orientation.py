@@ -1,0 +1,34 @@
+"""Pixels as players show them: phones and editors store beside the picture how it is to be turned or flipped."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+
+
+def upright(image: Image, matrix: npt.NDArray[np.int32] | None) -> Image:
+    """An image [H, W, 3] turned and flipped by a display matrix [9]; angles between are taken to the nearest of the eight.
+
+    The matrix (ISO 14496-12: a b u c d v x y w) moves a pixel from (x, y) to (a·x + c·y, b·x + d·y).
+    """
+    if matrix is None:
+        return image
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        flip_x, flip_y = a < 0, d < 0
+    else:
+        image = image.swapaxes(0, 1)
+        flip_x, flip_y = c < 0, b < 0
+    if flip_x:
+        image = image[:, ::-1]
+    if flip_y:
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def matrix_of(frame: Any) -> npt.NDArray[np.int32] | None:
+    """The display matrix [9] of a decoded frame, None without one."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    return None if data is None or data.buffer_size < 36 else np.frombuffer(bytes(data)[:36], np.int32)
