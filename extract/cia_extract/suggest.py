@@ -1,0 +1,37 @@
+"""What a mistyped name most likely means. Every look-up of a name adds this to its message."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The known name that is most like `name`, as the end of an error message; empty where none is like it.
+
+    Upper and lower case count as the same, and so do `-`, `_` and a space.
+
+    Args:
+        name: what the user wrote.
+        names: the known names.
+
+    Returns:
+        "; did you mean cia?", or "".
+
+    >>> did_you_mean("cai", ["cia", "concat", "avg"])
+    '; did you mean cia?'
+    >>> did_you_mean("UCF", ["ucf", "hmdb"]), did_you_mean("resnet", ["ucf", "hmdb"])
+    ('; did you mean ucf?', '')
+    """
+    by_form: dict[str, str] = {}
+    for known in names:
+        by_form.setdefault(_form(known), known)
+    forms, written = sorted(by_form), _form(name)
+    like = difflib.get_close_matches(written, forms, n=1, cutoff=0.6)
+    # difflib finds two swapped letters of a two-letter name ("hu" for "uh") too far apart.
+    like = like or [form for form in forms if len(form) > 1 and sorted(form) == sorted(written)]
+    # The start of one name only: "source" for "source-only".
+    like = like or [form for form in forms if len(written) > 1 and form.startswith(written)]
+    return f"; did you mean {by_form[like[0]]}?" if like else ""
+
+
+def _form(name: str) -> str:
+    return name.strip().casefold().replace("_", "-").replace(" ", "-")
