@@ -193,16 +193,10 @@ def _recipe(
     knobs |= {"rgb.edge": edge, "flow.edge": edge}
     if window is not None:
         knobs |= {"rgb.window": window, "flow.window": window, "rgb.first": -(window // 2), "flow.first": -(window // 2)}
-    if name:
-        raise UsageError(
-            f"--recipe {name[:60]}: unknown, choose from {', '.join(recipes.NAMES)}{did_you_mean(name, recipes.NAMES)}"
-        )
-    for flag, key, value in (
-        ("flow", "flow.algorithm", flow),
-        ("sampling", "sampling.rule", sampling),
-        ("edge", "rgb.edge", edge),
-    ):
-        flags.check_choice(f"--{flag}", value, recipes.CHOICES[key])
+    flags.check_choice("--recipe", name, recipes.NAMES)
+    flags.check_choice("--flow", flow, ("tvl1", "dis"))
+    flags.check_choice("--sampling", sampling, ("tsn", "linspace", "inside"))
+    flags.check_choice("--edge", edge, ("replicate", "zero"))
     chosen = recipes.load(name, made | {key: value for key, value in knobs.items() if value not in {None, ""}})
     if backbone and backbone != chosen.backbone:
         raise UsageError(f"--recipe {name}: is for --backbone {chosen.backbone}, not {backbone}")

@@ -107,9 +107,7 @@ def manifest(
         raise UsageError("give one of --from-folders DIR and --dataset NAME")
     if from_folders:
         if root or annotations:
-            raise UsageError(
-                f"{'--root' if root else '--annotations'}: goes with --dataset; --from-folders names the folder itself"
-            )
+            raise UsageError("--root and --annotations go with --dataset; --from-folders names the folder itself")
         folder, left_out = from_folders, ""
         listing = class_folders.read(from_folders, val_every)
         made, notes = listing.manifest, listing.notes

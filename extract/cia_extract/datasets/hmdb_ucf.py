@@ -7,6 +7,7 @@ Clips are matched to the split files by name without suffix; where a download or
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from cia_extract import text_files
@@ -57,7 +58,8 @@ def rows(definition: Definition, files: dict[str, Path], root: Path) -> Found:
 def _read_ucf101(definition: Definition, files: dict[str, Path], bad: list[str]) -> list[Listed]:
     """trainlist01.txt and testlist01.txt: `Class/v_Class_g01_c01.avi`, in the former followed by a number of the class."""
 
-    def parse(path: Path, split: str, number: int, line: str) -> Listed | None:
+    def parse(path: Path, split: str, numbered: tuple[int, str]) -> Listed | None:
+        number, line = numbered
         folder, slash, name = line.split()[0].partition("/")
         if not slash or not name or "/" in name:
             raise DataError(f"{path}, line {number}: {_shown(line)} is not <Class>/<clip>.avi; download the split files again")
@@ -66,14 +68,15 @@ def _read_ucf101(definition: Definition, files: dict[str, Path], bad: list[str])
     listed = []
     for part in definition.annotations:
         for path in (files[name] for name in part.files):
-            listed += parse_each(path, _lines(path), lambda at, path=path, part=part: parse(path, part.split, *at), bad)
+            listed += parse_each(path, _lines(path), partial(parse, path, part.split), bad)
     return listed
 
 
 def _read_hmdb51(definition: Definition, files: dict[str, Path], bad: list[str]) -> list[Listed]:
     """<class>_test_split1.txt: `<clip>.avi 1`, the number saying which part of the split (the definition's `codes`)."""
 
-    def parse(path: Path, folder: str, number: int, line: str) -> Listed:
+    def parse(path: Path, folder: str, numbered: tuple[int, str]) -> Listed:
+        number, line = numbered
         name, _, code = line.rpartition(" ")
         if not name.strip() or code not in definition.codes:
             raise DataError(f"{path}, line {number}: {_shown(line)} is not <clip>.avi and 0, 1 or 2; download them again")
@@ -83,7 +86,7 @@ def _read_hmdb51(definition: Definition, files: dict[str, Path], bad: list[str])
     for part in definition.annotations:
         for folder in definition.folders:
             path = files[part.files[0].format(folder=folder)]
-            listed += parse_each(path, _lines(path), lambda at, path=path, folder=folder: parse(path, folder, *at), bad)
+            listed += parse_each(path, _lines(path), partial(parse, path, folder), bad)
     return listed
 
 
