@@ -60,9 +60,7 @@ def read(folder: Path, val_every: int = 0) -> Listing:
         raise UsageError(f"{where}: {error.filename or folder} cannot be listed ({error.strerror}); make it readable") from error
     if not files:
         frames = (
-            f" ({pictures[0]} looks like a frame; for frame folders write a manifest whose `path` is the folder)"
-            if pictures
-            else ""
+            f" ({pictures[0]} looks like a frame: frame folders need a manifest whose `path` is the folder)" if pictures else ""
         )
         raise UsageError(f"{where}: no video in it; expected {folder}/<class>/<clip>{frames}")
     for file in files:
@@ -71,7 +69,7 @@ def read(folder: Path, val_every: int = 0) -> Listing:
     splits, notes = _split_folders(where, files)
     if splits and val_every:
         raise UsageError(f"{where}: {', '.join(splits)} are splits already; leave --val-every out")
-    kept = [file for file in files if not splits or file.parts[0] in splits]
+    kept = [file for file in files if not splits or file.parts[0] in splits or len(file.parts) == 1]
     rows = _rows(where, kept, splits, val_every)
     notes += _without_videos(files, folders)
     notes += _lacking(rows, val_every)

@@ -39,8 +39,8 @@ def extract(
     out: Annotated[Path, typer.Option(help="The feature file; a second dataset goes into the same one.")] = Path("feats.h5"),
     modality: Annotated[list[str], typer.Option(help="rgb, flow or audio; repeat. [default: all of the backbone]")] = [],  # noqa: B006
     recipe: Annotated[str, typer.Option(help="Preprocessing, see cia-extract recipes. [default: by backbone and dataset]")] = "",
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames described per clip. [default: 25]")] = None,
-    window: Annotated[int | None, typer.Option(min=9, help="Frames around each that I3D sees. [default: 16]")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, max=10_000, help="Frames described per clip. [default: 25]")] = None,
+    window: Annotated[int | None, typer.Option(min=9, max=1024, help="Frames around each that I3D sees. [default: 16]")] = None,
     sampling: Annotated[str, typer.Option(help="Which frames: tsn, linspace or inside. [default: the recipe's]")] = "",
     edge: Annotated[str, typer.Option(help="Beyond the clip: replicate or zero. [default: the recipe's]")] = "",
     rate: Annotated[float | None, typer.Option(min=0, help="Read clips at this many frames a second; 0: as they are.")] = None,
@@ -78,6 +78,7 @@ def extract(
         raise UsageError("--dataset is missing; try: cia-extract --dataset demo")
     check_name(dataset)
     flags.check(engine, precision, flow_by, batch, workers, timeout, clips_per_class, seed)
+    flags.check_rate(rate)
     flags.check_paths(out, flow_cache, weights)
     on = console.device(device)
     chosen = _recipe(dataset, backbone, recipe, change, frames, window, sampling, edge, rate, flow)

@@ -40,6 +40,12 @@ def check(
         raise UsageError(f"--timeout {timeout:g}: give seconds, {LONGEST_S:.0f} or less")
 
 
+def check_rate(rate: float | None) -> None:
+    """Raises UsageError for a rate that no clip can be read at."""
+    if rate is not None and not 0 <= rate <= 1000:
+        raise UsageError(f"--rate {rate:g}: give frames a second, 1000 or less")
+
+
 def check_choice(flag: str, value: str, known: Iterable[str]) -> None:
     """Raises UsageError for a word that is not known; an empty one means the default."""
     words = list(known)

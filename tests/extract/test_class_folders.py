@@ -49,7 +49,7 @@ def test_a_class_that_is_called_test_keeps_its_clips_and_is_named(tmp_path):
     ("files", "message"),
     [
         (["test/one/a.avi", "run/one/b.avi"], "test is named like a split and run like a class"),
-        (["train/a.avi", "test/b.avi"], "clips in train lie in no class folder"),
+        (["train/a.avi", "test/b.avi"], "clips in test lie in no class folder"),
         (["train/run/a.avi", "train/b.avi", "val/run/c.avi"], "clips in train lie in no class folder"),
         (["train/run/a.avi", "b.avi"], "b.avi lies in no class folder; expected <split>"),
         (["run/frames/frame_0001.jpg"], "looks like a frame: frame folders need a manifest"),
