@@ -124,11 +124,11 @@ def _built_in(dataset: str, root: Path, annotations: Path | None) -> Source:
 
 
 def _demo(root: Path, clips_per_class: int, seed: int, workers: int, render: bool) -> Source:
+    check_folder("--root", root)
     if not render:
         from cia_extract.demo import files
 
         return Source(manifests.check("demo", [files.row(clip) for clip in files.plan(clips_per_class, seed)]), root)
-    check_folder("--root", root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with Progress(0, f"rendering the demo clips into {root}") as progress:
