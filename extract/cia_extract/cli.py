@@ -1,13 +1,15 @@
 """`cia-extract`: the command line of stage one. Heavy imports stay inside the commands, so that --help is instant."""
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cia_extract import __version__, commands, console, weights_cli
+from cia_extract import __version__, commands, console, flags, weights_cli
 from cia_extract.errors import DataError, UsageError
+from cia_extract.manifest import check_name
 
 if TYPE_CHECKING:
     from cia_extract.recipes import Recipe
@@ -37,8 +39,8 @@ def extract(
     out: Annotated[Path, typer.Option(help="The feature file; a second dataset goes into the same one.")] = Path("feats.h5"),
     modality: Annotated[list[str], typer.Option(help="rgb, flow or audio; repeat. [default: all of the backbone]")] = [],  # noqa: B006
     recipe: Annotated[str, typer.Option(help="Preprocessing, see cia-extract recipes. [default: by backbone and dataset]")] = "",
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames described per clip. [default: 25]")] = None,
-    window: Annotated[int | None, typer.Option(min=9, help="Frames around each that I3D sees. [default: 16]")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, max=10_000, help="Frames described per clip. [default: 25]")] = None,
+    window: Annotated[int | None, typer.Option(min=9, max=1024, help="Frames around each that I3D sees. [default: 16]")] = None,
     sampling: Annotated[str, typer.Option(help="Which frames: tsn, linspace or inside. [default: the recipe's]")] = "",
     edge: Annotated[str, typer.Option(help="Beyond the clip: replicate or zero. [default: the recipe's]")] = "",
     rate: Annotated[float | None, typer.Option(min=0, help="Read clips at this many frames a second; 0: as they are.")] = None,
@@ -74,6 +76,11 @@ def extract(
         return
     if not dataset:
         raise UsageError("--dataset is missing; try: cia-extract --dataset demo")
+    check_name(dataset)
+    flags.check(engine, precision, flow_by, batch, workers, timeout, clips_per_class, seed)
+    flags.check_rate(rate)
+    flags.check_paths(out, flow_cache, weights)
+    on = console.device(device)
     chosen = _recipe(dataset, backbone, recipe, change, frames, window, sampling, edge, rate, flow)
     modalities = _modalities(chosen.backbone, modality)
     part = _shard(shard)
@@ -98,7 +105,7 @@ def extract(
         modalities=modalities,
         recipe=chosen,
         weights=tuple(weights),
-        device=console.device(device),
+        device=on,
         engine=engine,
         precision=precision,
         batch=batch,
@@ -116,8 +123,10 @@ def extract(
 
         planned = plan.plan(settings, console.say)
         console.print_json(planned) if as_json else console.print_fields(planned)
-        return
-    _report(settings, _run(settings, ray, device == "auto"), as_json)
+    else:
+        _report(settings, _run(settings, ray, device == "auto"), as_json, source.left_out)
+    if source.left_out:
+        raise DataError(source.left_out)
 
 
 def _run(settings: "Settings", ray: str, any_device: bool) -> "Summary":
@@ -130,7 +139,7 @@ def _run(settings: "Settings", ray: str, any_device: bool) -> "Summary":
     return pipeline.extract(settings, console.say)
 
 
-def _report(settings: "Settings", summary: "Summary", as_json: bool) -> None:
+def _report(settings: "Settings", summary: "Summary", as_json: bool, left_out: str) -> None:
     """Print the summary; exit code 3 when clips failed."""
     if as_json:
         console.print_json(vars(summary) | {"out": str(settings.out), "dataset": settings.dataset})
@@ -153,7 +162,7 @@ def _report(settings: "Settings", summary: "Summary", as_json: bool) -> None:
         raise DataError(
             f"{len(summary.failed)} of {summary.clips} clips failed: {clip} ({why})"
             f"{', …' if len(summary.failed) > 1 else ''}; all are listed in {failures_path(settings.out)}; "
-            "mend them and add --retry-failed"
+            f"mend them and add --retry-failed{'; ' if left_out else ''}{left_out}"
         )
 
 
@@ -177,17 +186,20 @@ def _recipe(
     """The recipe of the flags. Raises UsageError."""
     from cia_extract import recipes
 
-    if backbone not in {"", "i3d", "tbn"}:
-        raise UsageError(f"--backbone {backbone}: unknown, choose from i3d, tbn")
+    flags.check_choice("--backbone", backbone, ("i3d", "tbn"))
     if not name:
         tbn = "tbn-epic55" if dataset == "e55" else "tbn-epic100"
         name = tbn if backbone == "tbn" else recipes.BASE
     made: dict[str, Any] = dict(recipes.parse_change(text) for text in changes)
-    flags = {"sampling.frames": frames, "sampling.rule": sampling, "sampling.rate": rate, "flow.algorithm": flow}
-    flags |= {"rgb.edge": edge, "flow.edge": edge}
+    knobs = {"sampling.frames": frames, "sampling.rule": sampling, "sampling.rate": rate, "flow.algorithm": flow}
+    knobs |= {"rgb.edge": edge, "flow.edge": edge}
     if window is not None:
-        flags |= {"rgb.window": window, "flow.window": window, "rgb.first": -(window // 2), "flow.first": -(window // 2)}
-    chosen = recipes.load(name, made | {key: value for key, value in flags.items() if value not in {None, ""}})
+        knobs |= {"rgb.window": window, "flow.window": window, "rgb.first": -(window // 2), "flow.first": -(window // 2)}
+    flags.check_choice("--recipe", name, recipes.NAMES)
+    flags.check_choice("--flow", flow, ("tvl1", "dis"))
+    flags.check_choice("--sampling", sampling, ("tsn", "linspace", "inside"))
+    flags.check_choice("--edge", edge, ("replicate", "zero"))
+    chosen = recipes.load(name, made | {key: value for key, value in knobs.items() if value not in {None, ""}})
     if backbone and backbone != chosen.backbone:
         raise UsageError(f"--recipe {name}: is for --backbone {chosen.backbone}, not {backbone}")
     return chosen
@@ -197,8 +209,9 @@ def _modalities(backbone: str, asked: list[str]) -> tuple[str, ...]:
     from cia_extract.backbones import IN_CHANNELS
 
     for modality in asked:
-        if modality not in {"rgb", "flow", "audio"}:
-            raise UsageError(f"--modality {modality}: unknown, choose from rgb, flow, audio")
+        if not modality:
+            raise UsageError("--modality '': empty, choose from rgb, flow, audio")
+        flags.check_choice("--modality", modality, ("rgb", "flow", "audio"))
     return tuple(m for m in ("rgb", "flow", "audio") if m in (asked or IN_CHANNELS[backbone]))
 
 
@@ -206,6 +219,6 @@ def _shard(text: str) -> tuple[int, int] | None:
     if not text:
         return None
     i, _, n = text.partition("/")
-    if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+    if not (re.fullmatch(r"[0-9]{1,6}", i) and re.fullmatch(r"[0-9]{1,6}", n) and 1 <= int(i) <= int(n)):
         raise UsageError(f"--shard {text}: write i/n with 1 ≤ i ≤ n, for example 1/4")
     return int(i), int(n)

@@ -104,29 +104,36 @@ def manifest(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing CSV.")] = False,
 ) -> None:
     """Write a manifest from class folders, or from a benchmark's official files."""
-    from cia_extract import datasets, sources
-    from cia_extract import manifest as manifests
+    from cia_extract import class_folders, datasets, sources
 
     if bool(dataset) == bool(from_folders):
         raise UsageError("give one of --from-folders DIR and --dataset NAME")
     if from_folders:
-        folder, notes = from_folders, []
-        made = manifests.from_folders(from_folders, val_every)
+        if root or annotations:
+            raise UsageError("--root and --annotations go with --dataset; --from-folders names the folder itself")
+        folder, left_out = from_folders, ""
+        listing = class_folders.read(from_folders, val_every)
+        made, notes = listing.manifest, listing.notes
     else:
+        if val_every:
+            raise UsageError("--val-every: goes with --from-folders; a benchmark's splits are the official ones")
         folder = root or sources.default_root(datasets.load(dataset).folder)
         built = datasets.build(dataset, folder, annotations)
-        made, notes = built.manifest, built.mismatches
+        made, notes, left_out = built.manifest, built.mismatches, built.left_out()
     path = out or folder / "manifest.csv"
+    sources.check_file("--out", path)
     if path.exists() and not overwrite:
         raise MismatchError(f"{path}: is there already; pass --overwrite or another --out")
     try:
         made.write(path)
     except OSError as error:
-        raise UsageError(f"--out {path}: {error.strerror}") from error
+        raise UsageError(f"--out {path}: cannot be written ({error.strerror}); choose another") from error
     for note in notes:
         console.say(note)
     labels, splits = len(set(made.columns["label"])), sorted(set(made.columns["split"]))
     print(f"{path}: {len(made)} clips, {labels} classes, splits {', '.join(splits)}")
+    if left_out:
+        raise DataError(left_out)
 
 
 def recipes(

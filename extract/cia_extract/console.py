@@ -45,14 +45,26 @@ def device(request: str) -> "torch.device":
     try:
         found = torch.device(request)
     except RuntimeError:
-        raise UsageError(f"--device {request}: unknown, choose auto, cpu or cuda") from None
+        shown = request if request.isprintable() else ascii(request)
+        raise UsageError(f"--device {shown[:60]}: unknown, choose auto, cpu or cuda{_gpu_like(request)}") from None
     if found.type not in {"cpu", "cuda"}:
         raise UsageError(f"--device {request}: unknown, choose auto, cpu or cuda")
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {request}: torch sees no GPU here; use --device cpu")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {request}: there are GPUs 0 to {torch.cuda.device_count() - 1} only")
+    if found.type == "cuda":
+        check_gpu(request, found.index or 0, torch.cuda.device_count() if torch.cuda.is_available() else 0)
     return found
+
+
+def check_gpu(request: str, index: int, count: int) -> None:
+    """Raises UsageError for a GPU that is not one of the `count` ones of this machine."""
+    if not count:
+        raise UsageError(f"--device {request}: torch sees no GPU here; use --device cpu")
+    if index >= count:
+        seen = f"GPUs cuda:0 to cuda:{count - 1}" if count > 1 else "one GPU, cuda:0"
+        raise UsageError(f"--device {request}: torch sees {seen}")
+
+
+def _gpu_like(request: str) -> str:
+    return "; a GPU is called cuda" if request.casefold().startswith(("gpu", "nvidia", "cud")) else ""
 
 
 def application(text: str) -> typer.Typer:

@@ -9,17 +9,23 @@ Unknown columns are kept and copied into the feature file.
 import csv
 import hashlib
 import json
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from cia_extract import text_files
 from cia_extract.errors import DataError, UsageError
 
 REQUIRED: Final = ("clip", "path", "label", "split")
+# Columns that messages, tables and file names show; control, surrogate and line-parting characters are none of a name.
+_SHOWN: Final = frozenset(["clip", "path", "label", "split", "group", "domain", "flow_path"])
+_UNSEEN: Final = frozenset(["Cc", "Cs", "Zl", "Zp"])
+_LONGEST_ID: Final = 1000  # bytes
+_LONGEST_S: Final = 1e7  # four months of video
 OPTIONAL: Final = ("start", "stop", "group", "domain", "rate", "flow_path", "flow_rate", "flow_bound")
-SPLITS: Final = ("train", "val", "validation", "test")
 VIDEO_SUFFIXES: Final = frozenset(
     [
         ".avi",
@@ -80,17 +86,15 @@ class Manifest:
 def read(path: Path, needs_path: bool = True) -> Manifest:
     """Read and check a manifest. Without `needs_path` the clips' ids stand for the paths, where it has none.
 
-    Raises DataError naming file, line and column.
+    The text is UTF-8, or what its byte order mark declares; cells are parted by commas, semicolons or tabs. A bad row is refused,
+    not left out: the file is the user's own and can be mended. Raises DataError naming file, line and column.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            lines = [(reader.line_num, cells) for cells in reader if cells]
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such manifest; write one with: cia-extract manifest --from-folders DIR") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a UTF-8 CSV ({error})") from error
+    if not path.exists():
+        raise DataError(f"{path}: no such manifest; write one with: cia-extract manifest --from-folders DIR")
+    what, mend = "UTF-8 CSV", "save it as CSV with the encoding UTF-8"
+    text = text_files.read_text(path, what, mend)
+    lines = list(text_files.table(path, text, what, mend, _delimiter(text)))
+    header = [cell.strip() for cell in lines.pop(0)[1]] if lines else []
     if not needs_path and "path" not in header:
         at = header.index("clip") if "clip" in header else 0
         lines = [(number, [*cells, cells[at]] if len(cells) == len(header) else cells) for number, cells in lines]
@@ -103,32 +107,84 @@ def read(path: Path, needs_path: bool = True) -> Manifest:
     return check(str(path), rows, [number for number, _ in lines])
 
 
+def _delimiter(text: str) -> str:
+    """What parts the header's cells: a comma, or the semicolon or tab of a spreadsheet in another language."""
+    header = text[: 1 << 16].lstrip().partition("\n")[0]
+    words = [word for word in (",", ";", "\t") if {"clip", "label"} <= {cell.strip(' "\r') for cell in header.split(word)}]
+    return words[0] if words else ","
+
+
 def check(source: str, rows: Sequence[Mapping[str, str]], line_numbers: Sequence[int] | None = None) -> Manifest:
-    """Check rows that have the required columns and make them a manifest. Raises DataError."""
+    """Check rows that have the required columns and make them a manifest. Raises DataError for the first bad row."""
+    sound, bad = select(source, rows, line_numbers)
+    if bad:
+        more = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
+        raise DataError(bad[0] + more)
+    return sound
+
+
+def select(
+    source: str, rows: Sequence[Mapping[str, str]], line_numbers: Sequence[int] | None = None
+) -> tuple[Manifest, list[str]]:
+    """The manifest of the rows that are sound, and one line for each of the others. Raises DataError where no row is there."""
     if not rows:
         raise DataError(f"{source}: no clips in it")
     first: dict[str, int] = {}
+    sound, bad = [], []
     for number, row in zip(line_numbers or range(1, len(rows) + 1), rows, strict=True):
-        where = f"{source}, line {number}, column"
-        if not row["clip"]:
-            raise DataError(f"{where} clip: empty; every clip needs an id")
-        if row["clip"] in first:
-            raise DataError(f"{where} clip: '{row['clip']}' stands in line {first[row['clip']]} already; ids are unique")
+        try:
+            _check_row(f"{source}, line {number}, column", row, first)
+        except DataError as error:
+            bad.append(str(error))
+            continue
         first[row["clip"]] = number
-        _check_path(where, "path", row["path"])
-        if row.get("flow_path"):
-            _check_path(where, "flow_path", row["flow_path"])
-        _check_positive(where, row)
-        if not row["split"]:
-            raise DataError(f"{where} split: empty; write train, val or test")
-        _check_seconds(where, row)
-    return Manifest(source, {column: [row[column] for row in rows] for column in rows[0]})
+        sound.append(row)
+    return Manifest(source, {column: [row[column] for row in sound] for column in rows[0]}), bad
+
+
+def _check_row(where: str, row: Mapping[str, str], first: Mapping[str, int]) -> None:
+    """`first`: the line of each clip id so far."""
+    for column, text in row.items():
+        unseen = {character for character in text if unicodedata.category(character) in _UNSEEN}
+        if unseen if column in _SHOWN else unseen - set("\t\r\n"):
+            raise DataError(f"{where} {column}: {text[:60]!a} holds control characters; write it without them")
+    if not row["clip"]:
+        raise DataError(f"{where} clip: empty; every clip needs an id")
+    if row["clip"] in first:
+        raise DataError(f"{where} clip: '{row['clip']}' stands in line {first[row['clip']]} already; ids are unique")
+    if len(row["clip"].encode()) > _LONGEST_ID:
+        raise DataError(f"{where} clip: '{row['clip'][:60]}…' is longer than {_LONGEST_ID} bytes; give a shorter id")
+    _check_path(where, "path", row["path"])
+    if row.get("flow_path"):
+        _check_path(where, "flow_path", row["flow_path"])
+    if row.get("domain") and (why := unfit(row["domain"])):
+        raise DataError(f"{where} domain: '{row['domain'][:60]}' {why}; it names folders of results")
+    _check_positive(where, row)
+    if not row["split"]:
+        raise DataError(f"{where} split: empty; write train, val or test")
+    _check_seconds(where, row)
+
+
+def unfit(name: str) -> str:
+    """Why a dataset or domain cannot be named so, as the end of a sentence; empty where it can.
+
+    >>> unfit("street"), unfit("../x"), unfit("a" * 201)
+    ('', 'holds a slash', 'is longer than 200 bytes')
+    """
+    if any(unicodedata.category(character) in _UNSEEN for character in name):
+        return "holds control characters"
+    if "/" in name or "\\" in name:
+        return "holds a slash"
+    if not name.strip(". "):
+        return "is empty" if not name.strip() else "is made of dots only"
+    return "" if len(name.encode()) <= 200 else "is longer than 200 bytes"
 
 
 def check_name(dataset: str) -> None:
-    """Raises UsageError for what cannot be a group of the feature file."""
-    if "/" in dataset or not dataset.strip(". "):
-        raise UsageError(f"--dataset '{dataset}': give a plain name, it becomes a group of the feature file")
+    """Raises UsageError for what cannot be a group of the feature file and part of a file's name."""
+    if why := unfit(dataset):
+        shown = dataset if dataset.isprintable() else ascii(dataset)[1:-1]
+        raise UsageError(f"--dataset '{shown[:60]}': {why}; give a plain name, it becomes a group of the feature file")
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
@@ -136,28 +192,30 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
     if missing:
         raise DataError(f"{path}, line 1: column {', '.join(missing)} is missing; needed are {', '.join(REQUIRED)}")
     for column, count in Counter(header).items():
-        if count > 1 or not column.strip() or "/" in column or column in {"n_frames", "fps", "indices"}:
+        if count > 1 or unfit(column) or column in {"n_frames", "fps", "indices"}:
             why = "stands twice" if count > 1 else "cannot be used as a column's name"
-            raise DataError(f"{path}, line 1, column '{column}': {why}")
+            raise DataError(f"{path}, line 1, column {_quoted(column)}: {why}")
 
 
 def _check_path(where: str, column: str, text: str) -> None:
     path = PurePosixPath(text)
     if not text:
         raise DataError(f"{where} {column}: empty; give the clip's file relative to the root")
-    if path.is_absolute() or ".." in path.parts or "\\" in text or "\0" in text:
-        raise DataError(f"{where} {column}: '{text}' leaves the root; paths are relative to it, with '/' and without '..'")
+    if path.is_absolute() or ".." in path.parts or "\\" in text:
+        raise DataError(f"{where} {column}: '{text[:200]}' leaves the root; paths are relative to it, with '/' and without '..'")
+    if len(text.encode()) > 4000 or any(len(part.encode()) > 255 for part in path.parts):
+        raise DataError(f"{where} {column}: '{text[:60]}…' is longer than a path can be")
 
 
 def _check_positive(where: str, row: Mapping[str, str]) -> None:
-    for name in ("rate", "flow_rate", "flow_bound"):
+    for name, most in (("rate", 1000), ("flow_rate", 1000), ("flow_bound", 10_000)):
         text = row.get(name)
         try:
-            fine = not text or 0 < float(text) < float("inf")
+            fine = not text or 1e-3 <= float(text) <= most
         except ValueError:
             fine = False
         if not fine:
-            raise DataError(f"{where} {name}: '{text}' is not a positive number")
+            raise DataError(f"{where} {name}: {_quoted(text or '')} is not a positive number of at most {most}")
     missing = [name for name in ("flow_rate", "flow_bound") if row.get("flow_path") and not row.get(name)]
     if missing:
         raise DataError(f"{where} {', '.join(missing)}: empty, but there is a flow_path; EPIC's are 30 and 25, or 50 and 8")
@@ -170,53 +228,12 @@ def _check_seconds(where: str, row: Mapping[str, str]) -> None:
             try:
                 values[name] = float(row[name])
             except ValueError:
-                raise DataError(f"{where} {name}: '{row[name]}' is not a number of seconds") from None
-            if not 0 <= values[name] < float("inf"):
-                raise DataError(f"{where} {name}: {row[name]} is not a time in a video (seconds from its start)")
+                raise DataError(f"{where} {name}: {_quoted(row[name])} is not a number of seconds, such as 1.5") from None
+            if not 0 <= values[name] <= _LONGEST_S:
+                raise DataError(f"{where} {name}: {row[name][:60]} is not a time in a video (seconds from its start)")
     if "stop" in values and values["stop"] <= values.get("start", 0.0):
         raise DataError(f"{where} stop: {row['stop']} does not lie after start {row.get('start') or 0}")
 
 
-def from_folders(folder: Path, val_every: int = 0) -> Manifest:
-    """Make a manifest of DIR/<class>/<clip> or DIR/<split>/<class>/<clip> (train, val, validation, test).
-
-    Without split folders every clip is `train`, except every `val_every`-th of each class, in the order of names, as `val`
-    (0: none). Clip ids are the paths without suffix, so that equal names in two classes stay apart. Raises UsageError.
-    """
-    if not folder.is_dir():
-        raise UsageError(f"--from-folders {folder}: no such folder")
-    files = sorted(p.relative_to(folder) for p in _walk(folder) if p.suffix.lower() in VIDEO_SUFFIXES)
-    if not files:
-        raise UsageError(f"--from-folders {folder}: no video in it; expected {folder}/<class>/<clip>")
-    has_splits = all(file.parts[0].lower() in SPLITS for file in files)
-    depth = 2 if has_splits else 1
-    too_flat = [file for file in files if len(file.parts) <= depth]
-    if too_flat:
-        expected = "<split>/<class>/<clip>" if has_splits else "<class>/<clip>"
-        raise UsageError(f"--from-folders {folder}: {too_flat[0]} lies in no class folder; expected {expected}")
-    for file in files:
-        if not file.as_posix().isprintable():
-            raise UsageError(f"--from-folders {folder}: {str(file)!a} has a name that is not UTF-8 or not printable; rename it")
-    stems = Counter(file.with_suffix("") for file in files)
-    seen: Counter[str] = Counter()
-    rows = []
-    for file in files:
-        label = file.parts[depth - 1]
-        seen[label] += 1
-        split = "val" if val_every and seen[label] % val_every == 0 else "train"
-        if has_splits:
-            split = {"validation": "val"}.get(file.parts[0].lower(), file.parts[0].lower())
-        name = file.with_suffix("") if stems[file.with_suffix("")] == 1 else file
-        rows.append({"clip": name.as_posix(), "path": file.as_posix(), "label": label, "split": split})
-    return check(str(folder), rows)
-
-
-def _walk(folder: Path) -> Iterable[Path]:
-    """All files below, through links to folders too (datasets are often linked in), hidden ones left out."""
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(entry)
-        elif entry.is_file():
-            yield entry
+def _quoted(text: str) -> str:
+    return f"'{text[:60]}'" if text.isprintable() else ascii(text[:60])

@@ -9,6 +9,7 @@ from cia_extract import manifest as manifests
 from cia_extract.console import Progress
 from cia_extract.errors import MismatchError, UsageError
 from cia_extract.manifest import Manifest
+from cia_extract.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Source:
     manifest: Manifest
     root: Path
     notes: list[str] = field(default_factory=list)
+    left_out: str = ""
+    """Rows of official files that name no clip, as one line; the command ends with it and exit code 3."""
 
 
 def find(
@@ -37,6 +40,8 @@ def find(
     of these. `render` off lists the demo's clips without making them. Raises UsageError, DataError or MismatchError.
     """
     manifests.check_name(dataset)
+    if manifest is not None:
+        check_file("--manifest", manifest)
     built_in = manifest is None and dataset in datasets.names()
     if annotations is not None and not built_in:
         raise UsageError(f"--annotations {annotations}: goes with a built-in dataset only ({', '.join(datasets.names())})")
@@ -45,14 +50,18 @@ def find(
         return _demo(root, clips_per_class, seed, workers, render)
     if built_in:
         return _built_in(dataset, root, annotations)
-    if not root.is_dir():
-        raise UsageError(f"--root {root}: no such folder; it should hold the clips of --dataset {dataset}{_known(manifest)}")
+    if not _is_folder(root):
+        like = "" if manifest else did_you_mean(dataset, ["demo", *datasets.names()])
+        raise UsageError(
+            f"--root {root}: {_no_folder(root)}; it should hold the clips of --dataset {dataset}{_known(manifest)}{like}"
+        )
     if manifest is None:
         manifest = root / "manifest.csv"
         if not manifest.is_file():
             raise UsageError(
                 f"--dataset {dataset}: no {manifest}; put the clips in class folders and run "
                 f"cia-extract manifest --from-folders {root}, or pass --manifest FILE{_known(None)}"
+                + did_you_mean(dataset, ["demo", *datasets.names()])
             )
     return Source(manifests.read(manifest), root)
 
@@ -62,20 +71,60 @@ def default_root(folder: str) -> Path:
     return Path(os.environ.get("CIA_DATA") or "data") / folder
 
 
+def check_file(flag: str, path: Path) -> None:
+    """Raises UsageError where a flag that names a file is given a folder, or a path that cannot exist."""
+    try:
+        is_folder = path.is_dir()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{flag} {_shown(path)}: cannot be a file ({getattr(error, 'strerror', None) or error})") from error
+    if is_folder:
+        raise UsageError(f"{flag} {_shown(path)}: is a folder; give a file in it")
+    if "\0" in str(path):
+        raise UsageError(f"{flag} {_shown(path)}: cannot be a file (NUL character)")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise UsageError(f"{flag} {_shown(path)}: {path.parent} is a file, not a folder")
+
+
+def check_folder(flag: str, path: Path) -> None:
+    """Raises UsageError where a flag that names a folder, which may be new, is given a file or a path that cannot exist."""
+    if not _is_folder(path) and (why := _no_folder(path)) != "no such folder":
+        raise UsageError(f"{flag} {_shown(path)}: {why}")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _no_folder(path: Path) -> str:
+    """Why a path that is no folder is none."""
+    try:
+        return "is a file, not a folder" if path.exists() else "no such folder"
+    except (OSError, ValueError) as error:
+        return f"cannot be a folder ({getattr(error, 'strerror', None) or error})"
+
+
+def _shown(path: Path) -> str:
+    return str(path) if str(path).isprintable() else ascii(str(path))[1:-1]
+
+
 def _known(manifest: Path | None) -> str:
     return "" if manifest else f" (built-in names: demo, {', '.join(datasets.names())})"
 
 
 def _built_in(dataset: str, root: Path, annotations: Path | None) -> Source:
-    if not root.is_dir():
-        raise UsageError(f"--root {root}: no such folder; for {dataset}, {datasets.load(dataset).how_to_get()}")
+    if not _is_folder(root):
+        raise UsageError(f"--root {root}: {_no_folder(root)}; for {dataset}, {datasets.load(dataset).how_to_get()}")
     built = datasets.build(dataset, root, annotations)
     if built.on_disk == 0:
         raise UsageError(f"--root {root}: no clip of {dataset} in it; {datasets.load(dataset).how_to_get()}")
-    return Source(built.manifest, root, built.mismatches)
+    return Source(built.manifest, root, built.mismatches, built.left_out())
 
 
 def _demo(root: Path, clips_per_class: int, seed: int, workers: int, render: bool) -> Source:
+    check_folder("--root", root)
     if not render:
         from cia_extract.demo import files
 

@@ -1,5 +1,5 @@
 import pytest
-from cia_extract import manifest
+from cia_extract import class_folders, manifest
 from cia_extract.errors import DataError, UsageError
 
 GOOD = "clip,path,label,split,start,stop,weather\na,x/a.avi,run,train,,,sunny\nb,x/b.avi,jump,val,1.5,3,\n"
@@ -84,7 +84,7 @@ def touch(root, *names):
 
 def test_from_class_folders(tmp_path):
     touch(tmp_path, "run/a.avi", "run/b.mp4", "jump/a.AVI", "jump/notes.txt", ".hidden/x.avi")
-    made = manifest.from_folders(tmp_path)
+    made = class_folders.read(tmp_path).manifest
     assert made.columns["clip"] == ["jump/a", "run/a", "run/b"]  # equal stems in two classes stay apart
     assert made.columns["label"] == ["jump", "run", "run"]
     assert set(made.columns["split"]) == {"train"}
@@ -92,7 +92,7 @@ def test_from_class_folders(tmp_path):
 
 def test_from_split_and_class_folders(tmp_path):
     touch(tmp_path, "train/run/a.avi", "validation/run/b.avi", "test/jump/deep/c.avi")
-    made = manifest.from_folders(tmp_path)
+    made = class_folders.read(tmp_path).manifest
     assert dict(zip(made.columns["path"], made.columns["split"], strict=True)) == {
         "test/jump/deep/c.avi": "test", "train/run/a.avi": "train", "validation/run/b.avi": "val",
     }  # fmt: skip
@@ -101,12 +101,12 @@ def test_from_split_and_class_folders(tmp_path):
 
 def test_clips_that_differ_in_their_suffix_only_keep_it(tmp_path):
     touch(tmp_path, "run/a.avi", "run/a.mp4", "run/b.avi")
-    assert manifest.from_folders(tmp_path).columns["clip"] == ["run/a.avi", "run/a.mp4", "run/b"]
+    assert class_folders.read(tmp_path).manifest.columns["clip"] == ["run/a.avi", "run/a.mp4", "run/b"]
 
 
 def test_every_nth_clip_of_a_class_for_validation(tmp_path):
     touch(tmp_path, *(f"{c}/{i}.avi" for c in ("run", "jump") for i in range(6)))
-    made = manifest.from_folders(tmp_path, val_every=3)
+    made = class_folders.read(tmp_path, val_every=3).manifest
     assert [s for s, c in zip(made.columns["split"], made.columns["label"], strict=True) if c == "run"] == [
         "train", "train", "val", "train", "train", "val",
     ]  # fmt: skip
@@ -118,6 +118,6 @@ def test_every_nth_clip_of_a_class_for_validation(tmp_path):
 def test_folders_that_do_not_fit(tmp_path, files, message):
     touch(tmp_path, *files)
     with pytest.raises(UsageError, match=message):
-        manifest.from_folders(tmp_path)
+        class_folders.read(tmp_path)
     with pytest.raises(UsageError, match="no such folder"):
-        manifest.from_folders(tmp_path / "nowhere")
+        class_folders.read(tmp_path / "nowhere")

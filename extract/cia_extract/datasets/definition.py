@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cia_extract.errors import UsageError
+from cia_extract.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def names() -> list[str]:
 def load(name: str) -> Definition:
     """The definition of a dataset of `names()`. Raises UsageError for another one."""
     if name not in names():
-        raise UsageError(f"--dataset {name}: not a built-in dataset; they are {', '.join(names())}")
+        raise UsageError(f"--dataset {name}: not a built-in dataset; they are {', '.join(names())}{did_you_mean(name, names())}")
     table = _table(name)
     return Definition(
         **table

@@ -10,12 +10,15 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from cia_extract.datasets import disk, tables
 from cia_extract.datasets.definition import Annotations, Definition, Recording
-from cia_extract.datasets.found import Found
+from cia_extract.datasets.found import Found, parse_each
 from cia_extract.errors import DataError
 from cia_extract.manifest import VIDEO_SUFFIXES
+
+LAST_FRAME: Final = 100_000_000  # 19 days at 60 frames a second
 
 
 @dataclass
@@ -32,7 +35,8 @@ def rows(definition: Definition, files: dict[str, Path], root: Path) -> Found:
 
     A folder of frames is preferred to a video: it is what the annotations count.
     """
-    made = [row for part in definition.annotations for row in _segments(definition, part, files)]
+    bad: list[str] = []
+    made = [row for part in definition.annotations for row in _segments(definition, part, files, bad)]
     places = _places(root) if root.is_dir() else {}
     clips_of = Counter(row["group"] for row in made)
     missing = sorted(video for video in clips_of if video not in places)
@@ -50,28 +54,31 @@ def rows(definition: Definition, files: dict[str, Path], root: Path) -> Found:
             f"{len(missing)} of {len(clips_of)} videos ({clips} of {len(made)} clips) have neither a video nor a folder "
             f"of frames below {root}: {disk.some(missing)}"
         )
-    return Found(made, sum(count for video, count in clips_of.items() if video in places), notes)
+    return Found(made, sum(count for video, count in clips_of.items() if video in places), notes, bad)
 
 
-def _segments(definition: Definition, part: Annotations, files: dict[str, Path]) -> list[dict[str, str]]:
+def _segments(definition: Definition, part: Annotations, files: dict[str, Path], bad: list[str]) -> list[dict[str, str]]:
     path = next(files[name] for name in part.files if name in files)
-    table = tables.read(path, [definition.clip, "video_id", "start_frame", "stop_frame"])
+    table = tables.read(path, [definition.clip, "video_id", "start_frame", "stop_frame"], bad)
     if "verb_class" not in table[0] and not part.label_free:
         raise DataError(f"{path}: column verb_class is missing; take the file as it is published")
-    return [_segment(definition, part, path, row) for row in table]
+    return parse_each(path, table, lambda row: _segment(definition, part, path, row), bad)
 
 
 def _segment(definition: Definition, part: Annotations, path: Path, row: tables.Row) -> dict[str, str]:
     clip = row[definition.clip]
-    where = f"{path}, {definition.clip} {clip}"
+    where = f"{path}, {definition.clip} {clip[:60] if clip.isprintable() else ascii(clip[:60])}"
     try:
         first, stop = int(row["start_frame"]) - 1, int(row["stop_frame"]) - 2
         verb = _class(definition.classes, row.get("verb_class", ""))
         noun = _class(definition.nouns, row.get("noun_class", "")) if definition.nouns else ""
     except (ValueError, IndexError) as error:
-        raise DataError(f"{where}: not the numbers of a frame or class ({error}); take the file as it is published") from error
-    if not 0 <= first < stop:
-        raise DataError(f"{where}: frames {row['start_frame']} to {row['stop_frame']} are no segment; take the file as published")
+        why = str(error)[:100]
+        raise DataError(f"{where}: not the numbers of a frame or class ({why}); take the file as it is published") from error
+    if not 0 <= first < stop <= LAST_FRAME:
+        raise DataError(
+            f"{where}: frames {row['start_frame'][:20]} to {row['stop_frame'][:20]} are no segment; take the file as published"
+        )
     rate = _recording(definition, row["video_id"], where).rate
     made = {"clip": clip, "path": "", "label": verb, "split": part.split, "domain": part.domain, "group": row["video_id"]}
     made |= {"start": repr(round(first / rate, 6)), "stop": repr(round(stop / rate, 6)), "rate": str(rate)}
@@ -89,7 +96,9 @@ def _class(names: list[str], number: str) -> str:
 def _recording(definition: Definition, video: str, where: str) -> Recording:
     match = re.fullmatch(r"P\d+_(\d+)", video)
     if match is None or len(match.group(1)) not in definition.recordings:
-        raise DataError(f"{where}: '{video}' is not the name of a video of {definition.name}; take the file as it is published")
+        raise DataError(
+            f"{where}: {video[:60]!r} is not the name of a video of {definition.name}; take the file as it is published"
+        )
     return definition.recordings[len(match.group(1))]
 
 

@@ -7,11 +7,13 @@ Clips are matched to the split files by name without suffix; where a download or
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
+from cia_extract import text_files
 from cia_extract.datasets import disk
 from cia_extract.datasets.definition import Definition
-from cia_extract.datasets.found import Found
+from cia_extract.datasets.found import Found, parse_each
 from cia_extract.errors import DataError
 from cia_extract.manifest import VIDEO_SUFFIXES
 
@@ -28,7 +30,8 @@ class Listed:
 def rows(definition: Definition, files: dict[str, Path], root: Path) -> Found:
     """Manifest rows of a dataset. `files`: the split files by name. Raises DataError."""
     read = _read_ucf101 if definition.reader == "ucf101" else _read_hmdb51
-    listed = read(definition, files)
+    bad: list[str] = []
+    listed = read(definition, files, bad)
     on_disk = _class_folders(root, set(definition.folders))
     paths = _match(listed, on_disk)
     made = [
@@ -49,43 +52,51 @@ def rows(definition: Definition, files: dict[str, Path], root: Path) -> Found:
     strays = sorted({str(path) for clips in on_disk.values() for path in clips.values()} - {str(path) for path in paths.values()})
     if strays:
         notes.append(f"{len(strays)} clips below {root} are in no split file and are left out: {disk.some(strays)}")
-    return Found(made, len(made) - len(missing), notes)
+    return Found(made, len(made) - len(missing), notes, bad)
 
 
-def _read_ucf101(definition: Definition, files: dict[str, Path]) -> list[Listed]:
+def _read_ucf101(definition: Definition, files: dict[str, Path], bad: list[str]) -> list[Listed]:
     """trainlist01.txt and testlist01.txt: `Class/v_Class_g01_c01.avi`, in the former followed by a number of the class."""
+
+    def parse(path: Path, split: str, numbered: tuple[int, str]) -> Listed | None:
+        number, line = numbered
+        folder, slash, name = line.split()[0].partition("/")
+        if not slash or not name or "/" in name:
+            raise DataError(f"{path}, line {number}: {_shown(line)} is not <Class>/<clip>.avi; download the split files again")
+        return Listed(folder, name.removesuffix(".avi"), split) if folder in definition.folders else None
+
     listed = []
     for part in definition.annotations:
         for path in (files[name] for name in part.files):
-            for number, line in _lines(path):
-                folder, slash, name = line.split()[0].partition("/")
-                if not slash:
-                    raise DataError(f"{path}, line {number}: '{line}' is not <Class>/<clip>.avi; download the split files again")
-                if folder in definition.folders:
-                    listed.append(Listed(folder, name.removesuffix(".avi"), part.split))
+            listed += parse_each(path, _lines(path), partial(parse, path, part.split), bad)
     return listed
 
 
-def _read_hmdb51(definition: Definition, files: dict[str, Path]) -> list[Listed]:
+def _read_hmdb51(definition: Definition, files: dict[str, Path], bad: list[str]) -> list[Listed]:
     """<class>_test_split1.txt: `<clip>.avi 1`, the number saying which part of the split (the definition's `codes`)."""
+
+    def parse(path: Path, folder: str, numbered: tuple[int, str]) -> Listed:
+        number, line = numbered
+        name, _, code = line.rpartition(" ")
+        if not name.strip() or code not in definition.codes:
+            raise DataError(f"{path}, line {number}: {_shown(line)} is not <clip>.avi and 0, 1 or 2; download them again")
+        return Listed(folder, name.strip().removesuffix(".avi"), definition.codes[code])
+
     listed = []
     for part in definition.annotations:
         for folder in definition.folders:
             path = files[part.files[0].format(folder=folder)]
-            for number, line in _lines(path):
-                name, _, code = line.rpartition(" ")
-                if not name or code not in definition.codes:
-                    raise DataError(f"{path}, line {number}: '{line}' is not <clip>.avi and 0, 1 or 2; download them again")
-                listed.append(Listed(folder, name.strip().removesuffix(".avi"), definition.codes[code]))
+            listed += parse_each(path, _lines(path), partial(parse, path, folder), bad)
     return listed
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); download the split files again") from error
+    text = text_files.read_text(path, "UTF-8 text", "download the split files again")
     return [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+
+
+def _shown(line: str) -> str:
+    return f"'{line[:60]}'" if line.isprintable() else ascii(line[:60])
 
 
 def _class_folders(root: Path, wanted: set[str]) -> dict[str, dict[str, PurePosixPath]]:

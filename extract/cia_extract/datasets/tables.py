@@ -4,12 +4,13 @@ A pickle is a program: loading one as it is runs whatever its author wrote. Thes
 so exactly those are understood, as stand-ins that keep what is stored. That needs neither library, nor an old version of it.
 """
 
-import csv
 import struct
+from collections import Counter
 from math import prod
 from pathlib import Path
 from typing import Any, Final
 
+from cia_extract import text_files
 from cia_extract.arrays import checked_shape, pickle_machine, shown
 from cia_extract.arrays.pickle_machine import Known, UnknownName
 from cia_extract.arrays.stand_ins import StandIn
@@ -18,11 +19,16 @@ from cia_extract.errors import DataError
 Row = dict[str, str]
 
 CELLS: Final = 2_000_000  # of a pickled table; MM-SADA's largest has 40 thousand
+AGAIN: Final = "download it again"
 
 
-def read(path: Path, columns: list[str]) -> list[Row]:
-    """The rows of a .csv or .pkl table, every cell as text. Raises DataError if it cannot be read or lacks one of `columns`."""
-    rows = _read_pickle(path) if path.suffix == ".pkl" else _read_csv(path)
+def read(path: Path, columns: list[str], bad: list[str] | None = None) -> list[Row]:
+    """The rows of a .csv or .pkl table, every cell as text.
+
+    A row of a CSV with more or fewer cells than columns is left out and described in `bad`, refused without it.
+    Raises DataError if the file cannot be read or lacks one of `columns`.
+    """
+    rows = _read_pickle(path) if path.suffix == ".pkl" else _read_csv(path, bad)
     if not rows:
         raise DataError(f"{path}: no rows in it; download it again")
     missing = [column for column in columns if column not in rows[0]]
@@ -31,15 +37,23 @@ def read(path: Path, columns: list[str]) -> list[Row]:
     return rows
 
 
-def _read_csv(path: Path) -> list[Row]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a UTF-8 CSV ({error}); download it again") from error
-    for number, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise DataError(f"{path}, row {number}: not as many cells as there are columns; download it again")
+def _read_csv(path: Path, bad: list[str] | None) -> list[Row]:
+    text = text_files.read_text(path, "UTF-8 CSV", AGAIN, utf8_only=True)
+    lines = text_files.table(path, text, "UTF-8 CSV", AGAIN)
+    _, header = next(lines, (1, []))
+    twice = [column for column, count in Counter(header).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}, line 1: column {twice[0][:60]!a} stands twice; {AGAIN}")
+    rows, wrong = [], []
+    for number, (line, cells) in enumerate(lines, start=2):
+        if len(cells) == len(header):
+            rows.append(dict(zip(header, cells, strict=True)))
+        else:
+            wrong.append(f"{path}, line {line}, row {number}: not as many cells as there are columns; {AGAIN}")
+    if wrong and (bad is None or not rows):
+        raise DataError(wrong[0])
+    if bad is not None:
+        bad += wrong
     return rows
 
 
