@@ -10,6 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SHARED_MODULES = {
     "errors",
+    "names",
+    "writes",
+    "spreadsheets",
     "processes",
     "console",
     "features",

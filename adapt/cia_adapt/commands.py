@@ -139,7 +139,7 @@ def table(
     groups = comparison.groups(run_folders.find(runs))
     text = tables.render(tables.paper_table(number, groups, which, baseline), form)  # type: ignore[arg-type]
     if out is None:
-        print(text, end="")
+        console.out(text.removesuffix("\n"))
         return
     try:
         out.write_text(text, encoding="utf-8")
@@ -158,7 +158,7 @@ def validators(runs: Runs = [Path("runs")]) -> None:  # noqa: B006
     summary = statistics.validator_summary([run_folders.read_metrics(folder) for folder in run_folders.find(runs)])
     if not len(summary):
         raise UsageError("these runs were trained with --no-validators; train them again without it")
-    print(summary.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
+    console.out(summary.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
 
 
 @app.command()
@@ -180,8 +180,10 @@ def check(
         console.print_json({"findings": [vars(finding) for finding in found]})
     else:
         for finding in found:
-            print(f"{finding.severity}: {finding.domain}: {finding.message}")
-        print(f"{features}: {sum(f.severity == 'fault' for f in found)} faults, {sum(f.severity == 'note' for f in found)} notes")
+            console.out(f"{finding.severity}: {finding.domain}: {finding.message}")
+        console.out(
+            f"{features}: {sum(f.severity == 'fault' for f in found)} faults, {sum(f.severity == 'note' for f in found)} notes"
+        )
     if any(finding.severity == "fault" for finding in found):
         raise typer.Exit(3)
 
@@ -227,7 +229,7 @@ def bench(
         for one in chosen
     ]
     for line in benching.lines(made, steps):
-        print(line, flush=True)
+        console.out(line)
 
 
 @app.command()
@@ -246,4 +248,4 @@ def report(
     folders = run_folders.find(runs)
     page.write(folders, out, root, seed, clips, console.say)
     tables.print_results([run_folders.read(folder) for folder in folders])
-    print(f"report: {out.resolve()}")
+    console.out(f"report: {out.resolve()}")

@@ -4,12 +4,12 @@ safetensors, no pickle; written under a temporary name, then renamed.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from cia_extract import writes
 from cia_extract.errors import DataError
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -17,16 +17,10 @@ from torch import Tensor
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
-    """Write whole or not at all. Raises OSError."""
+    """Write whole or not at all. Raises OSError, and safetensors' own error for what the disk says (`writes.translated`)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part{os.getpid()}")
-    try:
+    with writes.whole(path) as part:
         save_file({name: value.contiguous() for name, value in tensors.items()}, part, metadata={"state": json.dumps(rest)})
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
