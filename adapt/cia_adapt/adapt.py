@@ -130,7 +130,7 @@ def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, 
             _remark(trainer, evaluator, say)
         else:
             say(f"{folder}: goes on after epoch {packed.epoch}")
-        outcome = Outcome() if packed is None else resume.unpack(packed, trainer, labels)
+        outcome = Outcome() if packed is None else resume.unpack(packed, trainer, labels, folder / "state.safetensors")
         saver = _Saver(folder, key, trainer, labels, _circumstances(request), say)
         what = f"{method.name} {task.source} → {task.target} seed {seed}"
         try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from cia_extract import console
+from cia_extract import console, writes
 from cia_extract.errors import UsageError
 
 from cia_adapt import config
@@ -141,10 +141,10 @@ def table(
     if out is None:
         console.out(text.removesuffix("\n"))
         return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--out {out}: {error.strerror or error}") from error
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; name a file in it")
+    with writes.translated(f"--out {out}", "choose another file"):
+        writes.text(out, text)
 
 
 @app.command()
@@ -246,6 +246,6 @@ def report(
     from cia_adapt.report import page
 
     folders = run_folders.find(runs)
-    page.write(folders, out, root, seed, clips, console.say)
-    tables.print_results([run_folders.read(folder) for folder in folders])
+    shown = page.write(folders, out, root, seed, clips, console.say)
+    tables.print_results([run_folders.read(folder) for folder in shown])
     console.out(f"report: {out.resolve()}")

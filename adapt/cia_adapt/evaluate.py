@@ -1,4 +1,4 @@
-"""Evaluation: fixed frames, no dropout, and the only place where target labels are opened."""
+"""Evaluation: fixed frames, no dropout. Target labels are opened here and, for the label column of predictions.csv, in runs.py."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Reading the files of runs. A run may be damaged, of another version, or somebody else's: what is wrong is one line, a DataError."""
+"""Reading the files of runs, which may be damaged, of another version, or somebody else's: what is wrong is one DataError."""
 
 import csv
 import json
@@ -77,9 +77,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path}: empty; {AGAIN}")
     for metrics in history:
         check(path, metrics, METRICS)
-        if metrics.keys() != history[0].keys():
-            raise DataError(f"{path}: its lines have different fields; {AGAIN}")
-        wrong = [k for k, v in metrics.items() if k != "advice" and (isinstance(v, bool) or not isinstance(v, int | float))]
+        wrong = [k for k, v in metrics.items() if k != "advice" and not isinstance(v, int | float | None)]
         if wrong:
             raise DataError(f"{path}: '{wrong[0]}' is no number; {AGAIN}")
     return history

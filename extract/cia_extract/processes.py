@@ -43,6 +43,21 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Work of a worker process that otherwise ignores signals: the first one raises KeyboardInterrupt, once, while it lasts.
+
+    Ask at its beginning whether the parent wants no more work: a signal that came just before was ignored.
+    """
+    _State.received = None
+    for number in ENDING:
+        signal.signal(number, _received)
+    try:
+        yield
+    finally:
+        ignore_signals()
+
+
 def ending_word() -> str:
     """What ended this process, for its last line: "interrupted", or "terminated" and by which signal."""
     return WORDS.get(_State.received, "interrupted") if _State.received else "interrupted"

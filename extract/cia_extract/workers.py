@@ -215,5 +215,5 @@ def _settle() -> None:
     # On a CPU the network's threads wait for each other at every layer: a worker that holds one of them up holds up all.
     # Workers get the time that the network leaves, which is all of it once they fall behind.
     os.nice(19)
-    ignore_signals()  # a scheduler's reach the whole group: a worker that died of one would fail its clip; the parent stops the pool
+    ignore_signals()  # a scheduler's reach the whole group: a worker that died of one would fail its clip; the parent ends it
     end_with_parent()
