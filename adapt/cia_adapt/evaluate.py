@@ -1,4 +1,4 @@
-"""Evaluation: fixed frames, no dropout. Target labels are opened here and, for the label column of predictions.csv, in runs.py."""
+"""Evaluation: fixed frames, no dropout. Target labels are opened here, and in runs.py for the labels of predictions.csv."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -20,6 +20,7 @@ from cia_extract.errors import CiaError, DataError, UsageError
 from tests.adapt.test_resume import folder_of, request
 from tests.conftest import make_small
 
+NESTED = "[" * 60000
 WORDS = [
     "[]",
     "1",
@@ -225,7 +226,7 @@ def test_a_state_of_other_contents_is_one_line(trained, small_file, tmp_path):
     ]
     for these, those in wrong:
         state.save(path, these, those)
-        with pytest.raises(DataError, match="not a state that can be resumed|missing"):
+        with pytest.raises(DataError, match=r"not a state that can be resumed|missing"):
             adapt.run(request(small_file, root, epochs=4, resume=True), print)
 
 
