@@ -11,6 +11,9 @@ ROOT = Path(__file__).parents[1]
 SHARED_MODULES = {
     "errors",
     "suggest",
+    "names",
+    "writes",
+    "spreadsheets",
     "processes",
     "console",
     "features",

@@ -22,6 +22,7 @@ from cia_adapt.store import Stores
 from cia_adapt.train import Metrics, Outcome, Trainer, train
 
 SAVE_EVERY_S = 15.0
+COMPLAIN_EVERY_S = 600.0  # of a state that cannot be saved
 
 
 def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = False) -> list[Result]:
@@ -62,20 +63,26 @@ def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, 
                 say("note: target-only trains on the target's labels: a bound, not a result")
         else:
             say(f"{folder}: goes on after epoch {packed.epoch}")
-        outcome = Outcome() if packed is None else resume.unpack(packed, trainer, labels)
+        outcome = Outcome() if packed is None else resume.unpack(packed, trainer, labels, folder / "state.safetensors")
         saver = _Saver(folder, key, trainer, labels, _circumstances(request), say)
         what = f"{method.name} {task.source} → {task.target} seed {seed}"
         try:
             with Progress(setup.epochs, what, done=len(outcome.history), every_s=0, quiet=quiet) as progress:
                 train(trainer, evaluator, lambda m: progress.step(_line(m)), outcome, saver.after_epoch, request.validators)
         except DivergedError as error:
-            kept = saver.write_latest()
+            try:
+                kept = saver.write_latest()
+            except UsageError as full:
+                raise DivergedError(f"{error}; the last good state is not saved: {full}") from error
             where = f"; the last good state, after epoch {kept}, is in {runs.unfinished_folder(folder)}" if kept else ""
             raise DivergedError(f"{error}{where}") from error
         except KeyboardInterrupt:
-            kept = saver.write_latest()
-            if kept:
-                say(f"{folder}: interrupted, kept up to epoch {kept}; the same command with --resume goes on")
+            try:
+                kept = saver.write_latest()
+                if kept:
+                    say(f"{folder}: interrupted, kept up to epoch {kept}; the same command with --resume goes on")
+            except UsageError as error:
+                say(f"note: what came after the last state that was saved is lost: {error}")
             raise
         return runs.write(folder, key, trainer, outcome, evaluator, saver.latest if request.keep_state else None)
 
@@ -87,7 +94,7 @@ def _to_go_on(request: Request, folder: Path, key: RunKey) -> resume.Packed | No
         return None
     there = runs.interrupted(folder)
     if there and not request.resume:
-        lines = runs.compare(runs.read_json(runs.unfinished_folder(folder) / "config.json"), key.fields())
+        lines = runs.compare(runs.read_config(runs.unfinished_folder(folder)), key.fields())
         if lines:
             raise MismatchError(
                 f"{folder}: holds an unfinished run with other settings ({'; '.join(lines)}); --overwrite starts again"
@@ -109,7 +116,7 @@ class _Saver:
         self.folder, self.key, self.trainer, self.labels = folder, key, trainer, labels
         self.circumstances, self.say = circumstances, say
         self.latest: resume.Packed | None = None
-        self.written_at = time.monotonic()
+        self.written_at = self.complain_at = time.monotonic()
 
     def after_epoch(self, outcome: Outcome) -> None:
         self.latest = resume.pack(self.trainer, outcome, self.labels, self.circumstances)
@@ -117,7 +124,9 @@ class _Saver:
             try:
                 self.write_latest()
             except UsageError as error:  # a full disk may have room again at the end
-                self.say(f"note: the state is not saved: {error}")
+                if time.monotonic() >= self.complain_at:
+                    self.complain_at = time.monotonic() + COMPLAIN_EVERY_S
+                    self.say(f"note: training goes on, its state is not saved: {error}")
             self.written_at = time.monotonic()
 
     def write_latest(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from cia_extract import console
+from cia_extract import console, writes
 from cia_extract.errors import UsageError
 from cia_extract.suggest import did_you_mean
 
@@ -141,12 +141,12 @@ def table(
     groups = comparison.groups(run_folders.find(runs))
     text = tables.render(tables.paper_table(number, groups, which, baseline), form)  # type: ignore[arg-type]
     if out is None:
-        print(text, end="")
+        console.out(text.removesuffix("\n"))
         return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--out {out}: {error.strerror or error}") from error
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; name a file in it")
+    with writes.translated(f"--out {out}", "choose another file"):
+        writes.text(out, text)
 
 
 @app.command()
@@ -160,7 +160,7 @@ def validators(runs: Runs = [Path("runs")]) -> None:  # noqa: B006
     summary = statistics.validator_summary([run_folders.read_metrics(folder) for folder in run_folders.find(runs)])
     if not len(summary):
         raise UsageError("these runs were trained with --no-validators; train them again without it")
-    print(summary.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
+    console.out(summary.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
 
 
 @app.command()
@@ -185,8 +185,10 @@ def check(
         console.print_json({"findings": [vars(finding) for finding in found]})
     else:
         for finding in found:
-            print(f"{finding.severity}: {finding.domain}: {finding.message}")
-        print(f"{features}: {sum(f.severity == 'fault' for f in found)} faults, {sum(f.severity == 'note' for f in found)} notes")
+            console.out(f"{finding.severity}: {finding.domain}: {finding.message}")
+        console.out(
+            f"{features}: {sum(f.severity == 'fault' for f in found)} faults, {sum(f.severity == 'note' for f in found)} notes"
+        )
     if any(finding.severity == "fault" for finding in found):
         raise typer.Exit(3)
 
@@ -246,7 +248,7 @@ def bench(
         for one in chosen
     ]
     for line in benching.lines(made, steps):
-        print(line, flush=True)
+        console.out(line)
 
 
 @app.command()
@@ -263,6 +265,6 @@ def report(
     from cia_adapt.report import page
 
     folders = run_folders.find(runs)
-    page.write(folders, out, root, seed, clips, console.say)
-    tables.print_results([run_folders.read(folder) for folder in folders])
-    print(f"report: {out.resolve()}")
+    shown = page.write(folders, out, root, seed, clips, console.say)
+    tables.print_results([run_folders.read(folder) for folder in shown])
+    console.out(f"report: {out.resolve()}")

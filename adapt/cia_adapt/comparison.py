@@ -1,6 +1,5 @@
 """Runs side by side: which predictions were right, by method and pair; and whether runs may be compared at all."""
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from cia_extract.errors import DataError, MismatchError, UsageError
 
-from cia_adapt import runs, statistics
+from cia_adapt import run_files, runs, statistics
 from cia_adapt.config import load
 from cia_adapt.statistics import Right
 
@@ -56,8 +55,10 @@ def groups(folders: Sequence[Path]) -> dict[tuple[str, tuple[str, str]], Group]:
     for (method, pair), members in found.items():
         runs.check_alike(members)
         members = sorted(members, key=lambda folder: int(runs.read(folder)["seed"]))
-        config = runs.read_json(members[0] / "config.json")
-        labels = tuple(config["classes"])
+        config = runs.read_config(members[0])
+        labels = tuple(config.get("classes", ()))
+        if not labels:
+            raise DataError(f"{members[0]}/config.json: names no classes; train the run again with --overwrite, or leave it out")
         made[method, pair] = Group(method, pair, tuple(members), tuple(runs.read(f) for f in members), labels, _changed(config))
     return made
 
@@ -81,7 +82,7 @@ def check_comparable(folders: Sequence[Path]) -> None:
     pairs: dict[frozenset[str], tuple[Path, frozenset[str]]] = {}
     common: dict[str, frozenset[str]] = {}
     for folder in folders:
-        config = runs.read_json(folder / "config.json")
+        config = runs.read_config(folder)
         setup = {key: value for key, value in runs.completed(config["setup"]).items() if key not in {"optimiser", "lr", "select"}}
         compared = {"modalities": config["modalities"], "precision": config["precision"], "setup": setup}
         first = first or (folder, compared)
@@ -128,14 +129,14 @@ def compare(
 
 
 def _right(folder: Path, labels: Sequence[str], number: Number, label: str | None) -> Right:
-    try:
-        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        columns = [
-            np.array([row[name] == row[number if len(labels) == 1 else f"{name}_{number}"] and row[name] != "" for row in rows])
-            for name in labels
-            if label in (None, name)
-        ]
-    except (OSError, KeyError) as error:
-        raise DataError(f"{folder}/predictions.csv: damaged ({error})") from error
+    rows = run_files.read_predictions(folder)
+    columns = []
+    for name in labels:
+        guess = number if len(labels) == 1 else f"{name}_{number}"
+        if not {name, guess} <= rows[0].keys():
+            raise DataError(f"{folder}/predictions.csv: has no column {name} or {guess}; train the run again with --overwrite")
+        if label in (None, name):
+            columns.append(np.array([row[name] == row[guess] and row[name] != "" for row in rows]))
+    if not columns:
+        raise DataError(f"{folder}: has no label '{label}'; its labels are {', '.join(labels)}")
     return np.asarray(np.stack(columns).all(0))

@@ -3,15 +3,16 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cia_adapt import state
+from cia_adapt import run_files, state
 from cia_adapt.data import SealedLabels
 from cia_adapt.evaluate import Prediction
-from cia_adapt.train import Outcome, Snapshot, Trainer
+from cia_adapt.train import Outcome, Snapshot, Trainer, best_epoch
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,46 @@ def pack(trainer: Trainer, outcome: Outcome, labels: SealedLabels, circumstances
     return Packed(tensors, rest)
 
 
-def unpack(packed: Packed, trainer: Trainer, labels: SealedLabels) -> Outcome:
-    """Bring a new trainer of the same run to the packed state."""
+def unpack(packed: Packed, trainer: Trainer, labels: SealedLabels, where: Path = Path("state.safetensors")) -> Outcome:
+    """Bring a new trainer of the same run to the packed state, read from the file `where`.
+
+    Raises DataError for a state that is not one of such a run, whatever it lacks; the trainer is of no use then.
+    """
+    try:
+        outcome = _unpack(packed, trainer, labels)
+        _check(outcome, trainer, where)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise state.unusable(where, error) from error
+    return outcome
+
+
+def _check(outcome: Outcome, trainer: Trainer, where: Path) -> None:
+    """Raises DataError, ValueError."""
+    history, task = outcome.history, trainer.task
+    for number, metrics in enumerate(history, 1):
+        run_files.check(where, metrics, run_files.METRICS)
+        if metrics["epoch"] != number:
+            raise ValueError("its epochs are not counted from 1")
+    if trainer.step != len(history) * trainer.steps_per_epoch:
+        raise ValueError("its steps do not fit its epochs")
+    waiting = trainer.target_sampler.waiting
+    if waiting.ndim != 1 or (len(waiting) and not 0 <= waiting.min() <= waiting.max() < len(task.target_train)):
+        raise ValueError("its order of target clips is of other clips")
+    best_epoch(history, trainer.setup.select)
+    for snapshot in (outcome.last, outcome.selected):
+        assert snapshot is not None
+        if not 1 <= snapshot.epoch <= len(history):
+            raise ValueError("its snapshots are of epochs that it has not")
+        model = trainer.model.state_dict()
+        if {name: value.shape for name, value in snapshot.state.items()} != {name: v.shape for name, v in model.items()}:
+            raise ValueError("its selected model is of another network")
+        for prediction, clips in ((snapshot.source, task.source_val.clips), (snapshot.target, task.target_val)):
+            shapes = [(len(clips), len(classes)) for classes in task.classes.values()]
+            if [tuple(p.shape) for p in prediction.probabilities] != shapes or len(prediction.features) != len(clips):
+                raise ValueError("its predictions are of other clips")
+
+
+def _unpack(packed: Packed, trainer: Trainer, labels: SealedLabels) -> Outcome:
     tensors, rest = packed.tensors, packed.rest
     trainer.model.load_state_dict(state.under(tensors, "model"))
     trainer.objectives.load_state_dict(state.under(tensors, "objectives"))

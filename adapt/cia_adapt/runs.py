@@ -21,21 +21,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import torch
-from cia_extract.errors import DataError, MismatchError, UsageError
+from cia_extract import names, spreadsheets, writes
+from cia_extract.errors import MismatchError
 from cia_extract.features import differences
-from safetensors.torch import load_file, save_file
+from cia_extract.processes import uninterrupted
+from safetensors.torch import save_file
 
 from cia_adapt import __version__, state, statistics
 from cia_adapt.config import Method, Setup
 from cia_adapt.data import SealedLabels, Task
 from cia_adapt.evaluate import Evaluator
 from cia_adapt.resume import Packed
-from cia_adapt.train import Metrics, Outcome, Snapshot, Trainer
+from cia_adapt.run_files import find as find
+from cia_adapt.run_files import load_model as load_model
+from cia_adapt.run_files import load_scores as load_scores
+from cia_adapt.run_files import read as read
+from cia_adapt.run_files import read_config as read_config
+from cia_adapt.run_files import read_json as read_json
+from cia_adapt.run_files import read_metrics as read_metrics
+from cia_adapt.run_files import read_stamp as read_stamp
+from cia_adapt.train import Outcome, Snapshot, Trainer
 
 Result = dict[str, Any]
+ROOM: Final = "make room or choose another --runs folder"
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,13 @@ class RunKey:
     precision: str = "fp32"
 
     def folder(self, root: Path) -> Path:
-        return root / self.setup.name / self.method.name / f"{self.source}-{self.target}" / f"seed{self.seed}"
+        """Where the run lies below `root`. Raises DataError for names that would lead elsewhere or name no folder."""
+        for what, name in (("set-up", self.setup.name), ("method", self.method.name)):
+            names.check(name, what)
+        for name in (self.source, self.target):
+            names.check(name, "domain")
+        pair = names.check(f"{self.source}-{self.target}", "the pair of domains")
+        return root / self.setup.name / self.method.name / pair / f"seed{self.seed}"
 
     def fields(self) -> dict[str, Any]:
         """As JSON has them. What does not decide numbers (published values, texts) is left out of comparisons by `compare`."""
@@ -83,7 +100,7 @@ def finished(folder: Path, key: RunKey, extend: bool = False) -> bool:
     """
     if not (folder / "done").exists():
         return False
-    return _same(folder, read_json(folder / "config.json"), key, extend)
+    return _same(folder, read_config(folder), key, extend)
 
 
 def _same(folder: Path, there: dict[str, Any], key: RunKey, extend: bool) -> bool:
@@ -116,14 +133,13 @@ def claimed(folder: Path) -> Iterator[None]:
 def _lock(folder: Path, path: Path) -> TextIO:
     """The open, locked file at `path`; not one that another process has removed with its run meanwhile."""
     while True:
-        try:
+        with writes.translated(str(folder), ROOM):
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = path.open("w")
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MismatchError(f"{folder}: another process is training it") from None
-        except OSError as error:
-            raise UsageError(f"{folder}: {error.strerror or error}; make room or choose another --runs folder") from error
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MismatchError(f"{folder}: another process is training it") from None
         if _same_file(path, lock):
             return lock
         lock.close()
@@ -139,11 +155,10 @@ def _same_file(path: Path, opened: TextIO) -> bool:
 def save_state(folder: Path, key: RunKey, packed: Packed) -> None:
     """Keep an unfinished run. Raises UsageError when the disk says no; what was kept before stays."""
     working = unfinished_folder(folder)
-    try:
+    with writes.translated(str(folder), ROOM):
+        working.mkdir(parents=True, exist_ok=True)
         _write_json(working / "config.json", key.fields())
         state.save(working / "state.safetensors", packed.tensors, packed.rest)
-    except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror or error}; make room or choose another --runs folder") from error
 
 
 def interrupted(folder: Path) -> bool:
@@ -155,7 +170,7 @@ def load_state(folder: Path, key: RunKey, circumstances: Mapping[str, Any]) -> P
     working = unfinished_folder(folder) if interrupted(folder) else folder
     if not (working / "state.safetensors").exists():
         raise MismatchError(f"{folder}: was finished without keeping its state and cannot go on; --overwrite trains it again")
-    _same(folder, read_json(working / "config.json"), key, extend=True)
+    _same(folder, read_config(working), key, extend=True)
     packed = Packed(*state.load(working / "state.safetensors"))
     lines = differences(packed.rest.get("circumstances", circumstances), dict(circumstances))  # older states have none
     if lines:
@@ -216,80 +231,62 @@ def write(
     result = result_of(key, task, outcome, evaluator, trainer)
     part = folder.with_name(f".{folder.name}.part{os.getpid()}")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        _write_json(part / "config.json", key.fields() | {"classes": task.classes})
-        _write_json(part / "result.json", result)
-        (part / "metrics.jsonl").write_text("".join(json.dumps(metrics) + "\n" for metrics in outcome.history))
-        for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
-            save_file({k: v.contiguous() for k, v in snapshot.state.items()}, part / f"{name}.safetensors")
-        save_file(_scores(task, outcome.last, outcome.selected), part / "scores.safetensors")
-        _write_predictions(part / "predictions.csv", task, outcome, labels)
-        if packed is not None:
-            state.save(part / "state.safetensors", packed.tensors, packed.rest)
-        _write_json(part / "stamp.json", _stamp(task, labels, trainer.device))  # after the last opening of labels
-        (part / "done").touch()
-        if folder.exists():
-            old = part.with_suffix(".old")
-            shutil.rmtree(old, ignore_errors=True)  # of a kill at this very place
-            folder.rename(old)
-            part.rename(folder)
-            shutil.rmtree(old)
-        else:
-            part.rename(folder)
-        (unfinished_folder(folder) / "state.safetensors").unlink(missing_ok=True)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise UsageError(f"{folder}: {error.strerror or error}; make room or choose another --runs folder") from error
+        with writes.translated(str(folder), ROOM):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            _fill(part, key, trainer, outcome, labels, result, packed)
+            with uninterrupted():
+                _put_in_place(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # it holds the room that others need
     return result
 
 
-def read(folder: Path) -> Result:
-    """The result of a finished run. Raises DataError."""
-    try:
-        result: Result = json.loads((folder / "result.json").read_text())
-        return result
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: not a finished run of cia-adapt ({error})") from error
+def _fill(
+    part: Path,
+    key: RunKey,
+    trainer: Trainer,
+    outcome: Outcome,
+    labels: SealedLabels,
+    result: Result,
+    packed: Packed | None,
+) -> None:
+    """All files of a finished run; raises what the disk and safetensors raise."""
+    assert outcome.last is not None and outcome.selected is not None
+    task = trainer.task
+    _write_json(part / "config.json", key.fields() | {"classes": task.classes})
+    _write_json(part / "result.json", result)
+    writes.text(part / "metrics.jsonl", "".join(json.dumps(metrics) + "\n" for metrics in outcome.history))
+    for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
+        save_file({k: v.contiguous() for k, v in snapshot.state.items()}, part / f"{name}.safetensors")
+    save_file(_scores(task, outcome.last, outcome.selected), part / "scores.safetensors")
+    _write_predictions(part / "predictions.csv", task, outcome, labels)
+    if packed is not None:
+        state.save(part / "state.safetensors", packed.tensors, packed.rest)
+    _write_json(part / "stamp.json", _stamp(task, labels, trainer.device))  # after the last opening of labels
+    (part / "done").touch()
 
 
-def read_metrics(folder: Path) -> list[Metrics]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def find(paths: Sequence[Path]) -> list[Path]:
-    """All finished runs at or below the given folders, sorted. Raises UsageError when there is none."""
-    found = sorted({done.parent for path in paths for done in path.glob("**/done") if done.parent.name[0] != "."})
-    if not found:
-        raise UsageError(f"no finished run in {', '.join(map(str, paths))}; train one with cia-adapt --features feats.h5")
-    return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises DataError."""
-    try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return value
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: damaged ({error}); train the run again with --overwrite") from error
-
-
-def load_model(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    """The state dict of `last` or `selected`."""
-    return load_file(folder / f"{name}.safetensors")
+def _put_in_place(part: Path, folder: Path) -> None:
+    """Rename a whole run to its name, in place of an older one; then the unfinished run's state has had its use."""
+    if folder.exists():
+        old = part.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)  # of a kill at this very place
+        folder.rename(old)
+        part.rename(folder)
+        shutil.rmtree(old)
+    else:
+        part.rename(folder)
+    (unfinished_folder(folder) / "state.safetensors").unlink(missing_ok=True)
 
 
 def check_alike(folders: Sequence[Path]) -> None:
     """Refuse to average runs that differ in more than the seed. Raises MismatchError with the fields."""
-    first, *others = (read_json(folder / "config.json") | {"seed": None} for folder in folders)
+    first, *others = (read_config(folder) | {"seed": None} for folder in folders)
     for folder, config in zip(folders[1:], others, strict=True):
         lines = compare(first, config)
         if lines:
             raise MismatchError(f"{folder} and {folders[0]} differ ({'; '.join(lines)}); report them separately")
-
-
-def load_scores(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "scores.safetensors")
 
 
 def _scores(task: Task, last: Snapshot, selected: Snapshot) -> dict[str, torch.Tensor]:
@@ -312,10 +309,10 @@ def _write_predictions(path: Path, task: Task, outcome: Outcome, labels: SealedL
             *(s.target.probabilities[i].argmax(1).tolist() for s in (outcome.last, outcome.selected)),
         ]
         columns += [[classes[number] if number >= 0 else "" for number in of_column] for of_column in numbers]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(zip(*columns, strict=True))
+        for cells in (header, *zip(*columns, strict=True)):
+            writer.writerow(map(spreadsheets.cell, map(str, cells)))
 
 
 def _stamp(task: Task, labels: SealedLabels, device: torch.device) -> dict[str, Any]:
@@ -346,6 +343,4 @@ def _git_commit() -> str | None:
 
 def _write_json(path: Path, value: Any) -> None:
     """Whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    writes.text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

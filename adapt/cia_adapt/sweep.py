@@ -5,6 +5,7 @@ interrupted goes on; one run that fails does not stop the others.
 import multiprocessing
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any
 
 from cia_extract.console import Progress, Say
 from cia_extract.errors import CiaError, UsageError
-from cia_extract.processes import end_with_parent
+from cia_extract.processes import end_with_parent, ignore_signals, interruptible
 
 from cia_adapt import adapt, memory
 from cia_adapt.adapt import Request
@@ -94,8 +95,22 @@ _stop: Any = None  # an event: the sweep was interrupted, and no further run beg
 
 def train_one(request: Request) -> Result | Failed:
     """One run, quietly; its failure is a value."""
+    if multiprocessing.parent_process() is None:  # this process is interrupted as a whole
+        return _trained(request)
+    try:
+        with interruptible():
+            return _trained(request)
+    except KeyboardInterrupt:
+        return Failed(_what(request), "interrupted, its last epoch is kept; the same command goes on", 130)
+
+
+def _what(request: Request) -> str:
+    return f"{request.chosen.method.name} {request.source} → {request.target} seed {request.seeds[0]}"
+
+
+def _trained(request: Request) -> Result | Failed:
     global _stores
-    what = f"{request.chosen.method.name} {request.source} → {request.target} seed {request.seeds[0]}"
+    what = _what(request)
     if _stop is not None and _stop.is_set():
         return Failed(what, "not begun: the sweep was interrupted", 130)
     try:
@@ -128,6 +143,9 @@ def _in_processes(jobs: int) -> Execute:
                 yield future.result()
         finally:
             stop.set()  # some wait in the workers' queue already, where they cannot be cancelled
+            if isinstance(sys.exception(), KeyboardInterrupt):
+                for worker in multiprocessing.active_children():  # a scheduler may have told this process alone
+                    worker.terminate()  # it saves the state and ends its run
             pool.shutdown(cancel_futures=True)
 
     return execute
@@ -137,6 +155,7 @@ def _start(threads: int, share: float, stop: Any) -> None:
     global _share, _stop
     import torch
 
+    ignore_signals()  # between runs `stop` tells; see `interruptible`
     end_with_parent()
     torch.set_num_threads(threads)
     _share, _stop = share, stop

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import sys
 import tomllib
 from collections import Counter
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final, Literal
 
+from cia_extract import console, spreadsheets
 from cia_extract.errors import DataError, UsageError
+from cia_extract.names import printable
 from cia_extract.suggest import did_you_mean
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +27,8 @@ NOTE = (
 )
 TEX: Final = {
     "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "±": r"$\pm$", "→": r"$\to$", "−": "$-$", "★": r"$\star$",
+    "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "◇": r"$\diamond$", "–": "--", "×": r"$\times$", "λ": r"$\lambda$",
 }  # fmt: skip
 Format = Literal["terminal", "markdown", "latex", "csv"]
@@ -43,7 +48,7 @@ def print_results(results: Sequence[dict[str, Any]]) -> None:
         table.add_column(heading, justify="right")
     for row in statistics.summary(results).to_dict("records"):
         cells = [str(row[column]) for column in (*statistics.COLUMNS, "clips", "seeds")]
-        table.add_row(row["setup"], row["method"], f"{row['source']} → {row['target']}", *cells)
+        table.add_row(*console.cells(row["setup"], row["method"], f"{row['source']} → {row['target']}", *cells))
     _console().print(table)
 
 
@@ -196,12 +201,14 @@ def render(grid: Grid, form: Format) -> str:
     if form == "csv":
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow([*grid.header, "ours", "departs from the method in"])
-        writer.writerows([*row, grid.number, departs] for row, departs in zip(grid.rows, grid.departs, strict=True))
+        writer.writerow(map(spreadsheets.cell, [*grid.header, "ours", "departs from the method in"]))
+        for (setting, method, *numbers), departs in zip(grid.rows, grid.departs, strict=True):
+            name, changed = spreadsheets.cell(method), spreadsheets.cell(departs)  # the others are ours: "+1.0 [+0.2, +1.9]"
+            writer.writerow([setting, name, *numbers, grid.number, changed])
         return buffer.getvalue()
     if form == "markdown":
         lines = [f"**{grid.title}**", "", _pipes(grid.header), "|" + "---|" * len(grid.header), *map(_pipes, grid.rows), ""]
-        return "\n".join([*lines, *(f"- {note}" for note in grid.notes)]) + "\n"
+        return "\n".join([*lines, *(f"- {_markdown(note)}" for note in grid.notes)]) + "\n"
     if form == "latex":
         body = [" & ".join(map(_tex, row)) + r" \\" for row in grid.rows]
         head = " & ".join(map(_tex, grid.header)) + r" \\"
@@ -209,7 +216,7 @@ def render(grid: Grid, form: Format) -> str:
         layout = "ll" + "r" * (len(grid.header) - 2)
         return "\n".join(
             [
-                f"% {grid.title}",
+                f"% {printable(grid.title)}",
                 rf"\begin{{tabular}}{{{layout}}}",
                 r"\hline",
                 head,
@@ -221,11 +228,12 @@ def render(grid: Grid, form: Format) -> str:
                 "",
             ]
         )
-    table = Table(title=grid.title, caption="\n".join(grid.notes), caption_justify="left")
-    for i, heading in enumerate(grid.header):
-        table.add_column(heading, justify="left" if i < 2 else "right", style="dim" if heading.endswith("published") else "")
+    table = Table(title=grid.title, caption=console.cells("\n".join(grid.notes))[0], caption_justify="left")
+    for i, heading in enumerate(console.cells(*grid.header)):
+        style = "dim" if heading.plain.endswith("published") else ""
+        table.add_column(heading, justify="left" if i < 2 else "right", style=style)
     for row in grid.rows:
-        table.add_row(*row)
+        table.add_row(*console.cells(*row))
     buffer = io.StringIO()
     width = None if sys.stdout.isatty() else 200
     Console(file=buffer, width=width or Console().width).print(table, markup=False)
@@ -233,13 +241,16 @@ def render(grid: Grid, form: Format) -> str:
 
 
 def _pipes(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    return "| " + " | ".join(_markdown(cell).replace("|", r"\|") for cell in cells) + " |"
+
+
+def _markdown(text: str) -> str:
+    """A name is no markup: no HTML, links, code or emphasis; our own cells, notes and stars among them, stay as they are."""
+    return re.sub(r"[\\`<>]|(?<=\S)[*_](?=\S)|!\[|\]\(", lambda mark: "".join("\\" + c for c in mark[0]), printable(text))
 
 
 def _tex(text: str) -> str:
-    for plain, tex in TEX.items():
-        text = text.replace(plain, tex)
-    return text
+    return "".join(TEX.get(character, character) for character in printable(text))
 
 
 def _console() -> Console:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from cia_extract import names
 from cia_extract.errors import UsageError
 
 RUNNING: Final = 1 << 40  # a byte that every process at work on the dataset holds together
@@ -62,4 +63,5 @@ class Claims:
     @staticmethod
     def path_of(out: Path, dataset: str) -> Path:
         """The lock file; whoever finds all rows done may delete it, since nobody will claim one any more."""
+        names.check(dataset, f"{out}: dataset", added=len(f".{out.name}..rows".encode()))
         return out.with_name(f".{out.name}.{dataset}.rows")

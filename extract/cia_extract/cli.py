@@ -146,15 +146,15 @@ def _report(settings: "Settings", summary: "Summary", as_json: bool, left_out: s
     else:
         s = summary.seconds
         network = f"network {s['network']:.0f} s for {summary.windows} windows, it waited {s['waiting']:.0f} s"
-        print(
+        console.out(
             f"{settings.dataset}: {summary.done} of {summary.clips} clips done, {len(summary.failed)} failed, in {settings.out} "
             f"({summary.extracted_now} now, {s['wall']:.0f} s; {network}; "
             f"decode {s['decode']:.0f} s and flow {s['flow']:.0f} s over {settings.workers} workers)"
         )
         if summary.elsewhere:
-            print(f"  {summary.elsewhere} clips are in work in other processes")
+            console.out(f"  {summary.elsewhere} clips are in work in other processes")
         for modality, outcomes in summary.outcomes.items():
-            print(f"  {modality}: {', '.join(f'{count} {name}' for name, count in outcomes.items())}")
+            console.out(f"  {modality}: {', '.join(f'{count} {name}' for name, count in outcomes.items())}")
     if summary.failed:
         from cia_extract.ledger import failures_path
 

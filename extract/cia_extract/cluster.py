@@ -62,7 +62,7 @@ def extract(settings: Settings, address: str, any_device: bool, say: Say) -> Sum
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError(f"--ray {address}: {_first_line(error)}; give a running cluster's address, or 'local'") from error
+        raise UsageError(f"--ray {address}: {_last_line(error)}; give a running cluster's address, or 'local'") from error
     if any_device and ray.cluster_resources().get("GPU"):  # the driver's own machine may have none
         settings = dataclasses.replace(settings, device=torch.device("cuda"))
     summary = Summary(len(dataset))
@@ -116,7 +116,7 @@ class _Driver:
                             progress.step()
                     except self.ray.exceptions.RayActorError as error:
                         if deaths + 1 == DEATHS:
-                            raise CiaError(f"actors died {DEATHS} times over the same rows ({_first_line(error)})") from error
+                            raise CiaError(f"actors died {DEATHS} times over the same rows ({_last_line(error)})") from error
                         progress.line(f"an actor died; its unfinished rows of {len(part)} are handed out again")
                         waiting.append((self._unfinished(part), deaths + 1))
                         free.append(self.start())
@@ -137,8 +137,10 @@ class _Driver:
 
     def _as_cia_error(self, error: Any) -> Exception:
         cause = getattr(error, "cause", None)
-        return cause if isinstance(cause, CiaError) else CiaError(f"an actor failed: {_first_line(error)}; see Ray's logs")
+        return cause if isinstance(cause, CiaError) else CiaError(f"an actor failed: {_last_line(error)}; see Ray's logs")
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+def _last_line(error: BaseException) -> str:
+    """What an error says in the end: Ray's errors are whole tracebacks, whose last line tells the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -30,7 +30,7 @@ def info(file: File = Path("feats.h5"), as_json: Json = False) -> None:
         console.print_json(found)
         return
     for name, fields in found.items():
-        print(f"{file}: dataset '{name}'")
+        console.out(f"{file}: dataset '{name}'")
         console.print_fields(fields, indent="  ")
 
 
@@ -47,17 +47,17 @@ def verify(
         for modality in dataset.modalities:
             rows += int(dataset.done([modality]).sum())
             for row, line in dataset.damaged_rows(modality).items():
-                print(f"{name}: {line}")
+                console.out(f"{name}: {line}")
                 damaged += 1
                 if redo:
                     with RowWriter(dataset) as writer:
                         writer.redo(row, modality)
     if damaged and redo:
-        print(f"{file}: {damaged} of {rows} rows are to be done again; run the cia-extract command that made the file")
+        console.out(f"{file}: {damaged} of {rows} rows are to be done again; run the cia-extract command that made the file")
         return
     if damaged:
         raise DataError(f"{file}: {damaged} of {rows} rows are damaged; add --redo, then run the command that made the file")
-    print(f"{file}: {rows} rows, all as they were written")
+    console.out(f"{file}: {rows} rows, all as they were written")
 
 
 def compare(
@@ -80,7 +80,7 @@ def compare(
         console.print_json(found.as_dict())
         return
     for line in comparing.lines(found):
-        print(line)
+        console.out(line)
 
 
 def merge(
@@ -91,7 +91,7 @@ def merge(
     from cia_extract import merging
 
     for line in merging.merge(files, out, console.say):
-        print(line)
+        console.out(line)
 
 
 def manifest(
@@ -131,7 +131,7 @@ def manifest(
     for note in notes:
         console.say(note)
     labels, splits = len(set(made.columns["label"])), sorted(set(made.columns["split"]))
-    print(f"{path}: {len(made)} clips, {labels} classes, splits {', '.join(splits)}")
+    console.out(f"{path}: {len(made)} clips, {labels} classes, splits {', '.join(splits)}")
     if left_out:
         raise DataError(left_out)
 
@@ -154,7 +154,7 @@ def recipes(
         console.print_json({r.name: {"version": r.version, "sha256": r.sha256(), "about": r.about} for r in found})
         return
     for recipe in found:
-        print(f"{recipe.name:<15} {recipe.backbone}  version {recipe.version}  {recipe.sha256()[:12]}  {recipe.about}")
+        console.out(f"{recipe.name:<15} {recipe.backbone}  version {recipe.version}  {recipe.sha256()[:12]}  {recipe.about}")
 
 
 def _describe(dataset: "DatasetFeatures") -> dict[str, Any]:

@@ -6,19 +6,40 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from cia_extract import processes
 from cia_extract.errors import CiaError, UsageError
+from cia_extract.names import printable
 
 if TYPE_CHECKING:
     import torch
+    from rich.text import Text
 
 
 def say(message: str) -> None:
     """A line about what is happening, on stderr: stdout is for results."""
-    print(message, file=sys.stderr, flush=True)
+    _print(printable(message), sys.stderr)
+
+
+def out(text: str) -> None:
+    """Lines of a result on stdout. Names in it cannot command the terminal."""
+    _print(printable(text, keep="\n"), sys.stdout)
+
+
+def cells(*texts: str) -> "list[Text]":
+    """Texts as cells of a rich table: no markup, no emoji codes, nothing that commands the terminal."""
+    from rich.text import Text
+
+    return [Text(printable(text, keep="\n")) for text in texts]
+
+
+def _print(text: str, file: TextIO) -> None:
+    """Characters that the terminal's encoding lacks are shown as escapes."""
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
 
 
 def print_json(value: Any) -> None:
@@ -30,10 +51,11 @@ def print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
     """Nested values as indented lines on stdout."""
     for name, value in fields.items():
         if isinstance(value, Mapping):
-            print(f"{indent}{name}:")
+            out(f"{indent}{printable(name)}:")
             print_fields(value, indent + "  ")
         else:
-            print(f"{indent}{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            out(f"{indent}{printable(name)}: {printable(shown)}")
 
 
 def device(request: str) -> "torch.device":
@@ -74,6 +96,7 @@ def application(text: str) -> typer.Typer:
 
 def run(app: typer.Typer, program: str, after_interrupt: str = ", the same command continues") -> None:
     """Run a command line and exit with its code; a user's mistake is one line, never a traceback."""
+    processes.interrupt_on_signals()
     try:
         code = app(prog_name=program, standalone_mode=False)
     except CiaError as error:
@@ -93,7 +116,7 @@ def run(app: typer.Typer, program: str, after_interrupt: str = ", the same comma
         say(f"{program}: unexpected {type(error).__name__}: {error}; please report it with CIA_TRACEBACK=1 set")
         code = 1
     if code == 130:  # typer may have turned the interrupt into this code itself
-        say(f"{program}: interrupted; what is finished is kept{after_interrupt}")
+        say(f"{program}: {processes.ending_word()}; what is finished is kept{after_interrupt}")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -101,7 +124,7 @@ class Progress:
     """Counts steps: a rich bar on a terminal, elsewhere one plain line a minute (and the last)."""
 
     def __init__(self, total: int, what: str, done: int = 0, every_s: float = 60.0, quiet: bool = False) -> None:
-        self.total, self.what, self.done, self.every_s, self.quiet = total, what, done, every_s, quiet
+        self.total, self.what, self.done, self.every_s, self.quiet = total, printable(what), done, every_s, quiet
         self.began = self.spoke = time.monotonic()
         self.first = done
         self._bar: Any = None
@@ -113,8 +136,8 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Bar(*columns, TextColumn("{task.fields[note]}", markup=False), console=Console(stderr=True))
             self._bar.start()
             self._task = self._bar.add_task(self.what, total=self.total, completed=self.done, note="")
         return self
@@ -132,6 +155,7 @@ class Progress:
 
     def step(self, note: str = "") -> None:
         self.done += 1
+        note = printable(note)
         if self._bar is not None:
             rate = (self.done - self.first) / max(time.monotonic() - self.began, 1e-9)
             self._bar.update(
@@ -146,7 +170,7 @@ class Progress:
     def line(self, message: str) -> None:
         """Print a line without tearing the bar."""
         if self._bar is not None:
-            self._bar.console.print(message, markup=False, highlight=False)
+            self._bar.console.print(printable(message), markup=False, highlight=False, emoji=False)
         else:
             say(message)
 

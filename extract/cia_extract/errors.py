@@ -1,6 +1,7 @@
 """What can go wrong, and the exit code of each: the one contract that both commands share.
 
-Exit codes: 0 done, 1 unexpected, 2 usage, 3 data, 4 exists or does not match, 5 invalid submission, 6 diverged, 130 interrupted.
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 data, 4 exists or does not match, 5 reserved for submissions (nothing raises
+it yet), 6 diverged, 130 interrupted: by Ctrl-C, SIGTERM or SIGHUP.
 """
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from cia_extract import spreadsheets
 from cia_extract.errors import DataError
+from cia_extract.names import printable
 
 if TYPE_CHECKING:
     from cia_extract.features import DatasetFeatures
@@ -117,5 +119,7 @@ def write_failures(out: Path, failed: dict[str, list[Entry]]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["dataset", "clip", "modality", "outcome", "message"])
         for dataset, rows in failed.items():
-            writer.writerows([dataset, row.clip, row.modality, row.outcome, row.message] for row in rows)
+            for row in rows:
+                texts = (dataset, row.clip, row.modality, row.outcome, row.message)
+                writer.writerow(spreadsheets.cell(printable(text)) for text in texts)
     os.replace(part, path)

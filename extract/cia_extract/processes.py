@@ -1,9 +1,91 @@
-"""Worker processes that do not outlive who started them."""
+"""Signals that end a process, and worker processes that do not outlive who started them.
+
+SIGTERM (schedulers) and SIGHUP (a closed terminal) are treated as Ctrl-C: KeyboardInterrupt in the main thread, so that every
+clean-up runs. A signal that was ignored when the process started (nohup) stays ignored.
+"""
 
 import multiprocessing
 import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import wait
+from types import FrameType
+from typing import Final
+
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WORDS: Final = {signal.SIGTERM: "terminated (SIGTERM)", signal.SIGHUP: "terminated (SIGHUP)"}
+
+
+class _State:
+    """Of this process: the signals that came, and whether they wait."""
+
+    received: signal.Signals | None = None  # the first one
+    held = 0  # depth of `uninterrupted`
+    waiting = False  # one came meanwhile
+
+
+def interrupt_on_signals() -> None:
+    """From now on SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt. Call it in the main thread.
+
+    Only the first SIGTERM or SIGHUP counts: a second one must not end the clean-up after the first. Another Ctrl-C does, except
+    in worker processes, which get the terminal's signal and their parent's.
+    """
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _received)
+
+
+def ignore_signals() -> None:
+    """The parent of this worker process decides when it ends."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Work of a worker process that otherwise ignores signals: the first one raises KeyboardInterrupt, once, while it lasts.
+
+    Ask at its beginning whether the parent wants no more work: a signal that came just before was ignored.
+    """
+    _State.received = None
+    for number in ENDING:
+        signal.signal(number, _received)
+    try:
+        yield
+    finally:
+        ignore_signals()
+
+
+def ending_word() -> str:
+    """What ended this process, for its last line: "interrupted", or "terminated" and by which signal."""
+    return WORDS.get(_State.received, "interrupted") if _State.received else "interrupted"
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A few short steps that must all happen: a signal waits for their end."""
+    _State.held += 1
+    try:
+        yield
+    finally:
+        _State.held -= 1
+        if not _State.held and _State.waiting:
+            _State.waiting = False
+            raise KeyboardInterrupt
+
+
+def _received(number: int, frame: FrameType | None) -> None:
+    again = _State.received is not None
+    if not again:
+        _State.received = signal.Signals(number)
+    if again and (number != signal.SIGINT or multiprocessing.parent_process() is not None):
+        return
+    if _State.held:
+        _State.waiting = True
+        return
+    raise KeyboardInterrupt
 
 
 def end_with_parent() -> None:

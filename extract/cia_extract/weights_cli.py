@@ -99,7 +99,7 @@ def get(name: Annotated[str, typer.Argument(help=", ".join(KNOWN))]) -> None:
 
     path = kinetics.fetch(console.say)
     kinetics.check(path, checkpoints.read(path))
-    print(f"{path}: {known.check}")
+    console.out(f"{path}: {known.check}")
 
 
 @app.command()
@@ -162,7 +162,7 @@ def convert(
     except Exception as error:  # safetensors has kinds of its own
         part.unlink(missing_ok=True)
         raise UsageError(f"--out {out}: cannot be written ({error})") from error
-    print(f"{out}: {len(tensors)} tensors, {_identity(checkpoint)}")
+    console.out(f"{out}: {len(tensors)} tensors, {_identity(checkpoint)}")
 
 
 def _renamed(file: Path, checkpoint: "Checkpoint", layout: str) -> "Tensors":

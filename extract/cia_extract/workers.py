@@ -17,7 +17,7 @@ from typing import Final
 from cia_extract.clip import ClipJob, PreparedClip, prepare
 from cia_extract.errors import CiaError
 from cia_extract.ledger import ClipError, first_line
-from cia_extract.processes import end_with_parent
+from cia_extract.processes import ENDING, end_with_parent, ignore_signals
 
 # Finished clips that wait for the network, beyond one in each worker: bounds memory at (2 · workers + 2) × about 50 MB.
 AHEAD: Final = 2
@@ -79,8 +79,8 @@ def _feed(
     pool: list[_Worker] = []
     in_work: dict[int, ClipJob] = {}
     finished: deque[tuple[int, Result]] = deque()  # there was no room for them in `results` yet
-    # Ctrl-C is the main thread's. What this one starts begins with its mask, so no worker dies of it while it still imports.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Signals are the main thread's. What this one starts begins with its mask, so no worker dies of one while it still imports.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         following = next(jobs, None)
         while not stop.is_set():
@@ -215,5 +215,5 @@ def _settle() -> None:
     # On a CPU the network's threads wait for each other at every layer: a worker that holds one of them up holds up all.
     # Workers get the time that the network leaves, which is all of it once they fall behind.
     os.nice(19)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the pool
+    ignore_signals()  # a scheduler's reach the whole group: a worker that died of one would fail its clip; the parent ends it
     end_with_parent()

@@ -1,24 +1,40 @@
 """Pictures of the report, each as a PNG in bytes."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from cia_extract.names import printable
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from cia_adapt.train import Metrics
 
 SOURCE_COLOUR, TARGET_COLOUR = "#1f4fd8", "#d62728"  # source blue, target red, as in the paper's figures
+LONGEST = 80  # characters of a title
 Floats = npt.NDArray[np.float64]
 
 
 def png(figure: Figure) -> bytes:
+    """The picture. Texts are drawn as they are: a `$` in a name begins no formula, a letter that the font lacks is a box."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        warnings.filterwarnings("ignore", message=".*layout not applied")
+        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def shown(title: str) -> str:
+    """A title on one line that fits a figure; names may be of any length."""
+    line = printable(title)
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
 def curves(histories: Sequence[Sequence[Metrics]], title: str) -> bytes:
@@ -27,7 +43,7 @@ def curves(histories: Sequence[Sequence[Metrics]], title: str) -> bytes:
     left, right = figure.subplots(1, 2)
     _band(left, histories, "source_val_accuracy", "source val", SOURCE_COLOUR)
     _band(left, histories, "target_val_accuracy", "target val (uses target labels)", TARGET_COLOUR)
-    left.set(title=title, xlabel="epoch", ylabel="accuracy, %", ylim=(0, 102))
+    left.set(title=shown(title), xlabel="epoch", ylabel="accuracy, %", ylim=(0, 102))
     _band(right, histories, "class_loss", "class loss (source)", "black")
     right.set(xlabel="epoch", ylabel="cross-entropy", ylim=(0, 1.15 * right.get_ylim()[1]))
     if "video_domain_accuracy" in histories[0][0]:
@@ -57,7 +73,7 @@ def tsne(source: Floats, target: Floats, title: str) -> bytes:
     axes = figure.subplots()
     for points, label, colour in ((source, "source", SOURCE_COLOUR), (target, "target", TARGET_COLOUR)):
         axes.scatter(points[:, 0], points[:, 1], s=12, alpha=0.7, color=colour, label=label, linewidths=0)
-    axes.set(title=title, xticks=[], yticks=[])
+    axes.set(title=shown(title), xticks=[], yticks=[])
     axes.title.set_fontsize(9)
     axes.legend(fontsize=8)
     return png(figure)
@@ -67,7 +83,7 @@ def consensus(frames: Sequence[npt.NDArray[np.uint8]], maps: Floats, title: str)
     """Frames [224, 224, 3] above, the same under their consensus maps [S, 7, 7] below. One colour scale for the clip."""
     figure = Figure(figsize=(1.75 * len(frames), 3.9), layout="constrained")
     axes = figure.subplots(2, len(frames), squeeze=False)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(shown(title), fontsize=9)
     for column, (frame, weights) in enumerate(zip(frames, maps, strict=True)):
         axes[0, column].imshow(frame)
         axes[1, column].imshow(frame)

@@ -2,23 +2,36 @@
 
 import base64
 import csv
+import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from cia_extract import spreadsheets, writes
 from cia_extract.console import Say
-from cia_extract.errors import CiaError, UsageError
+from cia_extract.errors import CiaError, DataError, UsageError
+from cia_extract.names import printable
 
 from cia_adapt import __version__, comparison, runs, statistics, table
 from cia_adapt.report import consensus, embedding, figures
 
 
-def write(folders: Sequence[Path], out: Path, root: Path | None, seed: int, clips: int, say: Say) -> None:
-    """Write the report over finished runs. What cannot be drawn is said in the report, the rest is there."""
-    results = {folder: runs.read(folder) for folder in folders}
+def write(folders: Sequence[Path], out: Path, root: Path | None, seed: int, clips: int, say: Say) -> list[Path]:
+    """Write the report over finished runs; returns those that it shows. What cannot be read or drawn is named in the report and
+    left out, the rest is shown. Raises DataError where nothing is left, UsageError when `out` cannot be written.
+    """
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; name a file in it")
+    left_out: list[str] = []
+
+    def leave_out(what: str) -> None:
+        left_out.append(what)
+        say(f"left out of the report: {what}")
+
+    results, stamps, configs = _readable(folders, leave_out)
     groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for folder, result in results.items():
         groups[tuple(str(result[key]) for key in ("setup", "method", "source", "target"))].append(folder)
@@ -27,31 +40,60 @@ def write(folders: Sequence[Path], out: Path, root: Path | None, seed: int, clip
     for setup in sorted({result["setup"] for result in results.values()}):
         comparison.check_comparable([folder for folder, result in results.items() if result["setup"] == setup])
     points: list[list[Any]] = []
-    sections = [_section(name, members, root, seed, clips, points, say) for name, members in groups.items()]
+    sections = []
+    for name, members in groups.items():
+        try:
+            sections.append(_section(name, members, root, seed, clips, points, say))
+        except (CiaError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            leave_out(f"the pictures of {name[1]}, {name[2]} → {name[3]}: {error}")
     rows = statistics.summary(list(results.values())).to_dict("records")
-    stamps = [runs.read_json(folder / "stamp.json") for folder in folders]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.finalize = lambda value: printable(value, keep="\n") if isinstance(value, str) else value
     text = resources.files("cia_adapt.report").joinpath("template.html").read_text(encoding="utf-8")
     html = environment.from_string(text).render(
         rows=rows,
         note="; ".join([table.NOTE, *table.transductive(list(results.values()))]),
         sections=sections,
+        left_out=left_out,
         version=__version__,
-        runs=len(folders),
+        runs=len(results),
         features=sorted({stamp["feature_file"] for stamp in stamps}),
         devices=sorted({stamp["device"] for stamp in stamps}),
-        reconstructed=sorted({text for folder in folders if (text := _method(folder)["reconstructed"])}),
+        reconstructed=sorted({text for config in configs if (text := config["method"]["reconstructed"])}),
         tsne_csv=_csv_path(out).name,
     )
-    try:
+    with writes.translated(f"--out {out}", "choose another file"):
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(html, encoding="utf-8")
-        with _csv_path(out).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["setup", "method", "source", "target", "domain", "x", "y"])
-            writer.writerows(points)
-    except OSError as error:
-        raise UsageError(f"--out {out}: {error.strerror or error}") from error
+        writes.text(out, html)
+        writes.text(_csv_path(out), _csv(points))
+    return list(results)
+
+
+def _readable(
+    folders: Sequence[Path], leave_out: Callable[[str], None]
+) -> tuple[dict[Path, runs.Result], list[dict[str, Any]], list[dict[str, Any]]]:
+    """(results, stamps, configurations) of the runs that can be read."""
+    results, stamps, configs = {}, [], []
+    for folder in folders:
+        try:
+            result, stamp, config = runs.read(folder), runs.read_stamp(folder), runs.read_config(folder)
+        except CiaError as error:
+            leave_out(str(error))
+            continue
+        results[folder] = result
+        stamps.append(stamp)
+        configs.append(config)
+    if not results:
+        raise DataError("none of these runs can be read, see above; train them again with --overwrite")
+    return results, stamps, configs
+
+
+def _csv(points: Sequence[Sequence[Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for cells in (["setup", "method", "source", "target", "domain", "x", "y"], *points):
+        writer.writerow(map(spreadsheets.cell, cells))
+    return buffer.getvalue()
 
 
 def _section(
@@ -70,8 +112,9 @@ def _section(
     coordinates = embedding.tsne(
         scores["selected/source_features"].double().numpy(), scores["selected/target_features"].double().numpy(), seed
     )
+    own = []
     for domain, xy in zip((source, target), coordinates, strict=True):
-        points += [[setup, method, source, target, domain, f"{x:.4f}", f"{y:.4f}"] for x, y in xy]
+        own += [[setup, method, source, target, domain, f"{x:.4f}", f"{y:.4f}"] for x, y in xy]
     section: dict[str, Any] = {
         "title": title,
         "paper": _method(folders[0])["paper"],
@@ -86,15 +129,16 @@ def _section(
         section["consensus"] = [_embed(panel.png) for panel in panels]
         if missing:
             section["missing"] = f"{len(missing)} of {len(panels) + len(missing)} clips, the first: {missing[0]}"
-    except CiaError as error:
+    except (CiaError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         section["missing"] = str(error)
     if section["missing"]:
         say(f"note: no consensus maps of {title}: {section['missing']}")
+    points += own
     return section
 
 
 def _method(folder: Path) -> dict[str, Any]:
-    method: dict[str, Any] = runs.read_json(folder / "config.json")["method"]
+    method: dict[str, Any] = runs.read_config(folder)["method"]
     return method
 
 

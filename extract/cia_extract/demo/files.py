@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from cia_extract.demo import CLASSES, DOMAINS, VERSION
 from cia_extract.demo.render import Clip, render
-from cia_extract.processes import end_with_parent
+from cia_extract.processes import end_with_parent, ignore_signals
 
 STAMP = "demo.json"
 STALE_S = 600  # a temporary file older than this belongs to a run that was killed
@@ -139,5 +138,5 @@ def _describe(stamp: object) -> str:
 
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and end with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_signals()
     end_with_parent()
