@@ -31,16 +31,22 @@ def extract(settings: Settings, say: Say) -> Summary:
     try:
         extraction.run(dataset, rows_to_do(dataset, settings), summary)
     except OSError as error:
-        raise DataError(
-            f"{error.filename or settings.out}: {error.strerror or error}, so extraction stopped; what is finished is kept: mend it "
-            "and run the same command again"
-        ) from error
+        raise _stopped(settings, error) from error
     finally:
         summary.seconds["wall"] = time.perf_counter() - began
-        finish(settings, dataset, summary, say)
+        if settings.out.exists():
+            finish(settings, dataset, summary, say)
     if not settings.out.exists():
-        raise DataError(f"{settings.out}: was removed or renamed while extraction ran, and the features with it; extract again")
+        raise _stopped(settings, None)
     return summary
+
+
+def _stopped(settings: Settings, error: OSError | None) -> DataError:
+    """What to say of a disk that is full, a folder that is gone, or a feature file that was taken away."""
+    if error is None or not settings.out.exists():
+        return DataError(f"{settings.out}: was removed or renamed while extraction ran, and the features with it; extract again")
+    where, why = error.filename or settings.out, error.strerror or error
+    return DataError(f"{where}: {why}, so extraction stopped; what is finished is kept: mend it and run the same command again")
 
 
 def finish(settings: Settings, dataset: DatasetFeatures, summary: Summary, say: Say) -> None:
