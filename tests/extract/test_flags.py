@@ -104,9 +104,9 @@ def test_a_gpu_that_this_machine_lacks_is_named_whatever_it_has(tmp_path):
     why = "torch sees " + ("no GPU" if not torch.cuda.is_available() else "")
     assert run.returncode == 2 and why in run.stderr
     console.check_gpu("cuda:1", 1, 2)
-    with pytest.raises(UsageError, match="torch sees GPUs cuda:0 to cuda:1$"):
+    with pytest.raises(UsageError, match=r"torch sees GPUs cuda:0 to cuda:1$"):
         console.check_gpu("cuda:99", 99, 2)
-    with pytest.raises(UsageError, match="torch sees one GPU, cuda:0$"):
+    with pytest.raises(UsageError, match=r"torch sees one GPU, cuda:0$"):
         console.check_gpu("cuda:1", 1, 1)
     with pytest.raises(UsageError, match="no GPU here"):
         console.check_gpu("cuda", 0, 0)

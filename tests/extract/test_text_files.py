@@ -47,7 +47,7 @@ def test_a_manifest_of_another_program_keeps_every_label(tmp_path, data):
     ("data", "message"),
     [
         (GOOD.encode("latin1"), r"m\.csv: .*UTF-8 CSV \(line 2: byte 0xe9"),
-        (GOOD.encode("utf-16-le"), "line 1: "),
+        (GOOD.encode("utf-16-le"), "line 2: byte 0xe9"),
         (b"\xff\xfe" + GOOD.encode("utf-16-le")[:-1], "line "),
         (GOOD.replace("jump", "ju\0mp"), "line 3: .*NUL"),
         (GOOD.replace("jump", '"jump'), r"line 3: .*quotes"),
