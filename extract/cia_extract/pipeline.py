@@ -16,7 +16,7 @@ from cia_extract.claims import Claims
 from cia_extract.console import Progress, Say
 from cia_extract.consumer import Consumer, write_failures
 from cia_extract.engines import Engine
-from cia_extract.errors import UsageError
+from cia_extract.errors import DataError, UsageError
 from cia_extract.features import DatasetFeatures
 from cia_extract.recipes import Recipe
 from cia_extract.settings import Settings, Summary, rows_to_do
@@ -31,10 +31,23 @@ def extract(settings: Settings, say: Say) -> Summary:
     began = time.perf_counter()
     try:
         extraction.run(dataset, rows_to_do(dataset, settings), summary)
+    except OSError as error:
+        raise _stopped(settings, error) from error
     finally:
         summary.seconds["wall"] = time.perf_counter() - began
-        finish(settings, dataset, summary, say)
+        if settings.out.exists():
+            finish(settings, dataset, summary, say)
+    if not settings.out.exists():
+        raise _stopped(settings, None)
     return summary
+
+
+def _stopped(settings: Settings, error: OSError | None) -> DataError:
+    """What to say of a disk that is full, a folder that is gone, or a feature file that was taken away."""
+    if error is None or not settings.out.exists():
+        return DataError(f"{settings.out}: was removed or renamed while extraction ran, and the features with it; extract again")
+    where, why = error.filename or settings.out, error.strerror or error
+    return DataError(f"{where}: {why}, so extraction stopped; what is finished is kept: mend it and run the same command again")
 
 
 def finish(settings: Settings, dataset: DatasetFeatures, summary: Summary, say: Say) -> None:

@@ -56,7 +56,7 @@ def read_text(path: Path, what: str, mend: str, utf8_only: bool = False) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: cannot be read as a {what} ({_reason(error)}); {mend}") from error
+        raise DataError(f"{path}: cannot be read as a {what} (line {line}: {_reason(error)}); {mend}") from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise DataError(f"{path}, line {line}: cannot be read as a {what} (it holds NUL characters); {mend}")

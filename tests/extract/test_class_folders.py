@@ -103,7 +103,7 @@ def test_val_every_says_which_classes_get_no_validation_clip(tmp_path):
 
 def test_val_every_beside_split_folders_is_refused_not_ignored(tmp_path):
     touch(tmp_path, "train/run/a.avi", "test/run/b.avi")
-    with pytest.raises(UsageError, match=r"train are splits already|test, train are splits already"):
+    with pytest.raises(UsageError, match="test, train are splits already"):
         class_folders.read(tmp_path, 2)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cia_extract import clip, features, flow, manifest, pipeline, preprocess, recipes, video, weights, workers
+from cia_extract import class_folders, clip, features, flow, manifest, pipeline, preprocess, recipes, video, weights, workers
 from cia_extract.backbones.i3d import I3D
 from cia_extract.errors import DataError
 
@@ -94,9 +94,9 @@ def test_real_clips_through_both_modalities_with_a_truncated_one(shared, tmp_pat
 @pytest.mark.slow
 def test_every_real_clip_goes_through_both_modalities(shared, tmp_path):
     """All UCF101 and HMDB51 samples, the HMDB clip with broken metadata among them."""
-    made = manifest.from_folders(shared / "clips/ucf101").columns["path"]
+    made = class_folders.read(shared / "clips/ucf101").manifest.columns["path"]
     names = [f"ucf101/{p}" for p in made]
-    names += [f"hmdb51/{p}" for p in manifest.from_folders(shared / "clips/hmdb51").columns["path"]]
+    names += [f"hmdb51/{p}" for p in class_folders.read(shared / "clips/hmdb51").manifest.columns["path"]]
     chosen = settings(shared / "clips", names, out=tmp_path / "f.h5", frames=1)
     summary = pipeline.extract(chosen, print)
     assert summary.done == len(names) == 47 and not summary.failed
@@ -117,7 +117,7 @@ def small_root(tmp_path_factory, kinetics) -> Path:
     for index in range(8):
         (root / "class").mkdir(exist_ok=True)
         encode(root / "class" / f"clip{index}.mp4", 20 + index)
-    manifest.from_folders(root).write(root / "manifest.csv")
+    class_folders.read(root).manifest.write(root / "manifest.csv")
     return root
 
 

@@ -46,9 +46,9 @@ def test_a_manifest_of_another_program_keeps_every_label(tmp_path, data):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (GOOD.encode("latin1"), r"m\.csv, line 2: .*UTF-8.*byte 0xe9"),
-        (GOOD.encode("utf-16-le"), r"m\.csv, line"),
-        (b"\xff\xfe" + GOOD.encode("utf-16-le")[:-1], r"m\.csv, line"),
+        (GOOD.encode("latin1"), r"m\.csv: .*UTF-8 CSV \(line 2: byte 0xe9"),
+        (GOOD.encode("utf-16-le"), "line 2: byte 0xe9"),
+        (b"\xff\xfe" + GOOD.encode("utf-16-le")[:-1], "line "),
         (GOOD.replace("jump", "ju\0mp"), "line 3: .*NUL"),
         (GOOD.replace("jump", '"jump'), r"line 3: .*quotes"),
         (GOOD.replace("jump", '"ju\nmp"'), "line 4, column label: .*control"),
