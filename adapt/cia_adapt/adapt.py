@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cia_extract import names
 from cia_extract.console import Progress, Say
 from cia_extract.errors import DivergedError, MismatchError, UsageError
 
@@ -76,6 +77,7 @@ def prepared(request: Request, say: Say) -> Iterator[Pair]:
     for source, target in pairs(domains, request.source, request.target):
         pair = domains[source], domains[target]
         for domain in pair:
+            names.check(domain.name, f"{request.features}: domain")  # it becomes a part of the run's path
             missing = len(domain.dataset) - int(domain.dataset.done().sum())
             if missing:
                 say(f"note: {missing} of {len(domain.dataset)} clips of '{domain.dataset.name}' are not extracted; left out")
