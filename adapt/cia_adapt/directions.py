@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from cia_extract import names
 from cia_extract.console import Say
 from cia_extract.errors import DataError, UsageError
 
@@ -79,6 +80,8 @@ def task_of(request: Request, pair: Pair, stores: Stores) -> tuple[Task, Any]:
 
 
 def _pair(request: Request, source: Domain, target: Domain) -> Pair:
+    for domain in (source, target):
+        names.check(domain.name, f"{request.features}: domain")  # it becomes a part of the run's path
     common = tuple(m for m in source.dataset.modalities if m in target.dataset.modalities)
     modalities = tuple(dict.fromkeys(request.modalities)) or common
     if not modalities:
@@ -111,7 +114,7 @@ def _check(request: Request, pair: Pair) -> list[str]:
         *_segment_notes(request, pair),
         *_step_notes(pair, teacher, len(taught)),
         *_split_notes(pair, rows),
-        *(note for column, names in known.items() for note in _class_notes(pair, rows, column, frozenset(names))),
+        *(note for column, classes in known.items() for note in _class_notes(pair, rows, column, frozenset(classes))),
     ]
 
 

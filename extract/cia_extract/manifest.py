@@ -18,12 +18,14 @@ from typing import Final
 
 from cia_extract import text_files
 from cia_extract.errors import DataError, UsageError
+from cia_extract.names import printable, unfit
 
 REQUIRED: Final = ("clip", "path", "label", "split")
 # Columns that messages, tables and file names show; control, surrogate and line-parting characters are none of a name.
 _SHOWN: Final = frozenset(["clip", "path", "label", "split", "group", "domain", "flow_path"])
 _UNSEEN: Final = frozenset(["Cc", "Cs", "Zl", "Zp"])
 _LONGEST_ID: Final = 1000  # bytes
+_ADDED: Final = 55  # bytes that file names add to a dataset's or domain's
 _LONGEST_S: Final = 1e7  # four months of video
 OPTIONAL: Final = ("start", "stop", "group", "domain", "rate", "flow_path", "flow_rate", "flow_bound")
 VIDEO_SUFFIXES: Final = frozenset(
@@ -157,7 +159,7 @@ def _check_row(where: str, row: Mapping[str, str], first: Mapping[str, int]) -> 
     _check_path(where, "path", row["path"])
     if row.get("flow_path"):
         _check_path(where, "flow_path", row["flow_path"])
-    if row.get("domain") and (why := unfit(row["domain"])):
+    if row.get("domain") and (why := unfit(row["domain"], _ADDED)):
         raise DataError(f"{where} domain: '{row['domain'][:60]}' {why}; it names folders of results")
     _check_positive(where, row)
     if not row["split"]:
@@ -165,26 +167,10 @@ def _check_row(where: str, row: Mapping[str, str], first: Mapping[str, int]) -> 
     _check_seconds(where, row)
 
 
-def unfit(name: str) -> str:
-    """Why a dataset or domain cannot be named so, as the end of a sentence; empty where it can.
-
-    >>> unfit("street"), unfit("../x"), unfit("a" * 201)
-    ('', 'holds a slash', 'is longer than 200 bytes')
-    """
-    if any(unicodedata.category(character) in _UNSEEN for character in name):
-        return "holds control characters"
-    if "/" in name or "\\" in name:
-        return "holds a slash"
-    if not name.strip(". "):
-        return "is empty" if not name.strip() else "is made of dots only"
-    return "" if len(name.encode()) <= 200 else "is longer than 200 bytes"
-
-
 def check_name(dataset: str) -> None:
     """Raises UsageError for what cannot be a group of the feature file and part of a file's name."""
-    if why := unfit(dataset):
-        shown = dataset if dataset.isprintable() else ascii(dataset)[1:-1]
-        raise UsageError(f"--dataset '{shown[:60]}': {why}; give a plain name, it becomes a group of the feature file")
+    if why := unfit(dataset, _ADDED):
+        raise UsageError(f"--dataset '{printable(dataset[:60])}': {why}; give a plain name, it names a group and files")
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:

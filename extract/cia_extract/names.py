@@ -27,13 +27,18 @@ def check(name: str, what: str, added: int = 0, error: type[CiaError] = DataErro
         CiaError: of kind `error`, where it is empty, too long, starts with a dot or a dash, or has a separator, a control
             character, a mark that turns the direction of text, or half a surrogate pair.
     """
-    if why := _fault(name, added):
+    if why := unfit(name, added):
         shown = printable(name if len(name) <= 60 else name[:60] + "…")
         raise error(f"{what} '{shown}': {why}, so it cannot become the name of a file or folder; rename it")
     return name
 
 
-def _fault(name: str, added: int) -> str:
+def unfit(name: str, added: int = 0) -> str:
+    """Why a name may not be one part of a path, as the end of a sentence; empty where it may. Arguments as for `check`.
+
+    >>> unfit("street"), unfit("../x"), unfit("a" * 201, added=55)
+    ('', "begins with '.'", 'is longer than 200 bytes')
+    """
     if not name.strip():
         return "is empty"
     if name[0] in ".-":

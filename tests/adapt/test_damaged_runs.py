@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
 from cia_adapt import adapt, comparison, run_files, runs, state, table
 from cia_adapt.report import page
@@ -120,7 +119,7 @@ def named_file(path: Path, name: str) -> Path:
     with h5py.File(path, "r+") as file:
         for group, value in (("here", name), ("there", "there")):
             count = len(file[f"{group}/clips/clip"])
-            file[f"{group}/clips/domain"] = np.array([value.encode()] * count)
+            file[f"{group}/clips/domain"] = [value] * count
     return path
 
 
@@ -186,7 +185,7 @@ print([p.name for p in path.parent.iterdir()], state.load(path)[1])
 def test_training_goes_on_when_its_state_cannot_be_saved_and_says_so_once(small_file, tmp_path, monkeypatch):
     monkeypatch.setattr(adapt, "SAVE_EVERY_S", -1.0)
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(state, "save_file", full)
@@ -222,7 +221,11 @@ def test_a_state_of_other_contents_is_one_line(trained, small_file, tmp_path):
         (tensors, rest | {"epochs": {"last": 99, "selected": 99}}),
         (tensors, rest | {"target_sampler": {"random": 1, "waiting": "x"}}),
         ({k: v.reshape(-1)[:1] for k, v in tensors.items()}, rest),
-        ({k: v for k, v in tensors.items() if not k.startswith("optimiser")} | {"optimiser/a.b": tensors["random/cpu"]}, rest),
+        (
+            {k: v for k, v in tensors.items() if not k.startswith("optimiser")}
+            | {"optimiser/a.b": tensors["random/cpu"].clone()},
+            rest,
+        ),
     ]
     for these, those in wrong:
         state.save(path, these, those)
@@ -246,3 +249,20 @@ def test_a_scheduler_that_ends_training_loses_no_finished_epoch(small_file, tmp_
     assert "kept up to epoch" in told and f"terminated ({number.name})" in told
     (config,) = tmp_path.rglob(".seed0.unfinished/state.safetensors")
     assert len(state.load(config)[1]["history"]) >= 3
+
+
+def test_a_scheduler_that_ends_a_sweep_s_parent_loses_no_finished_epoch_of_its_workers(small_file, tmp_path):
+    command = [sys.executable, "-c", "from cia_adapt.cli import main; main()", "sweep", "--features", str(small_file)]
+    command += ["--setup", "demo", "--method", "concat", "--source", "here", "--batch", "6", "--epochs", "4000"]
+    command += ["--seeds", "2", "--jobs", "2", "--runs", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.rglob("state.safetensors"))) < 2 and time.monotonic() < deadline:  # written after 15 s first
+        time.sleep(0.2)
+    before = [len(state.load(path)[1]["history"]) for path in sorted(tmp_path.rglob("state.safetensors"))]
+    time.sleep(2)
+    os.kill(process.pid, signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and "terminated (SIGTERM)" in told and "Traceback" not in told, told
+    after = [len(state.load(path)[1]["history"]) for path in sorted(tmp_path.rglob("state.safetensors"))]
+    assert len(before) == len(after) == 2 and all(a > b for a, b in zip(after, before, strict=True))
