@@ -1,6 +1,5 @@
 """Frames of a clip, decoded once, in presentation order. Runs in worker processes, without torch."""
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,9 +119,7 @@ class _SeekFailed(Exception):
     """The container cannot be entered in its middle, or its index led behind the start."""
 
 
-def _decode(
-    container: Any, path: Path, wanted: Cut, cut: Cut, beat: Callable[[], None], seek: bool
-) -> Iterator[Frame]:
+def _decode(container: Any, path: Path, wanted: Cut, cut: Cut, beat: Callable[[], None], seek: bool) -> Iterator[Frame]:
     stream = film.stream_of(container)
     if stream is None:
         raise ClipError(f"{path}: no video stream in it")
