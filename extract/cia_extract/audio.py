@@ -17,6 +17,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from cia_extract import film
 from cia_extract.ledger import ClipError
 
 # Beyond these a wav's header is damaged; a second of it would become gigabytes at the recipe's rate, or nothing.
@@ -219,7 +220,7 @@ def _track(container: Any) -> Any:
 def _delay(path: Path) -> float:
     """Seconds by which the audio track begins after the video track, as the two are played."""
     with _open(path) as container:
-        video = container.streams.best("video")
+        video = film.stream_of(container)
         if video is None:
             return 0.0
         # `video.decode` counts AVI frames from zero, since an AVI has no presentation times.

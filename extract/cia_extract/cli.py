@@ -155,6 +155,10 @@ def _report(settings: "Settings", summary: "Summary", as_json: bool, left_out: s
             console.out(f"  {summary.elsewhere} clips are in work in other processes")
         for modality, outcomes in summary.outcomes.items():
             console.out(f"  {modality}: {', '.join(f'{count} {name}' for name, count in outcomes.items())}")
+        if summary.damaged:
+            clip, why = next(iter(summary.damaged.items()))
+            more = f", …; cia-extract info {settings.out} names all" if len(summary.damaged) > 1 else ""
+            console.out(f"  {len(summary.damaged)} clips are damaged and were used all the same: {clip} ({why}){more}")
     if summary.failed:
         from cia_extract.ledger import failures_path
 

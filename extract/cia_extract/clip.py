@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cia_extract import audio, flow, flow_cache, preprocess, sampling, video
+from cia_extract import audio, cuts, flow, flow_cache, preprocess, sampling, video
 from cia_extract.frame_folder import FlowFolder
 from cia_extract.ledger import OK, ClipError, Outcome, first_line
 from cia_extract.manifest import Manifest
@@ -111,7 +111,7 @@ def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedCl
     centres = sampling.centres(recipe.sampling.rule, n_frames, count, rgb.first, rgb.window, rgb.step)
     fps = job.rate or (0.0 if job.path.is_dir() else video.frame_rate(job.path))
     clip = PreparedClip(n_frames, fps, centres)
-    clip.outcomes = dict.fromkeys(pictures, _outcome(job.path, n_frames, count, damaged))
+    clip.outcomes = {m: _outcome(n_frames, count, 0 if m == "flow" and job.stored_flow else damaged) for m in pictures}
     if "rgb" in job.modalities:
         rows = np.stack([sampling.window(c, rgb.window, n_frames, rgb.first, rgb.step, rgb.edge) for c in centres])
         order = slice(None, None, -1 if rgb.order == "bgr" else 1)
@@ -127,11 +127,11 @@ def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedCl
     return clip
 
 
-def _outcome(path: Path, n_frames: int, described: int, damaged: int) -> Outcome:
+def _outcome(n_frames: int, described: int, damaged: int) -> Outcome:
     """Of the pictures of a clip that can be used."""
     short = f"{n_frames} frames, {described} are described" if n_frames < described else ""
     if damaged:
-        what = f"{path}: {damaged} of {n_frames} frames are damaged, or build on damaged ones; get the file again"
+        what = f"{damaged} of {n_frames} frames are damaged, or build on damaged ones; get the file again"
         return Outcome("damaged", f"{what} ({short})" if short else what)
     return Outcome("short", short) if short else OK
 
@@ -255,7 +255,7 @@ def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
         folder.check_begins()
     rate = clip.fps or stored.rate
     ratio = stored.rate / rate
-    offset = int(np.floor(round((job.start or 0) * rate) * ratio))
+    offset = int(np.floor(cuts.frame_number(job.start or 0.0, rate) * ratio))
     n_flows = clip.n_frames * ratio
     there, wanted = max(len(folder) - offset, 0), int(np.ceil(n_flows))
     if there < 1 or wanted - there > FLOW_TOLERATED_S * stored.rate:

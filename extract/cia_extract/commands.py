@@ -176,6 +176,7 @@ def _describe(dataset: "DatasetFeatures") -> dict[str, Any]:
             for m, modality in enumerate(dataset.modalities)
         },
         "outcomes": ledger.counts(dataset),
+        **({"damaged": damaged} if (damaged := ledger.damaged(dataset)) else {}),
         "gigabytes": round(len(dataset) * features.row_bytes(dataset.frames, dataset.modalities) / 1e9, 3),
         "recipe": dataset.recipe,
         "digest": dataset.digest(),

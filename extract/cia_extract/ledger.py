@@ -93,6 +93,17 @@ def counts(dataset: "DatasetFeatures") -> dict[str, dict[str, int]]:
     return table
 
 
+def damaged(dataset: "DatasetFeatures") -> dict[str, str]:
+    """Clip → message of those that are done but damaged, in the file's order."""
+    if "outcome" not in dataset.regions:
+        return {}
+    rows = (dataset.array("status") == 1) & (dataset.array("outcome") == OUTCOMES.index("damaged"))
+    clips, messages = dataset.columns["clip"], dataset.array("message")
+    return {
+        str(clips[row]): bytes(messages[row, rows[row].argmax()]).decode(errors="replace") for row in np.flatnonzero(rows.any(1))
+    }
+
+
 def first_line(error: BaseException) -> str:
     """An unexpected error as a message: some libraries write whole paragraphs."""
     lines = str(error).strip().splitlines()

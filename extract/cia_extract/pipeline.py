@@ -55,6 +55,7 @@ def finish(settings: Settings, dataset: DatasetFeatures, summary: Summary, say: 
     summary.done = int(dataset.done().sum())
     summary.outcomes = ledger.counts(dataset)
     own = set(dataset.columns["clip"][settings.part(dataset)].tolist())
+    summary.damaged = {clip: message for clip, message in ledger.damaged(dataset).items() if clip in own}
     for entry in ledger.entries(dataset, features.FAILED):
         if entry.clip in own:
             summary.failed.setdefault(entry.clip, entry.message or "failed in a former run")

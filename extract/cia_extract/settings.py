@@ -74,6 +74,8 @@ class Summary:
     """Clip id → why."""
     outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
     """By modality, the ledger's outcomes and their counts."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Clip id → message, of clips that were used although the decoder concealed errors in them."""
     extracted_now: int = 0
     elsewhere: int = 0
     """Rows that other processes are at work on."""
