@@ -96,28 +96,34 @@ def application(text: str) -> typer.Typer:
 
 def run(app: typer.Typer, program: str, after_interrupt: str = ", the same command continues") -> None:
     """Run a command line and exit with its code; a user's mistake is one line, never a traceback."""
-    processes.interrupt_on_signals()
+    with processes.interrupted_by_signals():
+        code = _code(app, program)
+        if code == 130:  # typer may have turned the interrupt into this code itself
+            say(f"{program}: {processes.ending_word()}; what is finished is kept{after_interrupt}")
+    sys.exit(code)
+
+
+def _code(app: typer.Typer, program: str) -> int:
+    """Run a command line; its exit code, after a line about what went wrong."""
     try:
         code = app(prog_name=program, standalone_mode=False)
     except CiaError as error:
         say(f"{program}: {error}")
-        code = error.exit_code
+        return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        code = 130
+        return 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        return 0
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage errors; typer brings its own copy of click from 0.20 or so on
             say(f"{program}: {error.format_message().rstrip('.')} (see {program} --help)")
-            sys.exit(2)
+            return 2
         if os.environ.get("CIA_TRACEBACK"):
             traceback.print_exc()
         say(f"{program}: unexpected {type(error).__name__}: {error}; please report it with CIA_TRACEBACK=1 set")
-        code = 1
-    if code == 130:  # typer may have turned the interrupt into this code itself
-        say(f"{program}: {processes.ending_word()}; what is finished is kept{after_interrupt}")
-    sys.exit(code if isinstance(code, int) else 0)
+        return 1
+    return code if isinstance(code, int) else 0
 
 
 class Progress:

@@ -26,15 +26,23 @@ class _State:
     waiting = False  # one came meanwhile
 
 
-def interrupt_on_signals() -> None:
-    """From now on SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt. Call it in the main thread.
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """While a command runs, SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt. Call it in the main thread.
 
     Only the first SIGTERM or SIGHUP counts: a second one must not end the clean-up after the first. Another Ctrl-C does, except
     in worker processes, which get the terminal's signal and their parent's.
     """
-    for number in ENDING:
-        if signal.getsignal(number) != signal.SIG_IGN:
+    _State.received = None
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
             signal.signal(number, _received)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ignore_signals() -> None:

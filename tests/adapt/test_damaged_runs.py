@@ -11,12 +11,13 @@ from pathlib import Path
 
 import h5py
 import pytest
-from cia_adapt import adapt, comparison, run_files, runs, state, table
+from cia_adapt import adapt, cli, comparison, run_files, runs, state, table
 from cia_adapt.report import page
 from cia_extract import writes
 from cia_extract.errors import CiaError, DataError, UsageError
 
 from tests.adapt.test_resume import folder_of, request
+from tests.command_line import in_this_process
 from tests.conftest import make_small
 
 NESTED = "[" * 60000
@@ -235,20 +236,26 @@ def test_a_state_of_other_contents_is_one_line(trained, small_file, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_scheduler_that_ends_training_loses_no_finished_epoch(small_file, tmp_path, number):
-    command = [sys.executable, "-c", "from cia_adapt.cli import main; main()", "--features", str(small_file), "--setup", "demo"]
-    command += ["--method", "concat", "--source", "here", "--target", "there", "--batch", "6", "--epochs", "400"]
-    command += ["--runs", str(tmp_path)]
+    """And the run goes on to the very numbers of one that nobody ended."""
+    flags = ["--features", small_file, "--setup", "demo", "--method", "concat", "--source", "here", "--target", "there"]
+    flags += ["--batch", 6, "--epochs", 60]
+    ended = [*flags, "--runs", tmp_path / "ended"]
+    command = [sys.executable, "-c", "from cia_adapt.cli import main; main()", *map(str, ended)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    seen = ""
-    deadline = time.monotonic() + 120
-    while ": 3/400" not in seen and time.monotonic() < deadline:
+    seen, deadline = "", time.monotonic() + 120
+    while ": 3/60" not in seen and time.monotonic() < deadline:
         seen = process.stderr.readline()
     os.kill(process.pid, number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     assert "kept up to epoch" in told and f"terminated ({number.name})" in told
-    (config,) = tmp_path.rglob(".seed0.unfinished/state.safetensors")
-    assert len(state.load(config)[1]["history"]) >= 3
+    (kept,) = tmp_path.rglob(".seed0.unfinished/state.safetensors")
+    assert 3 <= len(state.load(kept)[1]["history"]) < 60
+    assert in_this_process(cli.main, *ended, "--resume").returncode == 0
+    assert in_this_process(cli.main, *flags, "--runs", tmp_path / "whole").returncode == 0
+    first, second = (folder / "demo/concat/here-there/seed0" for folder in (tmp_path / "ended", tmp_path / "whole"))
+    assert runs.read_metrics(first) == runs.read_metrics(second)
+    assert (first / "last.safetensors").read_bytes() == (second / "last.safetensors").read_bytes()
 
 
 def test_a_scheduler_that_ends_a_sweep_s_parent_loses_no_finished_epoch_of_its_workers(small_file, tmp_path):
