@@ -27,7 +27,7 @@ def check(path: Path, container: Any, stream: Any, decoded: Decoded, cut: Cut) -
     promise one duration for all tracks, and sound often outlasts the pictures: with sound, their truncated clips are only
     told when the cut breaks a frame.
     """
-    if decoded.frames == 0 and decoded.from_start:
+    if decoded.frames == 0:
         raise ClipError(f"{path}: no frame could be decoded; is the file complete?")
     rate = float(stream.average_rate or 0)
     if not rate:
