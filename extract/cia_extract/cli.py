@@ -148,7 +148,10 @@ def _report(settings: "Settings", summary: "Summary", as_json: bool) -> None:
         if summary.damaged:
             clip, why = next(iter(summary.damaged.items()))
             more = f", …; cia-extract info {settings.out} names all" if len(summary.damaged) > 1 else ""
-            print(f"  {len(summary.damaged)} clips are damaged and were used all the same: {clip} ({why}){more}")
+            what = (
+                "1 clip is damaged and was" if len(summary.damaged) == 1 else f"{len(summary.damaged)} clips are damaged and were"
+            )
+            print(f"  {what} used all the same: {clip} ({why}){more}")
     if summary.failed:
         from cia_extract.ledger import failures_path
 

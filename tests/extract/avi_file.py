@@ -19,7 +19,9 @@ def listed(name: bytes, data: bytes) -> bytes:
 def write(path: Path, shown: list[int | None], rate: int = 25, index: bool = True) -> Path:
     """A motion JPEG of grey levels 5·t for each t in `shown`; None is a dropped frame, an empty chunk."""
     header = struct.pack("<14I", 1_000_000 // rate, 0, 0, 0x10, len(shown), 0, 1, 0, 64, 48, 0, 0, 0, 0)
-    stream = b"vidsMJPG" + struct.pack("<10I", 0, 0, 0, 1, rate, 0, len(shown), 0, 0xFFFFFFFF, 0) + struct.pack("<4h", 0, 0, 64, 48)
+    stream = (
+        b"vidsMJPG" + struct.pack("<10I", 0, 0, 0, 1, rate, 0, len(shown), 0, 0xFFFFFFFF, 0) + struct.pack("<4h", 0, 0, 64, 48)
+    )
     form = struct.pack("<IiiHH4sIiiII", 40, 64, 48, 1, 24, b"MJPG", 64 * 48 * 3, 0, 0, 0, 0)
     movie, entries = b"", b""
     for t in shown:
