@@ -12,6 +12,8 @@ SHARED_MODULES = {
     "errors",
     "suggest",
     "names",
+    "structure",
+    "arrays",
     "writes",
     "spreadsheets",
     "processes",

@@ -87,9 +87,8 @@ def extract(
     if overwrite and part:
         raise UsageError("--overwrite with --shard: parts would erase each other; choose a new --out")
     workers = workers or _cores()
-    from cia_extract import sources, writer
+    from cia_extract import sources
 
-    writer.check_out(out)
     source = sources.find(dataset, manifest, root, clips_per_class, seed, workers, render=not dry_run, annotations=annotations)
     for note in source.notes:
         console.say(note)
@@ -158,7 +157,10 @@ def _report(settings: "Settings", summary: "Summary", as_json: bool, left_out: s
         if summary.damaged:
             clip, why = next(iter(summary.damaged.items()))
             more = f", …; cia-extract info {settings.out} names all" if len(summary.damaged) > 1 else ""
-            console.out(f"  {len(summary.damaged)} clips are damaged and were used all the same: {clip} ({why}){more}")
+            what = (
+                "1 clip is damaged and was" if len(summary.damaged) == 1 else f"{len(summary.damaged)} clips are damaged and were"
+            )
+            console.out(f"  {what} used all the same: {clip} ({why}){more}")
     if summary.failed:
         from cia_extract.ledger import failures_path
 

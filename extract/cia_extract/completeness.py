@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import av
+
 from cia_extract.cuts import Cut
 from cia_extract.ledger import ClipError
 
@@ -24,17 +26,19 @@ def check(path: Path, container: Any, stream: Any, decoded: Decoded, cut: Cut) -
 
     The duration shows it in most containers; in AVI ffmpeg shortens the duration to what is there, and the header's number of
     frames shows it. In MP4 that number includes frames that an edit list hides, so it is not used there. Matroska and FLV
-    promise one duration for all tracks, and sound often outlasts the pictures: with sound, their truncated clips are only
-    told when the cut breaks a frame.
+    promise one duration for all tracks, and sound often outlasts the pictures, so there the file must be cut off as well. MPEG
+    streams promise nothing.
     """
-    if decoded.frames == 0 and decoded.from_start:
+    if decoded.frames == 0:
         raise ClipError(f"{path}: no frame could be decoded; is the file complete?")
     rate = float(stream.average_rate or 0)
     if not rate:
         return
     kinds = set(container.format.name.split(","))
-    one_for_all = bool(container.streams.audio) and bool({"matroska", "flv"} & kinds)
-    promised = float(stream.duration * stream.time_base) if stream.duration and not one_for_all else 0.0
+    if {"matroska", "flv"} & kinds:
+        promised = (container.duration or 0) / av.time_base
+    else:
+        promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
     if "mov" not in kinds:
         promised = max(promised, stream.frames / rate)
     needed = promised if cut.stop is None else min(promised, cut.stop)
@@ -48,11 +52,13 @@ def check(path: Path, container: Any, stream: Any, decoded: Decoded, cut: Cut) -
 
 
 def _is_whole(path: Path, kinds: set[str], rate: float, decoded: Decoded, needed: float) -> bool:
-    """The file itself says that nothing is cut off, although its frames end early: the last one is shown long."""
+    """Nothing is cut off the file, although its frames end early: the last one is shown long, or the sound goes on."""
     try:
         with path.open("rb") as file:
             if "avi" in kinds:
                 return needed - decoded.end - _empty_at_the_end(file) / rate <= max(3 / rate, 0.05 * needed)
+            if "flv" in kinds:
+                return _last_tag_is_whole(file)
             return "matroska" in kinds and _segment_is_whole(file)
     except (OSError, struct.error, IndexError):
         return False
@@ -77,12 +83,23 @@ def _is_video(kind: bytes) -> bool:
     return kind[2:] in {b"dc", b"db"}
 
 
+def _last_tag_is_whole(file: BinaryIO) -> bool:
+    """An FLV ends with the length of its last tag, which begins so far before it with its kind and its data's length."""
+    size = os.fstat(file.fileno()).st_size
+    file.seek(size - 4)
+    length = int.from_bytes(file.read(4), "big")
+    file.seek(max(size - 4 - length, 0))
+    return length > 11 and int.from_bytes(file.read(4)[1:], "big") == length - 11
+
+
 def _segment_is_whole(file: BinaryIO) -> bool:
-    """A Matroska file reaches to the end that its segment states; recordings that broke off state none."""
+    """A Matroska file reaches to the end that its segment states; recordings that broke off state none, and cannot be told."""
     for wanted in (b"\x1aE\xdf\xa3", b"\x18S\x80g"):  # EBML header, Segment
         name, size = file.read(4), _ebml_size(file)
-        if name != wanted or size is None:
+        if name != wanted:
             return False
+        if size is None:
+            return True
         end = file.tell() + size
         if wanted == b"\x1aE\xdf\xa3":
             file.seek(end)

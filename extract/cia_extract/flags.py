@@ -56,9 +56,9 @@ def check_choice(flag: str, value: str, known: Iterable[str]) -> None:
 
 def check_paths(out: Path, flow_cache: Path | None, weights: Sequence[str]) -> None:
     """Raises UsageError where a folder is given for a file, a file for a folder, or a path that cannot exist."""
-    from cia_extract import sources
+    from cia_extract import sources, writer
 
-    sources.check_file("--out", out)
+    writer.check_out(out)
     if flow_cache is not None:
         sources.check_folder("--flow-cache", flow_cache)
     for text in weights:

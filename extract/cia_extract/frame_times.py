@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-_LONGEST_S: Final = 1e6  # of one frame; more is a damaged header
+_LONGEST_S: Final = 3600.0  # of one frame; more is a damaged header
 
 
 @dataclass(frozen=True)

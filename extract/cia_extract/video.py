@@ -19,6 +19,8 @@ from cia_extract.ledger import ClipError
 SEEK_MARGIN_S: Final = 2.0
 # Frames of slow video are shown up to this long.
 RATE_MARGIN_S: Final = 1.0
+# A frame shown longer than this has a damaged time; repeating it at a rate would fill the memory.
+LONGEST_FRAME_S: Final = 3600.0
 _FARTHEST_TICK: Final = 2**62
 
 Image = npt.NDArray[np.uint8]
@@ -82,6 +84,8 @@ def _at_rate(path: Path, frames: Iterator[Frame], cut: Cut, rate: float) -> Iter
     for frame in frames:
         if frame.time is None:
             raise ClipError(f"{path}: its frames carry no times, so it cannot be read at a rate; leave the rate out")
+        if shown is not None and frame.time - shown_at > LONGEST_FRAME_S:
+            raise ClipError(f"{path}: its times jump from {shown_at:.2f} to {frame.time:.2f} s; is the file damaged?")
         begins = int(frame.time * rate + 0.5)
         if shown is None:
             slot = max(slot, begins) if frame.time > (cut.start or 0.0) else slot
@@ -147,6 +151,8 @@ def _decode(container: Any, path: Path, wanted: Cut, cut: Cut, beat: Callable[[]
         inside = inside or shown.time is None or wanted.begins(time, interval)
         if inside:
             yield Frame(_pixels(frame), shown.time, shown.lasts, damaged)
+    if count == 0 and seek:
+        raise _SeekFailed
     completeness.check(path, container, stream, completeness.Decoded(count, end, not seek), cut)
     cut.check(path, end)
 

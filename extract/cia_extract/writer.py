@@ -96,7 +96,10 @@ def check_out(path: Path) -> None:
         kind = path.stat().st_mode
     except FileNotFoundError:
         kind = stat.S_IFREG
-    except OSError as error:  # a folder on the way is a file, the name is too long, …
+    except NotADirectoryError as error:
+        file = next(parent for parent in path.parents if parent.is_file())
+        raise UsageError(f"--out {path}: {file} is a file, not a folder; choose another path") from error
+    except OSError as error:  # the name is too long, a link leads round, …
         raise UsageError(f"--out {path}: {error.strerror}; choose another path") from error
     if stat.S_ISDIR(kind):
         raise UsageError(f"--out {path}: is a folder; name a file in it, for example {path / 'feats.h5'}")

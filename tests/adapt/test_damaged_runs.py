@@ -234,7 +234,7 @@ def test_a_state_of_other_contents_is_one_line(trained, small_file, tmp_path):
             adapt.run(request(small_file, root, epochs=4, resume=True), print)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_scheduler_that_ends_training_loses_no_finished_epoch(small_file, tmp_path, number):
     """And the run goes on to the very numbers of one that nobody ended."""
     flags = ["--features", small_file, "--setup", "demo", "--method", "concat", "--source", "here", "--target", "there"]
@@ -258,6 +258,7 @@ def test_a_scheduler_that_ends_training_loses_no_finished_epoch(small_file, tmp_
     assert (first / "last.safetensors").read_bytes() == (second / "last.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_ends_a_sweep_s_parent_loses_no_finished_epoch_of_its_workers(small_file, tmp_path):
     command = [sys.executable, "-c", "from cia_adapt.cli import main; main()", "sweep", "--features", str(small_file)]
     command += ["--setup", "demo", "--method", "concat", "--source", "here", "--batch", "6", "--epochs", "4000"]

@@ -248,7 +248,7 @@ def test_what_cannot_be_imported(tmp_path, capsys):
         importing.take_over([folder], path, "d", "rgb", 3, out)
     before = out.read_bytes()
     for name in ("", "a/b", "..", " "):
-        with pytest.raises(UsageError, match=r"--dataset '.*': give a plain name"):
+        with pytest.raises(UsageError, match=r"--dataset '.*': .*; give a plain name"):
             importing.take_over([folder], path, name, "rgb", 3, out)
     lua = tmp_path / "lua"
     lua.mkdir()

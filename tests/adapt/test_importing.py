@@ -211,7 +211,7 @@ ENCODED = {
     ),
     "ids of a pickle of Python 2": lambda f: (f / "x.pkl").write_bytes(OLD_PICKLE),
     "a manifest in Latin-1": lambda f: (f / "m.csv").write_bytes(b"clip,label,split\n" + LATIN + b",x,train\n"),
-    "a manifest in UTF-16": lambda f: (f / "m.csv").write_bytes("clip,label,split\na,x,train\n".encode("utf-16")),
+    "a manifest in UTF-16 that does not say so": lambda f: (f / "m.csv").write_bytes("clip,label\na,x\n".encode("utf-16-le")),
 }
 
 

@@ -111,7 +111,7 @@ def test_runs_with_other_splits_are_kept_apart(small_file, tmp_path):
         mixed = in_this_process(main, command, "runs", "other", cwd=tmp_path)
         assert mixed.returncode == 4 and "val_split" in mixed.stderr
     of_table = in_this_process(main, "table", "other", "--format", "markdown", cwd=tmp_path)
-    assert "* dann: setup.val_split: val → source=val,target=all" in of_table.stdout
+    assert "* dann: setup.val\\_split: val → source=val,target=all" in of_table.stdout
 
 
 def test_methods_that_do_not_adapt_are_not_called_transductive(small_file, tmp_path):

@@ -208,7 +208,7 @@ def test_a_full_disk_while_training_is_a_note_and_not_the_end(small_file, tmp_pa
 
     monkeypatch.setattr(state, "save", full)
     results = adapt.run(request(small_file, tmp_path, epochs=3), said.append)
-    assert len(results) == 1 and sum("the state is not saved" in line and "No space left" in line for line in said) == 2
+    assert len(results) == 1 and sum("its state is not saved" in line and "No space left" in line for line in said) == 1
 
 
 def test_a_lock_whose_file_another_process_removed_is_taken_anew(tmp_path, monkeypatch):

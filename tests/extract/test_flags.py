@@ -76,7 +76,7 @@ def test_a_mistyped_name_gets_the_near_one(tmp_path, arguments, meant):
         (["--root", "file"], "--root file: is a file, not a folder"),
         (["--flow-cache", "file"], "--flow-cache file: is a file, not a folder"),
         (["--out", "file/f.h5"], "--out file/f.h5: file is a file, not a folder"),
-        (["--out", "x" * 300], "--out x+: cannot be a file"),
+        (["--out", "x" * 300], "--out x+: File name too long"),
         (["--manifest", "x" * 300], "--manifest x+: cannot be a file"),
         (["--root", "x" * 300], "--root x+: cannot be a folder"),
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from cia_extract import features, ledger, manifest, pipeline, recipes
+from cia_extract import cli, commands, features, ledger, manifest, pipeline, recipes
 from cia_extract.errors import DataError
 from cia_extract.ledger import ClipError, Outcome
 
@@ -152,7 +152,10 @@ def test_messages_are_cut_between_characters_and_errors_cross_processes():
     assert error.outcome == Outcome("partial decode", "x.avi: cut") and error.outcome.code == 4
 
 
-@pytest.mark.parametrize("changes", [{"workers": 1}, {"workers": 3}, {"batch": 7}, {"batch": 1, "workers": 2}])
+SLOW_CHANGES = [pytest.param(changes, marks=pytest.mark.slow) for changes in ({"workers": 1}, {"workers": 3}, {"batch": 7})]
+
+
+@pytest.mark.parametrize("changes", [{"batch": 1, "workers": 2}, *SLOW_CHANGES])
 def test_deterministic_bytes_do_not_depend_on_workers_batch_or_history(tmp_path, changes):
     """Against one worker in one go: other workers, other batches, and a file filled in two parts."""
     names = []
@@ -204,3 +207,24 @@ def test_info_shows_outcomes(five, tmp_path):
     program = [sys.executable, "-c", "from cia_extract.cli import main; main()", "info", str(tmp_path / "f.h5")]
     shown = subprocess.run(program, capture_output=True, text=True, check=True).stdout
     assert "no audio: 1" in shown and "decode error: 1" in shown
+
+
+def test_damaged_clips_are_used_and_named_on_screen_and_by_info(tmp_path, capsys):
+    """Damage that the decoder conceals: no failure, but a user who is not told trains on grey pictures."""
+    for name in ("a.mp4", "b.mp4"):
+        with_sound(tmp_path / name, 20, 0)
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        at = next(packet.pos for packet in container.demux(video=0))
+    whole = (tmp_path / "b.mp4").read_bytes()
+    (tmp_path / "b.mp4").write_bytes(whole[: at + 1200] + bytes(64) + whole[at + 1264 :])
+    one = settings(tmp_path, ["a.mp4", "b.mp4"], modalities=("rgb",))
+    summary = pipeline.extract(one, print)
+    assert summary.outcomes["rgb"] == {"ok": 1, "damaged": 1} and summary.done == 2 and not summary.failed
+    message = "20 of 20 frames are damaged, or build on damaged ones; get the file again"
+    assert summary.damaged == {"b.mp4": message} == ledger.damaged(features.open_features(one.out)["d"])
+    assert not ledger.failures_path(one.out).exists()
+    cli._report(one, summary, as_json=False)
+    assert f"1 clip is damaged and was used all the same: b.mp4 ({message})" in capsys.readouterr().out
+    commands.info(one.out)
+    assert f"damaged:\n    b.mp4: {message}" in capsys.readouterr().out
+    assert pipeline.extract(one, print).extracted_now == 0, "a retry does not touch it"

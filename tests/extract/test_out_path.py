@@ -32,7 +32,7 @@ REASONS = {
     "a folder": "is a folder; name a file in it, for example",
     "a pipe": "is a pipe or a device",
     "a device": "is a pipe or a device",
-    "below a file": "Not a directory; choose another path",
+    "below a file": "is a file, not a folder; choose another path",
     "a name too long": "File name too long; choose another path",
 }
 
@@ -45,7 +45,7 @@ def test_an_out_that_holds_no_file_is_a_usage_error_before_clips_are_rendered(pl
 
     monkeypatch.setattr(sources, "find", lambda *_, **__: pytest.fail("the demo was rendered for nothing"))
     done = in_this_process(cli.main, *DEMO, "--out", places[kind], *(["--dry-run"] if dry_run else []))
-    assert done.returncode == 2 and f"--out {places[kind]}: {REASONS[kind]}" in done.stderr
+    assert done.returncode == 2 and f"--out {places[kind]}: " in done.stderr and REASONS[kind] in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
