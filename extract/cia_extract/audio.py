@@ -17,8 +17,9 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from cia_extract import film
+from cia_extract import film, recipes
 from cia_extract.ledger import ClipError
+from cia_extract.recipes import Audio
 
 # Beyond these a wav's header is damaged; a second of it would become gigabytes at the recipe's rate, or nothing.
 SLOWEST_HZ: Final = 1000
@@ -28,47 +29,7 @@ Samples = npt.NDArray[np.float32]
 Images = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class AudioRule:
-    """Which sound belongs to a frame, and how it becomes an image. The defaults are TBN's."""
-
-    rate: int = 24_000  # Hz
-    seconds: float = 1.279  # length of the window that replaces one that overhangs an end of the recording
-    n_fft: int = 511
-    win: int = 240  # samples: 10 ms
-    hop: int = 120  # samples: 5 ms
-    log_offset: float = 1e-6
-
-    @property
-    def half_s(self) -> float:
-        """A window reaches this far to either side of its centre: TBN's 0.639 s, and as much less than `edge` at any length."""
-        return round((self.seconds - 0.001) / 2, 9)
-
-    @property
-    def edge(self) -> int:
-        """Samples of the window at either end of a recording."""
-        return round(self.seconds * self.rate)
-
-    @property
-    def length(self) -> int:
-        """Samples of every other window."""
-        return round(2 * self.half_s * self.rate)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(frequencies, time steps) of an image.
-
-        >>> AudioRule().shape, AudioRule().length, AudioRule().edge
-        ((256, 256), 30672, 30696)
-        """
-        return self.n_fft // 2 + 1, self.columns(self.length)
-
-    def columns(self, samples: int) -> int:
-        """Time steps of so many samples: the FFT's places, a hop apart, when n_fft // 2 zeros lie to either side."""
-        return 1 + (samples + self.n_fft // 2 * 2 - self.n_fft) // self.hop
-
-
-TBN: Final = AudioRule()
+TBN: Final = recipes.load(recipes.BASE).audio
 
 
 @dataclass(frozen=True)
@@ -82,7 +43,7 @@ class Spectrograms:
 
 
 def spectrograms(
-    path: Path, centres_s: npt.NDArray[np.float64], rule: AudioRule = TBN, beat: Callable[[], None] = lambda: None
+    path: Path, centres_s: npt.NDArray[np.float64], rule: Audio = TBN, beat: Callable[[], None] = lambda: None
 ) -> Spectrograms:
     """Log spectrograms of the sound around `centres_s` [T], in seconds from the start of the video stream.
 
@@ -132,7 +93,7 @@ def sound_of(path: Path) -> Path | None:
         return path if _track(container) else None
 
 
-def log_spectrogram(samples: Samples, rule: AudioRule = TBN) -> Images:
+def log_spectrogram(samples: Samples, rule: Audio = TBN) -> Images:
     """Mono samples in [−1, 1], [n ≥ 1] → log(|STFT|² + 1e-6) [n_fft//2 + 1, rule.columns(n)].
 
     Column k is centred on sample k·hop; before the first and behind the last sample there are zeros (not reflections). The
@@ -166,7 +127,7 @@ class _Sound:
         return self.samples[begin:end].astype(np.float32) / np.float32(32768)
 
 
-def _read(path: Path, rule: AudioRule, start_s: float, stop_s: float, beat: Callable[[], None] = lambda: None) -> _Sound:
+def _read(path: Path, rule: Audio, start_s: float, stop_s: float, beat: Callable[[], None] = lambda: None) -> _Sound:
     """Decode the track from its beginning to `stop_s`, keeping what comes after `start_s` and never less than one edge window.
 
     There is no seeking: decoders (AAC's noise) and resamplers carry state, and from the beginning the samples are those
@@ -232,7 +193,7 @@ def _delay(path: Path) -> float:
         return 0.0 if first is None or first.time is None else float(first.time) - origin
 
 
-def _fill(window: Samples, rule: AudioRule) -> Samples:
+def _fill(window: Samples, rule: Audio) -> Samples:
     """Zeros behind what is shorter than a window, so that every image has its 256 columns."""
     missing = rule.length - len(window)
     return np.pad(window, (0, missing)) if missing > 0 else window

@@ -163,7 +163,7 @@ def _attempt(clip: PreparedClip, modality: str, work: Callable[[], None]) -> Non
 
 
 def _sound(job: ClipJob, clip: PreparedClip, centres_s: npt.NDArray[np.float64], beat: Callable[[], None]) -> None:
-    sound = audio.spectrograms(job.path, centres_s, audio.AudioRule(**vars(job.recipe.audio)), beat)
+    sound = audio.spectrograms(job.path, centres_s, job.recipe.audio, beat)
     clip.windows["audio"] = Windows(sound.images[..., None], np.arange(len(centres_s), dtype=np.int32)[:, None])
     clip.present, clip.outcomes["audio"] = sound.present, Outcome(sound.status, sound.message)
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from cia_extract import __version__, engines, features, flow, ledger, weights, writer
-from cia_extract.audio import AudioRule
 from cia_extract.backbones import IN_CHANNELS
 from cia_extract.claims import Claims
 from cia_extract.console import Progress, Say
@@ -198,7 +197,7 @@ def example(recipe: Recipe, modality: str) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     backbone = network_of(recipe.backbone, modality)
     channels = IN_CHANNELS[backbone][modality]
-    size = AudioRule(**vars(recipe.audio)).shape if modality == "audio" else (recipe.picture.crop,) * 2
+    size = recipe.audio.shape if modality == "audio" else (recipe.picture.crop,) * 2
     if backbone == "i3d":
         window = recipe.rgb.window if modality == "rgb" else recipe.flow.window
         coarse = torch.rand(1, channels, max(window // 4, 2), 14, 14, generator=generator) * 2 - 1

@@ -68,12 +68,43 @@ class Flow:
 
 @dataclass(frozen=True)
 class Audio:
-    rate: int
-    seconds: float
+    """Which sound belongs to a frame, and how it becomes an image."""
+
+    rate: int  # Hz
+    seconds: float  # length of the window that replaces one that overhangs an end of the recording
     n_fft: int
-    win: int
-    hop: int
+    win: int  # samples
+    hop: int  # samples
     log_offset: float
+
+    @property
+    def half_s(self) -> float:
+        """A window reaches this far to either side of its centre: TBN's 0.639 s, and as much less than `edge` at any length."""
+        return round((self.seconds - 0.001) / 2, 9)
+
+    @property
+    def edge(self) -> int:
+        """Samples of the window at either end of a recording."""
+        return round(self.seconds * self.rate)
+
+    @property
+    def length(self) -> int:
+        """Samples of every other window."""
+        return round(2 * self.half_s * self.rate)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(frequencies, time steps) of an image.
+
+        >>> tbn = load(BASE).audio
+        >>> tbn.shape, tbn.length, tbn.edge
+        ((256, 256), 30672, 30696)
+        """
+        return self.n_fft // 2 + 1, self.columns(self.length)
+
+    def columns(self, samples: int) -> int:
+        """Time steps of so many samples: the FFT's places, a hop apart, when n_fft // 2 zeros lie to either side."""
+        return 1 + (samples + self.n_fft // 2 * 2 - self.n_fft) // self.hop
 
 
 @dataclass(frozen=True)
