@@ -96,7 +96,8 @@ class Audio:
     def shape(self) -> tuple[int, int]:
         """(frequencies, time steps) of an image.
 
-        >>> tbn = load(BASE).audio
+        >>> from cia_extract import recipes
+        >>> tbn = recipes.load("kinetics").audio
         >>> tbn.shape, tbn.length, tbn.edge
         ((256, 256), 30672, 30696)
         """
