@@ -28,6 +28,25 @@ def upright(image: Image, matrix: npt.NDArray[np.int32] | None) -> Image:
     return np.ascontiguousarray(image)
 
 
+class Upright:
+    """Turns the frames of one stream.
+
+    The matrix belongs to the stream. It is looked up where the angle changes only: each look-up ties frame and side data together,
+    and keeping pictures in memory until the garbage collector comes makes decoding half as fast.
+    """
+
+    def __init__(self) -> None:
+        self._angle: float | None = None
+        self._matrix: npt.NDArray[np.int32] | None = None
+
+    def __call__(self, frame: Any) -> Image:
+        """Pixels [H, W, 3] uint8 RGB of a decoded frame."""
+        angle = float(getattr(frame, "rotation", 0.0))  # not in av 13
+        if angle != self._angle:
+            self._angle, self._matrix = angle, matrix_of(frame)
+        return upright(frame.to_ndarray(format="rgb24"), self._matrix)
+
+
 def matrix_of(frame: Any) -> npt.NDArray[np.int32] | None:
     """The display matrix [9] of a decoded frame, None without one."""
     data = frame.side_data.get("DISPLAYMATRIX")

@@ -130,7 +130,7 @@ def _decode(container: Any, path: Path, wanted: Cut, cut: Cut, beat: Callable[[]
     if stream.codec_context is None:
         raise ClipError(f"{path}: its pictures are coded in a way that cannot be decoded; convert the file")
     stream.thread_type = "NONE"  # the processes are the parallelism
-    clock, damage = Clock(container, stream), Damage(stream)
+    clock, damage, pixels = Clock(container, stream), Damage(stream), orientation.Upright()
     seek = seek and bool(wanted.start) and not clock.by_chunk
     if seek:
         _seek(container, stream, clock, wanted)
@@ -150,7 +150,7 @@ def _decode(container: Any, path: Path, wanted: Cut, cut: Cut, beat: Callable[[]
         damaged = damage.of(frame)
         inside = inside or shown.time is None or wanted.begins(time, interval)
         if inside:
-            yield Frame(_pixels(frame), shown.time, shown.lasts, damaged)
+            yield Frame(pixels(frame), shown.time, shown.lasts, damaged)
     if count == 0 and seek:
         raise _SeekFailed
     completeness.check(path, container, stream, completeness.Decoded(count, end, not seek), cut)
@@ -173,7 +173,3 @@ def _frames(container: Any, stream: Any, clock: Clock, damage: Damage) -> Iterat
             clock.feed(packet)
             damage.feed(packet)
             yield from packet.decode()
-
-
-def _pixels(frame: Any) -> Image:
-    return orientation.upright(frame.to_ndarray(format="rgb24"), orientation.matrix_of(frame))
