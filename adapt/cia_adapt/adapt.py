@@ -1,6 +1,7 @@
 """What the bare command does: pairs × seeds of one method, over one feature file."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = 
 
 
 def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, quiet: bool) -> Result:
+    pair = _as_before(request, pair, seed)
     setup, method = pair.setup, pair.method
     names = pair.source.name, pair.target.name
     key = RunKey(setup, method, *names, pair.modalities, seed, digest(pair.source, pair.target), request.precision)
@@ -85,6 +87,21 @@ def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, 
                 say(f"note: what came after the last state that was saved is lost: {error}")
             raise
         return runs.write(folder, key, trainer, outcome, evaluator, saver.latest if request.keep_state else None)
+
+
+def _as_before(request: Request, pair: Pair, seed: int) -> Pair:
+    """With as many segments as asked for where a run is there that read the few frames of its clips repeatedly.
+
+    Versions before did so; their runs are reused and go on as they began.
+    """
+    wanted = request.chosen.setup.segments
+    if request.overwrite or pair.setup.segments == wanted:
+        return pair
+    folder = RunKey(pair.setup, pair.method, pair.source.name, pair.target.name, pair.modalities, seed, "").folder(request.runs)
+    for place in (folder, runs.unfinished_folder(folder)):
+        if (place / "config.json").exists() and runs.read_config(place)["setup"]["segments"] == wanted:
+            return replace(pair, setup=replace(pair.setup, segments=wanted))
+    return pair
 
 
 def _to_go_on(request: Request, folder: Path, key: RunKey) -> resume.Packed | None:
