@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cia_extract import flow, preprocess, recipes, video
+from cia_extract import clips, recipes
+from cia_extract.clips import flow, picture
 from common import machine
 
 KINETICS = recipes.load("kinetics")
@@ -23,15 +24,15 @@ totals = {"frames": 0, "decode": 0.0, "scale": 0.0, "dis": 0.0, "tvl1": 0.0, "pa
 paths = [Path(argument) for argument in sys.argv[1:]]
 for path in paths:
     began = time.perf_counter()
-    frames = [frame.image for frame in video.decode(path)]
+    frames = [frame.image for frame in clips.decode(path)]
     totals["decode"] += time.perf_counter() - began
     began = time.perf_counter()
-    scaled = [preprocess.resize(frame, KINETICS.picture) for frame in frames]
+    scaled = [picture.resize(frame, KINETICS.picture) for frame in frames]
     totals["scale"] += time.perf_counter() - began
     totals["frames"] += len(frames)
     step = max(1, (len(frames) - 1) // PAIRS)
     wanted = list(range(0, len(frames) - 1, step))[:PAIRS]
-    grey = {t: preprocess.grey(scaled[t]) for w in wanted for t in (w, w + 1)}
+    grey = {t: picture.grey(scaled[t]) for w in wanted for t in (w, w + 1)}
     totals["pairs"] += len(wanted)
     for algorithm in ("dis", "tvl1"):
         began = time.perf_counter()

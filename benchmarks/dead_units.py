@@ -13,10 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cia_adapt import config, data
-from cia_adapt.evaluate import Evaluator
-from cia_adapt.store import Stores
-from cia_adapt.train import Trainer
+from cia_adapt import config
+from cia_adapt.data import clips
+from cia_adapt.data import domains as data_domains
+from cia_adapt.data import task as data_task
+from cia_adapt.data.readers import Stores
+from cia_adapt.training.evaluate import Evaluator
+from cia_adapt.training.trainer import Trainer
 from common import machine
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -33,8 +36,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
     print(machine())
-    domains, stores = data.find_domains(options.features), Stores(CPU)
-    pairs = data.pairs(domains, None, None)
+    domains, stores = data_domains.find_domains(options.features), Stores(CPU)
+    pairs = data_domains.pairs(domains, None, None)
     for name in ("source-only", "concat"):
         for normalise in (False, True):
             overrides = {"epochs": options.epochs, "segments": 3, "normalise": normalise, "reversal": 1.0}
@@ -46,17 +49,27 @@ def main() -> None:
 
 
 def trainer_of(
-    name: str, overrides: dict[str, object], domains: dict[str, data.Domain], pair: tuple[str, str], seed: int, stores: Stores
-) -> tuple[Trainer, data.SealedLabels]:
+    name: str,
+    overrides: dict[str, object],
+    domains: dict[str, data_domains.Domain],
+    pair: tuple[str, str],
+    seed: int,
+    stores: Stores,
+) -> tuple[Trainer, clips.SealedLabels]:
     chosen = config.load("demo", name, overrides)
     method = chosen.for_pair(*pair)
     ends = [domains[end] for end in pair]
-    task, labels = data.make_task(*ends, MODALITIES, method.needs_maps, chosen.setup, stores, method.supervision)
+    task, labels = data_task.make_task(*ends, MODALITIES, method.needs_maps, chosen.setup, stores, method.supervision)
     return Trainer(task, chosen.setup, method, seed, CPU), labels
 
 
 def trained(
-    name: str, overrides: dict[str, object], domains: dict[str, data.Domain], pair: tuple[str, str], seed: int, stores: Stores
+    name: str,
+    overrides: dict[str, object],
+    domains: dict[str, data_domains.Domain],
+    pair: tuple[str, str],
+    seed: int,
+    stores: Stores,
 ) -> tuple[float, float, float]:
     """(dead units, source validation, target validation), in %, after the last epoch."""
     trainer, labels = trainer_of(name, overrides, domains, pair, seed, stores)
@@ -72,7 +85,7 @@ def trained(
 
 
 @torch.inference_mode()
-def looked_at(name: str, domains: dict[str, data.Domain], pair: tuple[str, str], stores: Stores) -> str:
+def looked_at(name: str, domains: dict[str, data_domains.Domain], pair: tuple[str, str], stores: Stores) -> str:
     """Before any training; features of a clip are the means over its frames of what is pooled."""
     trainer, _ = trainer_of(name, {"segments": 3, "shared_features": 0}, domains, pair, 0, stores)
     features, labels, cells, weights = [], [], [], []

@@ -22,10 +22,11 @@ import openvino
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cia_extract import engines, recipes, weights
-from cia_extract.backbones.i3d import I3D
-from cia_extract.console import say
-from cia_extract.engines import Engine
+from cia_extract import recipes
+from cia_extract.common.console import say
+from cia_extract.networks import engines, weights
+from cia_extract.networks.engines import Engine
+from cia_extract.networks.i3d import I3D
 from common import machine, side_by_side
 
 CPU = torch.device("cpu")

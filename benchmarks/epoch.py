@@ -23,11 +23,15 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cia_adapt import config, data, memory
-from cia_adapt.cost import flops
-from cia_adapt.store import Stores
-from cia_adapt.train import Trainer
-from cia_extract import writer
+from cia_adapt import config
+from cia_adapt.data import clips as data_clips
+from cia_adapt.data import domains as data_domains
+from cia_adapt.data import task as data_task
+from cia_adapt.data.readers import Stores
+from cia_adapt.experiments import memory
+from cia_adapt.experiments.cost import flops
+from cia_adapt.training.trainer import Trainer
+from cia_extract.features import writer
 from common import machine, side_by_side
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -143,14 +147,14 @@ def make_features(path: Path, clips: dict[str, int]) -> None:
 
 def make_trainer(path: Path, method_name: str, precision: str) -> Trainer:
     """One at UCF-HMDB's sizes; where the file holds fewer clips, an epoch reads them several times."""
-    domains = data.find_domains(path)
+    domains = data_domains.find_domains(path)
     chosen = config.load("uh", method_name, {})
     method = chosen.for_pair("ucf", "hmdb")
     stores = Stores(torch.device("cpu"), "map")
-    task, _ = data.make_task(domains["ucf"], domains["hmdb"], ("rgb", "flow"), method.needs_maps, chosen.setup, stores)
+    task, _ = data_task.make_task(domains["ucf"], domains["hmdb"], ("rgb", "flow"), method.needs_maps, chosen.setup, stores)
     labels = np.zeros((len(task.target_train), 1), np.int64)  # `subset` takes clips with labels; these go nowhere
-    target = data.subset(data.LabelledClips(task.target_train, labels), np.resize(np.arange(len(labels)), HMDB)).clips
-    source = data.subset(task.source_train, np.resize(np.arange(len(task.source_train.clips)), UCF))
+    target = data_clips.subset(data_clips.LabelledClips(task.target_train, labels), np.resize(np.arange(len(labels)), HMDB)).clips
+    source = data_clips.subset(task.source_train, np.resize(np.arange(len(task.source_train.clips)), UCF))
     task = replace(task, source_train=source, target_train=target)
     return Trainer(task, chosen.setup, method, 0, torch.device("cpu"), precision)
 

@@ -21,7 +21,9 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cia_extract import features, flow, manifest, preprocess, recipes, sampling
+from cia_extract import features, recipes
+from cia_extract.clips import flow, picture, sampling
+from cia_extract.datasets import manifest
 from common import machine
 
 # Worker processes import this file again: what imports torch stays inside the functions.
@@ -37,7 +39,7 @@ def script(path, networks, recipe, chosen, out):
     capture, frames = cv2.VideoCapture(str(path)), []
     while (read := capture.read())[0]:
         frames.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
-    height, width = preprocess.scaled_size(*frames[0].shape[:2])
+    height, width = picture.scaled_size(*frames[0].shape[:2])
     top, left = (height - 224) // 2, (width - 224) // 2
     decoded, method = time.perf_counter(), flow.estimator(recipe.flow)
     centres = sampling.tsn(len(frames), recipe.sampling.frames)
@@ -67,8 +69,8 @@ def script(path, networks, recipe, chosen, out):
 
 def ours(settings):
     """cia-extract: (seconds, start-up, seconds in the network), and the features."""
-    from cia_extract import pipeline
-    from cia_extract.console import say
+    from cia_extract.common.console import say
+    from cia_extract.extraction import pipeline
 
     began = time.perf_counter()
     summary = pipeline.extract(settings, say)
@@ -81,9 +83,9 @@ def ours(settings):
 
 def main():
     import torch
-    from cia_extract import weights
-    from cia_extract.console import say
-    from cia_extract.settings import Settings
+    from cia_extract.common.console import say
+    from cia_extract.extraction.settings import Settings
+    from cia_extract.networks import weights
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", nargs="+", type=Path)

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cia_adapt import memory
-from cia_adapt.modules.maps import to_float
-from cia_adapt.store import Stores, gather
-from cia_extract import writer
+from cia_adapt.data.readers import Stores, gather
+from cia_adapt.experiments import memory
+from cia_adapt.parts.layers.maps import to_float
+from cia_extract.features import writer
 from common import print_table, side_by_side
 
 parser = argparse.ArgumentParser()

@@ -22,9 +22,11 @@ from itertools import cycle, islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cia_extract import manifest, recipes, workers
-from cia_extract.clip import ClipJob
-from cia_extract.ledger import ClipError
+from cia_extract import recipes
+from cia_extract.clips.job import ClipJob
+from cia_extract.common.outcomes import ClipError
+from cia_extract.datasets import manifest
+from cia_extract.extraction import workers
 from common import machine
 
 SAMPLE_S = 0.2

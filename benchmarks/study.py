@@ -13,7 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from cia_adapt import comparison, config, runs, statistics, table
+from cia_adapt import config
+from cia_adapt.results import comparison, statistics, table
+from cia_adapt.runs import files
 
 TABLE_3 = [name for _, _, name in table.definition("3")["rows"]]
 # `avg` is `concat`; the others are the same arithmetic as another one, or the most expensive by far.
@@ -53,7 +55,7 @@ def main() -> None:
 
 def report(folder: Path) -> None:
     """Markdown tables."""
-    groups = comparison.groups(runs.find([folder]))
+    groups = comparison.groups(files.find([folder]))
     pairs = sorted({pair for _, pair in groups})
     print("| method | " + " | ".join(f"{s} → {t}" for s, t in pairs) + " | both | IQM | last, both | seeds | s a run |")
     print("|---|" + "---|" * (len(pairs) + 5))
@@ -70,7 +72,7 @@ def report(folder: Path) -> None:
         cells = [statistics.mean_sd((100 * right.mean(1)).tolist()) for right in rights]
         seeds = min(len(right) for right in rights)
         seconds = [
-            result["seconds_per_epoch"] * runs.read_json(run / "config.json")["setup"]["epochs"]
+            result["seconds_per_epoch"] * files.read_json(run / "config.json")["setup"]["epochs"]
             for group in found
             for run, result in zip(group.folders, group.results, strict=True)
         ]
@@ -90,7 +92,7 @@ def report(folder: Path) -> None:
         if first and second:
             points, low, high, p, _ = comparison.compare(first, second, "selected")
             print(f"| `{a}` − `{b}` | {points:+.1f} | [{low:+.1f}, {high:+.1f}] | {p:.2g} |")
-    histories = [runs.read_metrics(run) for run in runs.find([folder]) if "target-only" not in run.parts]
+    histories = [files.read_metrics(run) for run in files.find([folder]) if "target-only" not in run.parts]
     summary = statistics.validator_summary(histories)
     print("\n| validator | ρ with target accuracy over epochs, mean of runs | over runs, last epoch |\n|---|---|---|")
     for row in summary.to_dict("records"):

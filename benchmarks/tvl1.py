@@ -21,7 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cia_extract import preprocess, recipes, tvl1, tvl1_pair, video
+from cia_extract import clips, recipes
+from cia_extract.clips import picture as preprocess
+from cia_extract.clips.flow import tvl1_batched, tvl1_pair
 from common import machine, side_by_side
 
 HEIGHT, WIDTH = 256, 340
@@ -62,7 +64,7 @@ def of_clips(paths: list[Path]) -> tuple[Tensor, Tensor]:
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for path in paths:
         picture = recipes.load("kinetics").picture
-        frames = [preprocess.grey(preprocess.resize(frame.image, picture)) for frame in video.decode(path)]
+        frames = [preprocess.grey(preprocess.resize(frame.image, picture)) for frame in clips.decode(path)]
         middle = len(frames) // 2
         if not pairs or frames[0].shape == pairs[0][0].shape:
             pairs += [(frames[t], frames[t + 1]) for t in (middle - 1, middle)]
@@ -72,7 +74,7 @@ def of_clips(paths: list[Path]) -> tuple[Tensor, Tensor]:
 
 def iterations(first: Tensor, second: Tensor) -> tuple[float, float]:
     """Inner iterations of a pair, all levels counted alike, and weighed by the pixels of their level."""
-    plain, counted, weighed = tvl1._steps, 0, 0.0
+    plain, counted, weighed = tvl1_batched._steps, 0, 0.0
 
     def counting(state, active, *rest):
         nonlocal counted, weighed
@@ -80,14 +82,14 @@ def iterations(first: Tensor, second: Tensor) -> tuple[float, float]:
         weighed += int(active.sum()) * state[0][0].numel() / (HEIGHT * WIDTH)
         return plain(state, active, *rest)
 
-    with mock.patch.object(tvl1, "_steps", counting), mock.patch.object(tvl1, "CHUNK", 1):
-        tvl1.flow(first, second, compile=False)
+    with mock.patch.object(tvl1_batched, "_steps", counting), mock.patch.object(tvl1_batched, "CHUNK", 1):
+        tvl1_batched.flow(first, second, compile=False)
     return counted / len(first), weighed / len(first)
 
 
 def seconds(first: Tensor, second: Tensor, fused: bool) -> float:
     began = time.perf_counter()
-    tvl1.flow(first, second, compile=fused).sum().item()  # .item() waits for the device
+    tvl1_batched.flow(first, second, compile=fused).sum().item()  # .item() waits for the device
     return time.perf_counter() - began
 
 
@@ -150,7 +152,7 @@ def main() -> None:
     else:
         on_one_core(first[few][:8], second[few][:8], options.rounds)
     steps = 0 if int(cv2.__version__.split(".")[0]) >= 5 else 32
-    batched = tvl1.flow(first[few][:8], second[few][:8], tvl1.Parameters(warp_steps=steps), fused)
+    batched = tvl1_batched.flow(first[few][:8], second[few][:8], tvl1_batched.Parameters(warp_steps=steps), fused)
     distance("batched", batched.permute(0, 2, 3, 1).cpu().numpy(), first[few][:8], second[few][:8])
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from cia_extract import recipes, writer
-from cia_extract.journal import transaction  # noqa: F401  (import check: no torch needed to lay out a file)
+from cia_extract import recipes
+from cia_extract.features import writer
 
 SHARED = Path(os.environ.get("CIA_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
@@ -22,7 +22,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def kinetics():
     """DeepMind's rgb_scratch weights, downloaded once into the cache."""
-    from cia_extract import weights
+    from cia_extract.networks import weights
 
     return weights.load("i3d", "rgb", "kinetics", print)
 

@@ -168,7 +168,7 @@ def in_its_own_process(code: str, *arguments: object, memory_gb: float, seconds:
 
 def attempts(read: Callable[[bytes], object], cases: Iterable[bytes]) -> dict[str, int]:
     """How often bytes were read and refused; any other error than DataError goes on to the caller, with the bytes."""
-    from cia_extract.errors import DataError
+    from cia_extract.common.errors import DataError
 
     counts = {"read": 0, "refused": 0}
     for data in cases:

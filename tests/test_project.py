@@ -71,8 +71,8 @@ def test_readme_shows_the_two_setup_commands():
 def test_every_command_of_the_readme_is_understood(line):
     """Flags and sub-commands exist: parsed by the real command lines, not run."""
     import typer
-    from cia_adapt.cli import app as adapt
-    from cia_extract.cli import app as extract
+    from cia_adapt.cli.adapt import app as adapt
+    from cia_extract.cli.extract import app as extract
 
     words = shlex.split(line)
     while (words and "=" in words[0]) or words[0].endswith("/bin/activate"):

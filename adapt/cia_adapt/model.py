@@ -1,68 +1,17 @@
 """Composition: refine, pool, shared layer, temporal aggregation, classifiers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
-from cia_extract.errors import UsageError
+from cia_extract.common.errors import UsageError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cia_adapt import parts
 from cia_adapt.config import Method
-from cia_adapt.modules.heads import SharedLayer, output_layer
-from cia_adapt.modules.maps import Feature, to_float
-from cia_adapt.parts import Sizes
-
-JOINT = "all"  # the stream of concatenated modalities
-
-
-@dataclass(frozen=True)
-class Output:
-    """What one forward gives. A stream is "all" (★, concatenated modalities) or a modality (◇)."""
-
-    head: str
-    heads: tuple[int, ...]
-    """Classes of each label."""
-    frames: Mapping[str, Tensor]
-    """{stream: [B, S, D]}, after the shared layer."""
-    videos: Mapping[str, Tensor]
-    """{stream: [B, D]}."""
-    logits: Mapping[str, Tensor]
-    """{stream: [B, ΣK]}, the labels' classes side by side."""
-    consensus: Tensor | None = None
-    """SC's maps [B, S, H, W], where the method has SC."""
-    domain_logits: dict[str, Tensor] = field(default_factory=dict)
-    """{level: [B, …, 2]} of discriminators inside the model; objectives add theirs."""
-
-    def split(self, logits: Tensor) -> tuple[Tensor, ...]:
-        """[B, ΣK] → one [B, K] a label."""
-        return logits.split(self.heads, dim=1)
-
-    def probabilities(self) -> tuple[Tensor, ...]:
-        """[B, K] for each label. average: the mean of the streams' softmaxes ("averaging the outputs from each modality
-        classifier"); sum: softmax of their logits' sum; blend: the joint stream's.
-        """
-        if self.head == "sum":
-            streams = [torch.stack(list(self.logits.values())).sum(0)]
-        else:
-            streams = [self.logits[JOINT]] if JOINT in self.logits else list(self.logits.values())
-        by_stream = [[part.softmax(1) for part in self.split(logits)] for logits in streams]
-        return tuple(torch.stack(of_label).mean(0) for of_label in zip(*by_stream, strict=True))
-
-    def class_losses(self, labels: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy of the first len(labels) clips by stream, mean over labels [B_s, L]."""
-        streams = {"sum": torch.stack(list(self.logits.values())).sum(0)} if self.head == "sum" else self.logits
-        return {
-            stream: torch.stack(
-                [F.cross_entropy(part[: len(labels)], labels[:, i]) for i, part in enumerate(self.split(logits))]
-            ).mean()
-            for stream, logits in streams.items()
-        }
-
-    def class_loss(self, labels: Tensor) -> Tensor:
-        """Mean over streams."""
-        return torch.stack(list(self.class_losses(labels).values())).mean()
+from cia_adapt.parts.interface import JOINT, Output, Sizes
+from cia_adapt.parts.layers import Feature, SharedLayer, output_layer, to_float
 
 
 class VideoModel(nn.Module):

@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 import torch
-from cia_adapt.model import Output
-from cia_adapt.step import Step
+from cia_adapt.parts.interface import Output, Step
 from torch import Tensor, nn
 
 SOURCE, TARGET, CLASSES = 4, 6, 3

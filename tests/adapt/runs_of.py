@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import torch
-from cia_adapt import config, data
-from cia_adapt.evaluate import Evaluator
-from cia_adapt.store import Stores
-from cia_adapt.train import Outcome, Trainer, train
+from cia_adapt import config
+from cia_adapt.data import domains as data_domains
+from cia_adapt.data import task as data_task
+from cia_adapt.data.readers import Stores
+from cia_adapt.training.evaluate import Evaluator
+from cia_adapt.training.loop import Outcome, train
+from cia_adapt.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -27,13 +30,13 @@ def trainer_of(
     file: Path, method: str, seed: int = 0, modalities=("rgb", "flow"), garbage: bool = False, sets=(), tier=None, **overrides
 ) -> tuple[Trainer, Evaluator]:
     """From here to there. `garbage`: the target's labels are replaced before anything has read them."""
-    domains = data.find_domains(file)
+    domains = data_domains.find_domains(file)
     if garbage:
         labels = domains["there"].dataset.columns["label"]
         labels[:] = [{"jump": "run", "run": "", "wave": "nonsense"}[label] for label in labels]
     picked = chosen(method, sets, **overrides)
     resolved = picked.for_pair("here", "there")
-    task, labels = data.make_task(
+    task, labels = data_task.make_task(
         domains["here"],
         domains["there"],
         modalities,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cia_extract import weights
-from cia_extract.checkpoints import Tensors
+from cia_extract.networks import weights
+from cia_extract.networks.weights.layouts import Tensors
 
 
 def read_index(path: Path) -> dict[str, str]:

@@ -7,8 +7,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from cia_extract.errors import UsageError
-from cia_extract.suggest import did_you_mean
+from cia_extract.common.errors import UsageError
+from cia_extract.common.suggest import did_you_mean
 
 
 @dataclass(frozen=True)

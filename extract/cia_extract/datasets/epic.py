@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from cia_extract.datasets import disk, tables
+import cia_extract.datasets.disk as disk
+import cia_extract.datasets.tables as tables
+from cia_extract.common.errors import DataError
 from cia_extract.datasets.definition import Annotations, Definition, Recording
-from cia_extract.datasets.found import Found, parse_each
-from cia_extract.errors import DataError
-from cia_extract.manifest import VIDEO_SUFFIXES
+from cia_extract.datasets.expected import Found, parse_each
+from cia_extract.datasets.manifest import VIDEO_SUFFIXES
 
 LAST_FRAME: Final = 100_000_000  # 19 days at 60 frames a second
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from cia_extract import text_files
-from cia_extract.datasets import disk
+import cia_extract.datasets.disk as disk
+from cia_extract.common import text_files
+from cia_extract.common.errors import DataError
 from cia_extract.datasets.definition import Definition
-from cia_extract.datasets.found import Found, parse_each
-from cia_extract.errors import DataError
-from cia_extract.manifest import VIDEO_SUFFIXES
+from cia_extract.datasets.expected import Found, parse_each
+from cia_extract.datasets.manifest import VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
-from cia_extract import text_files
-from cia_extract.arrays import checked_shape, pickle_machine, shown
-from cia_extract.arrays.pickle_machine import Known, UnknownName
-from cia_extract.arrays.stand_ins import StandIn
-from cia_extract.errors import DataError
+from cia_extract.common import text_files
+from cia_extract.common.arrays import checked_shape, pickle_machine, shown
+from cia_extract.common.arrays.pickle_machine import Known, UnknownName
+from cia_extract.common.arrays.stand_ins import StandIn
+from cia_extract.common.errors import DataError
 
 Row = dict[str, str]
 

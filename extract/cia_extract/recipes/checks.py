@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cia_extract.errors import UsageError
+from cia_extract.common.errors import UsageError
 
 Sections = dict[str, dict[str, Any]]
 

@@ -1,0 +1,98 @@
+"""What a run is made of: a set-up (benchmark, optimiser, schedule) and a method (a row of the paper's tables)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cia_adapt import parts
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Benchmark protocol and optimisation, shared by all methods that are compared."""
+
+    name: str
+    segments: int = 5
+    """Frames used of each clip; training shifts them at random within their segments, evaluation takes the centres."""
+    epochs: int = 30
+    """Passes over the source's training clips."""
+    batch: int = 128
+    """Source clips a step; the target's batch is proportional, so that both are passed once an epoch."""
+    optimiser: Literal["adam", "sgd"] = "adam"
+    """adam, or sgd with Nesterov momentum 0.9."""
+    lr: float = 3e-3
+    """Learning rate at the start."""
+    lr_decay: bool = True
+    """Multiply the rate by (1 + 10p)^-0.75, p the share of steps done."""
+    weight_decay: float = 1e-4
+    """L2 penalty."""
+    dropout: float = 0.5
+    """On frame features and on the clip's."""
+    clip_norm: float = 20.0
+    """Largest norm of the gradient; 0 for no limit."""
+    balanced: bool = False
+    """Draw source clips so that every class is as likely."""
+    labels: str = "label"
+    """Columns to predict, with commas between: label, or label,noun for EPIC-KITCHENS-100's verbs and nouns."""
+    train_split: str = "train"
+    """Split of the clips that train; all: every clip; source=NAME,target=NAME: by domain. Of the target no label is read."""
+    val_split: str = "val"
+    """Split of the clips that are evaluated, in both domains; written as --train-split. target=all tests on every target clip."""
+    shared_features: int = 512
+    """Width of the trainable layer between pooling and temporal part, in all methods alike; 0 for none."""
+    normalise: bool = False
+    """Centre and scale the features of each frame and modality before the shared layer, and its own before their ReLU."""
+    reversal: float = 1.0
+    """Multiplies λ and β of every reversed gradient in all methods alike, but for those that --set gives."""
+    select: Literal["source_val", "entropy", "im", "snd", "bnm", "ami", "dev", "last"] = "source_val"
+    """Rule of `selected`, without target labels: accuracy on the source's val clips, a validator, or the last epoch."""
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        return tuple(column.strip() for column in self.labels.split(","))
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the paper's tables."""
+
+    name: str
+    paper: str = ""
+    published: Mapping[str, float] = field(default_factory=dict)
+    reconstructed: str = ""
+    refinement: str = "none"
+    """Exchange between modalities before pooling: REFINEMENTS."""
+    pooling: str = "avg"
+    """Over the 7×7 cells: POOLINGS."""
+    temporal: str = "tsn"
+    """From frames to clips: TEMPORAL."""
+    head: Literal["concat", "average", "sum", "blend"] = "concat"
+    """concat: one classifier on concatenated modalities (★); average: one each, softmaxes averaged (◇); sum: logits summed;
+    blend: both.
+    """
+    objectives: tuple[str, ...] = ()
+    """Losses beside the source's cross-entropy, with commas between, or none: OBJECTIVES."""
+    supervision: Literal["source", "target"] = "source"
+    """Whose labels train; target is the bound that target-only gives, no adaptation."""
+    lambda_class: float = 1.0
+    """λ_y, weight of the classification loss."""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def needs_maps(self) -> bool:
+        """Gates of channels commute with averaging, so that under `avg` the stored vectors say all."""
+        needs: bool = parts.find("poolings", self.pooling).NEEDS_MAPS
+        return needs
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether training looks at the target's clips at all."""
+        return any(parts.needs_target(name, self.option(name)) for name in self.objectives)
+
+    def option(self, part: str) -> Mapping[str, Any]:
+        return self.options.get(part, {})
+
+    def used_parts(self) -> list[tuple[str, str]]:
+        """(kind, name) of every part."""
+        chosen = [("refinements", self.refinement), ("poolings", self.pooling), ("temporal", self.temporal)]
+        return chosen + [("objectives", name) for name in self.objectives]

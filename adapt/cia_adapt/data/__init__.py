@@ -1,0 +1,48 @@
+"""From a feature file to batches: domains, labels, readers, clips without their labels."""
+
+from cia_adapt.data import checking, importing, label_sets
+from cia_adapt.data.clips import Clips, LabelledClips, SealedLabels, joined, subset, to_device
+from cia_adapt.data.domains import Domain, digest, find_domains, pairs
+from cia_adapt.data.foreign import ForeignDataset
+from cia_adapt.data.prefetch import announced, prefetched
+from cia_adapt.data.readers import Positions, Stores, Tier, fits, free_memory
+from cia_adapt.data.relabel import relabelled
+from cia_adapt.data.sampling import Draw, Endless, centre_frames, shifted_frames, source_order
+from cia_adapt.data.task import Rows, Task, arrays_to_read, make_task, rows_of, sizes_of, training_classes
+
+__all__ = [
+    "Clips",
+    "Domain",
+    "Draw",
+    "Endless",
+    "ForeignDataset",
+    "LabelledClips",
+    "Positions",
+    "Rows",
+    "SealedLabels",
+    "Stores",
+    "Task",
+    "Tier",
+    "announced",
+    "arrays_to_read",
+    "centre_frames",
+    "checking",
+    "digest",
+    "find_domains",
+    "fits",
+    "free_memory",
+    "importing",
+    "joined",
+    "label_sets",
+    "make_task",
+    "pairs",
+    "prefetched",
+    "relabelled",
+    "rows_of",
+    "shifted_frames",
+    "sizes_of",
+    "source_order",
+    "subset",
+    "to_device",
+    "training_classes",
+]

@@ -1,0 +1,74 @@
+"""Which clips and frames make up the batches of an epoch. All of it is drawn before the epoch starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cia_adapt.data.readers import Positions
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One batch: clips among the training clips [B] and their frames [B, S]; `second` are the same clips at other frames."""
+
+    source: Positions
+    source_frames: Positions
+    target: Positions
+    target_frames: Positions
+    second_source_frames: Positions | None = None
+    second_target_frames: Positions | None = None
+
+
+class Endless:
+    """Batches over 0 … count − 1 in random order, shuffled anew after each pass; every batch is full.
+
+    >>> endless = Endless(3, np.random.default_rng(0))
+    >>> sorted(endless.take(2).tolist() + endless.take(1).tolist())
+    [0, 1, 2]
+    """
+
+    def __init__(self, count: int, random: np.random.Generator) -> None:
+        self.count, self.random = count, random
+        self.waiting = np.empty(0, dtype=np.int64)
+
+    def take(self, size: int) -> Positions:
+        while len(self.waiting) < size:
+            self.waiting = np.concatenate([self.waiting, self.random.permutation(self.count)])
+        taken, self.waiting = self.waiting[:size], self.waiting[size:]
+        return taken
+
+    def state(self) -> dict[str, Any]:
+        return {"random": self.random.bit_generator.state, "waiting": self.waiting.tolist()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.random.bit_generator.state = state["random"]
+        self.waiting = np.array(state["waiting"], dtype=np.int64)
+
+
+def source_order(labels: Positions, balanced: bool, random: np.random.Generator) -> Positions:
+    """An epoch's order of the source's clips [N]: each once, or with `balanced` drawn so that every class is as likely."""
+    if not balanced:
+        return random.permutation(len(labels))
+    counts = np.bincount(labels)
+    chance = 1 / counts[labels]
+    return random.choice(len(labels), size=len(labels), p=chance / chance.sum())
+
+
+def centre_frames(stored: int, segments: int) -> Positions:
+    """[S]: TSN's test frames, the centres of equal segments of the stored frames, 0-based.
+
+    >>> centre_frames(25, 5).tolist()
+    [2, 7, 12, 17, 22]
+    """
+    tick = stored / segments
+    return np.array([int(tick / 2 + tick * s) for s in range(segments)], dtype=np.int64)
+
+
+def shifted_frames(stored: int, segments: int, clips: int, random: np.random.Generator) -> Positions:
+    """[B, S]: TSN's training frames, one at random in each segment of ⌊T/S⌋; the centres where that is shorter than two."""
+    length = stored // segments
+    if length < 2:
+        return np.tile(centre_frames(stored, segments), (clips, 1))
+    return np.arange(segments) * length + random.integers(length, size=(clips, segments))

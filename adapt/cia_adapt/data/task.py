@@ -1,0 +1,171 @@
+"""From the feature file to a task: file → domains → the clips of a pair. What training is given carries no target label."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from cia_extract.common.errors import DataError
+from cia_extract.common.suggest import did_you_mean
+
+from cia_adapt.config import Setup, splits
+from cia_adapt.data.clips import Clips, LabelledClips, SealedLabels
+from cia_adapt.data.domains import Domain
+from cia_adapt.data.readers import Positions, Stores
+from cia_adapt.parts.interface import Sizes
+
+
+@dataclass(frozen=True)
+class Task:
+    """What training may read of one source → target pair. No label of the target is in it."""
+
+    source: str
+    target: str
+    classes: Mapping[str, tuple[str, ...]]
+    """{label column: its classes}."""
+    sizes: Sizes
+    source_train: LabelledClips
+    source_val: LabelledClips
+    target_train: Clips
+    target_val: Clips
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.sizes.channels)
+
+    @property
+    def label(self) -> str:
+        """The first label column: what pseudo-classes and class balance go by."""
+        return next(iter(self.classes))
+
+    @property
+    def tested_and_adapted_to(self) -> int:
+        """How many of the target's test clips are training clips too (without their labels)."""
+        return len(np.intersect1d(self.target_train.rows, self.target_val.rows))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a pair by what they are for, [clips] each."""
+
+    source_train: Positions
+    source_val: Positions
+    target_train: Positions
+    target_val: Positions
+
+
+def rows_of(source: Domain, target: Domain, setup: Setup) -> Rows:
+    """The clips that train and those that are evaluated. Raises DataError for an empty split."""
+    train, val = setup.train_split, setup.val_split
+    return Rows(
+        source.split(splits.of_role(train, "source"), "--train-split"),
+        source.split(splits.of_role(val, "source"), "--val-split"),
+        target.split(splits.of_role(train, "target"), "--train-split"),
+        target.split(splits.of_role(val, "target"), "--val-split"),
+    )
+
+
+def arrays_to_read(source: Domain, target: Domain, modalities: Sequence[str], maps: bool) -> dict[str, str]:
+    """{modality: "rgb/maps" or "rgb/pooled"}; maps where they are wanted and there are any. Raises DataError."""
+    if source.dataset.frames != target.dataset.frames:
+        raise DataError(
+            f"{source.dataset.path}: {source.name} has {source.dataset.frames} frames a clip and {target.name} "
+            f"{target.dataset.frames}; extract both with the same --frames"
+        )
+    chosen = {}
+    for m in modalities:
+        for domain in (source, target):
+            have = domain.dataset.modalities
+            if m not in have:
+                raise DataError(
+                    f"{domain.dataset.path}: '{domain.name}' has no {m}; extract it, or name one of {', '.join(have)} with "
+                    f"--modality{did_you_mean(m, have)}"
+                )
+        both = [kind for kind in ("maps", "pooled") if all(f"{m}/{kind}" in d.dataset.regions for d in (source, target))]
+        wanted = [kind for kind in both if maps or kind == "pooled"] or both
+        if not wanted:
+            raise DataError(f"{source.dataset.path}: '{source.name}' and '{target.name}' have no array of {m} in common")
+        chosen[m] = f"{m}/{wanted[0]}"
+        shapes = [d.dataset.regions[chosen[m]].shape[2:] for d in (source, target)]
+        if shapes[0] != shapes[1]:
+            raise DataError(
+                f"{source.dataset.path}: {chosen[m]} is {shapes[0]} in '{source.name}' and {shapes[1]} in '{target.name}'"
+            )
+    return chosen
+
+
+def sizes_of(source: Domain, arrays: Mapping[str, str], setup: Setup, heads: Sequence[int], target_train_clips: int) -> Sizes:
+    """What the parts of a model need to know about these arrays."""
+    shapes = {m: source.dataset.regions[name].shape[2:] for m, name in arrays.items()}
+    return Sizes(
+        {m: shape[0] for m, shape in shapes.items()},
+        {m: (shape[1], shape[2]) for m, shape in shapes.items() if len(shape) == 3},
+        tuple(heads),
+        setup.segments,
+        setup.dropout,
+        target_train_clips=target_train_clips,
+        shared_features=setup.shared_features,
+        normalise=setup.normalise,
+    )
+
+
+def training_classes(domain: Domain, rows: Positions, setup: Setup) -> dict[str, tuple[str, ...]]:
+    """{label column: the classes of the clips that train}. Raises DataError where one of them has no label."""
+    classes = {}
+    for column in setup.label_columns:
+        labels = domain.text_labels(rows, column)
+        if "" in labels:
+            raise DataError(
+                f"{domain.dataset.path}: '{domain.name}' has {labels.count('')} of {len(labels)} training clips without a "
+                f"{column}; clips that train need one (a --manifest can give it; --source names the labelled domain)"
+            )
+        classes[column] = tuple(sorted(set(labels)))
+    return classes
+
+
+def make_task(
+    source: Domain,
+    target: Domain,
+    modalities: Sequence[str],
+    maps: bool,
+    setup: Setup,
+    stores: Stores,
+    supervision: str = "source",
+) -> tuple[Task, SealedLabels]:
+    """Collect the clips of a pair, and apart from them the target's validation labels, for the evaluator.
+
+    The classes are those of the clips that train. With `supervision` "target" these are the target's training clips with their
+    labels, and the openings of the result say so. Raises DataError.
+    """
+    arrays = arrays_to_read(source, target, modalities, maps)
+    rows = rows_of(source, target, setup)
+    teacher, taught = (target, rows.target_train) if supervision == "target" else (source, rows.source_train)
+    classes = training_classes(teacher, taught, setup)
+
+    def clips(domain: Domain, rows: Positions) -> Clips:
+        return Clips(domain.dataset, rows, arrays, stores, domain.rows)
+
+    sizes = sizes_of(source, arrays, setup, [len(names) for names in classes.values()], len(rows.target_train))
+    task = Task(
+        source.name,
+        target.name,
+        classes,
+        sizes,
+        LabelledClips(clips(teacher, taught), _numbers(teacher, taught, classes)),
+        LabelledClips(clips(source, rows.source_val), _numbers(source, rows.source_val, classes)),
+        clips(target, rows.target_train),
+        clips(target, rows.target_val),
+    )
+    sealed = SealedLabels(_numbers(target, rows.target_val, classes))
+    if supervision == "target":
+        sealed.openings["TRAINING: the labels of the target's training clips (target-only)"] += 1
+    return task, sealed
+
+
+def _numbers(domain: Domain, rows: Positions, classes: Mapping[str, Sequence[str]]) -> npt.NDArray[np.int64]:
+    """[N, L]: each label's place among its classes, −1 where it is none of them."""
+    columns = []
+    for column, known in classes.items():
+        number = {label: i for i, label in enumerate(known)}
+        columns.append([number.get(label, -1) for label in domain.text_labels(rows, column)])
+    return np.array(columns, dtype=np.int64).T.reshape(len(rows), len(classes))

@@ -1,0 +1,68 @@
+"""`cia-adapt --dry-run`: what would be trained, and how long it takes."""
+
+import time
+from typing import Any
+
+import numpy as np
+from cia_extract.common.console import Say
+
+from cia_adapt.data import Stores
+from cia_adapt.experiments.cost import macs_per_clip
+from cia_adapt.experiments.directions import Pair, Request, prepared, task_of
+from cia_adapt.experiments.memory import shortage_said
+from cia_adapt.experiments.runner import _folder
+from cia_adapt.training import Evaluator, Trainer
+
+
+def plan(request: Request, say: Say = lambda message: None) -> list[dict[str, Any]]:
+    """What `run` would do for each pair, with seconds measured on one step, after a first, and one evaluation."""
+    stores = Stores(request.device, request.tier)
+    planned = []
+    for pair in prepared(request, say):
+        with shortage_said(f"{pair.method.name} {pair.source.name} → {pair.target.name}"):
+            planned.append(_plan_one(request, pair, stores))
+    return planned
+
+
+def _plan_one(request: Request, pair: Pair, stores: Stores) -> dict[str, Any]:
+    task, labels = task_of(request, pair, stores)
+    setup = pair.setup
+    trainer = Trainer(task, setup, pair.method, 0, request.device, request.precision, request.compiled)
+    evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
+    draw = trainer.draws()[0]
+    trainer.cluster()
+    trainer.model.train()
+    trainer.train_step(draw, trainer.read(draw))
+    step = _seconds(lambda trainer=trainer, draw=draw: trainer.train_step(draw, trainer.read(draw)))
+    evaluation = _seconds(lambda e=evaluator, t=trainer: e.predict(t.model, t.task.source_val.clips))
+    others = len(task.target_val) + (len(task.target_train) if request.validators else 0)
+    evaluation *= 1 + others / len(task.source_val.clips)
+    epoch = step * trainer.steps_per_epoch + evaluation
+    clips = len(draw.source) + len(draw.target)
+    cells = {m: int(np.prod(task.sizes.grids.get(m, ()), dtype=int)) for m in task.modalities}
+    per_clip = sum(setup.segments * c * cells[m] * 4 for m, c in task.sizes.channels.items())
+    return {
+        "source": task.source,
+        "target": task.target,
+        "modalities": list(pair.modalities),
+        "classes": {column: len(names) for column, names in task.classes.items()},
+        "source_train_clips": len(task.source_train.clips),
+        "source_val_clips": len(task.source_val.clips),
+        "target_train_clips": len(task.target_train),
+        "target_val_clips": len(task.target_val),
+        "target_val_clips_adapted_to": task.tested_and_adapted_to if pair.method.needs_target else 0,
+        "reads": {m: f"{reader.tier}" for m, reader in task.target_val.readers.items()},
+        "batch": f"{len(draw.source)} source + {len(draw.target)} target",
+        "batch_megabytes": round(clips * per_clip / 1e6, 1),
+        "steps": trainer.steps_total,
+        "parameters": sum(p.numel() for p in trainer.parameters),
+        "megamacs_per_clip": round(macs_per_clip(trainer.model, trainer.read(draw)[0]) / 1e6, 2),
+        "seconds_estimated": round(len(request.seeds) * (setup.epochs + trainer.trial_epochs) * epoch, 1),
+        "runs": [str(_folder(request, pair, seed)) for seed in request.seeds],
+    }
+
+
+def _seconds(action: Any) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began

@@ -1,0 +1,198 @@
+"""`cia-adapt sweep`: methods × pairs × seeds, in this process, in several, or by Ray. What is finished is read, what was
+interrupted goes on; one run that fails does not stop the others.
+"""
+
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cia_extract.common.console import Progress, Say
+from cia_extract.common.errors import CiaError, UsageError
+from cia_extract.common.processes import end_with_parent, ignore_signals, interruptible
+
+import cia_adapt.experiments.runner as runner
+from cia_adapt.data import Stores
+from cia_adapt.experiments.directions import Request, prepared
+from cia_adapt.experiments.memory import keep_freed
+from cia_adapt.runs import Result
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A run that did not come about, and why."""
+
+    what: str
+    message: str
+    exit_code: int
+
+
+Execute = Callable[[Sequence[Request]], Iterator[Result | Failed]]
+
+
+def run(requests: Sequence[Request], jobs: int, ray: str | None, say: Say) -> tuple[list[Result], list[Failed]]:
+    """Train all (one request per method); results in the order of the requests. A mistake in the request itself is raised at
+    once.
+    """
+    single: list[Request] = []
+    results: list[Result] = []
+    failed: list[Failed] = []
+    errors: list[CiaError] = []
+    noted: set[str] = set()
+
+    def said(message: str) -> None:
+        """Notes of the features, once for all methods."""
+        if message not in noted:
+            noted.add(message)
+            say(message)
+
+    for request in requests:
+        try:
+            single += list(_single(request, said))
+        except CiaError as error:  # this method does not fit these features
+            errors.append(error)
+            failed.append(Failed(request.chosen.method.name, str(error), error.exit_code))
+    if errors and not single:
+        raise errors[0]
+    if len(single) > 1:
+        directions = len({(one.source, one.target) for one in single})
+        say(f"{len(single)} runs: methods × {directions} direction(s) of domains × seeds")
+    for one in failed:
+        say(f"failed: {one.what}: {one.message}")
+    execute = _by_ray(ray) if ray is not None else _in_processes(jobs) if jobs > 1 else _here
+    with Progress(len(single), f"{len(single)} runs", every_s=30) as progress:
+        for done in execute(single):
+            if isinstance(done, Failed):
+                failed.append(done)
+                progress.line(f"failed: {done.what}: {done.message}")
+                progress.step()
+            else:
+                results.append(done)
+                progress.step(f"{done['method']} {done['source']} → {done['target']}: {done['selected']:.1f} %{trouble(done)}")
+    order = {(r.chosen.method.name, r.source, r.target, r.seeds[0]): i for i, r in enumerate(single)}
+    return sorted(results, key=lambda r: order[r["method"], r["source"], r["target"], r["seed"]]), failed
+
+
+def trouble(result: Result) -> str:
+    """The advice of a run's last epoch, to stand behind its number."""
+    return f"  ! {result['advice']}" if result.get("advice") else ""
+
+
+def _single(request: Request, say: Say) -> Iterator[Request]:
+    """One request per pair and seed."""
+    for pair in prepared(request, say):
+        for seed in request.seeds:
+            yield replace(request, source=pair.source.name, target=pair.target.name, seeds=(seed,), resume=True)
+
+
+_stores: Stores | None = None  # of this process; all its runs share what is loaded
+_share = 1.0
+_stop: Any = None  # an event: the sweep was interrupted, and no further run begins
+
+
+def train_one(request: Request) -> Result | Failed:
+    """One run, quietly; its failure is a value."""
+    if multiprocessing.parent_process() is None:  # this process is interrupted as a whole
+        return _trained(request)
+    try:
+        with interruptible():
+            return _trained(request)
+    except KeyboardInterrupt:
+        return Failed(_what(request), "interrupted, its last epoch is kept; the same command goes on", 130)
+
+
+def _what(request: Request) -> str:
+    return f"{request.chosen.method.name} {request.source} → {request.target} seed {request.seeds[0]}"
+
+
+def _trained(request: Request) -> Result | Failed:
+    global _stores
+    what = _what(request)
+    if _stop is not None and _stop.is_set():
+        return Failed(what, "not begun: the sweep was interrupted", 130)
+    try:
+        if _stores is None:
+            keep_freed()
+            _stores = Stores(request.device, request.tier, _share)
+        return runner.run(request, lambda message: None, _stores, quiet=True)[0]
+    except CiaError as error:
+        return Failed(what, str(error), error.exit_code)
+    except MemoryError:
+        return Failed(what, "not enough memory; take fewer --jobs, a smaller --batch, or --tier map", 1)
+    except Exception as error:  # whatever it is, the other runs go on
+        return Failed(what, f"unexpected {type(error).__name__}: {error}", 1)
+
+
+def _here(requests: Sequence[Request]) -> Iterator[Result | Failed]:
+    yield from map(train_one, requests)
+
+
+def _in_processes(jobs: int) -> Execute:
+    """A process per job, each with its share of the cores and of the memory."""
+
+    def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
+        threads = max(1, len(os.sched_getaffinity(0)) // jobs) if hasattr(os, "sched_getaffinity") else 1
+        context = multiprocessing.get_context("spawn")
+        stop = context.Event()
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(threads, 1 / jobs, stop))
+        try:
+            for future in as_completed([pool.submit(train_one, request) for request in requests]):
+                yield future.result()
+        finally:
+            stop.set()  # some wait in the workers' queue already, where they cannot be cancelled
+            if isinstance(sys.exception(), KeyboardInterrupt):
+                for worker in multiprocessing.active_children():  # a scheduler may have told this process alone
+                    worker.terminate()  # it saves the state and ends its run
+            pool.shutdown(cancel_futures=True)
+
+    return execute
+
+
+def _start(threads: int, share: float, stop: Any) -> None:
+    global _share, _stop
+    import torch
+
+    ignore_signals()  # between runs `stop` tells; see `interruptible`
+    end_with_parent()
+    torch.set_num_threads(threads)
+    _share, _stop = share, stop
+
+
+def _check_reachable(address: str) -> None:
+    """Raise UsageError for an address of a Ray cluster that nobody answers at; Ray itself would try for many minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdigit():
+        return  # local, auto: Ray knows them
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UsageError(f"--ray {address}: no Ray cluster answers there ({error}); start one with: ray start --head") from error
+
+
+def _by_ray(address: str) -> Execute:
+    """Tasks of a Ray cluster; every node must see the feature file and the runs folder at the same path."""
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--ray: Ray is not installed; pip install ray, or use --jobs") from None
+
+    _check_reachable(address)
+
+    def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
+        ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
+        try:
+            gpus = 1 if requests[0].device.type == "cuda" else 0
+            remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(train_one)
+            # Tasks of a node share the page cache, and know nothing of each other's memory.
+            waiting = [remote.remote(replace(request, tier=request.tier or "map")) for request in requests]
+            while waiting:
+                (done,), waiting = ray.wait(waiting, num_returns=1)
+                yield ray.get(done)
+        finally:
+            ray.shutdown()
+
+    return execute

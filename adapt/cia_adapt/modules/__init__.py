@@ -1,1 +1,0 @@
-"""What several parts share: features of maps, gradient reversal, layers, contrastive losses."""

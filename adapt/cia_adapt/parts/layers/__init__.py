@@ -1,0 +1,7 @@
+"""What several parts share: features of maps, gradient reversal, layers, contrastive losses."""
+
+from cia_adapt.parts.layers.gradient_reversal import GradientReversal
+from cia_adapt.parts.layers.heads import SharedLayer, output_layer
+from cia_adapt.parts.layers.maps import Feature, to_float
+
+__all__ = ["Feature", "GradientReversal", "SharedLayer", "output_layer", "to_float"]

@@ -1,0 +1,126 @@
+"""Kim et al.: modalities as views, contrasted across modalities and across domains.
+
+Kim, Tsai, Zhuang, Yu, Sclaroff, Saenko and Chandraker, "Learning Cross-modal Contrastive Features for Video Domain Adaptation",
+ICCV 2021, https://arxiv.org/abs/2108.11974. RECONSTRUCTED, feature-level: only the abstract was at hand ("we treat each
+modality in a domain as a view"). Modalities share one projection head.
+
+    across modalities   InfoNCE over the pairs of modalities of a clip, within each domain
+    across domains      source-target pairs of the same class within each modality, the target's class a pseudo-label where the
+                        softmax is sure enough; the other domain's clips come from a memory bank
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from cia_extract.common.errors import UsageError
+from torch import Tensor, nn
+
+from cia_adapt.parts.interface import Output, Sizes, Step, Term
+from cia_adapt.parts.layers.contrastive import info_nce, same_class_nce
+from cia_adapt.parts.registry import check_positive
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of both losses."""
+
+    across_modalities: float = 1.0
+    """Weight."""
+    across_domains: float = 1.0
+    """Weight; 0 without target clips."""
+    temperature: float = 0.1
+    """τ."""
+    threshold: float = 0.8
+    """Least softmax of a pseudo-label."""
+    bank: int = 1024
+    """Clips remembered of each domain."""
+    width: int = 128
+    """Of the projection."""
+
+
+class Bank(nn.Module):
+    """The latest projections of a domain by modality [size, W] and their classes (−1: none), a ring."""
+
+    classes: Tensor
+    next: Tensor
+
+    def __init__(self, modalities: tuple[str, ...], size: int, width: int) -> None:
+        super().__init__()
+        for m in modalities:
+            self.register_buffer(f"features_{m}", torch.zeros(size, width))
+        self.register_buffer("classes", torch.full((size,), -1))
+        self.register_buffer("next", torch.zeros((), dtype=torch.long))
+
+    def remembered(self, modality: str) -> Tensor:
+        """[size, W], a copy: `push` writes in place."""
+        features: Tensor = getattr(self, f"features_{modality}")
+        return features.clone()
+
+    def push(self, features: dict[str, Tensor], classes: Tensor) -> None:
+        size = len(self.classes)
+        features, classes = {m: f[-size:] for m, f in features.items()}, classes[-size:]
+        places = (self.next + torch.arange(len(classes), device=classes.device)) % size
+        self.classes[places] = classes
+        for m, feature in features.items():
+            getattr(self, f"features_{m}")[places] = feature.detach().float()
+        self.next = (self.next + len(classes)) % size
+
+
+class CrossModalContrast(nn.Module):
+    """Both losses on the clips' features. Raises UsageError where there is one stream only."""
+
+    def __init__(self, widths: dict[str, int], options: Options) -> None:
+        super().__init__()
+        check_positive("cross_modal", options, "temperature", "bank", "width")
+        if len(widths) < 2 or len(set(widths.values())) > 1:
+            raise UsageError("cross_modal: contrasts modalities and needs a head each (--head average), equally wide, and two")
+        width = next(iter(widths.values()))
+        self.options, self.streams = options, tuple(widths)
+        self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, options.width))
+        self.source_bank, self.target_bank = (Bank(self.streams, options.bank, options.width) for _ in range(2))
+
+    def forward(self, output: Output, step: Step) -> Term:
+        projected = {s: nn.functional.normalize(self.project(v), dim=1) for s, v in output.videos.items()}
+        domains = {"source": ~step.is_target, "target": step.is_target}
+        inside = [
+            info_nce(projected[a][rows], projected[b][rows], self.options.temperature)
+            for rows in domains.values()
+            if int(rows.sum()) > 1
+            for a, b in combinations(self.streams, 2)
+        ]
+        zero = next(iter(output.videos.values())).sum() * 0  # where no domain has two clips
+        modal = torch.stack(inside).mean() if inside else zero
+        metrics = {"cross_modal_loss": modal.detach()}
+        loss = self.options.across_modalities * modal
+        if self.options.across_domains and step.is_target.any():
+            across = self._across(output, step, projected, metrics)
+            loss = loss + self.options.across_domains * across
+        return Term(loss, metrics)
+
+    def _across(self, output: Output, step: Step, projected: dict[str, Tensor], metrics: dict[str, Tensor]) -> Tensor:
+        sure, guess = output.probabilities()[0][step.is_target].detach().max(1)
+        pseudo = torch.where(sure >= self.options.threshold, guess, -1)
+        classes = {"source": step.labels[:, 0], "target": pseudo}
+        rows = {"source": ~step.is_target, "target": step.is_target}
+        banks = {"source": self.source_bank, "target": self.target_bank}
+        for domain, bank in banks.items():
+            bank.push({s: p[rows[domain]] for s, p in projected.items()}, classes[domain])
+        losses = []
+        for domain, other in (("source", "target"), ("target", "source")):
+            for stream, vectors in projected.items():
+                anchors, bank = vectors[rows[domain]], banks[other]
+                losses.append(
+                    same_class_nce(anchors, classes[domain], bank.remembered(stream), bank.classes, self.options.temperature)
+                )
+        across = torch.stack(losses).mean()
+        metrics |= {"cross_domain_loss": across.detach(), "pseudo_labelled": 100 * (pseudo >= 0).float().mean()}
+        return across
+
+
+def needs_target(options: Options) -> bool:
+    return options.across_domains > 0
+
+
+def build(sizes: Sizes, options: Options) -> nn.Module:
+    return CrossModalContrast(dict(sizes.videos), options)

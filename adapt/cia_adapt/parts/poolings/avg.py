@@ -1,0 +1,28 @@
+"""Average pooling over the cells."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from torch import nn
+
+from cia_adapt.parts.interface import Sizes
+from cia_adapt.parts.layers.maps import Feature, Pooled
+
+NEEDS_MAPS: Final = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """None."""
+
+
+class AveragePooling(nn.Module):
+    """The mean over cells; vectors as they are."""
+
+    def forward(self, features: Mapping[str, Feature]) -> Pooled:
+        return Pooled({m: feature.average() for m, feature in features.items()})
+
+
+def build(sizes: Sizes, options: Options) -> nn.Module:
+    return AveragePooling()

@@ -1,0 +1,156 @@
+"""SC, spatial consensus: one map of weights, from what the modalities agree on, pools them all.
+
+Yang, Huang, Sugano and Sato, "Interact before Align", CVPR 2022; k = 3 scales (supplement §1, Table 2). RECONSTRUCTED: the
+supplement says that SC makes one shared map from correlations at several scales and re-weights locations, not how.
+
+    u_m = θ_m(F̂_m) / ‖·‖ over channels, θ_m a 1×1 convolution to half the channels (or the identity)
+    pool (default)  c_κ(i) = cos(P_κ u_a (i), P_κ u_b (i)), κ = 1 … k, P_κ the κ×κ box mean over valid cells
+    patch           c_κ = P_κ c_1: the inner product of patches, without cross terms
+    window_max      c_κ(i) = ½ max_j ⟨u_a(i), u_b(j)⟩ + ½ max_j ⟨u_a(j), u_b(i)⟩ over the κ×κ cells j around i
+    S = softmax over cells of Σ_κ c_κ / (k τ);   f_m = Σ_i S(i) F̂_m(·, i)
+
+A uniform S is average pooling. S does not change when the modalities change places together with their θ. With three modalities
+that have maps, c is the mean over their pairs.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final, Literal
+
+import torch
+from cia_extract.common.errors import UsageError
+from torch import Tensor, nn
+
+from cia_adapt.parts.interface import Sizes
+from cia_adapt.parts.layers.maps import Feature, Pooled, gram
+from cia_adapt.parts.registry import check_grids
+
+NEEDS_MAPS: Final = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """SC's settings."""
+
+    scales: int = 3
+    """k, scales of the correlation; at most 7."""
+    embedding: int = 512
+    """Channels of θ; 0 for the identity (no parameters)."""
+    scoring: Literal["pool", "patch", "window_max"] = "pool"
+    """How the scales κ > 1 compare."""
+    temperature: float = 0.1
+    """τ, at the start; the smaller, the sharper the map."""
+    learn_temperature: bool = False
+    """Train log τ."""
+
+
+class SpatialConsensus(nn.Module):
+    """Pool the maps of two or more modalities with one consensus map; vectors as they are.
+
+    Args:
+        channels: {modality: C} of those with maps. Raises UsageError for fewer than two.
+
+    >>> sum(p.numel() for p in SpatialConsensus({"rgb": 1024, "flow": 1024}).parameters())
+    1049600
+    """
+
+    def __init__(self, channels: Mapping[str, int], options: Options = Options()) -> None:
+        super().__init__()
+        if len(channels) < 2:
+            have = ", ".join(channels) or "none"
+            raise UsageError(f"SC is a consensus of modalities with maps and needs two, here: {have}; take --pooling avg")
+        if not 1 <= options.scales <= 7:
+            raise UsageError(f"--set sc.scales={options.scales}: must lie between 1 and 7")
+        if options.temperature <= 0:
+            raise UsageError(f"--set sc.temperature={options.temperature}: must be positive")
+        if not options.embedding and len(set(channels.values())) > 1:
+            raise UsageError("--set sc.embedding=0: without an embedding the modalities need equal channels")
+        self.options = options
+        # A 1×1 convolution is a linear map of each cell's channels.
+        self.embed = nn.ModuleDict({m: nn.Linear(c, options.embedding) for m, c in channels.items()} if options.embedding else {})
+        self.modalities = tuple(channels)
+        start = torch.tensor(math.log(options.temperature))
+        self.log_temperature = nn.Parameter(start, requires_grad=options.learn_temperature) if options.learn_temperature else None
+
+    def forward(self, features: Mapping[str, Feature]) -> Pooled:
+        consensus = self.consensus(features)
+        pooled = {m: f.pool(consensus) if m in self.modalities else f.average() for m, f in features.items()}
+        return Pooled(pooled, weights=consensus)
+
+    def consensus(self, features: Mapping[str, Feature]) -> Tensor:
+        """S [N, H, W], non-negative with sum 1."""
+        height, width = features[self.modalities[0]].data.shape[2:]
+        layers = [self.embed[m] if self.options.embedding else None for m in self.modalities]
+        products = gram([features[m] for m in self.modalities], layers)  # type: ignore[arg-type]
+        with torch.autocast(products[0, 0].device.type, enabled=False):  # cosines near 1 differ by less than bfloat16 can tell
+            return self._softmax(cosines_of(products), height, width)
+
+    def _softmax(self, cosines: Mapping[tuple[int, int], Tensor], height: int, width: int) -> Tensor:
+        pairs = [
+            correlation(cosines[a, a], cosines[a, b], cosines[b, b], self.options.scales, self.options.scoring, height, width)
+            for a, b in combinations(range(len(self.modalities)), 2)
+        ]  # [N, k, HW] each
+        sharpness = 1 / self.options.temperature if self.log_temperature is None else torch.exp(-self.log_temperature)
+        logits = torch.stack(pairs).mean(0).mean(1) * sharpness
+        return logits.softmax(dim=1).unflatten(1, (height, width))
+
+
+def cosines_of(products: Mapping[tuple[int, int], Tensor]) -> dict[tuple[int, int], Tensor]:
+    """Products of cells [N, HW, HW] → their cosines; cells of zeros have cosine 0."""
+    inverse = {m: p.diagonal(dim1=1, dim2=2).clamp_min(1e-12).rsqrt() for (m, n), p in products.items() if m == n}  # [N, HW]
+    # The norms' outer product by bmm: its gradient is a product too, and no sums over the cells of all frames.
+    return {(m, n): p * torch.bmm(inverse[m][:, :, None], inverse[n][:, None, :]) for (m, n), p in products.items()}
+
+
+def correlation(aa: Tensor, ab: Tensor, bb: Tensor, scales: int, scoring: str, height: int, width: int) -> Tensor:
+    """c_κ(i), κ = 1 … scales, from the cosines of all cells within and between two modalities, [N, HW, HW] each.
+
+    → [N, scales, HW], in [−1, 1].
+    """
+    boxes = torch.stack([box_operator(scale, height, width) for scale in range(1, scales + 1)]).to(ab)  # [k, HW, HW]
+    if scoring == "pool":
+        ab, aa, bb = (box_products(products, boxes) for products in (ab, aa, bb))
+        return ab / (aa * bb).clamp_min(1e-12).sqrt()
+    if scoring == "patch":
+        return torch.einsum("kij,nj->nki", boxes, ab.diagonal(dim1=1, dim2=2))
+    outside = boxes == 0
+    ahead = ab[:, None].masked_fill(outside, -torch.inf).amax(3)
+    back = ab.transpose(1, 2)[:, None].masked_fill(outside, -torch.inf).amax(3)
+    return (ahead + back) / 2
+
+
+def box_products(products: Tensor, boxes: Tensor) -> Tensor:
+    """⟨P_κ u (i), P_κ v (i)⟩ for each κ from all products ⟨u(j), v(l)⟩ [..., HW, HW] → [..., k, HW].
+
+    With box means P_κ u = A_κ u it is the i-th diagonal element of A_κ G A_κᵀ. So one small matrix product serves all scales, and
+    no box-filtered copy of the maps is made.
+    """
+    diagonals = torch.einsum("kij,kil->jlki", boxes, boxes).flatten(2).flatten(0, 1)  # [HW·HW, k·HW]
+    return (products.flatten(-2) @ diagonals).unflatten(-1, (len(boxes), -1))
+
+
+def box_operator(size: int, height: int, width: int) -> Tensor:
+    """[HW, HW]: row i averages the size×size cells around cell i, stride 1; cells outside are not counted.
+
+    An even box reaches one cell further to the right and to the bottom.
+
+    >>> box_operator(2, 1, 3)
+    tensor([[0.5000, 0.5000, 0.0000],
+            [0.0000, 0.5000, 0.5000],
+            [0.0000, 0.0000, 1.0000]])
+    """
+    front, back = (size - 1) // 2, size // 2
+
+    def reach(length: int) -> Tensor:
+        offset = torch.arange(length)[None, :] - torch.arange(length)[:, None]
+        return ((offset >= -front) & (offset <= back)).float()
+
+    inside = torch.kron(reach(height), reach(width))
+    return inside / inside.sum(1, keepdim=True)
+
+
+def build(sizes: Sizes, options: Options) -> nn.Module:
+    check_grids("SC", sizes.grids)
+    return SpatialConsensus({m: sizes.channels[m] for m in sizes.grids}, options)

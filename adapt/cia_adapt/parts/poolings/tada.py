@@ -1,0 +1,84 @@
+"""TADA's local attention: each cell counts by how sure a domain discriminator is of it.
+
+Wang, Li, Ye, Long and Wang, "Transferable Attention for Domain Adaptation", AAAI 2019. One discriminator a cell, behind a
+reversed gradient, H in nats (0 … 0.693):
+
+    p_i = softmax(D_i(F(·, i)));   w_i = 1 − H(p_i);   f = mean_i (1 + w_i) F(·, i)
+
+RECONSTRUCTED for cached features: the discriminators' width; and the reversed gradient reaches what is trained before the maps
+(MC) only, since the features are frozen. The discriminators' loss is that of the objective `adversarial`, level "region".
+TADA's global part, entropy weighted by 1 + H, is the objective `attentive_entropy`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from cia_adapt.parts.interface import Sizes
+from cia_adapt.parts.layers.entropy import entropy
+from cia_adapt.parts.layers.gradient_reversal import GradientReversal
+from cia_adapt.parts.layers.heads import OUTPUT_SD
+from cia_adapt.parts.layers.maps import Feature, Pooled, cells
+from cia_adapt.parts.poolings.att import gated_average
+from cia_adapt.parts.registry import check_positive
+
+NEEDS_MAPS: Final = True
+REVERSED: Final = ("strength",)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of the discriminators."""
+
+    hidden: int = 64
+    """Width of their hidden layer."""
+    strength: float = 1.0
+    """Of the reversed gradient."""
+
+
+class CellDiscriminators(nn.Module):
+    """A discriminator for each cell, C → hidden → 2: [N, HW, C] → [N, HW, 2]."""
+
+    def __init__(self, cells: int, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.empty(cells, channels, hidden).uniform_(-(channels**-0.5), channels**-0.5))
+        self.first_bias = nn.Parameter(torch.zeros(cells, 1, hidden))
+        self.last = nn.Parameter(torch.randn(cells, hidden, 2) * OUTPUT_SD)
+        self.last_bias = nn.Parameter(torch.zeros(cells, 1, 2))
+
+    def forward(self, features: Tensor) -> Tensor:
+        hidden = torch.relu(torch.baddbmm(self.first_bias, features.transpose(0, 1), self.first))  # [HW, N, hidden]
+        return torch.baddbmm(self.last_bias, hidden, self.last).transpose(0, 1)
+
+
+class TransferableAttention(nn.Module):
+    """Weigh the cells of each modality with maps and average; vectors as they are.
+
+    Args:
+        channels: {modality: C} of those with maps; grids: their (H, W).
+    """
+
+    def __init__(self, channels: Mapping[str, int], grids: Mapping[str, tuple[int, int]], options: Options = Options()) -> None:
+        super().__init__()
+        self.reverse = GradientReversal("region", options.strength)
+        self.discriminators = nn.ModuleDict(
+            {m: CellDiscriminators(height * width, channels[m], options.hidden) for m, (height, width) in grids.items()}
+        )
+
+    def forward(self, features: Mapping[str, Feature]) -> Pooled:
+        vectors = {m: f.average() for m, f in features.items() if m not in self.discriminators}
+        logits = {}
+        for m, discriminators in self.discriminators.items():
+            dense = features[m].dense()
+            logits[f"region_{m}"] = discriminators(self.reverse(cells(dense)))  # [N, HW, 2]
+            weights = 2 - entropy(logits[f"region_{m}"])  # 1 + w, [N, HW]
+            vectors[m] = gated_average(features[m], weights.unflatten(1, dense.shape[2:]))
+        return Pooled({m: vectors[m] for m in features}, domain_logits=logits)
+
+
+def build(sizes: Sizes, options: Options) -> nn.Module:
+    check_positive("tada", options, "hidden")
+    return TransferableAttention(sizes.channels, sizes.grids, options)

@@ -1,0 +1,94 @@
+"""The parts that methods are composed of: one file each in `refinements`, `poolings`, `temporal` and `objectives`.
+
+A part is found by the name of its file. The file has a frozen dataclass `Options`, whose fields are the part's settings (in a
+method's TOML, `--set part.option=value`, and the run's configuration), and a function `build`. `REVERSED` names the settings that
+multiply a reversed gradient, where there are any.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from importlib import resources
+from types import ModuleType
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+
+from cia_extract.common.errors import UsageError
+from cia_extract.common.suggest import did_you_mean
+
+KINDS: Final = ("refinements", "poolings", "temporal", "objectives")
+
+
+def names(kind: str) -> list[str]:
+    """The parts of a kind; nothing is imported for it."""
+    folder = resources.files(__package__).joinpath(kind)
+    return sorted(f.name[:-3] for f in folder.iterdir() if f.name.endswith(".py") and not f.name.startswith("_"))
+
+
+def find(kind: str, name: str) -> ModuleType:
+    """The part's module. Raises UsageError with the names there are."""
+    if name not in names(kind):
+        known = names(kind)
+        flag = kind if kind in ("temporal", "objectives") else kind.removesuffix("s")
+        raise UsageError(f"--{flag} {name}: no such part in {kind}, choose from {', '.join(known)}{did_you_mean(name, known)}")
+    return importlib.import_module(f"{__package__}.{kind}.{name}")
+
+
+def options(kind: str, name: str, values: Mapping[str, Any]) -> Any:
+    """The part's `Options` with `values` over its defaults. Raises UsageError quoting the setting."""
+    cls = find(kind, name).Options
+    known = {field.name for field in dataclasses.fields(cls)}
+    for key in values:
+        if key not in known:
+            have = f"{', '.join(sorted(known)) or 'no settings'}{did_you_mean(key, known)}"
+            raise UsageError(f"--set {name}.{key}: unknown, {name} has {have}")
+    hints = get_type_hints(cls)
+    return cls(**{key: _converted(f"--set {name}.{key}", value, hints[key]) for key, value in values.items()})
+
+
+def check_positive(part: str, options: Any, *settings: str) -> None:
+    """Raise UsageError for a setting of 0 that must not be."""
+    for name in settings:
+        if getattr(options, name) <= 0:
+            raise UsageError(f"--set {part}.{name}={getattr(options, name)}: must be positive")
+
+
+def check_several(part: str, modalities: Mapping[str, int]) -> None:
+    """Raise UsageError where there is nothing to exchange with."""
+    if len(modalities) < 2:
+        raise UsageError(f"{part} exchanges between modalities and needs two, here is {', '.join(modalities)}; --refinement none")
+
+
+def check_grids(part: str, grids: Mapping[str, tuple[int, int]]) -> None:
+    """Raise UsageError where modalities' maps are of unlike size."""
+    if len(set(grids.values())) > 1:
+        have = ", ".join(f"{m} {height}×{width}" for m, (height, width) in grids.items())
+        raise UsageError(f"{part}: compares cells of modalities, whose maps must be of one size; here are {have}")
+
+
+def needs_target(objective: str, values: Mapping[str, Any]) -> bool:
+    """Whether an objective looks at the target's clips with these settings: its own `needs_target(options)`, else it does."""
+    module = find("objectives", objective)
+    return bool(module.needs_target(options("objectives", objective, values))) if hasattr(module, "needs_target") else True
+
+
+def _converted(flag: str, value: Any, kind: Any) -> Any:
+    """A TOML value or the text of a flag as the field's type."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            choices = [str(choice) for choice in get_args(kind)]
+            raise UsageError(f"{flag}={value}: unknown, choose from {', '.join(choices)}{did_you_mean(str(value), choices)}")
+        return value
+    if kind is bool:
+        if str(value).lower() not in {"true", "false"}:
+            raise UsageError(f"{flag}={value}: say true or false")
+        return str(value).lower() == "true"
+    try:
+        number = kind(value)
+        not_a_number = kind is float and number != number  # NaN
+    except (TypeError, ValueError, OverflowError):
+        number, not_a_number = None, True
+    if not_a_number:
+        raise UsageError(f"{flag}={value}: not {'a whole number' if kind is int else 'a number'}")
+    if kind in (int, float) and not 0 <= number < 1e9:
+        raise UsageError(f"{flag}={value}: must not be negative" if number < 0 else f"{flag}={value}: too large")
+    return number

@@ -1,0 +1,84 @@
+"""TRN, multi-scale temporal relations. Zhou, Andonian, Oliva and Torralba, ECCV 2018, https://arxiv.org/abs/1711.08496 (eq. 2-3).
+
+    R_n = Σ over ordered n-tuples of MLP_n([f_i1; …; f_in]),  n = S … 2;   v = Σ_n R_n;   MLP_n: ReLU, FC n·D → 256, ReLU
+
+At most three tuples a scale: evenly spaced in their order at evaluation, drawn at random in training (`even`: the same there,
+as TA3N does).
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from cia_extract.common.errors import UsageError
+from torch import Tensor, nn
+
+from cia_adapt.parts.registry import check_positive
+
+MOST_SEGMENTS = 12
+SETUP = {"optimiser": "sgd", "lr": 3e-3}  # the supplement, §1: with TRN, SGD with 3e-3
+
+
+@dataclass(frozen=True)
+class Options:
+    """TRN's settings."""
+
+    width: int = 256
+    """Of a relation's feature."""
+    tuples: int = 3
+    """Most of each scale."""
+    even: bool = False
+    """Evenly spaced tuples in training too."""
+
+
+class TemporalRelations(nn.Module):
+    """Frames [B, S, D] → relations [B, S − 1, width], of S … 2 frames; `forward` gives their sum. Raises UsageError for S < 2.
+
+    >>> sum(p.numel() for p in TemporalRelations(512, 5).parameters())
+    1836032
+    """
+
+    def __init__(self, inputs: int, segments: int, options: Options = Options()) -> None:
+        super().__init__()
+        check_positive("trn", options, "width", "tuples")
+        if segments > MOST_SEGMENTS:
+            raise UsageError(f"--segments {segments}: --temporal trn lists every tuple of frames; take at most {MOST_SEGMENTS}")
+        if segments < 2:
+            raise UsageError("--temporal trn: relates frames and needs --segments 2 or more")
+        self.width, self.options = options.width, options
+        self.all_tuples = {n: list(combinations(range(segments), n)) for n in range(segments, 1, -1)}
+        self.layers = nn.ModuleDict(
+            {str(n): nn.Sequential(nn.ReLU(), nn.Linear(n * inputs, options.width), nn.ReLU()) for n in self.all_tuples}
+        )
+
+    def relations(self, frames: Tensor) -> Tensor:
+        """[B, S, D] → [B, S − 1, width], the scale of all frames first."""
+        by_scale = []
+        for n, layer in self.layers.items():
+            picked = torch.tensor(self._picked(int(n)), device=frames.device)  # [tuples, n]
+            by_scale.append(layer(frames[:, picked].flatten(2)).sum(1))
+        return torch.stack(by_scale, dim=1)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.relations(frames).sum(1), {}
+
+    def _picked(self, n: int) -> list[tuple[int, ...]]:
+        tuples = self.all_tuples[n]
+        if self.training and not self.options.even:
+            return [tuples[i] for i in torch.randperm(len(tuples))[: self.options.tuples].tolist()]
+        return even_tuples(tuples, self.options.tuples)
+
+
+def even_tuples(tuples: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
+    """Number ⌈i N / count⌉ of N tuples, i = 0 … count − 1; all where there are no more.
+
+    >>> even_tuples(list(combinations(range(5), 3)), 3)
+    [(0, 1, 2), (0, 2, 4), (1, 2, 4)]
+    """
+    kept = min(count, len(tuples))
+    return [tuples[math.ceil(i * len(tuples) / kept)] for i in range(kept)]
+
+
+def build(width: int, segments: int, options: Options) -> nn.Module:
+    return TemporalRelations(width, segments, options)

@@ -1,4 +1,0 @@
-"""Spatial pooling, one a file: `Options`, `build(sizes, options)`, and `NEEDS_MAPS` where vectors will not do.
-
-The module maps {modality: Feature} to `modules.maps.Pooled`.
-"""

@@ -1,0 +1,5 @@
+"""Finished runs side by side: comparisons, statistics, tables, the report."""
+
+from cia_adapt.results import comparison, statistics, table
+
+__all__ = ["comparison", "statistics", "table"]

@@ -1,0 +1,85 @@
+"""Consensus maps of a finished run over the real frames of a few target clips."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from cia_extract import recipes
+from cia_extract.clips import Pixels
+from cia_extract.clips import preparation as extraction
+from cia_extract.common.errors import CiaError, DataError
+from cia_extract.datasets import manifest
+from cia_extract.features import DatasetFeatures
+
+from cia_adapt.config import Method, Setup
+from cia_adapt.data import ForeignDataset, Stores, centre_frames, digest, find_domains, make_task
+from cia_adapt.model import VideoModel
+from cia_adapt.results.report.figures import consensus
+from cia_adapt.runs import files
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One clip's picture."""
+
+    clip: str
+    png: bytes
+
+
+def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list[Panel], list[str]]:
+    """Draw `count` target validation clips drawn by `seed`: the panels, and a line for each clip that cannot be drawn.
+
+    Raises CiaError when none can be, since the feature file is gone, or is another now, or does not say how clips were read.
+    """
+    config, stamp = files.read_json(folder / "config.json"), files.read_json(folder / "stamp.json")
+    method = Method(**config["method"])
+    if method.pooling != "sc":
+        return [], []
+    domains = find_domains(Path(stamp["feature_file"]))
+    if not {config["source"], config["target"]} <= set(domains):
+        raise DataError(f"{stamp['feature_file']}: no longer holds {config['source']} and {config['target']}")
+    target = domains[config["target"]]
+    if isinstance(target.dataset, ForeignDataset) or "clips/indices" not in target.dataset.regions:
+        raise DataError(f"{stamp['feature_file']}: does not say where the clips and their frames are")
+    if config["features"] != digest(domains[config["source"]], domains[config["target"]]):
+        raise DataError(f"{stamp['feature_file']}: its features are no longer those of this run, or it had --manifest or --map")
+    setup, stores = Setup(**config["setup"]), Stores(torch.device("cpu"), "map")
+    task, _ = make_task(domains[config["source"]], target, config["modalities"], True, setup, stores)
+    model = VideoModel(method, task.sizes)
+    try:
+        model.load_state_dict(files.load_model(folder, "selected"))
+    except RuntimeError:
+        raise DataError(
+            f"{folder}: its model was made by another version of cia-adapt; train it again with --overwrite"
+        ) from None
+    model.eval()
+    clips, segments = task.target_val, config["setup"]["segments"]
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(clips))[:count])
+    frames = centre_frames(clips.frames, segments)
+    with torch.inference_mode():
+        output = model(clips.batch(chosen, np.tile(frames, (len(chosen), 1))))
+    assert output.consensus is not None
+    predicted = output.probabilities()[0].argmax(1).tolist()
+    drawn, missing = [], []
+    for position, maps, number in zip(chosen, output.consensus.double().numpy(), predicted, strict=True):
+        row = int(clips.rows[position])
+        name = str(clips.dataset.columns["clip"][row])
+        try:
+            images = frames_of(clips.dataset, row, root, clips.dataset.array("clips/indices")[row, frames].tolist())
+        except CiaError as error:
+            missing.append(str(error))
+            continue
+        title = f"{name}: predicted {task.classes[task.label][number]}"
+        drawn.append(Panel(name, consensus(images, maps, title)))
+    return drawn, missing
+
+
+def frames_of(dataset: DatasetFeatures, row: int, root: Path | None, indices: list[int]) -> list[Pixels]:
+    """The frames [224, 224, 3] that a row's features at these indices describe: decoded, counted, scaled and cropped by the code
+    that extracted them, by the file's own recipe. `root` goes before the folder that the file names. Raises CiaError.
+    """
+    recipe = recipes.restored(dataset.recipe.get("preprocessing"), f"{dataset.path}: '{dataset.name}'")
+    cells = {"label": "-", "split": "-"} | {column: str(values[row]) for column, values in dataset.columns.items()}
+    job = extraction.job_of(manifest.check(str(dataset.path), [cells]), 0, root or Path(dataset.root), recipe, ("rgb",))
+    return extraction.seen_frames(job, indices)

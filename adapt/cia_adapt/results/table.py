@@ -1,0 +1,259 @@
+"""Result tables: of the runs as they come, and in the layout of the paper's tables 2 and 3."""
+
+import csv
+import io
+import re
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final, Literal
+
+from cia_extract.common import console, spreadsheets
+from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.names import printable
+from cia_extract.common.suggest import did_you_mean
+from rich.console import Console
+from rich.table import Table
+
+import cia_adapt.results.comparison as comparison
+from cia_adapt import config
+from cia_adapt.results.comparison import Group
+from cia_adapt.results.statistics import COLUMNS, interquartile_mean, interval, mean_sd, summary
+
+NOTE = (
+    "accuracy on the target's validation clips in %; last: final epoch; selected: epoch chosen without target labels; "
+    "oracle: best epoch by target labels, no honest result"
+)
+TEX: Final = {
+    "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "±": r"$\pm$", "→": r"$\to$", "−": "$-$", "★": r"$\star$",
+    "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "◇": r"$\diamond$", "–": "--", "×": r"$\times$", "λ": r"$\lambda$",
+}  # fmt: skip
+Format = Literal["terminal", "markdown", "latex", "csv"]
+
+
+def print_results(results: Sequence[dict[str, Any]]) -> None:
+    """Print `last`, `selected`, `oracle` side by side, one line per method and pair (mean ± sd over seeds)."""
+    bound = any(result.get("trained_on_target_labels") for result in results)
+    note = NOTE + ("; target-only was trained on target labels, a bound" if bound else "")
+    note += "".join(f"; {line}" for line in transductive(results))
+    table = Table(caption=note, caption_justify="left")
+    for heading in ("set-up", "method", "source → target"):
+        table.add_column(heading, overflow="fold")
+    for heading, style in (("last", ""), ("selected", "bold"), ("oracle", "dim")):
+        table.add_column(heading, justify="right", style=style)
+    for heading in ("source val", "clips", "seeds"):
+        table.add_column(heading, justify="right")
+    for row in summary(results).to_dict("records"):
+        cells = [str(row[column]) for column in (*COLUMNS, "clips", "seeds")]
+        table.add_row(*console.cells(row["setup"], row["method"], f"{row['source']} → {row['target']}", *cells))
+    _console().print(table)
+
+
+def transductive(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """That methods adapted to test clips, where they did: such numbers do not compare with those of unseen clips."""
+    seen = [result for result in results if result.get("target_val_clips_adapted_to")]
+    if not seen:
+        return []
+    methods = ", ".join(dict.fromkeys(str(result["method"]) for result in seen))
+    return [f"transductive: {methods} adapted to the target's test clips, without their labels"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text; the first row of `rows` belongs under `header`."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
+    number: str
+    """What ours are; a column of its own in csv, which has no notes."""
+    departs: Sequence[str]
+    """For each row, in what it departs from its method; likewise."""
+
+
+def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group], which: str, baseline: str | None) -> Grid:
+    """Our runs in the paper's layout, published numbers beside them. Raises UsageError.
+
+    which: selected, last or oracle. baseline: the method that the others are compared with, pair by pair and seed by seed.
+    """
+    paper = definition(number)
+    pairs = sorted({pair for _, pair in groups})
+    columns = _columns(paper, groups, pairs)
+    header = ["setting", "method", *(name for name, _, _ in columns), "IQM, all pairs"]
+    if baseline:
+        if baseline not in {method for method, _ in groups}:
+            have = sorted({m for m, _ in groups})
+            raise UsageError(f"--baseline {baseline}: no run of it, there are {', '.join(have)}{did_you_mean(baseline, have)}")
+        header.append(f"− {baseline}, all pairs")
+    header += [f"{name} published" for name in paper["columns"]]
+    known = [(setting, label, method) for setting, label, method in paper["rows"]]
+    others = sorted({method for method, _ in groups} - {method for _, _, method in known})
+    rows: list[list[str]] = []
+    departs: list[str] = []
+    seeds: set[int] = set()
+    departures: list[str] = []
+    for setting, label, method in [*known, *(("not in the paper's table", name, name) for name in others)]:
+        of_method = [groups[method, pair] for pair in pairs if (method, pair) in groups]
+        seeds |= {len(group.seeds) for group in of_method}
+        changed = sorted({line for group in of_method for line in group.changed})
+        departs.append("; ".join(changed))
+        if changed:
+            departures.append(f"* {method}: {'; '.join(changed)}")
+        row = [setting, (f"{label} [{method}]" if label != method else method) + ("*" if changed else "")]
+        row += [_cell(groups.get((method, pair)), which, label_) for _, pair, label_ in columns]
+        row.append(_interquartile_mean(of_method, which))
+        if baseline:
+            row.append(_difference(of_method, [g for (m, _), g in groups.items() if m == baseline], which))
+        published = _published(method)
+        row += [f"{published[name]:.2f}" if name in published else "–" for name in paper["columns"]]
+        rows.append(row)
+    ours = f"{which} (uses target labels: no honest result)" if which == "oracle" else which
+    notes = [
+        f"ours: {ours}, mean ± sd over {'/'.join(map(str, sorted(seeds)))} seeds, 95 % bootstrap interval over seeds and clips",
+        "IQM: interquartile mean over seeds and pairs, little moved by a few runs that failed",
+        "published: the paper's numbers, of one run each and of its own features; rows named -fl are feature-level "
+        "versions and do not compare with them",
+    ]
+    if baseline:
+        notes.append(
+            f"− {baseline}: points, mean over pairs, 95 % paired bootstrap interval; p: McNemar's, median over seeds, "
+            "largest over pairs"
+        )
+    seen = transductive([result for group in groups.values() for result in group.results])
+    return Grid(paper["title"], header, rows, notes + seen + _troubles(groups) + departures, ours, departs)
+
+
+def _troubles(groups: Mapping[tuple[str, tuple[str, str]], Group]) -> list[str]:
+    """How many runs of each method ended with a collapse or the like."""
+    lines = []
+    for method in sorted({method for method, _ in groups}):
+        results = [result for (name, _), group in groups.items() if name == method for result in group.results]
+        advised = [str(result["advice"]) for result in results if result.get("advice")]
+        if advised:
+            kinds = Counter(advice.partition(":")[0] for advice in advised)
+            what = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common())
+            lines.append(f"! {method}: {len(advised)} of {len(results)} runs in trouble at their last epoch ({what})")
+    return lines
+
+
+def definition(number: str) -> dict[str, Any]:
+    folder = resources.files("cia_adapt.config.tables")
+    names = sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    if number not in names:
+        raise UsageError(f"--table {number}: choose from {', '.join(names)}{did_you_mean(number, names)}")
+    return tomllib.loads(folder.joinpath(f"{number}.toml").read_text(encoding="utf-8"))
+
+
+def _columns(
+    paper: Mapping[str, Any], groups: Mapping[Any, Group], pairs: Sequence[tuple[str, str]]
+) -> list[tuple[str, tuple[str, str], str | None]]:
+    """(heading, pair, label or None) of our numbers: the pairs there are, by label where there are several."""
+    labels = next(iter(groups.values())).labels
+    names = {tuple(pair): name for name, pair in paper["columns"].items()}
+    if len(labels) == 1:  # a column that is a label (table 2) is not one of a pair
+        named = names if len(names) == len(paper["columns"]) else {}
+        return [(named.get(pair, f"{pair[0]} → {pair[1]}"), pair, None) for pair in pairs]
+    shown = [("verb" if label == "label" else label, label) for label in labels]
+    prefix = (lambda pair: f"{pair[0]} → {pair[1]} ") if len(pairs) > 1 else (lambda pair: "")
+    return [(prefix(pair) + name, pair, label) for pair in pairs for name, label in [*shown, ("action", None)]]
+
+
+def _cell(group: Group | None, which: str, label: str | None) -> str:
+    if group is None:
+        return "–"
+    if which == "oracle":
+        return mean_sd([result["oracle"] for result in group.results]) if label is None else "–"
+    right = group.right(which, label)  # type: ignore[arg-type]
+    low, high = interval([right])
+    return f"{mean_sd((100 * right.mean(1)).tolist())} [{low:.1f}, {high:.1f}]"
+
+
+def _interquartile_mean(of_method: Sequence[Group], which: str) -> str:
+    """Over seeds × pairs, of all labels right."""
+    accuracies = [float(result[which]) for group in of_method for result in group.results]
+    return f"{interquartile_mean(accuracies):.1f}" if accuracies else "–"
+
+
+def _difference(of_method: Sequence[Group], baseline: Sequence[Group], which: str) -> str:
+    if not of_method or of_method[0].method == baseline[0].method or which == "oracle":
+        return "–"
+    try:
+        points, low, high, p, _ = comparison.compare(of_method, baseline, which)  # type: ignore[arg-type]
+    except DataError:  # no pair and seed in common
+        return "–"
+    points, low, high = (round(value, 1) + 0.0 for value in (points, low, high))  # no "-0.0"
+    return f"{points:+.1f} [{low:+.1f}, {high:+.1f}] p {p:.2g}"
+
+
+def _published(method: str) -> Mapping[str, float]:
+    if method not in config.names("methods"):
+        return {}
+    published: Mapping[str, float] = config.load("uh", method, {}).method.published
+    return published
+
+
+def render(grid: Grid, form: Format) -> str:
+    """The grid as text to print or to paste."""
+    if form == "csv":
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(map(spreadsheets.cell, [*grid.header, "ours", "departs from the method in"]))
+        for (setting, method, *numbers), departs in zip(grid.rows, grid.departs, strict=True):
+            name, changed = spreadsheets.cell(method), spreadsheets.cell(departs)  # the others are ours: "+1.0 [+0.2, +1.9]"
+            writer.writerow([setting, name, *numbers, grid.number, changed])
+        return buffer.getvalue()
+    if form == "markdown":
+        lines = [f"**{grid.title}**", "", _pipes(grid.header), "|" + "---|" * len(grid.header), *map(_pipes, grid.rows), ""]
+        return "\n".join([*lines, *(f"- {_markdown(note)}" for note in grid.notes)]) + "\n"
+    if form == "latex":
+        body = [" & ".join(map(_tex, row)) + r" \\" for row in grid.rows]
+        head = " & ".join(map(_tex, grid.header)) + r" \\"
+        notes = [rf"\par\footnotesize {_tex(note)}" for note in grid.notes]
+        layout = "ll" + "r" * (len(grid.header) - 2)
+        return "\n".join(
+            [
+                f"% {printable(grid.title)}",
+                rf"\begin{{tabular}}{{{layout}}}",
+                r"\hline",
+                head,
+                r"\hline",
+                *body,
+                r"\hline",
+                r"\end{tabular}",
+                *notes,
+                "",
+            ]
+        )
+    table = Table(title=grid.title, caption=console.cells("\n".join(grid.notes))[0], caption_justify="left")
+    for i, heading in enumerate(console.cells(*grid.header)):
+        style = "dim" if heading.plain.endswith("published") else ""
+        table.add_column(heading, justify="left" if i < 2 else "right", style=style)
+    for row in grid.rows:
+        table.add_row(*console.cells(*row))
+    buffer = io.StringIO()
+    width = None if sys.stdout.isatty() else 200
+    Console(file=buffer, width=width or Console().width).print(table, markup=False)
+    return buffer.getvalue()
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_markdown(cell).replace("|", r"\|") for cell in cells) + " |"
+
+
+def _markdown(text: str) -> str:
+    """A name is no markup: no HTML, links, code or emphasis; our own cells, notes and stars among them, stay as they are."""
+    return re.sub(r"[\\`<>]|(?<=\S)[*_](?=\S)|!\[|\]\(", lambda mark: "".join("\\" + c for c in mark[0]), printable(text))
+
+
+def _tex(text: str) -> str:
+    return "".join(TEX.get(character, character) for character in printable(text))
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 120)

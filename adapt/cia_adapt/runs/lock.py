@@ -1,0 +1,48 @@
+"""One process trains a run."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from cia_extract.common import writes
+from cia_extract.common.errors import MismatchError
+
+from cia_adapt.runs.folder import ROOM, unfinished_folder
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """This process trains the run; raises MismatchError where another one does. Makes the unfinished run's folder."""
+    working = unfinished_folder(folder)
+    with _lock(folder, working / "lock"):
+        try:
+            yield
+        finally:
+            if not (working / "state.safetensors").exists():
+                shutil.rmtree(working, ignore_errors=True)
+
+
+def _lock(folder: Path, path: Path) -> TextIO:
+    """The open, locked file at `path`; not one that another process has removed with its run meanwhile."""
+    while True:
+        with writes.translated(str(folder), ROOM):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = path.open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MismatchError(f"{folder}: another process is training it") from None
+        if _same_file(path, lock):
+            return lock
+        lock.close()
+
+
+def _same_file(path: Path, opened: TextIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(opened.fileno()))
+    except FileNotFoundError:
+        return False

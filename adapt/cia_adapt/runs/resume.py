@@ -1,0 +1,162 @@
+"""Putting a run's whole state into tensors and JSON, and taking it out again: training goes on bit for bit."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from cia_extract.common import writes
+from cia_extract.common.errors import MismatchError
+from cia_extract.features import differences
+from torch import Tensor
+
+import cia_adapt.runs.files as files
+import cia_adapt.runs.state as state
+from cia_adapt.data import SealedLabels
+from cia_adapt.runs.files import read_config
+from cia_adapt.runs.folder import ROOM, _write_json, unfinished_folder
+from cia_adapt.runs.key import RunKey, _same
+from cia_adapt.training import Outcome, Prediction, Snapshot, Trainer, best_epoch
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A run between two epochs; nothing in it changes when training goes on."""
+
+    tensors: Mapping[str, Tensor]
+    rest: Mapping[str, Any]
+
+    @property
+    def epoch(self) -> int:
+        return len(self.rest["history"])
+
+
+def pack(trainer: Trainer, outcome: Outcome, labels: SealedLabels, circumstances: Mapping[str, Any]) -> Packed:
+    """Model, objectives, optimiser, random states, samplers, history, both snapshots; and `circumstances`, which decide no
+    setting of a run, and yet whether it goes on bit for bit.
+    """
+    tensors = {
+        **state.prefixed(_copied(trainer.model.state_dict()), "model"),
+        **state.prefixed(_copied(trainer.objectives.state_dict()), "objectives"),
+        **state.prefixed(state.optimiser_tensors(trainer.optimiser), "optimiser"),
+        **state.prefixed(state.random_tensors(trainer.device), "random"),
+    }
+    epochs = {}
+    for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
+        assert snapshot is not None
+        epochs[name] = snapshot.epoch
+        if name == "selected" and snapshot is outcome.last:
+            continue
+        if name == "selected":  # the last epoch's is the model itself
+            tensors |= state.prefixed(_copied(snapshot.state), "selected.state")
+        for domain, prediction in (("source", snapshot.source), ("target", snapshot.target)):
+            found = {f"p{i}": p for i, p in enumerate(prediction.probabilities)} | {"features": prediction.features}
+            tensors |= state.prefixed(found, f"{name}.{domain}")
+    rest = {
+        "step": trainer.step,
+        "source_random": trainer.source_random.bit_generator.state,
+        "target_sampler": trainer.target_sampler.state(),
+        "history": [dict(metrics) for metrics in outcome.history],
+        "epochs": epochs,
+        "target_labels_opened": dict(labels.openings),
+        "circumstances": dict(circumstances),
+    }
+    return Packed(tensors, rest)
+
+
+def unpack(packed: Packed, trainer: Trainer, labels: SealedLabels, where: Path = Path("state.safetensors")) -> Outcome:
+    """Bring a new trainer of the same run to the packed state, read from the file `where`.
+
+    Raises DataError for a state that is not one of such a run, whatever it lacks; the trainer is of no use then.
+    """
+    try:
+        outcome = _unpack(packed, trainer, labels)
+        _check(outcome, trainer, where)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise state.unusable(where, error) from error
+    return outcome
+
+
+def _check(outcome: Outcome, trainer: Trainer, where: Path) -> None:
+    """Raises DataError, ValueError."""
+    history, task = outcome.history, trainer.task
+    for number, metrics in enumerate(history, 1):
+        files.check(where, metrics, files.METRICS)
+        if metrics["epoch"] != number:
+            raise ValueError("its epochs are not counted from 1")
+    if trainer.step != len(history) * trainer.steps_per_epoch:
+        raise ValueError("its steps do not fit its epochs")
+    waiting = trainer.target_sampler.waiting
+    if waiting.ndim != 1 or (len(waiting) and not 0 <= waiting.min() <= waiting.max() < len(task.target_train)):
+        raise ValueError("its order of target clips is of other clips")
+    best_epoch(history, trainer.setup.select)
+    for snapshot in (outcome.last, outcome.selected):
+        assert snapshot is not None
+        if not 1 <= snapshot.epoch <= len(history):
+            raise ValueError("its snapshots are of epochs that it has not")
+        model = trainer.model.state_dict()
+        if {name: value.shape for name, value in snapshot.state.items()} != {name: v.shape for name, v in model.items()}:
+            raise ValueError("its selected model is of another network")
+        for prediction, clips in ((snapshot.source, task.source_val.clips), (snapshot.target, task.target_val)):
+            shapes = [(len(clips), len(classes)) for classes in task.classes.values()]
+            if [tuple(p.shape) for p in prediction.probabilities] != shapes or len(prediction.features) != len(clips):
+                raise ValueError("its predictions are of other clips")
+
+
+def _unpack(packed: Packed, trainer: Trainer, labels: SealedLabels) -> Outcome:
+    tensors, rest = packed.tensors, packed.rest
+    trainer.model.load_state_dict(state.under(tensors, "model"))
+    trainer.objectives.load_state_dict(state.under(tensors, "objectives"))
+    state.restore_optimiser(trainer.optimiser, state.under(tensors, "optimiser"))
+    state.restore_random(state.under(tensors, "random"), trainer.device)
+    trainer.step = rest["step"]
+    trainer.source_random.bit_generator.state = rest["source_random"]
+    trainer.target_sampler.restore(rest["target_sampler"])
+    labels.openings = Counter(rest["target_labels_opened"])
+    last = _snapshot(tensors, "last", rest["epochs"]["last"])
+    same = rest["epochs"]["selected"] == rest["epochs"]["last"]
+    return Outcome(rest["history"], last, last if same else _snapshot(tensors, "selected", rest["epochs"]["selected"]))
+
+
+def _snapshot(tensors: Mapping[str, Tensor], name: str, epoch: int) -> Snapshot:
+    predictions = []
+    for domain in ("source", "target"):
+        found = state.under(tensors, f"{name}.{domain}")
+        predictions.append(Prediction(tuple(found[f"p{i}"] for i in range(len(found) - 1)), found["features"]))
+    return Snapshot(epoch, state.under(tensors, "model" if name == "last" else "selected.state"), *predictions)
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value for name, value in tensors.items()
+    }
+
+
+def save_state(folder: Path, key: RunKey, packed: Packed) -> None:
+    """Keep an unfinished run. Raises UsageError when the disk says no; what was kept before stays."""
+    working = unfinished_folder(folder)
+    with writes.translated(str(folder), ROOM):
+        working.mkdir(parents=True, exist_ok=True)
+        _write_json(working / "config.json", key.fields())
+        state.save(working / "state.safetensors", packed.tensors, packed.rest)
+
+
+def interrupted(folder: Path) -> bool:
+    return (unfinished_folder(folder) / "state.safetensors").exists()
+
+
+def load_state(folder: Path, key: RunKey, circumstances: Mapping[str, Any]) -> Packed:
+    """The state of an interrupted run, or of a finished one that is to get more epochs. Raises MismatchError, DataError."""
+    working = unfinished_folder(folder) if interrupted(folder) else folder
+    if not (working / "state.safetensors").exists():
+        raise MismatchError(f"{folder}: was finished without keeping its state and cannot go on; --overwrite trains it again")
+    _same(folder, read_config(working), key, extend=True)
+    packed = Packed(*state.load(working / "state.safetensors"))
+    lines = differences(packed.rest.get("circumstances", circumstances), dict(circumstances))  # older states have none
+    if lines:
+        raise MismatchError(f"{folder}: would not go on as it began ({'; '.join(lines)}); give the same flags, or --overwrite")
+    if packed.epoch > key.setup.epochs:
+        raise MismatchError(f"{folder}: has {packed.epoch} epochs behind it, more than --epochs {key.setup.epochs}")
+    return packed

@@ -1,0 +1,177 @@
+"""A finished run's folder, written whole."""
+
+import csv
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from cia_extract import __version__
+from cia_extract.common import spreadsheets, writes
+from cia_extract.common.processes import uninterrupted
+from safetensors.torch import save_file
+
+import cia_adapt.runs.state as state
+from cia_adapt.data import SealedLabels, Task
+from cia_adapt.runs.correlations import validator_correlations
+from cia_adapt.runs.folder import ROOM, Result, _write_json, unfinished_folder
+from cia_adapt.runs.key import RunKey
+from cia_adapt.runs.resume import Packed
+from cia_adapt.training import Evaluator, Outcome, Snapshot, Trainer
+
+
+def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, trainer: Trainer) -> Result:
+    """The three target numbers side by side, in percent. `oracle` alone uses target labels to choose the epoch."""
+    assert outcome.last is not None and outcome.selected is not None
+    history = outcome.history
+    best = max(history, key=lambda metrics: metrics["target_val_accuracy"])
+    selected = history[outcome.selected.epoch - 1]
+    rule = key.setup.select
+    result = {
+        "source": key.source,
+        "target": key.target,
+        "method": key.method.name,
+        "setup": key.setup.name,
+        "seed": key.seed,
+        "last": history[-1]["target_val_accuracy"],
+        "selected": selected["target_val_accuracy"],
+        "oracle": best["target_val_accuracy"],
+        "selected_epoch": outcome.selected.epoch,
+        "oracle_epoch": int(best["epoch"]),
+        "selected_by": f"{rule}, the latest of equal epochs" if rule != "last" else "the last epoch",
+        "source_val": selected["source_val_accuracy"],
+        "target_val_clips": len(task.target_val),
+        "target_val_clips_adapted_to": task.tested_and_adapted_to if key.method.needs_target else 0,
+        "trained_on_target_labels": key.method.supervision == "target",
+        "parameters": sum(p.numel() for p in trainer.parameters),
+        "seconds_per_epoch": round(outcome.seconds_per_epoch, 3),
+        "validators": validator_correlations(history),
+        "advice": history[-1]["advice"],
+    }
+    if len(task.classes) > 1:
+        for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
+            result[f"{name}_by_label"] = evaluator.target_scores(snapshot.target)
+    return result
+
+
+def write(
+    folder: Path,
+    key: RunKey,
+    trainer: Trainer,
+    outcome: Outcome,
+    evaluator: Evaluator,
+    packed: Packed | None,
+) -> Result:
+    """Write the whole directory under a temporary name, then rename it; with `packed`, more epochs can follow.
+
+    Raises UsageError when the disk says no; the unfinished run's state stays where it is then.
+    """
+    assert outcome.last is not None and outcome.selected is not None
+    task, labels = trainer.task, evaluator.target_labels
+    result = result_of(key, task, outcome, evaluator, trainer)
+    part = folder.with_name(f".{folder.name}.part{os.getpid()}")
+    try:
+        with writes.translated(str(folder), ROOM):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            _fill(part, key, trainer, outcome, labels, result, packed)
+            with uninterrupted():
+                _put_in_place(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # it holds the room that others need
+    return result
+
+
+def _fill(
+    part: Path,
+    key: RunKey,
+    trainer: Trainer,
+    outcome: Outcome,
+    labels: SealedLabels,
+    result: Result,
+    packed: Packed | None,
+) -> None:
+    """All files of a finished run; raises what the disk and safetensors raise."""
+    assert outcome.last is not None and outcome.selected is not None
+    task = trainer.task
+    _write_json(part / "config.json", key.fields() | {"classes": task.classes})
+    _write_json(part / "result.json", result)
+    writes.text(part / "metrics.jsonl", "".join(json.dumps(metrics) + "\n" for metrics in outcome.history))
+    for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
+        save_file({k: v.contiguous() for k, v in snapshot.state.items()}, part / f"{name}.safetensors")
+    save_file(_scores(task, outcome.last, outcome.selected), part / "scores.safetensors")
+    _write_predictions(part / "predictions.csv", task, outcome, labels)
+    if packed is not None:
+        state.save(part / "state.safetensors", packed.tensors, packed.rest)
+    _write_json(part / "stamp.json", _stamp(task, labels, trainer.device))  # after the last opening of labels
+    (part / "done").touch()
+
+
+def _put_in_place(part: Path, folder: Path) -> None:
+    """Rename a whole run to its name, in place of an older one; then the unfinished run's state has had its use."""
+    if folder.exists():
+        old = part.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)  # of a kill at this very place
+        folder.rename(old)
+        part.rename(folder)
+        shutil.rmtree(old)
+    else:
+        part.rename(folder)
+    (unfinished_folder(folder) / "state.safetensors").unlink(missing_ok=True)
+
+
+def _scores(task: Task, last: Snapshot, selected: Snapshot) -> dict[str, torch.Tensor]:
+    scores = {"selected/source_features": selected.source.features, "selected/target_features": selected.target.features}
+    for name, snapshot in (("last", last), ("selected", selected)):
+        for column, p in zip(task.classes, snapshot.target.probabilities, strict=True):
+            scores[f"{name}/target_probabilities/{column}"] = p
+    return {name: value.clone() for name, value in scores.items()}  # `last` and `selected` may be one
+
+
+def _write_predictions(path: Path, task: Task, outcome: Outcome, labels: SealedLabels) -> None:
+    """clip, then label, last, selected; with several labels a triple of columns each, named after them."""
+    assert outcome.last is not None and outcome.selected is not None
+    truth = labels.open("the label column of predictions.csv")
+    header, columns = ["clip"], [task.target_val.names]
+    for i, (column, classes) in enumerate(task.classes.items()):
+        header += [column, "last", "selected"] if len(task.classes) == 1 else [column, f"{column}_last", f"{column}_selected"]
+        numbers = [
+            truth[:, i].tolist(),
+            *(s.target.probabilities[i].argmax(1).tolist() for s in (outcome.last, outcome.selected)),
+        ]
+        columns += [[classes[number] if number >= 0 else "" for number in of_column] for of_column in numbers]
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for cells in (header, *zip(*columns, strict=True)):
+            writer.writerow(map(spreadsheets.cell, map(str, cells)))
+
+
+def _stamp(task: Task, labels: SealedLabels, device: torch.device) -> dict[str, Any]:
+    """Circumstances of a run; nothing here decides whether two runs are the same."""
+    return {
+        "argv": sys.argv,
+        "version": __version__,
+        "git_commit": _git_commit(),
+        "feature_file": str(task.target_val.dataset.path.resolve()),
+        "classes": task.classes,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "tiers": {m: reader.tier for m, reader in task.target_val.readers.items()},
+        "target_labels_opened": dict(labels.openings),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the code, where it runs from a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

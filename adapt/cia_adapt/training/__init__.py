@@ -1,0 +1,7 @@
+"""One run: the trainer, the loop over its epochs, evaluation, validators and health."""
+
+from cia_adapt.training.evaluate import Evaluator, Prediction
+from cia_adapt.training.loop import Outcome, Snapshot, best_epoch, train
+from cia_adapt.training.trainer import Metrics, Trainer, build_objectives
+
+__all__ = ["Evaluator", "Metrics", "Outcome", "Prediction", "Snapshot", "Trainer", "best_epoch", "build_objectives", "train"]

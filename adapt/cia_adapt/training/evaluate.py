@@ -1,0 +1,113 @@
+"""Evaluation: fixed frames, no dropout. Accuracies on the target open its labels here.
+
+The labels are opened in two more places, which training cannot reach: `runs` writes them beside the predictions, and `directions`
+reads the names of the test classes before a run, to say which ones the source lacks. A run's stamp counts every opening.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from cia_extract.common.errors import DivergedError
+from torch import Tensor
+
+from cia_adapt.data import Clips, Positions, SealedLabels, Task, centre_frames, to_device
+from cia_adapt.model import VideoModel
+from cia_adapt.parts.interface import Output
+
+BATCH = 64  # clips
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of N clips: probabilities [N, K] for each label, and features [N, D] (streams side by side)."""
+
+    probabilities: tuple[Tensor, ...]
+    features: Tensor
+
+    def accuracy(self, labels: npt.NDArray[np.int64]) -> float:
+        """Top-1 in percent, labels [N, L]: all labels of a clip right (verb and noun: the action)."""
+        return 100 * float(self._right(labels, 1).all(1).mean())
+
+    def by_label(self, labels: npt.NDArray[np.int64], columns: Sequence[str]) -> dict[str, float]:
+        """Top-1 and top-5 in percent by label; with two labels also of the action, ranked by products of probabilities."""
+        scores: dict[str, float] = {}
+        for k in (1, TOP):
+            right = self._right(labels, k)
+            scores |= {f"{column}@{k}": 100 * float(right[:, i].mean()) for i, column in enumerate(columns)}
+        if len(columns) == 2:
+            scores |= {f"action@{k}": 100 * float(self._actions(labels, k).mean()) for k in (1, TOP)}
+        return scores
+
+    def _right(self, labels: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.bool_]:
+        """[N, L]."""
+        columns = []
+        for i, p in enumerate(self.probabilities):
+            best = p.topk(min(k, p.shape[1]), dim=1).indices.numpy()
+            columns.append((best == labels[:, i, None]).any(1))
+        return np.stack(columns, axis=1)
+
+    def _actions(self, labels: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.bool_]:
+        """[N]: the pair is among the k largest products. A pair in the top k has both its labels in their top k."""
+        (verbs, verb_ids), (nouns, noun_ids) = (p.topk(min(k, p.shape[1]), dim=1) for p in self.probabilities)
+        products = (verbs[:, :, None] * nouns[:, None, :]).flatten(1)
+        best = products.topk(min(k, products.shape[1]), dim=1).indices
+        verb, noun = verb_ids.gather(1, best // nouns.shape[1]), noun_ids.gather(1, best % nouns.shape[1])
+        right = (verb == torch.from_numpy(labels[:, :1])) & (noun == torch.from_numpy(labels[:, 1:]))
+        return right.any(1).numpy()
+
+
+def batches(clips: Clips, segments: int, device: torch.device) -> Iterator[tuple[Positions, dict[str, Tensor]]]:
+    """(positions, inputs) of all clips in their order, at their centre frames."""
+    frames = centre_frames(clips.frames, segments)
+    for first in range(0, len(clips), BATCH):
+        positions = np.arange(first, min(first + BATCH, len(clips)))
+        yield positions, to_device(clips.batch(positions, np.tile(frames, (len(positions), 1))), device)
+
+
+@torch.inference_mode()
+def predict(model: VideoModel, clips: Clips, segments: int, device: torch.device, precision: str = "fp32") -> Prediction:
+    """Predict every clip at its centre frames, in the order of `clips`. Raises DivergedError for values that are not finite."""
+    model.eval()
+    outputs: list[tuple[list[Tensor], Tensor]] = []
+    for _, inputs in batches(clips, segments, device):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            output: Output = model(inputs)
+        outputs.append(([p.float().cpu() for p in output.probabilities()], features_of(output).float().cpu()))
+    probabilities = tuple(torch.cat(parts) for parts in zip(*(probabilities for probabilities, _ in outputs), strict=True))
+    if not all(torch.isfinite(p).all() for p in probabilities):
+        raise DivergedError(
+            "the model predicts values that are not finite; lower --lr, or check the file with cia-extract verify"
+        )
+    return Prediction(probabilities, torch.cat([features for _, features in outputs]))
+
+
+def features_of(output: Output) -> Tensor:
+    """[B, D]: the streams' clip features side by side."""
+    return torch.cat(list(output.videos.values()), dim=1)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores a model on the validation clips of both domains. Training is handed this, never the labels inside."""
+
+    task: Task
+    target_labels: SealedLabels
+    segments: int
+    device: torch.device
+    precision: str = "fp32"
+
+    def predict(self, model: VideoModel, clips: Clips) -> Prediction:
+        return predict(model, clips, self.segments, self.device, self.precision)
+
+    def source_accuracy(self, prediction: Prediction) -> float:
+        return prediction.accuracy(self.task.source_val.labels)
+
+    def target_accuracy(self, prediction: Prediction) -> float:
+        return prediction.accuracy(self.target_labels.open("accuracy of each epoch, for the curve and the oracle"))
+
+    def target_scores(self, prediction: Prediction) -> Mapping[str, float]:
+        return prediction.by_label(self.target_labels.open("top-1 and top-5 by label"), tuple(self.task.classes))

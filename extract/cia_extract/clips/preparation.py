@@ -1,0 +1,229 @@
+"""One clip from its file to what the networks see. The unit of work of a worker process; torch only where it computes flow."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+import cia_extract.clips.flow.cache as cache
+import cia_extract.clips.flow.methods as methods
+import cia_extract.clips.picture as preprocess
+import cia_extract.clips.sampling as sampling
+from cia_extract.clips.audio import spectrograms
+from cia_extract.clips.cuts import frame_number
+from cia_extract.clips.frame_folder import FlowFolder
+from cia_extract.clips.job import ClipJob, Pairs, Pixels, PreparedClip, StoredFlow, Windows
+from cia_extract.clips.video import decode, frame_rate
+from cia_extract.common.outcomes import OK, ClipError, Outcome, first_line
+from cia_extract.datasets import Manifest
+from cia_extract.recipes import Recipe
+
+# Frames held before falling back to a second pass over the file: 240 kB each, so at most about 0.5 GB a worker.
+HELD_FRAMES: Final = 2000
+
+# Flow leads a few frames ahead, so a video has that many fewer flows: 6 of EPIC-55's at 60 frames a second.
+FLOW_TOLERATED_S: Final = 0.2
+
+
+def job_of(rows: Manifest, row: int, root: Path, recipe: Recipe, modalities: tuple[str, ...]) -> ClipJob:
+    """The job that a row of a manifest is, for extraction and for everything that shows or repeats it."""
+    start, stop = rows.seconds(row)
+    stored = None
+    if "flow_path" in rows.columns and rows.columns["flow_path"][row]:
+        folder = root / rows.columns["flow_path"][row]
+        stored = StoredFlow(folder, rows.number(row, "flow_rate"), rows.number(row, "flow_bound"))
+    rate = rows.number(row, "rate") or recipe.sampling.rate
+    return ClipJob(rows.path(row, root), modalities, recipe, start, stop, rate, stored)
+
+
+def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedClip:
+    """Decode, sample, scale, crop, compute flow and spectrograms. Each frame is decoded once and each flow computed once.
+
+    `beat` is called while things go on, so that a hang can be told from a long clip. Raises ClipError.
+    """
+    began = time.process_time()
+    recipe, pictures = job.recipe, {"rgb", "flow"} & set(job.modalities)
+    scaled, times, damaged = _scaled_frames(job, beat)
+    n_frames, count, rgb = len(times), recipe.sampling.frames, recipe.rgb
+    centres = sampling.centres(recipe.sampling.rule, n_frames, count, rgb.first, rgb.window, rgb.step)
+    fps = job.rate or (0.0 if job.path.is_dir() else frame_rate(job.path))
+    clip = PreparedClip(n_frames, fps, centres)
+    clip.outcomes = {m: _outcome(n_frames, count, 0 if m == "flow" and job.stored_flow else damaged) for m in pictures}
+    if "rgb" in job.modalities:
+        rows = np.stack([sampling.window(c, rgb.window, n_frames, rgb.first, rgb.step, rgb.edge) for c in centres])
+        order = slice(None, None, -1 if rgb.order == "bgr" else 1)
+        crop = recipe.picture.crop
+        clip.windows["rgb"] = _gather(rows, {t: preprocess.centre_crop(scaled[t], crop)[..., order] for t in _distinct(rows)})
+    if "audio" in job.modalities:
+        _attempt(clip, "audio", lambda: _sound(job, clip, _seconds(job, times, fps)[centres], beat))
+    clip.decode_s = time.process_time() - began
+    began = time.process_time()
+    if "flow" in job.modalities:
+        _attempt(clip, "flow", lambda: _stored_flow(job, clip) if job.stored_flow else _computed_flow(job, clip, scaled, beat))
+    clip.flow_s = time.process_time() - began
+    return clip
+
+
+def _outcome(n_frames: int, described: int, damaged: int) -> Outcome:
+    """Of the pictures of a clip that can be used."""
+    short = f"{n_frames} frames, {described} are described" if n_frames < described else ""
+    if damaged:
+        what = f"{damaged} of {n_frames} frames are damaged, or build on damaged ones; get the file again"
+        return Outcome("damaged", f"{what} ({short})" if short else what)
+    return Outcome("short", short) if short else OK
+
+
+def seen_frames(job: ClipJob, indices: Sequence[int]) -> list[Pixels]:
+    """The frames of these indices [crop, crop, 3] uint8 RGB, as extraction counted, scaled and cropped them.
+
+    Raises ClipError as `prepare`, and where the clip has become shorter than an index.
+    """
+    wanted, scale = set(indices), preprocess.Scaler(str(job.path), job.recipe.picture)
+    seen: dict[int, Pixels] = {}
+    for t, frame in enumerate(decode(job.path, job.start, job.stop, job.rate)):
+        scale.check(frame.image, t)
+        if t in wanted:
+            seen[t] = preprocess.centre_crop(scale(frame.image, t), job.recipe.picture.crop)
+        if len(seen) == len(wanted):
+            return [seen[t] for t in indices]
+    raise ClipError(f"{job.path}: is not the clip that was extracted: it has no frame {max(wanted - set(seen))} (counted from 0)")
+
+
+def _attempt(clip: PreparedClip, modality: str, work: Callable[[], None]) -> None:
+    """One modality of a clip; what goes wrong with it costs the others nothing."""
+    try:
+        work()
+    except ClipError as error:
+        clip.errors[modality] = error
+    except Exception as error:
+        clip.errors[modality] = ClipError(first_line(error))
+
+
+def _sound(job: ClipJob, clip: PreparedClip, centres_s: npt.NDArray[np.float64], beat: Callable[[], None]) -> None:
+    sound = spectrograms(job.path, centres_s, job.recipe.audio, beat)
+    clip.windows["audio"] = Windows(sound.images[..., None], np.arange(len(centres_s), dtype=np.int32)[:, None])
+    clip.present, clip.outcomes["audio"] = sound.present, Outcome(sound.status, sound.message)
+
+
+def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pixels], list[float | None], int]:
+    """The scaled frames that the windows need (all of them, for a clip of ordinary length), the times of all frames, and how many
+    of these are damaged.
+    """
+    picture = job.recipe.picture
+    pictures = {"rgb", "flow"} & set(job.modalities)
+    scaled: dict[int, Pixels] = {}
+    times: list[float | None] = []
+    damaged = 0
+    scale = preprocess.Scaler(str(job.path), picture)
+    for frame in decode(job.path, job.start, job.stop, job.rate, beat):
+        if pictures:
+            scale.check(frame.image, len(times))
+        if pictures and len(times) < HELD_FRAMES:
+            scaled[len(times)] = scale(frame.image, len(times))
+        times.append(frame.time)
+        damaged += frame.damaged
+    if not times:
+        raise ClipError(f"{job.path}: no frame between {job.start or 0:g} and {job.stop} s; check start and stop")
+    if pictures and len(times) > HELD_FRAMES:
+        # Which frames are needed depends on how many there are; only a clip too long to be held is decoded twice.
+        needed = _needed(job.recipe, len(times))
+        scaled = {}
+        for t, frame in enumerate(decode(job.path, job.start, job.stop, job.rate, beat)):
+            if t in needed:
+                scaled[t] = scale(frame.image, t)
+    return scaled, times, damaged
+
+
+def _needed(recipe: Recipe, n_frames: int) -> set[int]:
+    rgb, rule = recipe.rgb, recipe.flow
+    centres = sampling.centres(recipe.sampling.rule, n_frames, recipe.sampling.frames, rgb.first, rgb.window, rgb.step)
+    near = {int(t) for c in centres for t in sampling.window(c, rgb.window, n_frames, rgb.first, rgb.step)}
+    flows = _distinct(_flow_windows(recipe, centres, n_frames / rule.stride, rule.stride, methods.count(n_frames, rule)))
+    return near | {t for i in flows for t in methods.frame_pair(i, rule)}
+
+
+def _flow_windows(recipe: Recipe, centres: sampling.Indices, n_flows: float, stride: float, available: int) -> sampling.Indices:
+    """[T, L] indices of flows. `n_flows` is what the rule counts (TBN's may be fractional), `available` what there is.
+
+    I3D's windows lie around the flow at the RGB centre's time; TBN samples its stacks of five by their own rule.
+    """
+    rule = recipe.flow
+    if recipe.backbone == "tbn" and recipe.sampling.rule == "tsn":
+        at = sampling.tsn(n_flows, recipe.sampling.frames, rule.window)
+    else:
+        at = np.asarray([int(c / stride) for c in centres], dtype=np.int32)
+    return np.stack([sampling.window(c, rule.window, available, rule.first, rule.step, rule.edge) for c in at])
+
+
+def _computed_flow(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], beat: Callable[[], None]) -> None:
+    """Flow between the clip's own frames: here, or sent on as grey frames for the GPU, or taken from the cache."""
+    recipe, rule = job.recipe, job.recipe.flow
+    available = methods.count(clip.n_frames, rule)
+    rows = _flow_windows(recipe, clip.centres, clip.n_frames / rule.stride, rule.stride, available)
+    wanted = _distinct(rows)
+    cached = cache.load(job.flow_cache, job) if job.flow_cache else {}
+    lacking = [i for i in wanted if i not in cached]
+    if job.flow_by == "device" and lacking:
+        clip.pairs = _pairs(job, clip, scaled, rows, wanted)
+        return
+    grey = {t: preprocess.grey(scaled[t]) for i in lacking for t in methods.frame_pair(i, rule) if t < clip.n_frames}
+    computed = methods.pairs(grey, lacking, rule, beat, job.flow_by)
+    crops = {i: preprocess.centre_crop(image, recipe.picture.crop) for i, image in computed.items()}
+    if job.flow_cache and crops:
+        clip.warning = cache.save(job.flow_cache, job, cached | crops)
+    clip.windows["flow"] = _gather(rows, cached | crops)
+
+
+def _pairs(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], rows: npt.NDArray[np.int32], wanted: list[int]) -> Pairs:
+    ends = np.asarray([methods.frame_pair(i, job.recipe.flow) for i in wanted])
+    ends[:, 1] = np.where(ends[:, 1] < clip.n_frames, ends[:, 1], ends[:, 0])
+    order = np.unique(ends)
+    grey = np.stack([preprocess.grey(scaled[t]) for t in order.tolist()])
+    windows = np.where(rows < 0, rows, np.searchsorted(wanted, rows)).astype(np.int32)
+    return Pairs(grey, np.searchsorted(order, ends).astype(np.int32), windows, tuple(wanted))
+
+
+def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
+    """Flow that comes as pictures: index = ⌊first frame · flow rate / rate⌋ + position in the clip."""
+    recipe, rule, stored = job.recipe, job.recipe.flow, job.stored_flow
+    assert stored is not None
+    folder = FlowFolder(stored.folder)
+    if not job.start:
+        folder.check_begins()
+    rate = clip.fps or stored.rate
+    ratio = stored.rate / rate
+    offset = int(np.floor(frame_number(job.start or 0.0, rate) * ratio))
+    n_flows = clip.n_frames * ratio
+    there, wanted = max(len(folder) - offset, 0), int(np.ceil(n_flows))
+    if there < 1 or wanted - there > FLOW_TOLERATED_S * stored.rate:
+        raise ClipError(f"{stored.folder}: partial, {there} of the clip's {wanted} flows are there", "partial decode")
+    rows = _flow_windows(recipe, clip.centres, n_flows, 1 / ratio, min(wanted, there))
+    images: dict[int, Pixels] = {}
+    scale = preprocess.Scaler(str(stored.folder), recipe.picture, exactly=True)  # its px are of its own size
+    for index in _distinct(rows):
+        image = folder.read(offset + index)
+        scale.check(image, offset + index)
+        if rule.stored == "rescale" and stored.bound != rule.bound:
+            image = methods.quantise(methods.dequantise(image, stored.bound), rule.bound, rule.quantiser)
+        images[index] = preprocess.centre_crop(scale(image, offset + index), recipe.picture.crop)
+    clip.windows["flow"] = _gather(rows, images)
+
+
+def _seconds(job: ClipJob, times: list[float | None], fps: float) -> npt.NDArray[np.float64]:
+    """The frames' times in the video, by count where the container has none."""
+    counted = (job.start or 0.0) + np.arange(len(times)) / (fps or 25.0)
+    return np.array([c if t is None else t for t, c in zip(times, counted, strict=True)])
+
+
+def _distinct(rows: npt.NDArray[np.int32]) -> list[int]:
+    return [t for t in np.unique(rows).tolist() if t != sampling.BEYOND]
+
+
+def _gather(rows: npt.NDArray[np.int32], images: dict[int, Pixels]) -> Windows:
+    """[T, L] frame numbers and their images → the images once each, and the windows as rows of them."""
+    order: Iterable[int] = _distinct(rows)
+    found = np.searchsorted(np.asarray(order), rows)
+    return Windows(np.stack([images[t] for t in order]), np.where(rows < 0, rows, found).astype(np.int32))

@@ -1,0 +1,91 @@
+"""Text files of users and of official downloads: decoded as they declare, read as tables, refused in one line."""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from cia_extract.common.errors import DataError
+
+MOST_BYTES: Final = 1 << 30
+MOST_COLUMNS: Final = 1000
+# The longest first: UTF-32's mark begins with UTF-16's.
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+Row = tuple[int, list[str]]
+
+
+def read_text(path: Path, what: str, mend: str, utf8_only: bool = False) -> str:
+    """The text of a file: UTF-8, or the Unicode encoding that its byte order mark declares.
+
+    Args:
+        path: the file.
+        what: what it should be, for the message ("UTF-8 CSV").
+        mend: what to do when it is not.
+        utf8_only: refuse other encodings, for files that are published in UTF-8.
+
+    Returns:
+        The text, without the mark. Line ends are as they stand.
+
+    Raises:
+        DataError: it cannot be opened, is a folder, larger than 1 GiB, compressed, binary, or in another encoding.
+    """
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder, not a file; {mend}")
+        if path.stat().st_size > MOST_BYTES:
+            raise DataError(f"{path}: is larger than 1 GiB, no {what}; {mend}")
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{_shown(path)}: cannot be read ({why}); {mend}") from error
+    if data.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        raise DataError(f"{path}: cannot be read as a {what} (it is compressed or a spreadsheet); {mend}")
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    if utf8_only and encoding not in {"utf-8", "utf-8-sig"}:
+        raise DataError(f"{path}: cannot be read as a {what} (it is in {encoding.upper()}); {mend}")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}: cannot be read as a {what} (line {line}: {_reason(error)}); {mend}") from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{path}, line {line}: cannot be read as a {what} (it holds NUL characters); {mend}")
+    return text
+
+
+def table(path: Path, text: str, what: str, mend: str, delimiter: str = ",") -> Iterator[Row]:
+    """(line number, cells) of every row of a CSV that is not empty. Raises DataError naming the line."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            line = max(reader.line_num, 1)
+            raise DataError(
+                f"{path}, line {line}: cannot be read as a {what} ({error}; are all quotes closed?); {mend}"
+            ) from error
+        if len(cells) > MOST_COLUMNS:
+            raise DataError(f"{path}, line {reader.line_num}: {len(cells)} columns, at most {MOST_COLUMNS} are read; {mend}")
+        if any(cells):
+            yield reader.line_num, cells
+
+
+def _reason(error: UnicodeDecodeError) -> str:
+    byte = f"byte {error.object[error.start]:#04x}" if error.start < len(error.object) else "it ends"
+    return f"{byte} is not {error.encoding.upper()}, and it declares no other encoding"
+
+
+def _shown(path: Path) -> str:
+    return str(path) if str(path).isprintable() else ascii(str(path))

@@ -1,0 +1,58 @@
+"""Writing files: whole or not at all, and one kind of message for whatever the disk or a library says."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cia_extract.common.errors import CiaError, UsageError
+
+
+@contextmanager
+def translated(where: str, advice: str = "make room or choose another folder") -> Iterator[None]:
+    """What goes wrong while writing, as one line: "where: why; advice".
+
+    Raises:
+        UsageError: for an OSError (full disk, read-only folder, a limit on file sizes) and for what libraries raise in its place:
+            safetensors' own error, h5py's RuntimeError.
+    """
+    try:
+        yield
+    except CiaError:
+        raise
+    except OSError as error:
+        raise UsageError(f"{where}: {error.strerror or error}; {advice}") from error
+    except Exception as error:
+        if not is_write_error(error):
+            raise
+        raise UsageError(f"{where}: {error}; {advice}") from error
+
+
+def is_write_error(error: BaseException) -> bool:
+    """Whether a library's own error stands for the disk's "no"."""
+    if isinstance(error, OSError):
+        return True
+    if type(error).__module__.partition(".")[0] == "safetensors" or type(error).__name__ == "SafetensorError":
+        return "os error" in str(error) or "I/O error" in str(error)
+    return isinstance(error, RuntimeError) and "errno = " in str(error)  # HDF5's text
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes the place of `path` at the end, and goes when anything is raised."""
+    part = path.with_name(f".{path.name}.part{os.getpid()}")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def text(path: Path, content: str) -> None:
+    r"""Write text in UTF-8, whole or not at all. Half a surrogate pair is written as its escape `\udc80`, which JSON reads."""
+    with whole(path) as part:
+        part.write_text(content, encoding="utf-8", errors="backslashreplace", newline="\n")

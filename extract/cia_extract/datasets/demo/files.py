@@ -1,0 +1,142 @@
+"""The files of the demo dataset: which clips there are, and rendering those that are missing, in worker processes."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+from cia_extract.common.processes import end_with_parent, ignore_signals
+from cia_extract.datasets.demo.classes import CLASSES, DOMAINS, VERSION
+from cia_extract.datasets.demo.render import Clip, render
+
+STAMP = "demo.json"
+STALE_S = 600  # a temporary file older than this belongs to a run that was killed
+
+
+def build(
+    root: Path,
+    clips_per_class: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+    workers: int | None,
+) -> list[dict[str, str]]:
+    """See `cia_extract.datasets.demo.build`."""
+    if clips_per_class < 1:
+        raise ValueError(f"demo: clips per class must be at least 1, not {clips_per_class}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"demo: the seed must lie in 0 ... 2**32 - 1, not {seed}")
+    clips = plan(clips_per_class, seed)
+    claim(root, seed)
+    missing = [clip for clip in clips if not _there(root / clip.path)]
+    done = len(clips) - len(missing)
+    if progress:
+        progress(done, len(clips))
+    for folder in {(root / clip.path).parent for clip in missing}:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".*.part"):
+            if time.time() - leftover.stat().st_mtime > STALE_S:
+                leftover.unlink(missing_ok=True)
+    processes = min(workers or os.cpu_count() or 1, len(missing))
+    if processes <= 1:
+        for clip in missing:
+            write(root, clip)
+            done += 1
+            if progress:
+                progress(done, len(clips))
+        return [row(clip) for clip in clips]
+    # spawn: a fork would copy the locks of the caller's threads (torch, HDF5) in whatever state they are.
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start_worker)
+    try:
+        for finished in as_completed([pool.submit(write, root, clip) for clip in missing]):
+            finished.result()
+            done += 1
+            if progress:
+                progress(done, len(clips))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return [row(clip) for clip in clips]
+
+
+def plan(clips_per_class: int, seed: int) -> list[Clip]:
+    """All clips, by domain, class, split and index."""
+    sizes = {"train": clips_per_class, "val": max(1, clips_per_class // 2)}
+    return [
+        Clip(seed, domain, label, split, index)
+        for domain in DOMAINS
+        for label in CLASSES
+        for split, number in sizes.items()
+        for index in range(number)
+    ]
+
+
+def row(clip: Clip) -> dict[str, str]:
+    """The clip's line of the manifest."""
+    return {
+        "clip": clip.name,
+        "path": clip.path,
+        "label": clip.label,
+        "split": clip.split,
+        "group": clip.group,
+        "domain": clip.domain,
+        "seed": str(clip.own_seed),
+    }
+
+
+def claim(root: Path, seed: int) -> None:
+    """Mark `root` as the folder of this seed and version, or raise ValueError if it is another's."""
+    stamp, mine = root / STAMP, {"dataset": "demo", "version": VERSION, "seed": seed}
+    if stamp.is_file():
+        try:
+            found = json.loads(stamp.read_text(encoding="utf-8"))
+        except ValueError:
+            found = "unreadable"
+        if found != mine:
+            raise ValueError(
+                f"{stamp}: this folder holds demo clips of {_describe(found)}, not of {_describe(mine)}; "
+                "give another folder or delete this one"
+            )
+        return
+    strangers = [domain for domain in DOMAINS if (root / domain).exists()]
+    if strangers:
+        raise ValueError(
+            f"{root / strangers[0]}: there already, but {STAMP} is missing beside it, so these may be other clips; "
+            "give another folder or delete this one"
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    _replace(stamp, json.dumps(mine).encode() + b"\n")
+
+
+def write(root: Path, clip: Clip) -> None:
+    """Render one clip into its file; the file appears whole or not at all."""
+    _replace(root / clip.path, render(clip))
+
+
+def _there(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _replace(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _describe(stamp: object) -> str:
+    if not isinstance(stamp, dict):
+        return "an unknown seed"
+    return f"seed {stamp.get('seed')}, version {stamp.get('version')}"
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it even if it is killed."""
+    ignore_signals()
+    end_with_parent()

@@ -1,0 +1,146 @@
+"""Extraction over a Ray cluster (`--ray`, extra `[ray]`): one actor per GPU, or per share of the CPUs, all filling one file.
+
+The driver hands out a few rows at a time to whoever is free, so that slow clips hold nobody up. An actor writes its rows into the
+file itself (over the shared file system); what a dead one had not finished is handed out again, and a new one started.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from cia_extract.common.console import Progress, Say
+from cia_extract.common.errors import CiaError, UsageError
+from cia_extract.extraction.pipeline import Extraction, finish
+from cia_extract.extraction.settings import Settings, Summary, rows_to_do
+
+if TYPE_CHECKING:
+    from cia_extract.features import DatasetFeatures
+
+# Enough to keep decoding and network busy together, few enough that little is redone and all end at about the same time.
+ROWS_A_TASK: Final = 8
+DEATHS: Final = 3  # of actors over the same rows, after which the rows are to blame
+
+Rows = dict[int, tuple[str, ...]]
+
+
+class Actor:
+    """What runs in a Ray process: networks loaded once, then rows as they are asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.said: list[str] = []
+        self.extraction = Extraction(settings, self.said.append)
+
+    def extract(self, rows: Rows) -> Summary:
+        """Fill these rows of the file, which is there already."""
+        dataset = self.extraction.prepare()
+        summary = Summary(len(dataset))
+        self.extraction.run(dataset, rows, summary, quiet=True)
+        return summary
+
+
+def extract(settings: Settings, address: str, any_device: bool, say: Say) -> Summary:
+    """As `pipeline.extract`, spread over a cluster: `address` as Ray takes it ("auto", …), or "local" for this machine.
+
+    With `any_device` the cluster's GPUs are used where it has some, whatever `settings.device` is here.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--ray: not installed here; pip install ray") from None
+    # Weights and file are looked at here first: one clear message instead of one from every actor.
+    settings = dataclasses.replace(settings, out=settings.out.absolute(), root=settings.root.absolute())
+    dataset = Extraction(settings, say).prepare()
+    settings = dataclasses.replace(settings, overwrite=False)  # that was done just now
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(f"--ray {address}: {_last_line(error)}; give a running cluster's address, or 'local'") from error
+    if any_device and ray.cluster_resources().get("GPU"):  # the driver's own machine may have none
+        settings = dataclasses.replace(settings, device=torch.device("cuda"))
+    summary = Summary(len(dataset))
+    began = time.perf_counter()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # Ray's own messages must not get into the result
+            _Driver(ray, settings, dataset, summary, say).run(rows_to_do(dataset, settings))
+    finally:
+        ray.shutdown()
+        summary.seconds["wall"] = time.perf_counter() - began
+        finish(settings, dataset, summary, say)
+    return summary
+
+
+class _Driver:
+    """Hands out rows, adds up summaries, replaces the dead."""
+
+    def __init__(self, ray: Any, settings: Settings, dataset: "DatasetFeatures", summary: Summary, say: Say) -> None:
+        self.ray, self.settings, self.dataset, self.summary, self.say = ray, settings, dataset, summary, say
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0)) if settings.device.type == "cuda" else 0
+        cpus = int(resources.get("CPU", 1))
+        count = gpus or max(1, cpus // max(settings.workers, 1))
+        if gpus:  # the one GPU that Ray shows an actor, and its share of the cores
+            workers = max(1, min(settings.workers, cpus // gpus))
+            settings = dataclasses.replace(settings, device=torch.device("cuda"), workers=workers)
+        remote = ray.remote(num_cpus=0 if gpus else min(settings.workers, cpus), num_gpus=1 if gpus else 0)(Actor)
+        self.start = lambda: remote.remote(settings)
+        self.actors = [self.start() for _ in range(count)]
+        say(f"ray: {count} {'GPU' if gpus else 'CPU'} actors on {len(ray.nodes())} nodes")
+
+    def run(self, todo: Rows) -> None:
+        parts = [dict(list(todo.items())[i : i + ROWS_A_TASK]) for i in range(0, len(todo), ROWS_A_TASK)]
+        waiting = [(part, 0) for part in reversed(parts)]
+        free, running = list(self.actors), dict[Any, tuple[Any, Rows, int]]()
+        part_of_all = len(self.settings.part(self.dataset))
+        progress = Progress(part_of_all, self.settings.dataset, done=part_of_all - len(todo))
+        with progress:
+            while waiting or running:
+                while waiting and free:
+                    part, deaths = waiting.pop()
+                    actor = free.pop()
+                    running[actor.extract.remote(part)] = (actor, part, deaths)
+                finished, _ = self.ray.wait(list(running), num_returns=1, timeout=5.0)
+                for reference in finished:
+                    actor, part, deaths = running.pop(reference)
+                    try:
+                        self._add(self.ray.get(reference))
+                        free.append(actor)
+                        for _ in part:
+                            progress.step()
+                    except self.ray.exceptions.RayActorError as error:
+                        if deaths + 1 == DEATHS:
+                            raise CiaError(f"actors died {DEATHS} times over the same rows ({_last_line(error)})") from error
+                        progress.line(f"an actor died; its unfinished rows of {len(part)} are handed out again")
+                        waiting.append((self._unfinished(part), deaths + 1))
+                        free.append(self.start())
+                    except self.ray.exceptions.RayTaskError as error:
+                        raise self._as_cia_error(error) from error
+
+    def _unfinished(self, part: Rows) -> Rows:
+        still = rows_to_do(self.dataset, self.settings)
+        return {row: still[row] for row in part if row in still}
+
+    def _add(self, done: Summary) -> None:
+        self.summary.extracted_now += done.extracted_now
+        self.summary.windows += done.windows
+        self.summary.elsewhere += done.elsewhere
+        self.summary.failed |= done.failed
+        for stage, seconds in done.seconds.items():
+            self.summary.seconds[stage] += seconds
+
+    def _as_cia_error(self, error: Any) -> Exception:
+        cause = getattr(error, "cause", None)
+        return cause if isinstance(cause, CiaError) else CiaError(f"an actor failed: {_last_line(error)}; see Ray's logs")
+
+
+def _last_line(error: BaseException) -> str:
+    """What an error says in the end: Ray's errors are whole tracebacks, whose last line tells the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

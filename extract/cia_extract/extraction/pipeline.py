@@ -1,0 +1,184 @@
+"""Stage one from settings to a filled feature file."""
+
+import contextlib
+import time
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from cia_extract import __version__, features
+from cia_extract.clips import flow
+from cia_extract.common.console import Progress, Say
+from cia_extract.common.errors import DataError, UsageError
+from cia_extract.extraction.clips_to_rows import Consumer
+from cia_extract.extraction.settings import Settings, Summary, rows_to_do
+from cia_extract.extraction.workers import prepared_clips
+from cia_extract.features import Claims, DatasetFeatures, failures, write_failures, writer
+from cia_extract.networks import Engine, engines, example, network_of, weights
+
+
+def extract(settings: Settings, say: Say) -> Summary:
+    """Fill the feature file and return what happened. Raises CiaError; per-clip failures are in the summary."""
+    extraction = Extraction(settings, say)
+    dataset = extraction.prepare()
+    summary = Summary(len(dataset))
+    began = time.perf_counter()
+    try:
+        extraction.run(dataset, rows_to_do(dataset, settings), summary)
+    except OSError as error:
+        raise _stopped(settings, error) from error
+    finally:
+        summary.seconds["wall"] = time.perf_counter() - began
+        if settings.out.exists():
+            finish(settings, dataset, summary, say)
+    if not settings.out.exists():
+        raise _stopped(settings, None)
+    return summary
+
+
+def _stopped(settings: Settings, error: OSError | None) -> DataError:
+    """What to say of a disk that is full, a folder that is gone, or a feature file that was taken away."""
+    if error is None or not settings.out.exists():
+        return DataError(f"{settings.out}: was removed or renamed while extraction ran, and the features with it; extract again")
+    where, why = error.filename or settings.out, error.strerror or error
+    return DataError(f"{where}: {why}, so extraction stopped; what is finished is kept: mend it and run the same command again")
+
+
+def finish(settings: Settings, dataset: DatasetFeatures, summary: Summary, say: Say) -> None:
+    """The summary's totals from the file, and `failed.csv` beside it. Failures are those of the shard's own rows."""
+    summary.done = int(dataset.done().sum())
+    summary.outcomes = failures.counts(dataset)
+    own = set(dataset.columns["clip"][settings.part(dataset)].tolist())
+    summary.damaged = {clip: message for clip, message in failures.damaged(dataset).items() if clip in own}
+    for entry in failures.entries(dataset, features.FAILED):
+        if entry.clip in own:
+            summary.failed.setdefault(entry.clip, entry.message or "failed in a former run")
+    trouble = write_failures(settings.out)
+    if trouble:
+        say(trouble)
+    if summary.done == len(dataset):
+        with contextlib.suppress(OSError):
+            Claims.path_of(settings.out, settings.dataset).unlink(missing_ok=True)
+
+
+class Extraction:
+    """Networks ready to run, for one dataset's settings. Weights, device and engine are checked before a file is touched."""
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        self.settings, self.say = settings, say
+        if "flow" in settings.modalities:
+            self.settings = replace(settings, flow_by=self._flow_by())
+        engines.check("eager" if settings.deterministic else settings.engine, settings.precision, settings.device)
+        backbone = settings.recipe.backbone
+        choices = weights.choose(settings.modalities, settings.weights, backbone)
+        self.used = {m: weights.load(network_of(backbone, m), m, choices[m], say) for m in settings.modalities}
+        for modality, used in self.used.items():
+            say(f"{modality} weights: {used.name} ({used.provenance})")
+        if "flow" in settings.modalities:
+            _check_flow(self.settings)
+        self._engines: dict[str, Engine] = {}
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        """By modality; built and tested when first asked for, which takes from a second to a minute each."""
+        if not self._engines:
+            self._engines = {modality: self._engine(modality) for modality in self.settings.modalities}
+        return self._engines
+
+    def _engine(self, modality: str) -> Engine:
+        settings, recipe = self.settings, self.settings.recipe
+        backbone = network_of(recipe.backbone, modality)
+        eps = recipe.network.bn_eps if backbone == recipe.backbone else None
+        network = weights.build(backbone, modality, self.used[modality], eps=eps).fold()
+        if settings.deterministic:
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        made = engines.build(
+            network,
+            recipe,
+            example(recipe, modality),
+            settings.device,
+            "eager" if settings.deterministic else settings.engine,
+            settings.precision,
+            1 if settings.deterministic else settings.batch,
+            self._rows_to_come() * recipe.sampling.frames,
+            self.say,
+        )
+        self.say(f"{modality} network: {made.name}, {made.precision}, {made.device}; cosine {made.cosine:.7f} with eager float32")
+        return made
+
+    def _flow_by(self) -> str:
+        settings, there = self.settings, self._present()
+        begun_by = there.recipe.get("engine", {}).get("flow_by", "") if there is not None else ""
+        return flow.choose(
+            settings.flow_by, settings.recipe.flow, settings.device.type, begun_by, deterministic=settings.deterministic
+        )
+
+    def _rows_to_come(self) -> int:
+        """About how many: an engine that takes long to make is worth it for many rows only."""
+        there = self._present()
+        return len(self.settings.manifest) if there is None else len(rows_to_do(there, self.settings))
+
+    def _present(self) -> DatasetFeatures | None:
+        out, name = self.settings.out, self.settings.dataset
+        if self.settings.overwrite or not out.exists() or not out.stat().st_size:
+            return None
+        return features.open_features(out).get(name)
+
+    def recipe(self) -> features.Recipe:
+        """Everything that decides the numbers in the file, and what they were made with."""
+        settings = self.settings
+        record: dict[str, Any] = {modality: engine.describe() for modality, engine in self._engines.items()}
+        if "flow" in settings.modalities:
+            record["flow_by"] = flow.implementation(settings.flow_by)
+        return {
+            "dataset": settings.dataset,
+            "backbone": settings.recipe.backbone,
+            "modalities": list(settings.modalities),
+            "weights": {modality: used.describe() for modality, used in self.used.items()},
+            "frames": settings.recipe.sampling.frames,
+            "preprocessing": settings.recipe.knobs(settings.modalities),
+            "arithmetic": f"{settings.precision}, batch normalisation folded",
+            "manifest_sha256": settings.manifest.sha256(),
+            "code_version": __version__,
+            "engine": record,
+        }
+
+    def prepare(self) -> DatasetFeatures:
+        """Make the dataset in the file, or continue the one there. Raises MismatchError when its recipe is another."""
+        s = self.settings
+        if self._present() is None:
+            _ = self.engines  # whatever is wrong with them shows before a file is made or replaced
+        return writer.prepare(s.out, s.dataset, s.manifest.columns, self.recipe(), s.root, s.overwrite)
+
+    def run(self, dataset: DatasetFeatures, todo: dict[int, tuple[str, ...]], summary: Summary, quiet: bool = False) -> None:
+        """Extract these rows, but for those that other processes have claimed. `quiet`: somebody else shows progress."""
+        if not todo:
+            return
+        settings = self.settings
+        part = len(settings.part(dataset))
+        progress = Progress(part, settings.dataset, done=part - len(todo), quiet=quiet)
+        with (
+            writer.RowWriter(dataset) as rows,
+            Claims(settings.out, settings.dataset, warn=self.say) as claims,
+            progress,
+        ):
+            for _ in range(2):  # once more over what others had: they may have died
+                consumer = Consumer(settings, dataset, todo, self.engines, rows, claims, progress, summary)
+                with closing(prepared_clips(consumer.jobs(), settings.workers, settings.timeout)) as prepared:
+                    consumer.consume(prepared)
+                todo = {row: todo[row] for row in consumer.skipped}
+                if not todo:
+                    break
+            summary.elsewhere = len(todo)
+
+
+def _check_flow(settings: Settings) -> None:
+    try:
+        flow.estimator(settings.recipe.flow, settings.flow_by)
+    except AttributeError as error:
+        raise UsageError(
+            "this OpenCV has no TV-L1 (cv2.optflow is missing): another opencv package shadows opencv-contrib-python-headless; "
+            "pip uninstall the others and install that one again"
+        ) from error

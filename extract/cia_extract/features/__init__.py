@@ -1,0 +1,56 @@
+"""The feature file, schema 1: what it holds, reading, writing, checking and merging it."""
+
+from cia_extract.features import collection, failures, merging, writer
+from cia_extract.features.claims import Claims
+from cia_extract.features.collection import MODALITIES, Array, Collection, Features, from_dataset, from_folder
+from cia_extract.features.failures import failures_path, write_failures
+from cia_extract.features.journal import journal_path
+from cia_extract.features.reader import DatasetFeatures, open_features
+from cia_extract.features.schema import (
+    DONE,
+    FAILED,
+    SCHEMA,
+    TO_DO,
+    Recipe,
+    differences,
+    lay_out,
+    recipe_sha256,
+    row_bytes,
+    row_crc32c,
+    write_columns,
+)
+from cia_extract.features.structure import opened, readable
+from cia_extract.features.writer import RowWriter
+
+__all__ = [
+    "DONE",
+    "FAILED",
+    "MODALITIES",
+    "SCHEMA",
+    "TO_DO",
+    "Array",
+    "Claims",
+    "Collection",
+    "DatasetFeatures",
+    "Features",
+    "Recipe",
+    "RowWriter",
+    "collection",
+    "differences",
+    "failures",
+    "failures_path",
+    "from_dataset",
+    "from_folder",
+    "journal_path",
+    "lay_out",
+    "merging",
+    "open_features",
+    "opened",
+    "readable",
+    "recipe_sha256",
+    "row_bytes",
+    "row_crc32c",
+    "write_columns",
+    "write_failures",
+    "writer",
+]

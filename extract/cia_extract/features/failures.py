@@ -1,0 +1,99 @@
+"""What became of each clip and modality: the outcomes, as the feature file, `failed.csv` and the summary name them."""
+
+import csv
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cia_extract.common import spreadsheets
+from cia_extract.common.names import printable
+
+if TYPE_CHECKING:
+    from cia_extract.features.reader import DatasetFeatures
+
+import cia_extract.features.failures as failures
+from cia_extract.common.errors import CiaError
+from cia_extract.common.outcomes import OUTCOMES
+from cia_extract.features.reader import DatasetFeatures, open_features
+from cia_extract.features.schema import FAILED
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the ledger: a clip's modality that is done or failed."""
+
+    clip: str
+    modality: str
+    outcome: str
+    message: str
+
+
+def entries(dataset: "DatasetFeatures", status: int) -> list[Entry]:
+    """The ledger's rows with this status, in the file's order. Files made before there was a ledger give empty outcomes."""
+    found = []
+    clips = dataset.columns["clip"]
+    has_ledger = "outcome" in dataset.regions
+    for row, column in np.argwhere(dataset.array("status") == status):
+        code = int(dataset.array("outcome")[row, column]) if has_ledger else 0
+        message = bytes(dataset.array("message")[row, column]).decode(errors="replace") if has_ledger else ""
+        name = OUTCOMES[code] if code < len(OUTCOMES) else "unknown"
+        found.append(Entry(str(clips[row]), dataset.modalities[column], name, message))
+    return found
+
+
+def counts(dataset: "DatasetFeatures") -> dict[str, dict[str, int]]:
+    """{modality: {outcome: rows}} of all rows that are done or failed."""
+    if "outcome" not in dataset.regions:
+        return {}
+    table = {}
+    outcomes = np.where(np.isin(dataset.array("status"), (1, 2)), dataset.array("outcome"), 0)
+    for column, modality in enumerate(dataset.modalities):
+        found = Counter(outcomes[:, column].tolist())
+        table[modality] = {OUTCOMES[code]: found[code] for code in sorted(found) if 0 < code < len(OUTCOMES)}
+    return table
+
+
+def damaged(dataset: "DatasetFeatures") -> dict[str, str]:
+    """Clip → message of those that are done but damaged, in the file's order."""
+    if "outcome" not in dataset.regions:
+        return {}
+    rows = (dataset.array("status") == 1) & (dataset.array("outcome") == OUTCOMES.index("damaged"))
+    clips, messages = dataset.columns["clip"], dataset.array("message")
+    return {
+        str(clips[row]): bytes(messages[row, rows[row].argmax()]).decode(errors="replace") for row in np.flatnonzero(rows.any(1))
+    }
+
+
+def failures_path(out: Path) -> Path:
+    return out.with_suffix(".failed.csv")
+
+
+def write_table(out: Path, failed: dict[str, list[Entry]]) -> None:
+    """`<out>.failed.csv` (dataset, clip, modality, outcome, message) for all datasets of a file; none when nothing failed."""
+    path = failures_path(out)
+    if not any(failed.values()):
+        path.unlink(missing_ok=True)
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may fill one file
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["dataset", "clip", "modality", "outcome", "message"])
+        for dataset, rows in failed.items():
+            for row in rows:
+                texts = (dataset, row.clip, row.modality, row.outcome, row.message)
+                writer.writerow(spreadsheets.cell(printable(text)) for text in texts)
+    os.replace(part, path)
+
+
+def write_failures(out: Path) -> str:
+    """Bring `failed.csv` up to what the file says, for all its datasets. Returns what went wrong: it is a convenience only."""
+    try:
+        datasets = open_features(out)
+        failures.write_table(out, {name: failures.entries(dataset, FAILED) for name, dataset in datasets.items()})
+    except (OSError, CiaError) as error:
+        return f"{failures.failures_path(out)}: not written ({error}); cia-extract info {out} has the numbers"
+    return ""

@@ -1,0 +1,130 @@
+"""Schema 1 of the feature file: its arrays, and how they are laid out."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import google_crc32c
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from cia_extract import __version__
+from cia_extract.common.outcomes import MESSAGE_BYTES
+from cia_extract.features.structure import columns_crc32c
+
+SCHEMA: Final = 1
+
+CHANNELS, HEIGHT, WIDTH = 1024, 7, 7
+
+TO_DO, DONE, FAILED = 0, 1, 2
+
+CLIP_ARRAYS: Final = ("n_frames", "fps", "indices")
+
+# In the recipe for the record; a file may be continued by another version of the code, or another engine, that computes the
+# same up to rounding.
+NOT_COMPARED: Final = ("code_version", "engine")
+
+Recipe = dict[str, Any]
+
+
+def recipe_sha256(recipe: Recipe) -> str:
+    """Digest of everything in the recipe that decides the numbers."""
+    compared = {key: value for key, value in recipe.items() if key not in NOT_COMPARED}
+    return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: Recipe, new: Recipe, prefix: str = "") -> list[str]:
+    """The compared fields in which two recipes (or configurations) differ, as lines "field: old → new"."""
+    lines = []
+    for key in sorted({*old, *new} - set(NOT_COMPARED)):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {_brief(before)} → {_brief(after)}")
+    return lines
+
+
+def _brief(value: Any) -> Any:
+    """A whole section that one side lacks, by its name."""
+    return value.get("name", value.get("algorithm", "…")) if isinstance(value, dict) else value
+
+
+def arrays_of(modality: str, frames: int) -> dict[str, tuple[tuple[int, ...], npt.DTypeLike]]:
+    """The arrays of one clip and modality, {name: (shape, dtype)}: maps and vectors, for sound vectors and a mask."""
+    pooled: dict[str, tuple[tuple[int, ...], npt.DTypeLike]] = {"pooled": ((frames, CHANNELS), np.float32)}
+    if modality == "audio":
+        return pooled | {"mask": ((frames,), np.uint8)}
+    return {"maps": ((frames, CHANNELS, HEIGHT, WIDTH), np.float16)} | pooled
+
+
+def row_bytes(frames: int, modalities: Sequence[str]) -> int:
+    """Bytes of one clip in these modalities."""
+    arrays = [array for modality in modalities for array in arrays_of(modality, frames).values()]
+    return sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in arrays)
+
+
+def row_crc32c(*arrays: npt.NDArray[Any]) -> int:
+    """CRC32C of one row: the bytes of its arrays in the order of `arrays_of`."""
+    crc = 0
+    for array in arrays:
+        crc = google_crc32c.extend(crc, array.tobytes())
+    return int(crc)
+
+
+def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], recipe: Recipe, root: Path) -> None:
+    """Make the group of a dataset with all its arrays allocated and its manifest columns written.
+
+    For use inside `journal.transaction`. A group of that name is replaced.
+    """
+    file.attrs["schema"] = SCHEMA
+    file.attrs.setdefault("created_by", f"cia-extract {__version__}")
+    if name in file:
+        del file[name]
+    group = file.create_group(name)
+    group.attrs["recipe"] = json.dumps(recipe, sort_keys=True)
+    group.attrs["recipe_sha256"] = recipe_sha256(recipe)
+    group.attrs["root"] = str(root.resolve())
+    clips = write_columns(group, columns)
+    n, frames, modalities = len(columns["clip"]), recipe["frames"], recipe["modalities"]
+    _allocate(clips, "n_frames", (n,), np.int32)
+    _allocate(clips, "fps", (n,), np.float32)
+    _allocate(clips, "indices", (n, frames), np.int32)
+    _allocate(group, "status", (n, len(modalities)), np.uint8)
+    _allocate(group, "clip_crc32c", (n,), np.uint32)
+    _allocate(group, "crc32c", (n, len(modalities)), np.uint32)
+    _allocate(group, "vectors_crc32c", (n, len(modalities)), np.uint32)
+    _allocate(group, "outcome", (n, len(modalities)), np.uint8)
+    _allocate(group, "message", (n, len(modalities)), f"S{MESSAGE_BYTES}")
+    states = [group[array_name] for array_name in ("status", "crc32c", "vectors_crc32c", "clip_crc32c", "outcome", "message")]
+    for array in (*(clips[array_name] for array_name in CLIP_ARRAYS), *states):
+        array[...] = np.zeros((), array.dtype)  # must not show what lay in the file before
+    for modality in modalities:
+        for array_name, (shape, dtype) in arrays_of(modality, frames).items():
+            _allocate(group, f"{modality}/{array_name}", (n, *shape), dtype)
+
+
+def write_columns(group: h5py.Group, columns: Mapping[str, Sequence[str]]) -> h5py.Group:
+    """The manifest's columns as fixed-length UTF-8; returns their group, `clips`."""
+    clips = group.create_group("clips")
+    for column, values in columns.items():
+        encoded = [value.encode() for value in values]
+        kind = h5py.string_dtype("utf-8", max(map(len, encoded), default=1) or 1)
+        clips.create_dataset(column, data=np.array(encoded, dtype=kind))
+    group.attrs["columns_crc32c"] = json.dumps(columns_crc32c({name: np.array(values) for name, values in columns.items()}))
+    return clips
+
+
+def _allocate(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    """A contiguous dataset whose space exists from now on and is never filled by HDF5."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_layout(h5py.h5d.CONTIGUOUS)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
+    h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple(shape), layout, links)

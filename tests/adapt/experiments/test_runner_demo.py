@@ -1,0 +1,79 @@
+"""Every method on real features of the demo's clips, both directions, two and three modalities.
+
+I3D on RGB and flow; sound through TBN with random weights, since there are no others here.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from cia_adapt import config
+from cia_adapt.experiments import directions, runner
+from cia_extract.datasets import demo, manifest
+from filelock import FileLock
+
+from tests.adapt.runs_of import CPU, chosen
+from tests.command_line import in_a_process
+
+METHODS = config.names("methods")
+FOUR = ("climb_up", "climb_down", "chop_wood", "beat_drum")
+EIGHT = (*FOUR, "slam_ball", "snatch_ball", "lift_crate", "lift_suitcase")
+MODALITIES = [("rgb", "flow"), ("rgb", "flow", "audio")]
+
+
+def extracted(folder: Path, clips: int, frames: int, classes: Sequence[str]) -> Path:
+    """Some classes of the demo, extracted once for all processes that test."""
+    out = folder / f"demo-{clips}-{frames}-{len(classes)}.h5"
+    with FileLock(f"{out}.lock"):
+        if not out.with_suffix(".ok").exists():
+            root = folder / f"clips-{clips}"
+            rows = [row for row in demo.build(root, clips) if row["label"] in classes]
+            manifest.check("demo", rows).write(root / "manifest.csv")
+            # The shortest windows that I3D takes: half the network's time, and accuracy is not judged here.
+            options = ["--frames", frames, "--window", 9, "--flow", "dis", "--weights", "audio=random"]
+            options += [word for m in MODALITIES[1] for word in ("--modality", m)]
+            done = in_a_process("cia_extract", "--dataset", "clips", "--root", root, "--out", out, *options)
+            assert done.returncode == 0, done.stderr
+            out.with_suffix(".ok").touch()
+    return out
+
+
+@pytest.fixture(scope="session")
+def demo_features(tmp_path_factory) -> Path:
+    return extracted(tmp_path_factory.getbasetemp().parent, clips=2, frames=2, classes=FOUR)
+
+
+def train_both_directions(file: Path, picked: config.Chosen, modalities, folder: Path) -> list[list[dict]]:
+    """Metrics of both runs, by epoch."""
+    request = directions.Request(file, picked, None, None, modalities, (0,), folder, CPU, keep_state=False)
+    results = runner.run(request, lambda message: None)
+    assert [(r["source"], r["target"]) for r in results] == [("street", "studio"), ("studio", "street")]
+    histories = []
+    for result in results:
+        run = folder / f"demo/{picked.method.name}/{result['source']}-{result['target']}/seed0"
+        histories.append([json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()])
+        assert len(histories[-1]) == picked.setup.epochs
+        assert all(0 <= result[name] <= 100 for name in ("last", "selected", "oracle"))
+        assert json.loads((run / "config.json").read_text())["modalities"] == list(modalities)
+    return histories
+
+
+@pytest.mark.parametrize("modalities", MODALITIES, ids=["two", "three"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_in_both_directions(demo_features, tmp_path, method, modalities):
+    picked = chosen(method, epochs=1, batch=8, segments=2, lr=1e-4)
+    for history in train_both_directions(demo_features, picked, modalities, tmp_path):
+        assert history[-1]["class_loss"] < 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modalities", MODALITIES, ids=["two", "three"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_in_full(tmp_path_factory, tmp_path, method, modalities):
+    """All classes, more clips and epochs, the set-up's own batch, every part at its full width; the loss falls below chance's."""
+    file = extracted(tmp_path_factory.getbasetemp().parent, clips=3, frames=3, classes=EIGHT)
+    picked = config.load("demo", method, {"epochs": 8, "segments": 3, "lr": 1e-3})
+    for history in train_both_directions(file, picked, modalities, tmp_path):
+        assert history[-1]["class_loss"] < min(history[0]["class_loss"], math.log(8))

@@ -1,0 +1,279 @@
+"""Runs that are damaged, of another version, or another person's; disks that are full; signals."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import pytest
+from cia_adapt.cli import adapt as cli
+from cia_adapt.experiments import directions, runner
+from cia_adapt.results import comparison, table
+from cia_adapt.results.report import page
+from cia_adapt.runs import files, state
+from cia_extract.common import writes
+from cia_extract.common.errors import CiaError, DataError, UsageError
+
+from tests.adapt.runs.test_resume import folder_of, request
+from tests.command_line import in_this_process
+from tests.conftest import make_small
+
+NESTED = "[" * 60000
+WORDS = [
+    "[]",
+    "1",
+    "null",
+    '"x"',
+    "{}",
+    "[" * 60000,
+    "1" * 6000,
+    "",
+    '{"setup": 1, "method": [], "seed": "x"}',
+    '{"seed": NaN}',
+    "\ud800",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(small_file, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("trained")
+    runner.run(request(small_file, root), print)
+    return root
+
+
+def commands(root: Path, out: Path) -> None:
+    """Everything that reads runs."""
+    folders = files.find([root])
+    text = table.render(table.paper_table("3", comparison.groups(folders), "selected", None), "csv")
+    assert text
+    [files.read_metrics(folder) for folder in folders]
+    page.write(folders, out, None, 0, 1, print)
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json", "metrics.jsonl", "predictions.csv"])
+def test_a_damaged_text_file_of_a_run_is_one_line(trained, tmp_path, name):
+    for number, word in enumerate([*WORDS, b"\xff\xfe\0", None]):
+        root = tmp_path / str(number)
+        shutil.copytree(trained, root)
+        path = folder_of(root) / name
+        if word is None:
+            path.unlink()
+        else:
+            path.write_bytes(word if isinstance(word, bytes) else word.encode(errors="surrogatepass"))
+        with pytest.raises(CiaError) as error:
+            commands(root, tmp_path / "x.html")
+        assert error.value.exit_code == 3, (name, word)
+
+
+def test_a_field_of_another_type_is_one_line(trained, tmp_path):
+    for name in ("config.json", "result.json"):
+        fields = json.loads((folder_of(trained) / name).read_text())
+        reader = files.read if name == "result.json" else files.read_config
+        for key in files.RESULT if name == "result.json" else files.CONFIG:
+            for wrong in (None, [], {}, float("nan"), True, 10**400 if key in files.RESULT else -0.5):
+                (tmp_path / name).write_text(json.dumps(fields | {key: wrong}))
+                if key == "modalities" and wrong == []:
+                    continue
+                with pytest.raises(DataError):
+                    reader(tmp_path)
+            (tmp_path / name).write_text(json.dumps({k: v for k, v in fields.items() if k != key}))
+            with pytest.raises(DataError, match=f"'{key}' is missing"):
+                reader(tmp_path)
+
+
+def test_the_report_names_a_run_that_it_cannot_show_and_shows_the_rest(small_file, trained, tmp_path):
+    root = tmp_path / "r"
+    shutil.copytree(trained, root)
+    second = folder_of(root).with_name("seed1")
+    shutil.copytree(folder_of(root), second)
+    (second / "result.json").write_text("[" * 60000)
+    said: list[str] = []
+    shown = page.write(files.find([root]), tmp_path / "out.html", None, 0, 0, said.append)
+    assert shown == [folder_of(root)] and any("seed1/result.json: damaged" in line for line in said)
+    html = (tmp_path / "out.html").read_text()
+    assert "Left out:" in html and "seed1/result.json" in html and "data:image/png" in html
+
+
+def test_scores_of_other_shapes_cost_the_pictures_not_the_report(trained, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    root = tmp_path / "r"
+    shutil.copytree(trained, root)
+    path = folder_of(root) / "scores.safetensors"
+    for broken in ({}, {"selected/source_features": torch.zeros(3)}, b"x", None):
+        path.unlink(missing_ok=True)
+        if isinstance(broken, bytes):
+            path.write_bytes(broken)
+        elif broken is not None:
+            save_file(broken, path)
+        said: list[str] = []
+        page.write(files.find([root]), tmp_path / "out.html", None, 0, 0, said.append)
+        assert any("scores.safetensors" in line for line in said)
+
+
+def named_file(path: Path, name: str) -> Path:
+    """A feature file whose first domain is called `name` in its column."""
+    make_small(path)
+    with h5py.File(path, "r+") as file:
+        for group, value in (("here", name), ("there", "there")):
+            count = len(file[f"{group}/clips/clip"])
+            file[f"{group}/clips/domain"] = [value] * count
+    return path
+
+
+@pytest.mark.parametrize("name", ["../../../outside", "/tmp/outside"])
+def test_a_feature_file_writes_and_removes_nothing_outside_runs(tmp_path, name):
+    file = named_file(tmp_path / "f.h5", name)
+    root = tmp_path / "a/b/runs"
+    with pytest.raises(DataError, match="cannot become the name of a file or folder"):
+        runner.run(_every(request(file, root)), print)
+    assert not list(tmp_path.rglob("*seed0*"))
+
+
+def _every(asked: directions.Request) -> directions.Request:
+    from dataclasses import replace
+
+    return replace(asked, source=None, target=None)
+
+
+def test_a_domain_named_like_a_formula_is_drawn(tmp_path):
+    name = "$frac{$ <b>&|_# \u0e01 =1"
+    file = named_file(tmp_path / "f.h5", name)
+    runner.run(_every(request(file, tmp_path / "r")), print)
+    said: list[str] = []
+    page.write(files.find([tmp_path / "r"]), tmp_path / "out.html", None, 0, 0, said.append)
+    assert said == []
+    html = (tmp_path / "out.html").read_text()
+    assert "<b>" not in html and "&lt;b&gt;" in html
+
+
+def test_figures_take_any_title():
+    from cia_adapt.results.report import figures
+
+    history = [{"source_val_accuracy": 1.0, "target_val_accuracy": 1.0, "class_loss": 1.0}]
+    for title in ("$\\frac$", "$", "a\nb" * 500, "\ud800", "\x1b[2J", "日本"):
+        assert figures.curves([history], title).startswith(b"\x89PNG")
+
+
+def test_a_full_disk_is_one_line_and_the_state_before_stays(tmp_path):
+    """With a real limit on the size of files, in a process of its own."""
+    script = """
+import resource, sys, torch
+from pathlib import Path
+from cia_adapt.runs import state
+from cia_extract.common import writes
+from cia_extract.common.errors import UsageError
+path = Path(sys.argv[1])
+state.save(path, {"x": torch.ones(4)}, {"history": [1]})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+try:
+    with writes.translated("runs", "make room"):
+        state.save(path, {"x": torch.ones(100000)}, {"history": [1, 2]})
+except UsageError as error:
+    print("one line:", error)
+print([p.name for p in path.parent.iterdir()], state.load(path)[1])
+"""
+    path = tmp_path / "s/state.safetensors"
+    path.parent.mkdir()
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
+    assert "one line: runs: " in done.stdout and "make room" in done.stdout, done
+    assert "['state.safetensors'] {'history': [1]}" in done.stdout
+
+
+def test_training_goes_on_when_its_state_cannot_be_saved_and_says_so_once(small_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "SAVE_EVERY_S", -1.0)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state, "save_file", full)
+    said: list[str] = []
+    runner.run(request(small_file, tmp_path, epochs=4, keep_state=False), said.append)
+    assert sum("training goes on, its state is not saved" in line for line in said) == 1
+    assert files.read(folder_of(tmp_path))
+
+
+def test_runs_that_is_a_file_is_a_usage_error(small_file, tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(UsageError, match="another --runs folder"):
+        runner.run(request(small_file, tmp_path / "runs"), print)
+
+
+def test_a_report_into_a_folder_is_a_usage_error(trained, tmp_path):
+    with pytest.raises(UsageError, match="is a folder"):
+        page.write(files.find([trained]), tmp_path, None, 0, 0, print)
+    with pytest.raises(UsageError, match="choose another file"), writes.translated("--out x", "choose another file"):
+        writes.text(tmp_path / "no/such/x", "")
+
+
+def test_a_state_of_other_contents_is_one_line(trained, small_file, tmp_path):
+    root = tmp_path / "r"
+    shutil.copytree(trained, root)
+    path = folder_of(root) / "state.safetensors"
+    tensors, rest = state.load(path)
+    wrong = [
+        ({}, rest),
+        (tensors, {"history": rest["history"]}),
+        (tensors, rest | {"history": [1, 2]}),
+        (tensors, rest | {"step": "x"}),
+        (tensors, rest | {"epochs": {"last": 99, "selected": 99}}),
+        (tensors, rest | {"target_sampler": {"random": 1, "waiting": "x"}}),
+        ({k: v.reshape(-1)[:1] for k, v in tensors.items()}, rest),
+        (
+            {k: v for k, v in tensors.items() if not k.startswith("optimiser")}
+            | {"optimiser/a.b": tensors["random/cpu"].clone()},
+            rest,
+        ),
+    ]
+    for these, those in wrong:
+        state.save(path, these, those)
+        with pytest.raises(DataError, match=r"not a state that can be resumed|missing"):
+            runner.run(request(small_file, root, epochs=4, resume=True), print)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
+def test_a_scheduler_that_ends_training_loses_no_finished_epoch(small_file, tmp_path, number):
+    """And the run goes on to the very numbers of one that nobody ended."""
+    flags = ["--features", small_file, "--setup", "demo", "--method", "concat", "--source", "here", "--target", "there"]
+    flags += ["--batch", 6, "--epochs", 60]
+    ended = [*flags, "--runs", tmp_path / "ended"]
+    command = [sys.executable, "-c", "from cia_adapt.cli import main; main()", *map(str, ended)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    seen, deadline = "", time.monotonic() + 120
+    while ": 3/60" not in seen and time.monotonic() < deadline:
+        seen = process.stderr.readline()
+    os.kill(process.pid, number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "kept up to epoch" in told and f"terminated ({number.name})" in told
+    (kept,) = tmp_path.rglob(".seed0.unfinished/state.safetensors")
+    assert 3 <= len(state.load(kept)[1]["history"]) < 60
+    assert in_this_process(cli.main, *ended, "--resume").returncode == 0
+    assert in_this_process(cli.main, *flags, "--runs", tmp_path / "whole").returncode == 0
+    first, second = (folder / "demo/concat/here-there/seed0" for folder in (tmp_path / "ended", tmp_path / "whole"))
+    assert files.read_metrics(first) == files.read_metrics(second)
+    assert (first / "last.safetensors").read_bytes() == (second / "last.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_ends_a_sweep_s_parent_loses_no_finished_epoch_of_its_workers(small_file, tmp_path):
+    command = [sys.executable, "-c", "from cia_adapt.cli import main; main()", "sweep", "--features", str(small_file)]
+    command += ["--setup", "demo", "--method", "concat", "--source", "here", "--batch", "6", "--epochs", "4000"]
+    command += ["--seeds", "2", "--jobs", "2", "--runs", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.rglob("state.safetensors"))) < 2 and time.monotonic() < deadline:  # written after 15 s first
+        time.sleep(0.2)
+    before = [len(state.load(path)[1]["history"]) for path in sorted(tmp_path.rglob("state.safetensors"))]
+    time.sleep(2)
+    os.kill(process.pid, signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and "terminated (SIGTERM)" in told and "Traceback" not in told, told
+    after = [len(state.load(path)[1]["history"]) for path in sorted(tmp_path.rglob("state.safetensors"))]
+    assert len(before) == len(after) == 2 and all(a > b for a, b in zip(after, before, strict=True))

@@ -1,0 +1,238 @@
+"""A run that is killed and goes on is the same run, bit for bit."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from cia_adapt import config
+from cia_adapt.experiments import directions, runner
+from cia_adapt.runs import folder as runs_folder
+from cia_adapt.runs import key as runs_key
+from cia_adapt.runs import lock, resume, state
+from cia_adapt.runs import resume as runs_resume
+from cia_adapt.training.loop import train
+from cia_extract.common.errors import DataError, DivergedError, MismatchError, UsageError
+
+from tests.adapt.runs_of import CPU, SMALL, chosen, equal, trainer_of
+
+HERE = {"device": "cpu", "compile": False, "validators": True}
+STATEFUL = ["cia", "ta3n", "trn", "stcda-fl", "kim-fl", "gblend-fl", "mmsada-fl", "att"]
+
+
+@pytest.mark.parametrize("method", STATEFUL)
+def test_going_on_after_any_epoch_gives_the_same_run(small_file, method, tmp_path):
+    """Through the file: model, objectives' own memories, optimiser, random states, samplers, history, both snapshots."""
+    trainer, evaluator = trainer_of(small_file, method, epochs=4)
+    path = tmp_path / "state.safetensors"
+    kept = {}
+
+    def keep(outcome):
+        packed = resume.pack(trainer, outcome, evaluator.target_labels, {})
+        kept[packed.epoch] = packed
+
+    straight = train(trainer, evaluator, lambda metrics: None, after_epoch=keep)
+    for epoch in (1, 3):
+        state.save(path, kept[epoch].tensors, kept[epoch].rest)
+        torch.randn(7)  # another place in torch's random stream
+        again, evaluator = trainer_of(small_file, method, epochs=4)
+        outcome = resume.unpack(resume.Packed(*state.load(path)), again, evaluator.target_labels)
+        assert len(outcome.history) == epoch
+        resumed = train(again, evaluator, lambda metrics: None, outcome)
+        assert json.dumps(resumed.history) == json.dumps(straight.history)
+        assert equal(resumed.last.state, straight.last.state) and equal(resumed.selected.state, straight.selected.state)
+        assert torch.equal(resumed.selected.target.features, straight.selected.target.features)
+        assert equal(dict(again.objectives.state_dict()), dict(trainer.objectives.state_dict()))
+
+
+def request(file: Path, folder: Path, method: str = "concat", **changes) -> directions.Request:
+    options = {"resume": False, "overwrite": False} | {
+        k: changes.pop(k) for k in ("resume", "overwrite", "keep_state") if k in changes
+    }
+    return directions.Request(file, chosen(method, **changes), "here", "there", (), (0,), folder, CPU, **options)
+
+
+def folder_of(root: Path, method: str = "concat") -> Path:
+    return root / f"demo/{method}/here-there/seed0"
+
+
+def fail_at(monkeypatch, epoch: int, error: BaseException):
+    """Break off training in the middle of an epoch."""
+    from cia_adapt.training.trainer import Trainer
+
+    real, calls = Trainer.epoch, []
+
+    def broken(self):
+        calls.append(1)
+        if len(calls) == epoch:
+            raise error
+        return real(self)
+
+    monkeypatch.setattr(Trainer, "epoch", broken)
+    return lambda: monkeypatch.setattr(Trainer, "epoch", real)
+
+
+def test_an_interrupted_run_goes_on_with_resume_only(small_file, tmp_path, monkeypatch):
+    straight = runner.run(request(small_file, tmp_path / "a", epochs=5), print)
+    mend = fail_at(monkeypatch, 4, KeyboardInterrupt())
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(request(small_file, tmp_path / "b", epochs=5), said.append)
+    assert "interrupted, kept up to epoch 3; the same command with --resume goes on" in said[-1]
+    mend()
+    with pytest.raises(MismatchError, match=r"was interrupted; --resume goes on with it, --overwrite starts again"):
+        runner.run(request(small_file, tmp_path / "b", epochs=5), print)
+    for go_on in (True, False):
+        with pytest.raises(MismatchError, match=r"setup.lr: 0.003 → 0.001.*--overwrite"):
+            runner.run(request(small_file, tmp_path / "b", epochs=5, lr=1e-3, resume=go_on), print)
+    said.clear()
+    with pytest.raises(MismatchError, match=r"seed0: would not go on as it began \(validators: True → False\)"):
+        runner.run(replace(request(small_file, tmp_path / "b", epochs=5, resume=True), validators=False), said.append)
+    assert not any("goes on" in line or line.startswith("reading") for line in said)
+    resumed = runner.run(request(small_file, tmp_path / "b", epochs=5, resume=True), said.append)
+    assert any("goes on after epoch 3" in line for line in said)
+    a, b = folder_of(tmp_path / "a"), folder_of(tmp_path / "b")
+    for name in ("metrics.jsonl", "predictions.csv", "last.safetensors", "selected.safetensors", "scores.safetensors"):
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+    stamps = [json.loads((folder / "stamp.json").read_text()) for folder in (a, b)]
+    assert stamps[0]["target_labels_opened"] == stamps[1]["target_labels_opened"]
+    assert straight[0]["selected"] == resumed[0]["selected"]
+    assert not list((tmp_path / "b").rglob(".seed*"))
+
+
+def test_more_epochs_go_on_from_a_finished_run(small_file, tmp_path):
+    runner.run(request(small_file, tmp_path, epochs=2), print)
+    before = (folder_of(tmp_path) / "metrics.jsonl").read_text()
+    with pytest.raises(MismatchError, match=r"setup.epochs: 2 → 4.*--overwrite"):
+        runner.run(request(small_file, tmp_path, epochs=4), print)
+    runner.run(request(small_file, tmp_path, epochs=4, resume=True), print)
+    after = (folder_of(tmp_path) / "metrics.jsonl").read_text()
+    assert after.startswith(before) and len(after.splitlines()) == 4
+    with pytest.raises(MismatchError, match=r"setup.epochs: 4 → 3"):
+        runner.run(request(small_file, tmp_path, epochs=3, resume=True), print)
+
+
+def test_a_run_without_its_state_cannot_get_more_epochs(small_file, tmp_path):
+    runner.run(request(small_file, tmp_path, keep_state=False), print)
+    assert not (folder_of(tmp_path) / "state.safetensors").exists()
+    with pytest.raises(MismatchError, match="was finished without keeping its state"):
+        runner.run(request(small_file, tmp_path, epochs=4, resume=True), print)
+
+
+def test_divergence_keeps_the_last_good_state(small_file, tmp_path, monkeypatch):
+    fail_at(monkeypatch, 3, DivergedError("the loss is nan"))
+    with pytest.raises(DivergedError, match=r"the loss is nan; the last good state, after epoch 2, is in .*unfinished") as error:
+        runner.run(request(small_file, tmp_path, epochs=5), print)
+    assert error.value.exit_code == 6
+    packed = runs_resume.load_state(folder_of(tmp_path), _key(small_file, epochs=5), HERE)
+    assert packed.epoch == 2 and all(torch.isfinite(t).all() for t in packed.tensors.values() if t.is_floating_point())
+
+
+def _key(file: Path, **changes) -> runs_key.RunKey:
+    asked = request(file, Path(), **changes)
+    (pair,) = directions.prepared(asked, print)
+    from cia_adapt.data.domains import digest
+
+    return runs_key.RunKey(asked.chosen.setup, pair.method, "here", "there", pair.modalities, 0, digest(pair.source, pair.target))
+
+
+def test_a_damaged_state_is_one_line(small_file, tmp_path, monkeypatch):
+    mend = fail_at(monkeypatch, 2, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(request(small_file, tmp_path, epochs=4), print)
+    mend()
+    path = runs_folder.unfinished_folder(folder_of(tmp_path)) / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DataError, match="not a state that can be resumed"):
+        runner.run(request(small_file, tmp_path, epochs=4, resume=True), print)
+    assert runner.run(request(small_file, tmp_path, epochs=4, overwrite=True), print)
+
+
+def test_two_processes_do_not_train_the_same_run(small_file, tmp_path):
+    folder = folder_of(tmp_path)
+    with lock.claimed(folder), pytest.raises(MismatchError, match="another process is training it"):
+        runner.run(request(small_file, tmp_path), print)
+    assert runner.run(request(small_file, tmp_path), print)
+
+
+def test_killed_at_any_moment_and_resumed_the_metrics_are_the_same_bytes(small_file, tmp_path, monkeypatch):
+    """`kill -9`, several times; states are written after every epoch here."""
+    small = ["--set", *SMALL["sc"]]
+    command = [
+        sys.executable, "-c",
+        "from cia_adapt.experiments import runner; runner.SAVE_EVERY_S = 0; from cia_adapt.cli import main; main()",
+        "--features", str(small_file), "--setup", "demo", "--method", "cia", "--batch", "6", "--epochs", "30",
+        "--source", "here", *small,
+    ]  # fmt: skip
+    straight = subprocess.run([*command, "--runs", str(tmp_path / "a")], capture_output=True, text=True)
+    assert straight.returncode == 0, straight.stderr
+    kills = 0
+    for attempt in range(60):
+        process = subprocess.Popen([*command, "--runs", str(tmp_path / "b"), "--resume"], stderr=subprocess.PIPE, text=True)
+        unfinished = tmp_path / "b/demo/cia/here-there/.seed0.unfinished/state.safetensors"
+        if kills < 3:
+            before = unfinished.stat().st_mtime_ns if unfinished.exists() else 0
+            while process.poll() is None and (not unfinished.exists() or unfinished.stat().st_mtime_ns == before):
+                time.sleep(0.01)
+            time.sleep(0.02 * attempt)
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+                kills += 1
+        process.communicate()
+        if process.returncode == 0:
+            break
+    assert kills == 3 and process.returncode == 0
+    a, b = (tmp_path / x / "demo/cia/here-there/seed0/metrics.jsonl" for x in "ab")
+    assert a.read_bytes() == b.read_bytes() and len(a.read_text().splitlines()) == 30
+
+
+def test_texts_and_published_numbers_do_not_decide_whether_runs_are_the_same(small_file):
+    key = _key(small_file)
+    other = key.fields()
+    other["method"]["paper"], other["method"]["published"] = "another", {"x": 1.0}
+    assert runs_key.compare(key.fields(), other) == []
+    other["method"]["options"]["adversarial"]["video"] = 0.5
+    assert runs_key.compare(key.fields(), other) == ["method.options.adversarial.video: 0.1 → 0.5"]
+    assert config.load("demo", "concat", {}).for_pair("a", "b").options["adversarial"]["video"] == 0.1
+
+
+def test_a_full_disk_while_training_is_a_note_and_not_the_end(small_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "SAVE_EVERY_S", 0.0)
+    real, said = state.save, []
+
+    def full(path, tensors, rest):
+        if "unfinished" in str(path):
+            raise OSError(28, "No space left on device")
+        real(path, tensors, rest)
+
+    monkeypatch.setattr(state, "save", full)
+    results = runner.run(request(small_file, tmp_path, epochs=3), said.append)
+    assert len(results) == 1 and sum("its state is not saved" in line and "No space left" in line for line in said) == 1
+
+
+def test_a_lock_whose_file_another_process_removed_is_taken_anew(tmp_path, monkeypatch):
+    real, calls = fcntl.flock, []
+
+    def flock(file, how):
+        if not calls:  # the other process ends between our opening and our locking
+            Path(file.name).unlink()
+        calls.append(how)
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with lock.claimed(tmp_path / "seed0"):
+        assert len(calls) == 2 and (runs_folder.unfinished_folder(tmp_path / "seed0") / "lock").exists()
+        with pytest.raises(MismatchError, match="another process is training it"), lock.claimed(tmp_path / "seed0"):
+            pass
+
+
+def test_a_runs_folder_that_cannot_be_made_is_told():
+    with pytest.raises(UsageError, match="choose another --runs folder"), lock.claimed(Path("/proc/none/seed0")):
+        pass

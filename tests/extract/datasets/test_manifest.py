@@ -1,0 +1,123 @@
+import pytest
+from cia_extract.common.errors import DataError, UsageError
+from cia_extract.datasets import class_folders, manifest
+
+GOOD = "clip,path,label,split,start,stop,weather\na,x/a.avi,run,train,,,sunny\nb,x/b.avi,jump,val,1.5,3,\n"
+
+
+def write(tmp_path, text, encoding="utf-8"):
+    path = tmp_path / "m.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_read_keeps_unknown_columns(tmp_path):
+    read = manifest.read(write(tmp_path, GOOD))
+    assert len(read) == 2
+    assert read.columns["weather"] == ["sunny", ""]
+    assert read.seconds(0) == (None, None) and read.seconds(1) == (1.5, 3.0)
+    assert read.path(1, tmp_path) == tmp_path / "x/b.avi"
+
+
+def test_round_trip_and_digest(tmp_path):
+    read = manifest.read(write(tmp_path, GOOD))
+    read.write(tmp_path / "copy.csv")
+    assert manifest.read(tmp_path / "copy.csv").columns == read.columns
+    assert manifest.read(tmp_path / "copy.csv").sha256() == read.sha256()
+    assert manifest.read(write(tmp_path, GOOD.replace("jump", "run"))).sha256() != read.sha256()
+
+
+def test_windows_line_ends_and_byte_order_mark_do_not_matter(tmp_path):
+    plain = manifest.read(write(tmp_path, GOOD)).sha256()
+    assert manifest.read(write(tmp_path, GOOD.replace("\n", "\r\n"), "utf-8-sig")).sha256() == plain
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a,y.avi,run,train,,,", r"m\.csv, line 4, column clip: 'a' stands in line 2 already"),
+        (",y.avi,run,train,,,", "line 4, column clip: empty"),
+        ("c,../y.avi,run,train,,,", "line 4, column path: .* leaves the root"),
+        ("c,/etc/passwd,run,train,,,", "line 4, column path: .* leaves the root"),
+        ("c,x/../../y.avi,run,train,,,", "line 4, column path: .* leaves the root"),
+        ("c,,run,train,,,", "line 4, column path: empty"),
+        ("c,y.avi,run,,,,", "line 4, column split: empty"),
+        ("c,y.avi,run,train,soon,,", "line 4, column start: 'soon' is not a number"),
+        ("c,y.avi,run,train,-1,,", "line 4, column start"),
+        ("c,y.avi,run,train,nan,,", "line 4, column start"),
+        ("c,y.avi,run,train,3,2,", "line 4, column stop: 2 does not lie after start 3"),
+        ("c,y.avi,run", "line 4: 3 cells under 7 columns"),
+    ],
+)
+def test_errors_name_file_line_and_column(tmp_path, line, message):
+    with pytest.raises(DataError, match=message):
+        manifest.read(write(tmp_path, GOOD + line + "\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clip,path,label\na,b,c\n", "line 1: column split is missing"),
+        ("clip,path,label,split,label\na,b,c,d,e\n", "line 1, column 'label': stands twice"),
+        ("clip,path,label,split,fps\na,b,c,d,e\n", "cannot be used"),
+        ("clip,path,label,split\n", "no clips"),
+        ("", "is missing"),
+    ],
+)
+def test_errors_of_the_whole_file(tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        manifest.read(write(tmp_path, text))
+
+
+def test_not_utf8_and_not_there(tmp_path):
+    with pytest.raises(DataError, match="UTF-8"):
+        manifest.read(write(tmp_path, GOOD.replace("sunny", "ü"), "latin-1"))
+    with pytest.raises(DataError, match="no such manifest"):
+        manifest.read(tmp_path / "none.csv")
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_from_class_folders(tmp_path):
+    touch(tmp_path, "run/a.avi", "run/b.mp4", "jump/a.AVI", "jump/notes.txt", ".hidden/x.avi")
+    made = class_folders.read(tmp_path).manifest
+    assert made.columns["clip"] == ["jump/a", "run/a", "run/b"]  # equal stems in two classes stay apart
+    assert made.columns["label"] == ["jump", "run", "run"]
+    assert set(made.columns["split"]) == {"train"}
+
+
+def test_from_split_and_class_folders(tmp_path):
+    touch(tmp_path, "train/run/a.avi", "validation/run/b.avi", "test/jump/deep/c.avi")
+    made = class_folders.read(tmp_path).manifest
+    assert dict(zip(made.columns["path"], made.columns["split"], strict=True)) == {
+        "test/jump/deep/c.avi": "test", "train/run/a.avi": "train", "validation/run/b.avi": "val",
+    }  # fmt: skip
+    assert set(made.columns["label"]) == {"run", "jump"}
+
+
+def test_clips_that_differ_in_their_suffix_only_keep_it(tmp_path):
+    touch(tmp_path, "run/a.avi", "run/a.mp4", "run/b.avi")
+    assert class_folders.read(tmp_path).manifest.columns["clip"] == ["run/a.avi", "run/a.mp4", "run/b"]
+
+
+def test_every_nth_clip_of_a_class_for_validation(tmp_path):
+    touch(tmp_path, *(f"{c}/{i}.avi" for c in ("run", "jump") for i in range(6)))
+    made = class_folders.read(tmp_path, val_every=3).manifest
+    assert [s for s, c in zip(made.columns["split"], made.columns["label"], strict=True) if c == "run"] == [
+        "train", "train", "val", "train", "train", "val",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "message"), [((), "no video"), (("a.avi",), "lies in no class folder"), (("x/notes.txt",), "no video")]
+)
+def test_folders_that_do_not_fit(tmp_path, files, message):
+    touch(tmp_path, *files)
+    with pytest.raises(UsageError, match=message):
+        class_folders.read(tmp_path)
+    with pytest.raises(UsageError, match="no such folder"):
+        class_folders.read(tmp_path / "nowhere")

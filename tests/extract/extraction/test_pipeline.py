@@ -1,0 +1,334 @@
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cia_extract import clips, features, recipes
+from cia_extract.clips import job as clips_job
+from cia_extract.clips import picture, preparation
+from cia_extract.clips.flow import methods
+from cia_extract.common.errors import DataError
+from cia_extract.datasets import class_folders, manifest
+from cia_extract.extraction import pipeline, workers
+from cia_extract.extraction import settings as extraction_settings
+from cia_extract.networks import weights
+from cia_extract.networks.i3d import I3D
+
+from tests.command_line import gone
+from tests.extract.clips.test_video import encode
+from tests.extract.extraction.test_flow_batches import moving
+
+
+def recipe(frames: int = 2, flow: str = "dis", name: str = "kinetics", **changes) -> recipes.Recipe:
+    return recipes.load(name, {"sampling.frames": frames, "flow.algorithm": flow} | changes)
+
+
+def settings(root: Path, names: list[str], **changes) -> extraction_settings.Settings:
+    rows = [{"clip": Path(n).stem, "path": n, "label": Path(n).parent.name, "split": "train"} for n in names]
+    values = {"recipe": recipe(changes.pop("frames", 2)), "workers": 2, "engine": "eager"} | changes
+    return extraction_settings.Settings(dataset="real", manifest=manifest.check("test", rows), root=root, **values)
+
+
+REAL = [
+    "ucf101/PushUps/v_PushUps_g01_c01.avi",
+    "hmdb51/wave/TrumanShow_wave_f_nm_np1_fr_med_26.avi",
+    "hmdb51/wave/RATRACE_wave_f_nm_np1_fr_goo_37.avi",
+    "hmdb51/golf/Golf_Tips_-_Hit_The_Driver_300+_Yards!!!_golf_f_nm_np1_fr_med_0.avi",
+]
+
+
+def test_real_clips_through_both_modalities_with_a_truncated_one(shared, tmp_path, kinetics):
+    """UCF and HMDB clips with the real network. The truncated copy is recorded as failed; the rest completes."""
+    for name in REAL:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shared / "clips" / name, tmp_path / name)
+    cut = tmp_path / "ucf101/PushUps/cut.avi"
+    cut.write_bytes((tmp_path / REAL[0]).read_bytes()[:60_000])
+    names = [*REAL[:1], "ucf101/PushUps/cut.avi", *REAL[1:]]
+    said: list[str] = []
+    chosen = settings(tmp_path, names, out=tmp_path / "f.h5")
+    summary = pipeline.extract(chosen, said.append)
+    assert summary.done == 4 and list(summary.failed) == ["cut"] and "truncated" in summary.failed["cut"]
+    assert any("flow weights: rgb_scratch-inflated" in line and "never trained on flow" in line for line in said)
+    with (tmp_path / "f.failed.csv").open() as file:
+        failed = list(csv.DictReader(file))
+    assert [(row["clip"], row["modality"], row["outcome"]) for row in failed] == [
+        ("cut", "rgb", "partial decode"),
+        ("cut", "flow", "partial decode"),
+    ]
+    assert "/56 frames could be decoded" in failed[0]["message"]
+    assert summary.outcomes["rgb"] == {"ok": 4, "partial decode": 1}
+
+    dataset = features.open_features(tmp_path / "f.h5")["real"]
+    assert dataset.array("status").tolist() == [[1, 1], [2, 2], [1, 1], [1, 1], [1, 1]]
+    assert dataset.array("clips/n_frames").tolist() == [56, 0, 48, 72, 89]
+    assert dataset.array("clips/indices")[0].tolist() == [14, 42]
+    assert dataset.recipe["weights"]["flow"]["name"] == "rgb_scratch-inflated"
+    assert not dataset.damaged_rows("rgb") and not dataset.damaged_rows("flow")
+
+    # A plain loop over the same clip: every frame resized, cropped and scaled, the unfolded network, one window at a time.
+    model = weights.build("i3d", "rgb", kinetics)
+    frames = [picture.centre_crop(picture.resize(f.image, recipe().picture)) for f in clips.decode(tmp_path / REAL[0])]
+    for position, centre in enumerate((14, 42)):
+        window = np.stack([frames[min(max(t, 0), 55)] for t in range(centre - 8, centre + 8)])
+        with torch.inference_mode():
+            plain = model(torch.from_numpy(window / 127.5 - 1).float().permute(3, 0, 1, 2)[None]).mean(2)[0].numpy()
+        stored = dataset.array("rgb/maps")[0, position].astype(np.float32)
+        assert np.abs(stored - plain).max() <= 1e-3 * max(1, plain.max())  # float16
+        np.testing.assert_allclose(dataset.array("rgb/pooled")[0, position], plain.mean((1, 2)), atol=1e-5)
+
+    # A second run has nothing to do; a retry after mending takes up the failed clip only.
+    again = pipeline.extract(chosen, said.append)
+    assert again.extracted_now == 0 and "truncated" in again.failed["cut"]
+    shutil.copy(tmp_path / REAL[0], cut)
+    retried = pipeline.extract(settings(tmp_path, names, out=tmp_path / "f.h5", retry_failed=True), said.append)
+    assert retried.extracted_now == 1 and not retried.failed and retried.done == 5
+    assert not (tmp_path / "f.failed.csv").exists()
+    rows = features.open_features(tmp_path / "f.h5")["real"].array("flow/maps")
+    np.testing.assert_array_equal(rows[0], rows[1])
+
+
+@pytest.mark.slow
+def test_every_real_clip_goes_through_both_modalities(shared, tmp_path):
+    """All UCF101 and HMDB51 samples, the HMDB clip with broken metadata among them."""
+    made = class_folders.read(shared / "clips/ucf101").manifest.columns["path"]
+    names = [f"ucf101/{p}" for p in made]
+    names += [f"hmdb51/{p}" for p in class_folders.read(shared / "clips/hmdb51").manifest.columns["path"]]
+    chosen = settings(shared / "clips", names, out=tmp_path / "f.h5", frames=1)
+    summary = pipeline.extract(chosen, print)
+    assert summary.done == len(names) == 47 and not summary.failed
+    dataset = features.open_features(tmp_path / "f.h5")["real"]
+    assert not dataset.damaged_rows("rgb") and not dataset.damaged_rows("flow")
+    assert (dataset.array("rgb/pooled").max(axis=2) > 0.5).all()
+
+
+def command(root: Path, out: Path) -> list[str]:
+    program = [sys.executable, "-c", "from cia_extract.cli import main; main()", "--dataset", "small", "--root", str(root)]
+    options = ["--frames", "2", "--window", "9", "--flow", "dis", "--workers", "1", "--deterministic", "--json"]
+    return [*program, "--out", str(out), *options]
+
+
+@pytest.fixture(scope="module")
+def small_root(tmp_path_factory, kinetics) -> Path:
+    root = tmp_path_factory.mktemp("small")
+    for index in range(8):
+        (root / "class").mkdir(exist_ok=True)
+        encode(root / "class" / f"clip{index}.mp4", 20 + index)
+    class_folders.read(root).manifest.write(root / "manifest.csv")
+    return root
+
+
+def rows_done(path: Path) -> int:
+    try:
+        return int((features.open_features(path)["small"].array("status") == features.DONE).sum())
+    except DataError:
+        return 0
+
+
+def test_kill_at_random_moments_then_the_same_command(small_root, tmp_path):
+    """Killed four times, then continued: every array equals an uninterrupted run's, bit for bit."""
+    whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
+    subprocess.run(command(small_root, whole), check=True, capture_output=True)
+    seed = random.randrange(2**32)  # other moments each time; printed, should one ever fail
+    print(f"moments by seed {seed}")
+    moments = random.Random(seed)
+    for at_least in (0, 2, 5, 8):  # of 16 rows: once while the file is made, then in the midst of rows
+        process = subprocess.Popen(command(small_root, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while rows_done(killed) < at_least and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 3.0 if at_least == 0 else 0.5))
+        assert process.poll() is None, "the run ended before it was killed"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    last = subprocess.run(command(small_root, killed), check=True, capture_output=True, text=True)
+    assert json.loads(last.stdout)["done"] == 8 and json.loads(last.stdout)["extracted_now"] < 8
+    ours, reference = (features.open_features(path)["small"] for path in (killed, whole))
+    assert ours.recipe == reference.recipe
+    for name in reference.regions:
+        np.testing.assert_array_equal(ours.array(name), reference.array(name))
+
+
+def test_interrupt_stops_at_once_says_how_to_continue_and_leaves_no_process(small_root, tmp_path):
+    line = command(small_root, tmp_path / "f.h5")
+    line[line.index("dis")] = "tvl1"  # long enough to be interrupted
+    # Under `make test &` a shell lets its children ignore the interrupt.
+    line[2] = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {line[2]}"
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "f.h5").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.5)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 5
+    assert errors.strip().splitlines()[-1] == "cia-extract: interrupted; what is finished is kept, the same command continues"
+    assert "Traceback" not in errors
+    assert gone(process.pid, within_s=15), "a worker outlives its parent"
+
+
+def test_killed_parents_leave_no_workers(small_root, tmp_path):
+    """kill -9 gives the parent no chance to stop its workers; they notice by themselves."""
+    line = command(small_root, tmp_path / "f.h5")
+    line[line.index("dis")] = "tvl1"
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "f.h5").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert gone(process.pid, within_s=30)
+
+
+def job(path: Path, **changes) -> clips_job.ClipJob:
+    values = {"modalities": ("rgb", "flow"), "recipe": recipe(changes.pop("frames", 25))}
+    return clips_job.ClipJob(path, **(values | changes))
+
+
+@pytest.mark.parametrize("count", [1, 5, 16, 22, 40])
+def test_each_frame_is_decoded_once_and_each_pair_computed_once(tmp_path, monkeypatch, count):
+    path = encode(tmp_path / "clip.mp4", count)
+    decoded, pairs = [], []
+    monkeypatch.setattr(preparation.preprocess, "resize", lambda *image, real=picture.resize: decoded.append(1) or real(*image))
+    real_estimator = preparation.flow.estimator
+
+    class Counting:
+        def __init__(self, rule, by):
+            self.method = real_estimator(rule, by)
+
+        def calc(self, *arguments):
+            pairs.append(1)
+            return self.method.calc(*arguments)
+
+    monkeypatch.setattr(preparation.flow, "estimator", Counting)
+    prepared = preparation.prepare(job(path))
+    assert prepared.n_frames == count == len(decoded)
+    assert len(pairs) == count - 1
+    for modality, channels in (("rgb", 3), ("flow", 2)):
+        windows = prepared.windows[modality]
+        assert windows.images.shape[1:] == (224, 224, channels)
+        assert windows.rows.shape == (25, 16) and windows.rows.max() < len(windows.images)
+
+
+def test_a_clip_too_long_to_hold_gives_the_same_windows(tmp_path, monkeypatch):
+    path = encode(tmp_path / "clip.mp4", 60)
+    held = preparation.prepare(job(path, frames=3))
+    monkeypatch.setattr(preparation, "HELD_FRAMES", 10)
+    streamed = preparation.prepare(job(path, frames=3))
+    for modality in ("rgb", "flow"):
+        a, b = held.windows[modality], streamed.windows[modality]
+        np.testing.assert_array_equal(a.images[a.rows], b.images[b.rows])
+
+
+def test_identical_windows_run_once(tmp_path, monkeypatch):
+    """A clip of one frame has one distinct window, whatever the number of frames asked for."""
+    encode(tmp_path / "clip.mp4", 1)
+    seen: list[int] = []
+    monkeypatch.setattr(I3D, "forward", lambda self, x: seen.append(len(x)) or torch.ones(len(x), 1024, 2, 7, 7))
+    chosen = settings(tmp_path, ["clip.mp4"], out=tmp_path / "f.h5", frames=25, weights=("random",))
+    assert pipeline.extract(chosen, print).windows == 2
+    assert sum(seen) == 2
+
+
+def test_numbers_of_a_clip_do_not_depend_on_its_neighbours(tmp_path):
+    """In `--deterministic`; otherwise which windows share a batch may move the last bits."""
+    for index in range(3):
+        encode(tmp_path / f"clip{index}.mp4", 20 + index)
+    names, changes = [f"clip{i}.mp4" for i in range(3)], {"weights": ("random",), "deterministic": True}
+    pipeline.extract(settings(tmp_path, names, out=tmp_path / "all.h5", **changes), print)
+    pipeline.extract(settings(tmp_path, names[2:], out=tmp_path / "one.h5", workers=1, **changes), print)
+    together, alone = (features.open_features(tmp_path / f"{name}.h5")["real"] for name in ("all", "one"))
+    np.testing.assert_array_equal(together.array("flow/maps")[2], alone.array("flow/maps")[0])
+
+
+def prepared(jobs: list[clips_job.ClipJob], **changes) -> dict[int, object]:
+    return dict(workers.prepared_clips(iter(enumerate(jobs)), **({"workers": 2} | changes)))
+
+
+def test_a_clip_that_crashes_its_worker_costs_that_clip_alone(tmp_path):
+    """The worker of the middle clip dies as by a segmentation fault."""
+    for index in range(4):
+        encode(tmp_path / f"clip{index}.mp4", 20)
+    results = prepared([job(tmp_path / f"clip{index}.mp4", frames=1) for index in range(4)], work=_prepare_or_die)
+    assert [isinstance(results[row], DataError) for row in range(4)] == [False, False, True, False]
+    assert "crashed the worker" in str(results[2])
+
+
+def _prepare_or_die(one: clips_job.ClipJob, beat):
+    if "clip2" in one.path.name:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return preparation.prepare(one, beat)
+
+
+def test_a_hanging_decoder_is_killed_and_a_slow_one_is_not(tmp_path):
+    """Clip 1 opens a pipe that nobody writes to; clip 2 takes longer than the timeout, but goes on all the time."""
+    for index in (0, 2, 3):
+        encode(tmp_path / f"clip{index}.mp4", 20)
+    os.mkfifo(tmp_path / "clip1.mp4")
+    results = prepared([job(tmp_path / f"clip{index}.mp4", frames=1) for index in range(4)], work=_open_or_dawdle, timeout=3)
+    assert [isinstance(results[row], DataError) for row in range(4)] == [False, True, False, False]
+    assert results[1].outcome.name == "timeout" and "no progress for 3 s" in str(results[1])
+
+
+def _open_or_dawdle(one: clips_job.ClipJob, beat):
+    if "clip1" in one.path.name:
+        one.path.read_bytes()
+    if "clip2" in one.path.name:
+        for _ in range(8):
+            time.sleep(0.5)
+            beat()
+    return preparation.prepare(one, beat)
+
+
+def test_jobs_are_asked_for_only_when_a_worker_is_free(tmp_path):
+    """Memory does not grow with the list of clips: at any time few of them are in work."""
+    encode(tmp_path / "clip.mp4", 3)
+    asked = []
+    jobs = ((asked.append(row) or row, job(tmp_path / "clip.mp4", frames=1)) for row in range(40))
+    for count, (_, result) in enumerate(workers.prepared_clips(jobs, workers=2), start=1):
+        assert not isinstance(result, DataError)
+        time.sleep(0.02)
+        assert len(asked) - count <= 2 + workers.AHEAD + 2
+    assert count == 40
+
+
+def test_the_file_says_what_computed_its_flow_and_auto_goes_on_with_it(tmp_path):
+    encode(tmp_path / "clip.mp4", 3)
+    changes = {"recipe": recipe(1, "tvl1"), "weights": ("random",), "out": tmp_path / "f.h5", "modalities": ("flow",)}
+    one = settings(tmp_path, ["clip.mp4"], **changes)
+    assert pipeline.Extraction(one, print).settings.flow_by == "torch"
+    pipeline.Extraction(replace(one, flow_by="opencv"), print).prepare()
+    assert features.open_features(one.out)["real"].recipe["engine"]["flow_by"].startswith("opencv ")
+    assert pipeline.Extraction(one, print).settings.flow_by == "opencv"
+    assert pipeline.Extraction(replace(one, flow_by="torch"), print).settings.flow_by == "torch"
+    pipeline.Extraction(replace(one, overwrite=True), print).prepare()
+    assert features.open_features(one.out)["real"].recipe["engine"]["flow_by"] == methods.implementation("torch")
+
+
+def test_flow_by_torch_is_the_same_to_the_byte_in_one_worker_or_two(tmp_path):
+    """Each pair alone, each worker with one thread."""
+    paths = [moving(tmp_path / f"clip{i}", 4 + i) for i in range(3)]
+    jobs = [job(path, recipe=recipe(1, "tvl1"), modalities=("flow",), flow_by="torch") for path in paths]
+    one, two = (prepared(jobs, workers=count, work=_prepare_on_one_thread) for count in (1, 2))
+    for row in range(3):
+        images = one[row].windows["flow"].images
+        assert images.std() > 0
+        np.testing.assert_array_equal(images, two[row].windows["flow"].images)
+
+
+def _prepare_on_one_thread(one: clips_job.ClipJob, beat):
+    found = preparation.prepare(one, beat)
+    assert torch.get_num_threads() == 1
+    return found
