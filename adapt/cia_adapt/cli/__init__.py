@@ -1,5 +1,5 @@
 """The command line of stage two."""
 
-from cia_adapt.cli.adapt import app, main
+from cia_adapt.cli.application import app, main
 
 __all__ = ["app", "main"]

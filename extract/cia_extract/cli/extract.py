@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import cia_extract.cli.checks as checks
+import cia_extract.cli.datasets as datasets
 import cia_extract.cli.features as features
 import cia_extract.cli.weights as weights_cli
 from cia_extract import __version__
@@ -24,6 +25,7 @@ app = console.application(
 )
 app.add_typer(weights_cli.app, name="weights")
 features.register(app)
+datasets.register(app)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from cia_adapt.cli import adapt
+from cia_adapt import cli
 from cia_adapt.data import checking
 from cia_adapt.data.domains import find_domains
 from cia_adapt.data.guard import Guard
@@ -45,7 +45,7 @@ def test_one_turned_bit_stops_training_with_the_clips_name(damaged, tmp_path, ti
     path = damaged(name)
     command = ["--features", path, "--setup", "demo", "--method", method, "--source", "here", "--target", "there"]
     command += ["--epochs", 1, "--batch", 6, "--tier", tier, "--runs", tmp_path / "runs"]
-    done = in_this_process(adapt.main, *command)
+    done = in_this_process(cli.main, *command)
     assert done.returncode == 3
     assert f"{path}: here{CLIP}: rgb does not match its CRC32C; put it back with: cia-extract verify --redo" in done.stderr
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cia_adapt.cli.adapt import main
+from cia_adapt.cli import main
 from cia_adapt.data import domains as data
 from cia_adapt.data import importing
 from cia_extract.common.errors import DataError
@@ -287,7 +287,7 @@ NO_FEATURES = {
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", NO_FEATURES)
 def test_what_is_no_feature_is_one_line_from_import_and_compare(tmp_path, kind):
-    from cia_extract.cli.extract import main as extract
+    from cia_extract.cli import main as extract
 
     (tmp_path / "rgb").mkdir()
     NO_FEATURES[kind](tmp_path / "rgb")
@@ -430,7 +430,7 @@ def test_a_manifest_column_that_hdf5_does_not_take_is_one_line(tmp_path, column)
 
 @pytest.mark.parametrize("name", ["none", "x" * 300, "a/" * 3000, "m.csv/x"], ids=["none", "long", "deep", "in a file"])
 def test_a_path_that_cannot_exist_is_one_line(tmp_path, name):
-    from cia_extract.cli.extract import main as extract
+    from cia_extract.cli import main as extract
 
     listed(tmp_path / "m.csv", ["a,x,train"], "clip,label,split")
     save(tmp_path / "rgb", {"a": 1})

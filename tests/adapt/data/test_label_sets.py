@@ -5,7 +5,7 @@ import time
 import h5py
 import numpy as np
 import pytest
-from cia_adapt.cli.adapt import main
+from cia_adapt.cli import main
 from cia_adapt.data import label_sets
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from cia_adapt import config, runs
-from cia_adapt.cli.adapt import main
+from cia_adapt.cli import main
 from cia_adapt.config import splits
 from cia_adapt.data import domains, readers
 from cia_adapt.experiments import directions

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cia_adapt.cli.adapt import main
+from cia_adapt.cli import main
 from cia_adapt.experiments import directions
 
 from tests.command_line import in_this_process

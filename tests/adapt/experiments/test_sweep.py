@@ -21,7 +21,7 @@ from cia_adapt.runs import files
 from cia_adapt.training import health
 from cia_extract.common.errors import MismatchError, UsageError
 
-from tests.adapt.cli.test_adapt import cia_adapt
+from tests.adapt.cli.test_application import cia_adapt
 from tests.adapt.runs_of import CPU, chosen
 from tests.command_line import gone
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from cia_adapt.cli import adapt as cli
+from cia_adapt import cli
 from cia_adapt.experiments import directions, runner
 from cia_adapt.results import comparison, table
 from cia_adapt.results.report import page

@@ -3,8 +3,7 @@
 import re
 
 import pytest
-from cia_extract.cli import checks
-from cia_extract.cli.extract import main
+from cia_extract.cli import checks, main
 from cia_extract.common import console
 from cia_extract.common.errors import UsageError
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cia_extract.cli.extract import main
+from cia_extract.cli import main
 
 from tests.command_line import in_a_process, in_this_process
 from tests.extract.clips.test_video import encode

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cia_extract import datasets
-from cia_extract.cli.extract import main
+from cia_extract.cli import main
 from cia_extract.common.errors import CiaError, DataError
 from cia_extract.datasets import expected, manifest
 

@@ -5,7 +5,7 @@ import json
 import h5py
 import numpy as np
 import pytest
-from cia_adapt.cli.adapt import main as adapt
+from cia_adapt.cli import main as adapt
 from cia_adapt.data.domains import find_domains
 from cia_extract import features, recipes
 from cia_extract.common.errors import UsageError

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from cia_extract.cli.extract import main
+from cia_extract.cli import main
 from cia_extract.common.errors import DataError
 from cia_extract.networks import weights
 from cia_extract.networks import weights as checkpoints

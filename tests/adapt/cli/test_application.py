@@ -13,7 +13,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import torch
-from cia_adapt.cli.adapt import main
+from cia_adapt.cli import main
 from cia_adapt.config import library
 from cia_adapt.experiments import cost
 from cia_adapt.model import VideoModel

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from cia_adapt.cli.adapt import main
+from cia_adapt.cli import main
 from cia_adapt.config import flags, library, schema
 from cia_adapt.experiments import memory
 from cia_adapt.parts import registry

@@ -1,0 +1,18 @@
+"""The command line of stage two, put together. Heavy imports stay inside the commands, so that --help is instant."""
+
+from cia_extract.common import console
+
+import cia_adapt.cli.features as features
+import cia_adapt.cli.results as results
+import cia_adapt.cli.train as train
+
+app = console.application(
+    "Train light heads over extracted features and evaluate them across domains. Finished runs are kept and reused."
+)
+for part in (train, results, features):
+    part.register(app)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    console.run(app, "cia-adapt", after_interrupt="")  # runs say themselves how they go on

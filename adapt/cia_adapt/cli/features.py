@@ -1,0 +1,108 @@
+"""`cia-adapt check`, `import` and `bench`: a feature file before anything is trained on it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from cia_extract.common import console
+
+from cia_adapt import config
+
+if TYPE_CHECKING:
+    pass
+
+from dataclasses import replace
+
+from cia_adapt.cli.flags import given, request
+
+
+def check(
+    features: Annotated[Path, typer.Argument(help="The feature file.")],
+    manifest: Annotated[
+        list[str], typer.Option(help="[DOMAIN=]FILE: the clips that should be there; repeat.", show_default=False)
+    ] = [],  # noqa: B006
+    mapping: Annotated[list[str], typer.Option("--map", help="As for cia-adapt --map.", show_default=False)] = [],  # noqa: B006
+    train_split: Annotated[str, typer.Option(help="As for cia-adapt.")] = "train",
+    val_split: Annotated[str | None, typer.Option(help="As for cia-adapt. [default: val or test]", show_default=False)] = None,
+    labels: Annotated[str, typer.Option(help="As for cia-adapt.")] = "label",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Look through all features: missing and extra clips, classes of one domain only, types, NaN, all-zero maps, duplicates,
+    short clips. Exit code 3 for faults.
+    """
+    from cia_adapt.data import checking
+
+    found = checking.check(features, tuple(mapping), tuple(manifest), checking.Protocol.of(train_split, val_split, labels))
+    if as_json:
+        console.print_json({"findings": [vars(finding) for finding in found]})
+    else:
+        for finding in found:
+            console.out(f"{finding.severity}: {finding.domain}: {finding.message}")
+        console.out(
+            f"{features}: {sum(f.severity == 'fault' for f in found)} faults, {sum(f.severity == 'note' for f in found)} notes"
+        )
+    if any(finding.severity == "fault" for finding in found):
+        raise typer.Exit(3)
+
+
+def import_features(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of files by clip or frame, .npz of rows (clip, rgb, flow, audio), or EPIC-100's UDA pickles."
+        ),
+    ],
+    manifest: Annotated[
+        Path,
+        typer.Option(
+            help="The clips: a CSV with clip, label, split; path where two files have one name, domain for several domains."
+        ),
+    ],
+    dataset: Annotated[str, typer.Option(help="Name of the dataset in the feature file; its domain where no column says.")],
+    modality: Annotated[str | None, typer.Option(help="Of a folder whose layout does not say: rgb, flow or audio.")] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames kept of each clip, by TSN's rule. [default: 1 where clips have one, else 25]"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="A file of imported features; made, or added to.")] = Path("imported.h5"),
+) -> None:
+    """Take features of other tools over: .npy, .npz, .pt, .t7 or .pkl, one file a clip or one a frame, an .npz of many clips, or
+    EPIC-100's released pickle. Clips are matched by id, or by path where the manifest has one.
+    """
+    from cia_adapt.data import importing
+
+    counts = importing.take_over(paths, manifest, dataset, modality, frames, out)
+    console.print_fields(counts)
+
+
+def bench(
+    features: Annotated[Path, typer.Argument(help="The feature file.")],
+    method: Annotated[list[str], typer.Option(help="Methods to time; repeat.")] = ["source-only", "concat", "cia"],  # noqa: B006
+    setup: Annotated[str, typer.Option(help="Whose batch and segments.")] = "uh",
+    batch: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
+    train_split: Annotated[str | None, typer.Option(help="As for the bare command.")] = None,
+    val_split: Annotated[str | None, typer.Option(help="As for the bare command.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    steps: Annotated[int, typer.Option(min=1, help="Steps timed of each.")] = 5,
+    modality: Annotated[list[str], typer.Option(help="Use only these; repeat.", show_default=False)] = [],  # noqa: B006
+    mapping: Annotated[list[str], typer.Option("--map", help="As for the bare command; repeat.", show_default=False)] = [],  # noqa: B006
+) -> None:
+    """By tier: reading (GB/s, clips/s) and training (ms a step, share of this machine's measured peak)."""
+    from cia_adapt.experiments import bench as benching
+
+    changed = given({"batch": batch, "train_split": train_split, "val_split": val_split})
+    chosen = [config.load(setup, name, changed) for name in method]
+    made = [
+        replace(request(features, one, device, precision, "auto"), modalities=tuple(modality), mapping=tuple(mapping))
+        for one in chosen
+    ]
+    for line in benching.lines(made, steps):
+        console.out(line)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(check)
+    app.command("import")(import_features)
+    app.command()(bench)
