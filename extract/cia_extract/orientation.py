@@ -31,8 +31,8 @@ def upright(image: Image, matrix: npt.NDArray[np.int32] | None) -> Image:
 class Upright:
     """Turns the frames of one stream.
 
-    The matrix belongs to the stream. It is looked up where the angle changes only: each look-up ties frame and side data together,
-    and keeping pictures in memory until the garbage collector comes makes decoding half as fast.
+    The matrix belongs to the stream. It is looked up where the angle changes only: each look-up ties frame and side data
+    together, and pictures that stay in memory until the garbage collector comes make decoding half as fast.
     """
 
     def __init__(self) -> None:

@@ -1,5 +1,6 @@
 """Cuts: start and stop as people write them, in every kind of clip."""
 
+import itertools
 from fractions import Fraction
 
 import av
@@ -40,8 +41,8 @@ def test_consecutive_cuts_share_no_frame_and_lose_none_whatever_digits_are_writt
     edges = [4, 5, 11, 17, 24, 30]
     for digits in (3, 4, 6):
         at = [float(f"{k / float(Fraction(rate)):.{digits}f}") for k in edges]
-        cuts = [numbers(video.decode(path, start, stop)) for start, stop in zip(at, at[1:], strict=False)]
-        assert cuts == [list(range(a, b)) for a, b in zip(edges, edges[1:], strict=False)], digits
+        cuts = [numbers(video.decode(path, start, stop)) for start, stop in itertools.pairwise(at)]
+        assert cuts == [list(range(a, b)) for a, b in itertools.pairwise(edges)], digits
 
 
 @pytest.mark.parametrize("rate", ["25", "30000/1001", "60"])
@@ -97,6 +98,6 @@ def test_a_short_stream_without_an_index_can_be_cut(tmp_path):
 
 def test_a_time_that_jumps_by_days_does_not_fill_the_memory(tmp_path):
     path = film(tmp_path / "a.mkv", Fraction(25), times=[*range(COUNT - 1), 25 * 3600 * 24])
-    with pytest.raises(ClipError, match="times jump from 1.52 to 86400.00 s"):
+    with pytest.raises(ClipError, match=r"times jump from 1\.52 to 86400\.00 s"):
         for count, _ in enumerate(video.decode(path, rate=60.0)):
             assert count < 1000
