@@ -31,7 +31,7 @@ def upright(image: Image, matrix: npt.NDArray[np.int32] | None) -> Image:
 class Upright:
     """Turns the frames of one stream.
 
-    The matrix belongs to the stream. It is looked up only where the angle changes. Each look-up ties frame and side data
+    The matrix belongs to the stream. It is looked up where the angle changes only: each look-up ties frame and side data
     together, and pictures that stay in memory until the garbage collector comes make decoding half as fast.
     """
 

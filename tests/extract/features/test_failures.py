@@ -230,7 +230,7 @@ def test_damaged_clips_are_used_and_named_on_screen_and_by_info(tmp_path, capsys
     message = "20 of 20 frames are damaged, or build on damaged ones; get the file again"
     assert summary.damaged == {"b.mp4": message} == failures.damaged(features.open_features(one.out)["d"])
     assert not failures.failures_path(one.out).exists()
-    extract._report(one, summary, as_json=False)
+    extract._report(one, summary, as_json=False, left_out="")
     assert f"1 clip is damaged and was used all the same: b.mp4 ({message})" in capsys.readouterr().out
     commands.info(one.out)
     assert f"damaged:\n    b.mp4: {message}" in capsys.readouterr().out
