@@ -32,7 +32,7 @@ def request(features: Path | None, chosen: config.Chosen, device: str, precision
     if tier == "device" and found.type == "cpu":
         raise UsageError("--tier device: means a GPU's memory, and the device is the CPU; use --tier ram")
     asked: Any = None if tier == "auto" else tier
-    return Request(features, chosen, None, None, (), (0,), Path("runs"), found, precision=precision, tier=asked)
+    return Request(features=features, chosen=chosen, device=found, precision=precision, tier=asked)  # type: ignore[arg-type]
 
 
 def one_of(flag: str, value: str, known: Sequence[str]) -> None:

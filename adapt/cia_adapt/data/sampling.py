@@ -11,14 +11,14 @@ from cia_adapt.data.readers import Positions
 
 @dataclass(frozen=True)
 class Draw:
-    """One batch: clips among the training clips [B] and their frames [B, S]; `second` are the same clips at other frames."""
+    """One batch of training clips."""
 
     source: Positions
-    source_frames: Positions
+    """[B_s]."""
     target: Positions
-    target_frames: Positions
-    second_source_frames: Positions | None = None
-    second_target_frames: Positions | None = None
+    """[B_t]; empty where the method does not look at the target."""
+    views: tuple[tuple[Positions, Positions], ...]
+    """(frames of the source's clips [B_s, S], of the target's [B_t, S]) of each view of the same clips."""
 
 
 class Endless:

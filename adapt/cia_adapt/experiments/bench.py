@@ -9,7 +9,8 @@ import torch
 
 from cia_adapt.data import Clips, Stores, Tier, arrays_to_read, fits, shifted_frames, to_device
 from cia_adapt.experiments.cost import flops
-from cia_adapt.experiments.directions import Request, prepared, task_of
+from cia_adapt.experiments.directions import prepared, task_of
+from cia_adapt.experiments.request import Request
 from cia_adapt.training import Trainer
 
 SIZE = 2048  # of the square product by which the peak is measured
@@ -36,23 +37,23 @@ def lines(requests: Sequence[Request], steps: int) -> Iterator[str]:
 
 
 def _fits(request: Request, tier: Tier) -> bool:
-    """Whether the arrays of a pair have room in a machine's or a GPU's memory."""
-    pair = next(prepared(request, lambda message: None))
-    arrays = arrays_to_read(pair.source, pair.target, pair.modalities, pair.method.needs_maps).values()
-    regions = [d.dataset.regions[name] for d in (pair.source, pair.target) for name in arrays]
+    """Whether the arrays of a direction have room in a machine's or a GPU's memory."""
+    direction = next(prepared(request, lambda message: None))
+    arrays = arrays_to_read(direction.source, direction.target, direction.modalities, direction.method.needs_maps).values()
+    regions = [d.dataset.regions[name] for d in (direction.source, direction.target) for name in arrays]
     size = sum(int(np.prod(region.shape)) * region.dtype.itemsize for region in regions)
     return fits(size, request.device, tier)
 
 
 def _reading(request: Request, tier: Tier, steps: int) -> str:
-    pair = next(prepared(request, lambda message: None))
+    direction = next(prepared(request, lambda message: None))
     stores = Stores(request.device, tier)
-    task, _ = task_of(request, pair, stores)
+    task, _ = task_of(direction, stores)
     clips = task.source_train.clips
     random = np.random.default_rng(0)
-    count = min(pair.setup.batch, len(clips))
+    count = min(direction.setup.batch, len(clips))
     positions = random.permutation(len(clips))[:count]
-    frames = shifted_frames(clips.frames, pair.setup.segments, count, random)
+    frames = shifted_frames(clips.frames, direction.setup.segments, count, random)
 
     def read() -> int:
         batch = to_device(clips.batch(positions, frames), request.device)
@@ -65,10 +66,10 @@ def _reading(request: Request, tier: Tier, steps: int) -> str:
 
 
 def _training(request: Request, steps: int, peak: float) -> str:
-    pair = next(prepared(request, lambda message: None))
+    direction = next(prepared(request, lambda message: None))
     stores = Stores(request.device, request.tier)
-    task, _ = task_of(request, pair, stores)
-    trainer = Trainer(task, pair.setup, pair.method, 0, request.device, request.precision, request.compiled)
+    task, _ = task_of(direction, stores)
+    trainer = Trainer(task, direction.setup, direction.method, 0, request.device, request.precision, request.compiled)
     trainer.cluster()
     trainer.model.train()
     draw = trainer.draws()[0]
@@ -78,7 +79,7 @@ def _training(request: Request, steps: int, peak: float) -> str:
     share = f"{100 * counted / seconds / 1e9 / peak:5.1f} % of the peak" if counted else ""
     where = _tier(task.source_train.clips)
     return (
-        f"  {pair.method.name:<24} {where:<7} {1e3 * seconds:9.1f} ms a step of {len(draw.source)} + {len(draw.target)} clips "
+        f"  {direction.method.name:<24} {where:<7} {1e3 * seconds:9.1f} ms a step of {len(draw.source)} + {len(draw.target)} clips "
         f"{clips / seconds:8.0f} clips/s {seconds * len(task.source_train.clips) / len(draw.source):8.2f} s an epoch {share}"
     )
 

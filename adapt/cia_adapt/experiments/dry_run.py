@@ -8,26 +8,27 @@ from cia_extract.common.console import Say
 
 from cia_adapt.data import Stores
 from cia_adapt.experiments.cost import macs_per_clip
-from cia_adapt.experiments.directions import Pair, Request, prepared, task_of
+from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
+from cia_adapt.experiments.request import Direction, Request
 from cia_adapt.experiments.runner import _folder
-from cia_adapt.training import Evaluator, Trainer
+from cia_adapt.training import Evaluator, Trainer, trial_epochs
 
 
 def plan(request: Request, say: Say = lambda message: None) -> list[dict[str, Any]]:
-    """What `run` would do for each pair, with seconds measured on one step, after a first, and one evaluation."""
+    """What `run` would do for each direction, with seconds measured on one step, after a first, and one evaluation."""
     stores = Stores(request.device, request.tier)
     planned = []
-    for pair in prepared(request, say):
-        with shortage_said(f"{pair.method.name} {pair.source.name} → {pair.target.name}"):
-            planned.append(_plan_one(request, pair, stores))
+    for direction in prepared(request, say):
+        with shortage_said(f"{direction.method.name} {direction.source.name} → {direction.target.name}"):
+            planned.append(_plan_one(request, direction, stores))
     return planned
 
 
-def _plan_one(request: Request, pair: Pair, stores: Stores) -> dict[str, Any]:
-    task, labels = task_of(request, pair, stores)
-    setup = pair.setup
-    trainer = Trainer(task, setup, pair.method, 0, request.device, request.precision, request.compiled)
+def _plan_one(request: Request, direction: Direction, stores: Stores) -> dict[str, Any]:
+    task, labels = task_of(direction, stores)
+    setup = direction.setup
+    trainer = Trainer(task, setup, direction.method, 0, request.device, request.precision, request.compiled)
     evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
     draw = trainer.draws()[0]
     trainer.cluster()
@@ -44,21 +45,21 @@ def _plan_one(request: Request, pair: Pair, stores: Stores) -> dict[str, Any]:
     return {
         "source": task.source,
         "target": task.target,
-        "modalities": list(pair.modalities),
+        "modalities": list(direction.modalities),
         "classes": {column: len(names) for column, names in task.classes.items()},
         "source_train_clips": len(task.source_train.clips),
         "source_val_clips": len(task.source_val.clips),
         "target_train_clips": len(task.target_train),
         "target_val_clips": len(task.target_val),
-        "target_val_clips_adapted_to": task.tested_and_adapted_to if pair.method.needs_target else 0,
+        "target_val_clips_adapted_to": task.tested_and_adapted_to if direction.method.needs_target else 0,
         "reads": {m: f"{reader.tier}" for m, reader in task.target_val.readers.items()},
         "batch": f"{len(draw.source)} source + {len(draw.target)} target",
         "batch_megabytes": round(clips * per_clip / 1e6, 1),
         "steps": trainer.steps_total,
         "parameters": sum(p.numel() for p in trainer.parameters),
         "megamacs_per_clip": round(macs_per_clip(trainer.model, trainer.read(draw)[0]) / 1e6, 2),
-        "seconds_estimated": round(len(request.seeds) * (setup.epochs + trainer.trial_epochs) * epoch, 1),
-        "runs": [str(_folder(request, pair, seed)) for seed in request.seeds],
+        "seconds_estimated": round(len(request.seeds) * (setup.epochs + trial_epochs(trainer)) * epoch, 1),
+        "runs": [str(_folder(request, direction, seed)) for seed in request.seeds],
     }
 
 

@@ -10,8 +10,9 @@ from cia_extract.common.errors import DivergedError, MismatchError, UsageError
 
 from cia_adapt import runs
 from cia_adapt.data import Stores, digest
-from cia_adapt.experiments.directions import Pair, Request, prepared, task_of
+from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
+from cia_adapt.experiments.request import Direction, Request
 from cia_adapt.runs import Result, RunKey, files, lock, resume, writing
 from cia_adapt.runs import resume as runs_resume
 from cia_adapt.training import Evaluator, Metrics, Outcome, Trainer, train
@@ -28,18 +29,18 @@ def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = 
     if len(ready) * len(request.seeds) > 1:
         say(f"{len(ready) * len(request.seeds)} runs: {len(ready)} direction(s) of domains × {len(request.seeds)} seed(s)")
     results = []
-    for pair in ready:
+    for direction in ready:
         for seed in request.seeds:
-            with shortage_said(f"{pair.method.name} {pair.source.name} → {pair.target.name} seed {seed}"):
-                results.append(_run_one(request, pair, seed, stores, say, quiet))
+            with shortage_said(f"{direction.method.name} {direction.source.name} → {direction.target.name} seed {seed}"):
+                results.append(_run_one(request, direction, seed, stores, say, quiet))
     return results
 
 
-def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, quiet: bool) -> Result:
-    pair = _as_before(request, pair, seed)
-    setup, method = pair.setup, pair.method
-    names = pair.source.name, pair.target.name
-    key = RunKey(setup, method, *names, pair.modalities, seed, digest(pair.source, pair.target), request.precision)
+def _run_one(request: Request, direction: Direction, seed: int, stores: Stores, say: Say, quiet: bool) -> Result:
+    direction = _as_before(request, direction, seed)
+    setup, method = direction.setup, direction.method
+    names = direction.source.name, direction.target.name
+    key = RunKey(setup, method, *names, direction.modalities, seed, digest(direction.source, direction.target), request.precision)
     folder = key.folder(request.runs)
     if not request.overwrite and runs.finished(folder, key, extend=request.resume):
         say(f"{folder}: finished before, read (--overwrite trains it again)")
@@ -48,7 +49,7 @@ def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, 
         if not request.overwrite and runs.finished(folder, key, extend=request.resume):  # by another process, meanwhile
             return files.read(folder)
         packed = _to_go_on(request, folder, key)
-        task, labels = task_of(request, pair, stores)
+        task, labels = task_of(direction, stores)
         for note in stores.notes:
             say(f"reading {note}")
         stores.notes.clear()
@@ -84,19 +85,21 @@ def _run_one(request: Request, pair: Pair, seed: int, stores: Stores, say: Say, 
         return writing.write(folder, key, trainer, outcome, evaluator, saver.latest if request.keep_state else None)
 
 
-def _as_before(request: Request, pair: Pair, seed: int) -> Pair:
+def _as_before(request: Request, direction: Direction, seed: int) -> Direction:
     """With as many segments as asked for where a run is there that read the few frames of its clips repeatedly.
 
     Versions before did so; their runs are reused and go on as they began.
     """
     wanted = request.chosen.setup.segments
-    if request.overwrite or pair.setup.segments == wanted:
-        return pair
-    folder = RunKey(pair.setup, pair.method, pair.source.name, pair.target.name, pair.modalities, seed, "").folder(request.runs)
+    if request.overwrite or direction.setup.segments == wanted:
+        return direction
+    folder = RunKey(
+        direction.setup, direction.method, direction.source.name, direction.target.name, direction.modalities, seed, ""
+    ).folder(request.runs)
     for place in (folder, runs.unfinished_folder(folder)):
         if (place / "config.json").exists() and files.read_config(place)["setup"]["segments"] == wanted:
-            return replace(pair, setup=replace(pair.setup, segments=wanted))
-    return pair
+            return replace(direction, setup=replace(direction.setup, segments=wanted))
+    return direction
 
 
 def _to_go_on(request: Request, folder: Path, key: RunKey) -> resume.Packed | None:
@@ -156,6 +159,6 @@ def _line(metrics: Metrics) -> str:
     return line + (f"  ! {metrics['advice']}" if metrics["advice"] else "")
 
 
-def _folder(request: Request, pair: Pair, seed: int) -> Path:
-    key = RunKey(pair.setup, pair.method, pair.source.name, pair.target.name, (), seed, "")
+def _folder(request: Request, direction: Direction, seed: int) -> Path:
+    key = RunKey(direction.setup, direction.method, direction.source.name, direction.target.name, (), seed, "")
     return key.folder(request.runs)

@@ -17,8 +17,9 @@ from cia_extract.common.processes import end_with_parent, ignore_signals, interr
 
 import cia_adapt.experiments.runner as runner
 from cia_adapt.data import Stores
-from cia_adapt.experiments.directions import Request, prepared
+from cia_adapt.experiments.directions import prepared
 from cia_adapt.experiments.memory import keep_freed
+from cia_adapt.experiments.request import Request
 from cia_adapt.runs import Result
 
 
@@ -83,10 +84,10 @@ def trouble(result: Result) -> str:
 
 
 def _single(request: Request, say: Say) -> Iterator[Request]:
-    """One request per pair and seed."""
-    for pair in prepared(request, say):
+    """One request per direction and seed."""
+    for direction in prepared(request, say):
         for seed in request.seeds:
-            yield replace(request, source=pair.source.name, target=pair.target.name, seeds=(seed,), resume=True)
+            yield replace(request, source=direction.source.name, target=direction.target.name, seeds=(seed,), resume=True)
 
 
 _stores: Stores | None = None  # of this process; all its runs share what is loaded

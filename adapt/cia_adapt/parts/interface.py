@@ -1,15 +1,18 @@
 """What the training loop hands to objectives, and what it gets back."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 JOINT = "all"  # the stream of concatenated modalities
+Positions = npt.NDArray[np.int64]  # of clips among those of a set
 
 
 @dataclass(frozen=True)
@@ -99,23 +102,60 @@ class Step:
     """The same clips at other frames, for objectives with `second_view`."""
 
 
-@runtime_checkable
-class Clusters(Protocol):
-    """An objective that is shown the features of all training clips before each epoch."""
-
-    def cluster(self, source: Tensor, labels: Tensor, target: Tensor) -> None: ...
-
-
-@runtime_checkable
-class Grows(Protocol):
-    """An objective whose λ grows while it trains, and with it that of the discriminators inside the model."""
-
-    def growth(self, progress: Tensor) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class Term:
     """A loss to be added, and numbers for the record (tensors of no dimension)."""
 
     loss: Tensor
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+Losses = Mapping[str, tuple[float, float]]
+"""{stream: (mean class loss on the clips that were trained on, on those held out)}."""
+
+
+class Trial(Protocol):
+    """A training run on a part of the source, with the task loss alone, before the real one."""
+
+    def __call__(self, kept: Positions, held: Positions, epochs: int) -> tuple[Losses, Losses]:
+        """Train on the source clips `kept`. → the losses on `kept` and `held` before the first epoch and after the last."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """All training clips of a domain, N, as the model sees them now, at their centre frames."""
+
+    features: Tensor
+    """[N, D]: the streams' clip features side by side."""
+    probabilities: tuple[Tensor, ...]
+    """[N, K] for each label."""
+
+
+class Objective(nn.Module):
+    """A loss beside the source's cross-entropy, and what the training loop may ask of it. A plain one has `forward` only."""
+
+    second_view: bool = False
+    """Whether `Step.second` shall hold the same clips at other frames."""
+    replaces_class_loss: bool = False
+    """Whether the loss takes the place of the source's cross-entropy."""
+    clusters: bool = False
+    """Whether `cluster` is called before each epoch."""
+    trial_epochs: int = 0
+    """Epochs that `prepare` trains beforehand."""
+
+    def check_labels(self, labels: Sequence[Hashable], domain: str) -> None:
+        """Raise DataError where the method cannot work with these labels of the domain's training clips."""
+
+    def prepare(self, labels: npt.NDArray[np.int64], random: np.random.Generator, trial: Trial) -> None:
+        """Called once, before the first epoch, with the first label [N_s] of the source's training clips."""
+
+    def cluster(self, source: Described, labels: Tensor, target: Described) -> None:
+        """Called before each epoch, with the first label [N_s] of the source's training clips."""
+
+    def growth(self, progress: Tensor) -> Tensor | None:
+        """What λ is multiplied by at p, also that of discriminators inside the model; None: nothing grows."""
+        return None
+
+    def forward(self, output: Output, step: Step) -> Term:
+        """The loss of one batch."""
+        raise NotImplementedError

@@ -3,5 +3,17 @@
 from cia_adapt.training.evaluate import Evaluator, Prediction
 from cia_adapt.training.loop import Outcome, Snapshot, best_epoch, train
 from cia_adapt.training.trainer import Metrics, Trainer, build_objectives
+from cia_adapt.training.trial import trial_epochs
 
-__all__ = ["Evaluator", "Metrics", "Outcome", "Prediction", "Snapshot", "Trainer", "best_epoch", "build_objectives", "train"]
+__all__ = [
+    "Evaluator",
+    "Metrics",
+    "Outcome",
+    "Prediction",
+    "Snapshot",
+    "Trainer",
+    "best_epoch",
+    "build_objectives",
+    "train",
+    "trial_epochs",
+]

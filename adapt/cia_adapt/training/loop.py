@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cia_adapt.training.evaluate import Evaluator, Prediction
 from cia_adapt.training.health import advice, predictions
 from cia_adapt.training.trainer import Metrics, Trainer
+from cia_adapt.training.trial import prepare
 from cia_adapt.training.validators import deep_embedded_validation, of_target
 
 
@@ -52,7 +53,7 @@ def train(
     rule = trainer.setup.select
     first = len(outcome.history)
     if not first:
-        trainer.prepare()
+        prepare(trainer)
     began = time.perf_counter()
     for epoch in range(first + 1, trainer.setup.epochs + 1):
         metrics: Metrics = {"epoch": epoch, **trainer.epoch(), "lr": trainer.optimiser.param_groups[0]["lr"]}

@@ -1,11 +1,10 @@
 """The training loop, top to bottom: one source → target pair, one method, one seed."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from cia_extract.common.errors import DataError, DivergedError
+from cia_extract.common.errors import DivergedError
 from torch import Tensor, nn
 
 from cia_adapt import parts
@@ -14,7 +13,6 @@ from cia_adapt.data import (
     Clips,
     Draw,
     Endless,
-    LabelledClips,
     Positions,
     Task,
     announced,
@@ -22,14 +20,12 @@ from cia_adapt.data import (
     prefetched,
     shifted_frames,
     source_order,
-    subset,
     to_device,
 )
 from cia_adapt.model import VideoModel
-from cia_adapt.parts.interface import Clusters, Grows, Output, Step, Term
+from cia_adapt.parts.interface import Described, Objective, Output, Step, Term
 from cia_adapt.parts.layers import GradientReversal
-from cia_adapt.parts.objectives import gradient_blend
-from cia_adapt.training.evaluate import batches, predict
+from cia_adapt.training.evaluate import predict
 from cia_adapt.training.health import gradient_ratio
 
 Metrics = dict[str, Any]
@@ -62,6 +58,7 @@ class Trainer:
         self.target_sampler = Endless(len(task.target_train), np.random.default_rng([seed, 1]))
         self.model = VideoModel(method, task.sizes).to(device)
         self.objectives = build_objectives(method, self.model).to(device)
+        self.losses: list[Objective] = list(self.objectives.values())  # type: ignore[arg-type]
         self.reversals = [module for module in self.model.modules() if isinstance(module, GradientReversal)]
         self.parameters = [p for m in (self.model, self.objectives) for p in m.parameters() if p.requires_grad]
         self.optimiser = _optimiser(self.parameters, setup)
@@ -73,9 +70,8 @@ class Trainer:
         self.steps_total = self.steps_per_epoch * setup.epochs
         self.step = 0
         self.reads_in_thread = device.type != "cpu" or task.source_train.clips.slow or task.target_train.slow
-        self._trial = self._plan_trial()
         # A CUDA graph overwrites its outputs at the next call: with two views of a batch the model is compiled without.
-        graphs = device.type == "cuda" and not self._views_twice
+        graphs = device.type == "cuda" and self._views == 1
         self.compiled = torch.compile(self.model, mode="reduce-overhead" if graphs else None) if compiled else None
 
     # --- one epoch ------------------------------------------------------------------------------------------------------
@@ -104,40 +100,40 @@ class Trainer:
         """What the batches of the next epoch are made of; this moves the random states on."""
         labels = self.task.source_train.labels[:, 0]
         order = source_order(labels, self.setup.balanced, self.source_random)
-        twice = self._views_twice
         drawn = []
         for first in range(0, len(order), self.batch):
             source = order[first : first + self.batch]
             # The last batch may be smaller; the target's shrinks with it.
             size = max(1, self.target_batch * len(source) // self.batch) if self.target_batch else 0
             target = self.target_sampler.take(size)
-            views = [self._frames(len(source), self.source_random) for _ in range(1 + twice)]
-            target_views = [self._frames(size, self.target_sampler.random) for _ in range(1 + twice)]
-            drawn.append(Draw(source, views[0], target, target_views[0], *((views[1], target_views[1]) if twice else ())))
+            source_frames = [self._frames(len(source), self.source_random) for _ in range(self._views)]
+            target_frames = [self._frames(size, self.target_sampler.random) for _ in range(self._views)]
+            drawn.append(Draw(source, target, tuple(zip(source_frames, target_frames, strict=True))))
         return drawn
 
     @property
-    def _views_twice(self) -> bool:
-        return any(getattr(objective, "second_view", False) for objective in self.objectives.values())
+    def _views(self) -> int:
+        """How many samplings of its frames each clip of a batch is read at."""
+        return 1 + any(objective.second_view for objective in self.losses)
 
     def _frames(self, clips: int, random: np.random.Generator) -> Positions:
         return shifted_frames(self.task.source_train.clips.frames, self.setup.segments, clips, random)
 
     def read(self, draw: Draw) -> list[Inputs]:
-        """Source clips, then (where the method looks at them) target clips in the same tensors; for each view."""
-        return [joined(view) for view in self._views(draw)]
+        """Of each view the source's clips, then (where the method looks at them) the target's, in the same tensors."""
+        return [joined(view) for view in self._reads(draw)]
 
     def announce(self, draw: Draw) -> None:
         """That it will be read next."""
-        for clips, positions, frames in (part for view in self._views(draw) for part in view):
+        for clips, positions, frames in (part for view in self._reads(draw) for part in view):
             clips.announce(positions, frames)
 
-    def _views(self, draw: Draw) -> list[list[tuple[Clips, Positions, Positions]]]:
+    def _reads(self, draw: Draw) -> list[list[tuple[Clips, Positions, Positions]]]:
         source, target = self.task.source_train.clips, self.task.target_train
-        views = [[(source, draw.source, draw.source_frames), (target, draw.target, draw.target_frames)]]
-        if draw.second_source_frames is not None and draw.second_target_frames is not None:
-            views.append([(source, draw.source, draw.second_source_frames), (target, draw.target, draw.second_target_frames)])
-        return views
+        return [
+            [(source, draw.source, source_frames), (target, draw.target, target_frames)]
+            for source_frames, target_frames in draw.views
+        ]
 
     def train_step(self, draw: Draw, views: list[Inputs], probe: bool = False) -> tuple[dict[str, Tensor], dict[str, float]]:
         """One update; metrics as tensors, so that a GPU is not waited for. `probe` adds the gradient norms at the features."""
@@ -163,10 +159,10 @@ class Trainer:
 
     def _grow(self) -> None:
         """Tell the discriminators inside the model how far λ has grown."""
-        for objective in self.objectives.values():
-            if isinstance(objective, Grows):
+        for growth in (objective.growth(self._progress) for objective in self.losses):
+            if growth is not None:
                 for reversal in self.reversals:
-                    reversal.growth.copy_(objective.growth(self._progress))
+                    reversal.growth.copy_(growth)
 
     def _forward(self, inputs: Inputs, source_clips: int) -> Output:
         run = self.compiled if self.compiled is not None and source_clips == self.batch else self.model
@@ -191,10 +187,10 @@ class Trainer:
         """(task, the objectives' sum or None, metrics)."""
         task, domain = None, None
         metrics: dict[str, Tensor] = {}
-        for objective in self.objectives.values():
+        for objective in self.losses:
             term: Term = objective(outputs[0], step)
             metrics |= term.metrics
-            if getattr(objective, "replaces_class_loss", False):
+            if objective.replaces_class_loss:
                 task = term.loss
             else:
                 domain = term.loss if domain is None else domain + term.loss
@@ -207,69 +203,23 @@ class Trainer:
             "start again with a lower --lr (and --overwrite), or look for damaged features with cia-adapt check"
         )
 
-    # --- before the epochs ----------------------------------------------------------------------------------------------
+    # --- before each epoch ----------------------------------------------------------------------------------------------
 
     def cluster(self) -> None:
-        """Let objectives that want it cluster the features of all training clips, as they are now."""
-        for objective in self.objectives.values():
-            if isinstance(objective, Clusters) and self.method.needs_target:
-                train, target = self.task.source_train, self.task.target_train
-                source, found = (predict(self.model, c, self.setup.segments, self.device).features for c in (train.clips, target))
-                objective.cluster(
-                    source.to(self.device), torch.from_numpy(train.labels[:, 0]).to(self.device), found.to(self.device)
-                )
-
-    @property
-    def trial_epochs(self) -> int:
-        """Epochs of the run that `prepare` makes beforehand."""
-        return 0 if self._trial is None else self._trial[0].options.epochs
-
-    def _plan_trial(self) -> tuple[gradient_blend.GradientBlend, Positions, Positions] | None:
-        """G-Blend's objective, and which source clips its trial trains on and holds out; else None. Raises DataError."""
-        found = [objective for objective in self.objectives.values() if isinstance(objective, gradient_blend.GradientBlend)]
-        if not found:
-            return None
-        random, share = np.random.default_rng([self.seed, 2]), found[0].options.held_out
-        kept, held = gradient_blend.hold_out(self.task.source_train.labels[:, 0], share, random)
-        if not len(held):
-            raise DataError(
-                f"gradient_blend: holds out {share:.0%} of each class, and no class of '{self.task.source}' has "
-                "enough training clips; --set gradient_blend.held_out=0.5"
-            )
-        return found[0], kept, held
-
-    def prepare(self) -> None:
-        """What comes before the first epoch: G-Blend's weights, from a trial with equal weights on a part of the source; the
-        target takes no part.
-        """
-        if self._trial is None:
+        """Let objectives that want it cluster all training clips, as the model describes them now."""
+        clustering = [objective for objective in self.losses if objective.clusters]
+        if not clustering or not self.method.needs_target:
             return
-        objective, kept, held = self._trial
-        options = objective.options
-        train, val = (subset(self.task.source_train, positions) for positions in (kept, held))
-        setup = replace(self.setup, epochs=options.epochs)
-        method = replace(self.method, objectives=())
-        trial = Trainer(replace(self.task, source_train=train), setup, method, self.seed, self.device, self.precision)
-        before = trial._class_losses(train, val)
-        for _ in range(options.epochs):
-            trial.epoch()
-        objective.set_weights(gradient_blend.blend_weights(before, trial._class_losses(train, val)))
-        torch.manual_seed(self.seed)
+        train = self.task.source_train
+        source, target = (self._described(clips) for clips in (train.clips, self.task.target_train))
+        labels = torch.from_numpy(train.labels[:, 0]).to(self.device)
+        for objective in clustering:
+            objective.cluster(source, labels, target)
 
-    @torch.inference_mode()
-    def _class_losses(self, train: LabelledClips, val: LabelledClips) -> gradient_blend.Losses:
-        """{stream: (loss on `train`, loss on `val`)}, at centre frames."""
-        self.model.eval()
-        found = [
-            gradient_blend.mean_losses(
-                [
-                    (self.model(inputs), torch.from_numpy(labelled.labels[positions]).to(self.device))
-                    for positions, inputs in batches(labelled.clips, self.setup.segments, self.device)
-                ]
-            )
-            for labelled in (train, val)
-        ]
-        return {stream: (found[0][stream], found[1][stream]) for stream in found[0]}
+    def _described(self, clips: Clips) -> Described:
+        prediction = predict(self.model, clips, self.setup.segments, self.device)
+        probabilities = tuple(p.to(self.device) for p in prediction.probabilities)
+        return Described(prediction.features.to(self.device), probabilities)
 
 
 def build_objectives(method: Method, model: VideoModel) -> nn.ModuleDict:

@@ -18,7 +18,7 @@ from cia_adapt.training import health
 from cia_adapt.training.evaluate import Evaluator, Prediction
 from cia_adapt.training.loop import best_epoch
 from cia_adapt.training.trainer import lr_factor
-from cia_extract.common.errors import DataError, DivergedError, UsageError
+from cia_extract.common.errors import DivergedError, UsageError
 
 from tests.adapt.runs_of import CPU, chosen, equal, run, trainer_of
 
@@ -417,9 +417,3 @@ def test_a_last_batch_of_one_clip_is_no_obstacle(small_file, method):
     trainer, _ = trainer_of(small_file, method, batch=11)
     assert len(trainer.draws()[-1].source) == 1
     assert np.isfinite(trainer.epoch()["class_loss"])
-
-
-def test_gradient_blend_needs_clips_to_hold_out(small_file):
-    with pytest.raises(DataError, match="holds out 1% of each class, and no class of 'here' has enough") as error:
-        trainer_of(small_file, "gblend-fl", sets=("gradient_blend.held_out=0.01",))
-    assert error.value.exit_code == 3

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cia_adapt.parts.interface import Output, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
 from cia_adapt.parts.layers.gradient_reversal import ramp, reverse_gradient
 from cia_adapt.parts.layers.heads import discriminator
 
@@ -41,7 +41,7 @@ class Options:
     """Width of the discriminators (MM-SADA's); 0: that of their input (TA3N's)."""
 
 
-class AdversarialAlignment(nn.Module):
+class AdversarialAlignment(Objective):
     """One discriminator per stream and level; the logits stay in `Output.domain_logits` for later objectives.
 
     Args:
@@ -97,5 +97,5 @@ def domain_loss(logits: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor]:
     return F.cross_entropy(flat.flatten(0, 1), domain.flatten()), (shares[0] + shares[1]) / 2
 
 
-def build(sizes: Sizes, options: Options) -> nn.Module:
+def build(sizes: Sizes, options: Options) -> Objective:
     return AdversarialAlignment({"video": sizes.videos, "frame": sizes.frames}, options)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from cia_extract.common.errors import UsageError
-from torch import Tensor, nn
+from torch import Tensor
 
-from cia_adapt.parts.interface import Output, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
 from cia_adapt.parts.layers.entropy import entropy
 
 
@@ -32,7 +32,7 @@ def attentive_entropy(class_logits: Tensor, domain_logits: Tensor) -> Tensor:
     return ((1 + entropy(domain_logits)) * entropy(class_logits)).mean()
 
 
-class AttentiveEntropy(nn.Module):
+class AttentiveEntropy(Objective):
     """Mean over streams and labels; stands after `adversarial`, whose video-level logits it reads."""
 
     def __init__(self, weight: float) -> None:
@@ -49,5 +49,5 @@ class AttentiveEntropy(nn.Module):
         return Term(self.weight * loss, {"attentive_entropy": loss.detach()})
 
 
-def build(sizes: Sizes, options: Options) -> nn.Module:
+def build(sizes: Sizes, options: Options) -> Objective:
     return AttentiveEntropy(options.weight)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 from cia_extract.common.errors import UsageError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from cia_adapt.parts.interface import Output, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
 from cia_adapt.parts.layers.heads import discriminator
 
 
@@ -26,7 +26,7 @@ class Options:
     """Width of the classifier of pairs."""
 
 
-class Correspondence(nn.Module):
+class Correspondence(Objective):
     """Binary classification of pairs at video level; the gradient reaches the shared layers. Raises UsageError for one stream."""
 
     def __init__(self, widths: dict[str, int], options: Options) -> None:
@@ -51,5 +51,5 @@ class Correspondence(nn.Module):
         return Term(self.weight * loss, {"correspondence_loss": loss.detach(), "correspondence_accuracy": right})
 
 
-def build(sizes: Sizes, options: Options) -> nn.Module:
+def build(sizes: Sizes, options: Options) -> Objective:
     return Correspondence(dict(sizes.videos), options)

@@ -16,7 +16,7 @@ import torch
 from cia_extract.common.errors import UsageError
 from torch import Tensor, nn
 
-from cia_adapt.parts.interface import Output, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
 from cia_adapt.parts.layers.contrastive import info_nce, same_class_nce
 from cia_adapt.parts.registry import check_positive
 
@@ -67,7 +67,7 @@ class Bank(nn.Module):
         self.next = (self.next + len(classes)) % size
 
 
-class CrossModalContrast(nn.Module):
+class CrossModalContrast(Objective):
     """Both losses on the clips' features. Raises UsageError where there is one stream only."""
 
     def __init__(self, widths: dict[str, int], options: Options) -> None:
@@ -122,5 +122,5 @@ def needs_target(options: Options) -> bool:
     return options.across_domains > 0
 
 
-def build(sizes: Sizes, options: Options) -> nn.Module:
+def build(sizes: Sizes, options: Options) -> Objective:
     return CrossModalContrast(dict(sizes.videos), options)

@@ -10,16 +10,17 @@ not that of the original. A stream that does not generalise gets no weight; over
 are the joint classifier's.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
-from cia_extract.common.errors import UsageError
-from torch import Tensor, nn
+from cia_extract.common.errors import DataError, UsageError
+from torch import Tensor
 
-from cia_adapt.parts.interface import Output, Sizes, Step, Term
+from cia_adapt.parts.interface import JOINT, Losses, Objective, Output, Positions, Sizes, Step, Term, Trial
 from cia_adapt.parts.registry import check_positive
 
 LEAST: Final = 0.05  # nats
@@ -35,7 +36,7 @@ class Options:
     """Share of the source's training clips, class by class, that the trial does not train on."""
 
 
-class GradientBlend(nn.Module):
+class GradientBlend(Objective):
     """The weighted cross-entropies; `prepare` finds the weights. Raises UsageError without `--head blend`."""
 
     replaces_class_loss = True
@@ -43,10 +44,25 @@ class GradientBlend(nn.Module):
 
     def __init__(self, streams: tuple[str, ...], options: Options) -> None:
         super().__init__()
-        if "all" not in streams or len(streams) < 3:
+        if JOINT not in streams or len(streams) < 3:
             raise UsageError("gradient_blend: needs --head blend and two modalities")
-        self.streams, self.options = streams, options
+        self.streams, self.options, self.trial_epochs = streams, options, options.epochs
         self.register_buffer("weights", torch.full((len(streams),), 1 / len(streams)))
+
+    def check_labels(self, labels: Sequence[Hashable], domain: str) -> None:
+        """Raise DataError where no class has clips enough for one to be held out."""
+        largest, share = max(Counter(labels).values()), self.options.held_out
+        if largest < 2 or not round(share * largest):
+            advice = "it needs two clips or more" if largest < 2 else "--set gradient_blend.held_out=0.5"
+            raise DataError(
+                f"gradient_blend: holds out {share:.0%} of each class, and no class of '{domain}' has enough training clips; "
+                f"{advice}"
+            )
+
+    def prepare(self, labels: Positions, random: np.random.Generator, trial: Trial) -> None:
+        """The weights, from a trial on a part of the source. The target takes no part."""
+        kept, held = hold_out(labels, self.options.held_out, random)
+        self.set_weights(blend_weights(*trial(kept, held, self.options.epochs)))
 
     def set_weights(self, weights: Mapping[str, float]) -> None:
         self.weights.copy_(torch.tensor([weights[s] for s in self.streams]))
@@ -55,9 +71,6 @@ class GradientBlend(nn.Module):
         losses = output.class_losses(step.labels)
         total = torch.stack([w * losses[s] for s, w in zip(self.streams, self.weights, strict=True)]).sum()
         return Term(total, {f"blend_{s}": w for s, w in zip(self.streams, self.weights, strict=True)})
-
-
-Losses = Mapping[str, tuple[float, float]]  # {stream: (on what is trained, on what is held out)}
 
 
 def blend_weights(before: Losses, after: Losses) -> dict[str, float]:
@@ -93,20 +106,10 @@ def hold_out(labels: np.ndarray, share: float, random: np.random.Generator) -> t
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 
-def mean_losses(outputs: list[tuple[Output, Tensor]]) -> dict[str, float]:
-    """Mean class loss of each stream over batches (output, labels [B, L])."""
-    total: dict[str, float] = {}
-    count = sum(len(labels) for _, labels in outputs)
-    for output, labels in outputs:
-        for stream, loss in output.class_losses(labels).items():
-            total[stream] = total.get(stream, 0.0) + float(loss) * len(labels) / count
-    return total
-
-
 def needs_target(options: Options) -> bool:
     return False
 
 
-def build(sizes: Sizes, options: Options) -> nn.Module:
+def build(sizes: Sizes, options: Options) -> Objective:
     check_positive("gradient_blend", options, "epochs", "held_out")
     return GradientBlend(tuple(sizes.videos), options)

@@ -14,10 +14,10 @@ RECONSTRUCTED, feature-level: neither text nor code was at hand. Here
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from cia_adapt.parts.interface import Output, Sizes, Step, Term
+from cia_adapt.parts.interface import Described, Objective, Output, Sizes, Step, Term
 from cia_adapt.parts.layers.contrastive import info_nce
 from cia_adapt.parts.registry import check_positive
 
@@ -40,10 +40,11 @@ class Options:
     """A target clip is confident within this cosine distance, 1 − cos, of its cluster's centre."""
 
 
-class SpatioTemporalContrast(nn.Module):
+class SpatioTemporalContrast(Objective):
     """The three losses on the clips' features; `cluster` is called before each epoch."""
 
     second_view = True
+    clusters = True
     pseudo: Tensor
 
     def __init__(self, target_clips: int, options: Options) -> None:
@@ -52,9 +53,9 @@ class SpatioTemporalContrast(nn.Module):
         self.options = options
         self.register_buffer("pseudo", torch.full((target_clips,), -1))
 
-    def cluster(self, source: Tensor, labels: Tensor, target: Tensor) -> None:
-        """Features of all training clips [N_s, D], [N_t, D] and the source's classes [N_s] → pseudo-classes of the target."""
-        classes, distances = spherical_kmeans(source, labels, target)
+    def cluster(self, source: Described, labels: Tensor, target: Described) -> None:
+        """Give the target's training clips pseudo-classes, from the source's classes [N_s] and both domains' features."""
+        classes, distances = spherical_kmeans(source.features, labels, target.features)
         self.pseudo.copy_(torch.where(distances <= self.options.radius, classes, -1))
 
     def forward(self, output: Output, step: Step) -> Term:
@@ -119,5 +120,5 @@ def needs_target(options: Options) -> bool:
     return options.alignment > 0
 
 
-def build(sizes: Sizes, options: Options) -> nn.Module:
+def build(sizes: Sizes, options: Options) -> Objective:
     return SpatioTemporalContrast(sizes.target_train_clips, options)

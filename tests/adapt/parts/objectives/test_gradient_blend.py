@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.adapt.objective_parts import (
-    CLASSES,
     CLIPS,
     SOURCE,
     TARGET,
@@ -72,19 +71,6 @@ def test_blend_is_the_weighted_sum_of_the_streams_losses():
     for streams in (("rgb", "flow"), ("all",), ("rgb", "all")):
         with pytest.raises(UsageError, match="needs --head blend and two modalities"):
             gradient_blend.GradientBlend(streams, gradient_blend.Options())
-
-
-def test_mean_losses_count_clips_and_not_batches():
-    big, small = output(("rgb", "all"), head="blend"), output(("rgb", "all"), head="blend", seed=1)
-    labels = torch.arange(CLIPS) % CLASSES
-    with torch.no_grad():
-        found = gradient_blend.mean_losses([(big, labels[:, None]), (small, labels[:3, None])])
-    for stream in ("rgb", "all"):
-        rows = [
-            *zip(arrays(big.logits[stream]), labels, strict=True),
-            *zip(arrays(small.logits[stream])[:3], labels[:3], strict=True),
-        ]
-        assert found[stream] == pytest.approx(np.mean([slow_cross_entropy(x, int(k)) for x, k in rows]), rel=1e-5)
 
 
 def test_hold_out_is_stratified_and_keeps_one_of_each_class():

@@ -1,0 +1,168 @@
+"""What is worth knowing about a direction before it is trained, and what does not fit: looked at before features are read."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import torch
+from cia_extract.common.errors import DataError, UsageError
+
+from cia_adapt.data import (
+    Domain,
+    ForeignDataset,
+    Rows,
+    arrays_to_read,
+    free_memory,
+    label_sets,
+    rows_of,
+    sizes_of,
+    training_classes,
+)
+from cia_adapt.experiments.request import Direction, Request
+from cia_adapt.model import VideoModel
+from cia_adapt.parts.interface import Objective
+from cia_adapt.training import build_objectives
+
+FEW_STEPS: Final = 5  # an epoch; the benchmark of the set-up uh has 7 and 12
+COPIES: Final = 4  # of a model while Adam trains it: parameters, gradients, two moments; float32
+
+
+def check(request: Request, direction: Direction) -> list[str]:
+    """What is worth knowing about a direction. Raises UsageError or DataError where the method, the set-up and the clips do not fit."""
+    arrays = arrays_to_read(direction.source, direction.target, direction.modalities, direction.method.needs_maps)
+    rows = rows_of(direction.source, direction.target, direction.setup)
+    teacher = direction.teacher
+    taught = rows.source_train if teacher is direction.source else rows.target_train
+    known = training_classes(teacher, taught, direction.setup)
+    objectives = _compose(request, direction, arrays)
+    for objective in objectives:
+        objective.check_labels(teacher.text_labels(taught, direction.setup.label_columns[0]), teacher.name)
+    return [
+        *_domain_notes(direction),
+        *_segment_notes(request, direction),
+        *_step_notes(direction, teacher, len(taught)),
+        *_split_notes(direction, rows),
+        *(note for column, classes in known.items() for note in _class_notes(direction, rows, column, frozenset(classes))),
+    ]
+
+
+def _compose(request: Request, direction: Direction, arrays: Mapping[str, str]) -> list[Objective]:
+    """Compose the model without memory or features, so that a method that these modalities do not fit is told at once."""
+    try:
+        with torch.device("meta"):
+            model = VideoModel(direction.method, sizes_of(direction.source, arrays, direction.setup, (2,), 2))
+            objectives = build_objectives(direction.method, model)
+    except UsageError as error:
+        if direction.setup.segments < request.chosen.setup.segments and "--segments" in str(error):
+            raise UsageError(
+                f"{error}, and the file has {_frames(direction)} a clip; take another --temporal or --method"
+            ) from None
+        raise
+    except RuntimeError as error:  # torch's, of sizes that overflow
+        raise UsageError(f"--method {direction.method.name}: with these settings its model cannot be built ({error})") from error
+    numbers = sum(x.numel() for module in (model, objectives) for x in (*module.parameters(), *module.buffers()))
+    free = free_memory()
+    if COPIES * 4 * numbers > free:
+        raise UsageError(
+            f"--method {direction.method.name}: with these settings its model needs {COPIES * 4e-9 * numbers:.0f} GB to train, and "
+            f"{free / 1e9:.0f} GB are free; lower --shared-features or what --set makes large"
+        )
+    return list(objectives.values())  # type: ignore[arg-type]
+
+
+def _domain_notes(direction: Direction) -> Iterator[str]:
+    for domain in (direction.source, direction.target):
+        dataset = domain.dataset
+        if isinstance(dataset, ForeignDataset):
+            yield f"'{domain.name}' is not in cia-extract's own layout; read through h5py, slower"
+        missing = len(dataset) - int(dataset.done().sum())
+        if missing:
+            yield f"{missing} of {len(dataset)} clips of '{dataset.name}' are not extracted; left out"
+
+
+def _frames(direction: Direction) -> str:
+    frames = direction.source.dataset.frames
+    return f"{frames} frame{'s' if frames != 1 else ''}"
+
+
+def _segment_notes(request: Request, direction: Direction) -> Iterator[str]:
+    wanted = request.chosen.setup.segments
+    if direction.setup.segments < wanted:
+        yield f"the features have {_frames(direction)} a clip; each is read once, where '{direction.setup.name}' takes {wanted} of a clip"
+
+
+def _step_notes(direction: Direction, teacher: Domain, clips: int) -> Iterator[str]:
+    """Very few steps an epoch: most set-ups were made for a thousand clips and more."""
+    setup = direction.setup
+    batch = min(setup.batch, clips)
+    steps = -(-clips // batch)
+    if steps >= FEW_STEPS:
+        return
+    smaller = max(4, 1 << (max(1, clips // 8).bit_length() - 1))
+    advice = "raise --epochs" + (", or take --setup demo, which is for a few hundred clips" if setup.name != "demo" else "")
+    if smaller < batch:
+        advice = f"lower --batch (with {smaller}: {-(-clips // smaller)} steps an epoch) or {advice}"
+    yield (
+        f"few steps: {clips} training clips of '{teacher.name}' are {steps} step{'s' if steps > 1 else ''} an epoch with "
+        f"--batch {setup.batch}, {steps * setup.epochs} in {setup.epochs} epochs; {advice}"
+    )
+
+
+def _split_notes(direction: Direction, rows: Rows) -> Iterator[str]:
+    """Clips that train and are evaluated too. Raises UsageError where their labels would train."""
+    target, source = set(rows.target_train.tolist()), set(rows.source_train.tolist())
+    tested, val = set(rows.target_val.tolist()), set(rows.source_val.tolist())
+    if target & tested and direction.method.supervision == "target":
+        raise UsageError(
+            f"--method {direction.method.name}: would train on the labels of {len(target & tested)} of the {len(tested)} clips of "
+            f"'{direction.target.name}' that it is tested on; give --train-split and --val-split different splits of the target"
+        )
+    if target & tested and direction.method.needs_target:
+        which = "all" if tested <= target else f"{len(target & tested)} of the"
+        yield (
+            f"transductive: {which} {len(tested)} test clips of '{direction.target.name}' are adapted to, without their labels; "
+            "results say so"
+        )
+    if source & val and direction.method.supervision == "source":
+        which = "all" if val <= source else f"{len(source & val)} of the"
+        advice = (
+            "; they choose the epoch badly: take --select last, im or bnm"
+            if direction.setup.select in ("source_val", "dev")
+            else ""
+        )
+        yield f"{which} {len(val)} val clips of '{direction.source.name}' are trained on as well{advice}"
+
+
+def _class_notes(direction: Direction, rows: Rows, column: str, known: frozenset[str]) -> Iterator[str]:
+    """Classes that one side lacks. Raises DataError where the two sides have none in common.
+
+    This reads the names of the target's test classes; the run's stamp counts it as an opening of the labels.
+    """
+    target_only = direction.method.supervision == "target"
+    teacher = direction.target if target_only else direction.source
+    labels = direction.target.text_labels(rows.target_val, column)
+    unknown = sum(label not in known for label in labels)
+    test = frozenset(labels) - {""}
+    where = f"{direction.target.dataset.path}: {column}"
+    sides = (f"{teacher.name} (training)", f"{teacher.name} (test)") if target_only else (teacher.name, direction.target.name)
+    compared = label_sets.compare(sides[0], known, sides[1], test)
+    if not test:
+        yield (
+            f"{column}: no test clip of '{direction.target.name}' has a label, so all count as wrong; the predictions are in "
+            "predictions.csv"
+        )
+    elif not compared.shared:
+        raise DataError(f"{where}: no class is in both domains, so no prediction can be right; {compared.text}")
+    elif not compared.same:
+        counted = f"; {unknown} of {len(labels)} test clips have labels that training lacks and count as wrong" if unknown else ""
+        yield f"{column}: the model knows the {len(known)} classes of '{teacher.name}'; {compared.text}{counted}"
+    elif unknown:
+        yield f"{column}: {unknown} of {len(labels)} test clips of '{direction.target.name}' have no label; they count as wrong"
+    val = direction.source.text_labels(rows.source_val, column)
+    lacking = sum(label not in known for label in val)
+    if lacking == len(val) and direction.setup.select in ("source_val", "dev"):
+        raise UsageError(
+            f"--select {direction.setup.select}: no val clip of '{direction.source.name}' has a {column} that training knows; "
+            "take --select last or im"
+        )
+    if lacking:
+        yield f"{column}: {lacking} of {len(val)} source val clips have labels that training lacks, so count as wrong"

@@ -1,0 +1,64 @@
+"""What one invocation of `cia-adapt` asks for, and one direction of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from cia_adapt.config import Chosen, Method, Setup
+from cia_adapt.data import Domain, Tier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One method over one feature file: which directions and seeds, and how they are computed."""
+
+    features: Path
+    """The feature file."""
+    chosen: Chosen
+    """The set-up and the method."""
+    source: str | None = None
+    """The labelled domain; None: every one in turn."""
+    target: str | None = None
+    """The domain that is adapted to; None: every other one."""
+    modalities: tuple[str, ...] = ()
+    """Empty: all that both domains have."""
+    mapping: tuple[str, ...] = ()
+    """`--map` entries: where a foreign file has its arrays."""
+    manifests: tuple[str, ...] = ()
+    """`--manifest` entries: labels and splits in place of the file's."""
+    seeds: tuple[int, ...] = (0,)
+    runs: Path = Path("runs")
+    """Folder that runs are written below."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compiled: bool = False
+    tier: Tier | None = None
+    """Where features are read from; None: chosen by what is free."""
+    validators: bool = True
+    """Whether the label-free validators are computed after each epoch."""
+    overwrite: bool = False
+    """Train again what is finished."""
+    resume: bool = False
+    """Go on with what was interrupted."""
+    keep_state: bool = True
+    """Keep what a finished run needs to go on."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One source → target of a request."""
+
+    source: Domain
+    target: Domain
+    modalities: tuple[str, ...]
+    method: Method
+    """With what it says of this direction."""
+    setup: Setup
+    """The request's, with no more segments than the file has frames of a clip."""
+
+    @property
+    def teacher(self) -> Domain:
+        """The domain whose labels train."""
+        return self.target if self.method.supervision == "target" else self.source
