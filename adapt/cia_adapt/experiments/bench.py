@@ -77,9 +77,9 @@ def _training(request: Request, steps: int, peak: float) -> str:
     seconds = _median(lambda: trainer.train_step(draw, trainer.read(draw)), steps, request.device)
     clips = len(draw.source) + len(draw.target)
     share = f"{100 * counted / seconds / 1e9 / peak:5.1f} % of the peak" if counted else ""
-    where = _tier(task.source_train.clips)
+    where, method = _tier(task.source_train.clips), direction.method.name
     return (
-        f"  {direction.method.name:<24} {where:<7} {1e3 * seconds:9.1f} ms a step of {len(draw.source)} + {len(draw.target)} clips "
+        f"  {method:<24} {where:<7} {1e3 * seconds:9.1f} ms a step of {len(draw.source)} + {len(draw.target)} clips "
         f"{clips / seconds:8.0f} clips/s {seconds * len(task.source_train.clips) / len(draw.source):8.2f} s an epoch {share}"
     )
 

@@ -27,7 +27,10 @@ COPIES: Final = 4  # of a model while Adam trains it: parameters, gradients, two
 
 
 def check(request: Request, direction: Direction) -> list[str]:
-    """What is worth knowing about a direction. Raises UsageError or DataError where the method, the set-up and the clips do not fit."""
+    """What is worth knowing about a direction.
+
+    Raises UsageError or DataError where the method, the set-up and the clips do not fit.
+    """
     arrays = arrays_to_read(direction.source, direction.target, direction.modalities, direction.method.needs_maps)
     rows = rows_of(direction.source, direction.target, direction.setup)
     teacher = direction.teacher
@@ -63,8 +66,8 @@ def _compose(request: Request, direction: Direction, arrays: Mapping[str, str]) 
     free = free_memory()
     if COPIES * 4 * numbers > free:
         raise UsageError(
-            f"--method {direction.method.name}: with these settings its model needs {COPIES * 4e-9 * numbers:.0f} GB to train, and "
-            f"{free / 1e9:.0f} GB are free; lower --shared-features or what --set makes large"
+            f"--method {direction.method.name}: with these settings its model needs {COPIES * 4e-9 * numbers:.0f} GB to train, "
+            f"and {free / 1e9:.0f} GB are free; lower --shared-features or what --set makes large"
         )
     return list(objectives.values())  # type: ignore[arg-type]
 
@@ -85,9 +88,9 @@ def _frames(direction: Direction) -> str:
 
 
 def _segment_notes(request: Request, direction: Direction) -> Iterator[str]:
-    wanted = request.chosen.setup.segments
-    if direction.setup.segments < wanted:
-        yield f"the features have {_frames(direction)} a clip; each is read once, where '{direction.setup.name}' takes {wanted} of a clip"
+    wanted, setup = request.chosen.setup.segments, direction.setup
+    if setup.segments < wanted:
+        yield f"the features have {_frames(direction)} a clip; each is read once, where '{setup.name}' takes {wanted} of a clip"
 
 
 def _step_notes(direction: Direction, teacher: Domain, clips: int) -> Iterator[str]:
@@ -113,8 +116,8 @@ def _split_notes(direction: Direction, rows: Rows) -> Iterator[str]:
     tested, val = set(rows.target_val.tolist()), set(rows.source_val.tolist())
     if target & tested and direction.method.supervision == "target":
         raise UsageError(
-            f"--method {direction.method.name}: would train on the labels of {len(target & tested)} of the {len(tested)} clips of "
-            f"'{direction.target.name}' that it is tested on; give --train-split and --val-split different splits of the target"
+            f"--method {direction.method.name}: would train on the labels of {len(target & tested)} of the {len(tested)} clips "
+            f"of '{direction.target.name}' that it is tested on; give --train-split and --val-split different splits of the target"
         )
     if target & tested and direction.method.needs_target:
         which = "all" if tested <= target else f"{len(target & tested)} of the"

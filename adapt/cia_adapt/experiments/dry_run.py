@@ -11,7 +11,7 @@ from cia_adapt.experiments.cost import macs_per_clip
 from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
 from cia_adapt.experiments.request import Direction, Request
-from cia_adapt.experiments.runner import _folder
+from cia_adapt.experiments.runner import run_folder
 from cia_adapt.training import Evaluator, Trainer, trial_epochs
 
 
@@ -59,7 +59,7 @@ def _plan_one(request: Request, direction: Direction, stores: Stores) -> dict[st
         "parameters": sum(p.numel() for p in trainer.parameters),
         "megamacs_per_clip": round(macs_per_clip(trainer.model, trainer.read(draw)[0]) / 1e6, 2),
         "seconds_estimated": round(len(request.seeds) * (setup.epochs + trial_epochs(trainer)) * epoch, 1),
-        "runs": [str(_folder(request, direction, seed)) for seed in request.seeds],
+        "runs": [str(run_folder(request, direction, seed)) for seed in request.seeds],
     }
 
 

@@ -1,25 +1,19 @@
 """What the bare command does: pairs × seeds of one method, over one feature file."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cia_extract.common.console import Progress, Say
-from cia_extract.common.errors import DivergedError, MismatchError, UsageError
+from cia_extract.common.errors import MismatchError
 
 from cia_adapt import runs
 from cia_adapt.data import Stores, digest
 from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
 from cia_adapt.experiments.request import Direction, Request
-from cia_adapt.runs import Result, RunKey, files, lock, resume, writing
-from cia_adapt.runs import resume as runs_resume
+from cia_adapt.runs import Result, RunKey, Saver, files, lock, resume, writing
 from cia_adapt.training import Evaluator, Metrics, Outcome, Trainer, train
-
-SAVE_EVERY_S = 15.0
-
-COMPLAIN_EVERY_S = 600.0  # of a state that cannot be saved
 
 
 def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = False) -> list[Result]:
@@ -38,9 +32,7 @@ def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = 
 
 def _run_one(request: Request, direction: Direction, seed: int, stores: Stores, say: Say, quiet: bool) -> Result:
     direction = _as_before(request, direction, seed)
-    setup, method = direction.setup, direction.method
-    names = direction.source.name, direction.target.name
-    key = RunKey(setup, method, *names, direction.modalities, seed, digest(direction.source, direction.target), request.precision)
+    key = _key(request, direction, seed, digest(direction.source, direction.target))
     folder = key.folder(request.runs)
     if not request.overwrite and runs.finished(folder, key, extend=request.resume):
         say(f"{folder}: finished before, read (--overwrite trains it again)")
@@ -48,41 +40,42 @@ def _run_one(request: Request, direction: Direction, seed: int, stores: Stores, 
     with lock.claimed(folder):
         if not request.overwrite and runs.finished(folder, key, extend=request.resume):  # by another process, meanwhile
             return files.read(folder)
-        packed = _to_go_on(request, folder, key)
-        task, labels = task_of(direction, stores)
-        for note in stores.notes:
-            say(f"reading {note}")
-        stores.notes.clear()
-        trainer = Trainer(task, setup, method, seed, request.device, request.precision, request.compiled)
-        evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
-        if packed is None:
-            labels.openings["counting classes that the source lacks"] += 1  # `prepared` has named them
-            if method.supervision == "target":
-                say("note: target-only trains on the target's labels: a bound, not a result")
-        else:
-            say(f"{folder}: goes on after epoch {packed.epoch}")
-        outcome = Outcome() if packed is None else resume.unpack(packed, trainer, labels, folder / "state.safetensors")
-        saver = _Saver(folder, key, trainer, labels, _circumstances(request), say)
-        what = f"{method.name} {task.source} → {task.target} seed {seed}"
-        try:
-            with Progress(setup.epochs, what, done=len(outcome.history), every_s=0, quiet=quiet) as progress:
-                train(trainer, evaluator, lambda m: progress.step(_line(m)), outcome, saver.after_epoch, request.validators)
-        except DivergedError as error:
-            try:
-                kept = saver.write_latest()
-            except UsageError as full:
-                raise DivergedError(f"{error}; the last good state is not saved: {full}") from error
-            where = f"; the last good state, after epoch {kept}, is in {runs.unfinished_folder(folder)}" if kept else ""
-            raise DivergedError(f"{error}{where}") from error
-        except KeyboardInterrupt:
-            try:
-                kept = saver.write_latest()
-                if kept:
-                    say(f"{folder}: interrupted, kept up to epoch {kept}; the same command with --resume goes on")
-            except UsageError as error:
-                say(f"note: what came after the last state that was saved is lost: {error}")
-            raise
-        return writing.write(folder, key, trainer, outcome, evaluator, saver.latest if request.keep_state else None)
+        return _train(request, direction, key, stores, say, quiet)
+
+
+def _train(request: Request, direction: Direction, key: RunKey, stores: Stores, say: Say, quiet: bool) -> Result:
+    """Train a run, from its start or from where it was interrupted, and write its folder."""
+    folder, setup, method = key.folder(request.runs), key.setup, key.method
+    packed = _to_go_on(request, folder, key)
+    task, labels = task_of(direction, stores)
+    for note in stores.notes:
+        say(f"reading {note}")
+    stores.notes.clear()
+    trainer = Trainer(task, setup, method, key.seed, request.device, request.precision, request.compiled)
+    evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
+    if packed is None:
+        outcome = Outcome()
+        labels.openings["counting classes that the source lacks"] += 1  # `checks` has named them
+        if method.supervision == "target":
+            say("note: target-only trains on the target's labels: a bound, not a result")
+    else:
+        outcome = resume.unpack(packed, trainer, labels, folder / "state.safetensors")
+        say(f"{folder}: goes on after epoch {packed.epoch}")
+    saver = Saver(folder, key, lambda now: resume.pack(trainer, now, labels, _circumstances(request)), say)
+    name = f"{method.name} {task.source} → {task.target} seed {key.seed}"
+    with saver.keeping(), Progress(setup.epochs, name, done=len(outcome.history), every_s=0, quiet=quiet) as progress:
+        train(trainer, evaluator, lambda m: progress.step(_line(m)), outcome, saver.after_epoch, request.validators)
+    return writing.write(folder, key, trainer, outcome, evaluator, saver.latest if request.keep_state else None)
+
+
+def _key(request: Request, direction: Direction, seed: int, features: str) -> RunKey:
+    names = direction.source.name, direction.target.name
+    return RunKey(direction.setup, direction.method, *names, direction.modalities, seed, features, request.precision)
+
+
+def run_folder(request: Request, direction: Direction, seed: int) -> Path:
+    """Where the run is, or will be."""
+    return _key(request, direction, seed, "").folder(request.runs)
 
 
 def _as_before(request: Request, direction: Direction, seed: int) -> Direction:
@@ -93,9 +86,7 @@ def _as_before(request: Request, direction: Direction, seed: int) -> Direction:
     wanted = request.chosen.setup.segments
     if request.overwrite or direction.setup.segments == wanted:
         return direction
-    folder = RunKey(
-        direction.setup, direction.method, direction.source.name, direction.target.name, direction.modalities, seed, ""
-    ).folder(request.runs)
+    folder = run_folder(request, direction, seed)
     for place in (folder, runs.unfinished_folder(folder)):
         if (place / "config.json").exists() and files.read_config(place)["setup"]["segments"] == wanted:
             return replace(direction, setup=replace(direction.setup, segments=wanted))
@@ -107,7 +98,7 @@ def _to_go_on(request: Request, folder: Path, key: RunKey) -> resume.Packed | No
     if request.overwrite:
         (runs.unfinished_folder(folder) / "state.safetensors").unlink(missing_ok=True)
         return None
-    there = runs_resume.interrupted(folder)
+    there = resume.interrupted(folder)
     if there and not request.resume:
         lines = runs.compare(files.read_config(runs.unfinished_folder(folder)), key.fields())
         if lines:
@@ -116,7 +107,7 @@ def _to_go_on(request: Request, folder: Path, key: RunKey) -> resume.Packed | No
             )
         raise MismatchError(f"{folder}: was interrupted; --resume goes on with it, --overwrite starts again")
     if there or (request.resume and (folder / "done").exists()):
-        return runs_resume.load_state(folder, key, _circumstances(request))
+        return resume.load_state(folder, key, _circumstances(request))
     return None
 
 
@@ -124,41 +115,8 @@ def _circumstances(request: Request) -> dict[str, Any]:
     return {"device": request.device.type, "compile": request.compiled, "validators": request.validators}
 
 
-class _Saver:
-    """Keeps the state after the latest epoch in memory, and on the disk every now and then."""
-
-    def __init__(self, folder: Path, key: RunKey, trainer: Trainer, labels: Any, circumstances: dict[str, Any], say: Say) -> None:
-        self.folder, self.key, self.trainer, self.labels = folder, key, trainer, labels
-        self.circumstances, self.say = circumstances, say
-        self.latest: resume.Packed | None = None
-        self.written_at = self.complain_at = time.monotonic()
-
-    def after_epoch(self, outcome: Outcome) -> None:
-        self.latest = resume.pack(self.trainer, outcome, self.labels, self.circumstances)
-        if time.monotonic() - self.written_at > SAVE_EVERY_S and self.latest.epoch < self.key.setup.epochs:
-            try:
-                self.write_latest()
-            except UsageError as error:  # a full disk may have room again at the end
-                if time.monotonic() >= self.complain_at:
-                    self.complain_at = time.monotonic() + COMPLAIN_EVERY_S
-                    self.say(f"note: training goes on, its state is not saved: {error}")
-            self.written_at = time.monotonic()
-
-    def write_latest(self) -> int:
-        """Its epoch, 0 where there is none."""
-        if self.latest is None:
-            return 0
-        runs_resume.save_state(self.folder, self.key, self.latest)
-        return self.latest.epoch
-
-
 def _line(metrics: Metrics) -> str:
     line = f"loss {metrics['class_loss']:.3f}  source val {metrics['source_val_accuracy']:.1f} %"
     if "video_domain_accuracy" in metrics:
         line += f"  domain told apart {metrics['video_domain_accuracy']:.0f} %"
     return line + (f"  ! {metrics['advice']}" if metrics["advice"] else "")
-
-
-def _folder(request: Request, direction: Direction, seed: int) -> Path:
-    key = RunKey(direction.setup, direction.method, direction.source.name, direction.target.name, (), seed, "")
-    return key.folder(request.runs)

@@ -22,6 +22,7 @@ import cia_adapt.results.comparison as comparison
 from cia_adapt import config
 from cia_adapt.results.comparison import Group
 from cia_adapt.results.statistics import COLUMNS, interquartile_mean, interval, mean_sd, summary
+from cia_adapt.training import Advice
 
 NOTE = (
     "accuracy on the target's validation clips in %; last: final epoch; selected: epoch chosen without target labels; "
@@ -136,7 +137,7 @@ def _troubles(groups: Mapping[tuple[str, tuple[str, str]], Group]) -> list[str]:
         results = [result for (name, _), group in groups.items() if name == method for result in group.results]
         advised = [str(result["advice"]) for result in results if result.get("advice")]
         if advised:
-            kinds = Counter(advice.partition(":")[0] for advice in advised)
+            kinds = Counter(Advice.read(text).kind for text in advised)
             what = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common())
             lines.append(f"! {method}: {len(advised)} of {len(results)} runs in trouble at their last epoch ({what})")
     return lines

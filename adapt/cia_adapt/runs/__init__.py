@@ -4,10 +4,12 @@ from cia_adapt.runs import files, lock, resume, writing
 from cia_adapt.runs.correlations import rank_correlation, validator_correlations
 from cia_adapt.runs.folder import Result, unfinished_folder
 from cia_adapt.runs.key import RunKey, check_alike, compare, completed, finished
+from cia_adapt.runs.saver import Saver
 
 __all__ = [
     "Result",
     "RunKey",
+    "Saver",
     "check_alike",
     "compare",
     "completed",

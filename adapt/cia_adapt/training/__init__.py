@@ -1,11 +1,13 @@
 """One run: the trainer, the loop over its epochs, evaluation, validators and health."""
 
 from cia_adapt.training.evaluate import Evaluator, Prediction
+from cia_adapt.training.health import Advice
 from cia_adapt.training.loop import Outcome, Snapshot, best_epoch, train
 from cia_adapt.training.trainer import Metrics, Trainer, build_objectives
 from cia_adapt.training.trial import trial_epochs
 
 __all__ = [
+    "Advice",
     "Evaluator",
     "Metrics",
     "Outcome",

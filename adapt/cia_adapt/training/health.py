@@ -1,6 +1,7 @@
 """Is adversarial training well? One plain sentence when it is not, and what to try."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -13,38 +14,55 @@ EARLY: Final = 0.2  # of the epochs: the first ones are no evidence
 OUTWEIGHS: Final = 20.0  # ratio of gradient norms at the features
 
 
-def advice(metrics: Mapping[str, Any], classes: int, progress: float, reversal: float = 1.0) -> str:
-    """ "KIND: sentence" about one epoch's metrics, empty when nothing is wrong or it is too early to say.
+@dataclass(frozen=True)
+class Advice:
+    """What goes wrong, and what to try. Metrics and results keep it as the text "KIND: SENTENCE"."""
+
+    kind: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.sentence}"
+
+    @classmethod
+    def read(cls, text: str) -> "Advice":
+        """From the text that metrics and results keep."""
+        kind, _, sentence = text.partition(": ")
+        return cls(kind, sentence)
+
+
+def advice(metrics: Mapping[str, Any], classes: int, progress: float, reversal: float = 1.0) -> Advice | None:
+    """What to say of one epoch's metrics; None when nothing is wrong or it is too early to say.
 
     `classes` are those of the first label; `progress` the share of epochs done; `reversal` the set-up's, which the sentence's
     advice starts from.
     """
     if progress < EARLY:
-        return ""
+        return None
     aligned = any(name.endswith("_reversal") for name in metrics)
     lower, higher = f"lower λ (--reversal {0.3 * reversal:.2g})", f"raise λ (--reversal {3 * reversal:.2g})"
     share = metrics.get("target_top_class_share", 0.0)
     if classes > 2 and share > max(COLLAPSE, 2 / classes):
-        return (
-            f"collapse: {100 * share:.0f} % of the target are given one class; {lower + ' or' if aligned else 'try a lower'} --lr"
-        )
+        cure = f"{lower} or --lr" if aligned else "try a lower --lr"
+        return Advice("collapse", f"{100 * share:.0f} % of the target are given one class; {cure}")
     for level in ("video", "frame", "relation", "region"):
         loss, accuracy = metrics.get(f"{level}_domain_loss"), metrics.get(f"{level}_domain_accuracy")
         if loss is None or accuracy is None:
             continue
         if loss > RUNS_AWAY:
-            return (
-                f"running away: the features run away from the {level} discriminator (its loss is {loss:.1f}, chance is 0.7); "
-                f"{lower} or --lr, or let λ grow with --set adversarial.ramp=10"
+            return Advice(
+                "running away",
+                f"the features run away from the {level} discriminator (its loss is {loss:.1f}, chance is 0.7); {lower} or --lr, "
+                "or let λ grow with --set adversarial.ramp=10",
             )
         if accuracy > WINS and level in ("video", "frame"):
-            return f"not aligned: the {level} discriminator wins ({accuracy:.0f} % told apart); {higher} or train longer"
+            told = f"the {level} discriminator wins ({accuracy:.0f} % told apart)"
+            return Advice("not aligned", f"{told}; {higher} or train longer")
     ratio = metrics.get("domain_to_task_gradient")
     if ratio is not None and ratio > OUTWEIGHS:
-        weaker = f"{lower} or raise" if aligned else "raise"
-        where = "in the gradient at the features"
-        return f"outweighed: the other losses outweigh the task {ratio:.0f} : 1 {where}; {weaker} --lambda-class"
-    return ""
+        cure = f"{lower} or raise --lambda-class" if aligned else "raise --lambda-class"
+        return Advice("outweighed", f"the other losses outweigh the task {ratio:.0f} : 1 in the gradient at the features; {cure}")
+    return None
 
 
 def predictions(probabilities: Tensor) -> dict[str, float]:

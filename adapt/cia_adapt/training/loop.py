@@ -63,7 +63,8 @@ def train(
         metrics["source_val_accuracy"] = evaluator.source_accuracy(source)
         metrics |= _without_labels(trainer, evaluator, source, target, with_validators, rule)
         metrics["target_val_accuracy"] = evaluator.target_accuracy(target)
-        metrics["advice"] = advice(metrics, trainer.task.sizes.heads[0], epoch / trainer.setup.epochs, trainer.setup.reversal)
+        said = advice(metrics, trainer.task.sizes.heads[0], epoch / trainer.setup.epochs, trainer.setup.reversal)
+        metrics["advice"] = str(said or "")
         outcome.last = Snapshot(epoch, _copy(trainer.model), source, target)
         outcome.history.append(metrics)
         if best_epoch(outcome.history, rule) == epoch:

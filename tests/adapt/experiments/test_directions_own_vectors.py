@@ -15,7 +15,7 @@ from cia_adapt import config, runs
 from cia_adapt.cli import main
 from cia_adapt.config import splits
 from cia_adapt.data import domains, readers
-from cia_adapt.experiments import directions
+from cia_adapt.experiments import Request, directions
 from cia_adapt.results import table
 from cia_adapt.training import trainer as training_trainer
 from cia_adapt.training import validators
@@ -223,9 +223,9 @@ def test_one_vector_is_read_once_with_a_word_and_without_a_flag(vectors, tmp_pat
     setup = json.loads((tmp_path / "runs/uh/dann/amazon-dslr/seed0/config.json").read_text())["setup"]
     assert setup["segments"] == 1
     chosen = config.load("uh", "dann", {"train_split": "all", "val_split": "all"})
-    request = directions.Request(vectors, chosen, "amazon", "dslr", (), (0,), tmp_path, CPU, mapping=tuple(MAPS[1::2]))
+    request = Request(features=vectors, chosen=chosen, source="amazon", target="dslr", mapping=tuple(MAPS[1::2]))
     (pair,) = directions.prepared(request, lambda note: None)
-    task, _ = directions.task_of(request, pair, readers.Stores(CPU))
+    task, _ = directions.task_of(pair, readers.Stores(CPU))
     trainer = training_trainer.Trainer(task, pair.setup, pair.method, 0, CPU)
     (batch,) = trainer.read(trainer.draws()[0])
     assert batch["rgb"].shape == (40 + 20, 1, 16)
@@ -234,7 +234,7 @@ def test_one_vector_is_read_once_with_a_word_and_without_a_flag(vectors, tmp_pat
 @pytest.mark.parametrize(("frames", "segments"), [(3, 3), (5, 5), (25, 5)])
 def test_no_frame_is_read_twice_where_a_clip_has_fewer_than_the_set_up_takes(tmp_path, frames, segments):
     file = make_small(tmp_path / "f.h5", channels=8, frames=frames)
-    request = directions.Request(file, config.load("uh", "dann", {}), "here", "there", ("rgb",), (0,), tmp_path, CPU)
+    request = Request(features=file, chosen=config.load("uh", "dann", {}), source="here", target="there", modalities=("rgb",))
     (pair,) = directions.prepared(request, lambda note: None)
     assert pair.setup.segments == segments
 

@@ -14,14 +14,14 @@ def test_runs_that_read_few_frames_repeatedly_are_reused_and_go_on(tmp_path, mon
     flags = ["--features", features, "--runs", tmp_path / "runs", "--source", "here", "--target", "there", "--modality", "rgb"]
     flags += ["--method", "source-only", "--batch", 6, "--device", "cpu", "--map", "{domain}/rgb/pooled={domain}/rgb/pooled"]
     flags += [word for c in ("clip", "label", "split") for word in ("--map", f"{{domain}}/{c}={{domain}}/clips/{c}")]
-    pair_of = directions._pair
+    pair_of = directions._direction
 
     def as_before(request, source, target):  # the version before took 5 segments whatever the file had
         pair = pair_of(request, source, target)
         return replace(pair, setup=replace(pair.setup, segments=request.chosen.setup.segments))
 
     with monkeypatch.context() as before:
-        before.setattr(directions, "_pair", as_before)
+        before.setattr(directions, "_direction", as_before)
         assert in_this_process(main, *flags, "--epochs", 1).returncode == 0
     again = in_this_process(main, *flags, "--epochs", 1)
     assert again.returncode == 0 and "finished before, read" in again.stdout + again.stderr, again.stderr

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from cia_adapt import config
-from cia_adapt.experiments import directions, runner
+from cia_adapt.experiments import Request, runner
 from cia_extract.datasets import demo, manifest
 from filelock import FileLock
 
-from tests.adapt.runs_of import CPU, chosen
+from tests.adapt.runs_of import chosen
 from tests.command_line import in_a_process
 
 METHODS = config.names("methods")
@@ -47,7 +47,7 @@ def demo_features(tmp_path_factory) -> Path:
 
 def train_both_directions(file: Path, picked: config.Chosen, modalities, folder: Path) -> list[list[dict]]:
     """Metrics of both runs, by epoch."""
-    request = directions.Request(file, picked, None, None, modalities, (0,), folder, CPU, keep_state=False)
+    request = Request(features=file, chosen=picked, modalities=modalities, runs=folder, keep_state=False)
     results = runner.run(request, lambda message: None)
     assert [(r["source"], r["target"]) for r in results] == [("street", "studio"), ("studio", "street")]
     histories = []

@@ -15,23 +15,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cia_adapt.experiments import directions, runner, sweep
+from cia_adapt.experiments import Request, runner, sweep
 from cia_adapt.results import comparison, statistics, table
 from cia_adapt.runs import files
 from cia_adapt.training import health
 from cia_extract.common.errors import MismatchError, UsageError
 
 from tests.adapt.cli.test_application import cia_adapt
-from tests.adapt.runs_of import CPU, chosen
+from tests.adapt.runs_of import chosen
 from tests.command_line import gone
 
 METHODS = ("source-only", "concat", "mmtm-fl")
 QUICK = ["--setup", "demo", "--epochs", 2, "--batch", 6]
 
 
-def requests(file: Path, folder: Path, methods=METHODS, seeds=(0, 1, 2)) -> list[directions.Request]:
+def requests(file: Path, folder: Path, methods=METHODS, seeds=(0, 1, 2)) -> list[Request]:
     return [
-        directions.Request(file, chosen(m), None, None, ("rgb", "flow"), seeds, folder, CPU, keep_state=False) for m in methods
+        Request(features=file, chosen=chosen(m), modalities=("rgb", "flow"), seeds=seeds, runs=folder, keep_state=False)
+        for m in methods
     ]
 
 
@@ -149,8 +150,8 @@ def test_the_oracle_says_what_it_is(swept):
 
 def test_runs_that_end_in_trouble_are_counted(swept):
     groups = comparison.groups(files.find([swept]))
-    collapse = health.advice({"target_top_class_share": 0.95}, 5, 1.0)
-    outweighed = [health.advice({"domain_to_task_gradient": ratio}, 5, 1.0) for ratio in (30.0, 40.0)]
+    collapse = str(health.advice({"target_top_class_share": 0.95}, 5, 1.0))
+    outweighed = [str(health.advice({"domain_to_task_gradient": ratio}, 5, 1.0)) for ratio in (30.0, 40.0)]
     for key, advice in zip([key for key in groups if key[0] == "concat"], outweighed, strict=True):
         results = [dict(result) for result in groups[key].results]
         results[0]["advice"], results[1]["advice"] = collapse, advice
@@ -168,8 +169,14 @@ def test_table_2_has_columns_by_label(tmp_path, small_file):
     with h5py.File(path, "a") as file:
         for name in ("here", "there"):
             file[f"{name}/clips/noun"] = np.array(["cup", "pan"] * 9, dtype="S")
-    asked = directions.Request(
-        path, chosen("avg", labels="label,noun"), "here", "there", ("rgb", "flow"), (0, 1), tmp_path / "r", CPU
+    asked = Request(
+        features=path,
+        chosen=chosen("avg", labels="label,noun"),
+        source="here",
+        target="there",
+        modalities=("rgb", "flow"),
+        seeds=(0, 1),
+        runs=tmp_path / "r",
     )
     runner.run(asked, print)
     groups = comparison.groups(files.find([tmp_path / "r"]))

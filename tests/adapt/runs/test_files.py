@@ -12,10 +12,10 @@ from pathlib import Path
 import h5py
 import pytest
 from cia_adapt import cli
-from cia_adapt.experiments import directions, runner
+from cia_adapt.experiments import Request, runner
 from cia_adapt.results import comparison, table
 from cia_adapt.results.report import page
-from cia_adapt.runs import files, state
+from cia_adapt.runs import files, saver, state
 from cia_extract.common import writes
 from cia_extract.common.errors import CiaError, DataError, UsageError
 
@@ -136,7 +136,7 @@ def test_a_feature_file_writes_and_removes_nothing_outside_runs(tmp_path, name):
     assert not list(tmp_path.rglob("*seed0*"))
 
 
-def _every(asked: directions.Request) -> directions.Request:
+def _every(asked: Request) -> Request:
     from dataclasses import replace
 
     return replace(asked, source=None, target=None)
@@ -187,7 +187,7 @@ print([p.name for p in path.parent.iterdir()], state.load(path)[1])
 
 
 def test_training_goes_on_when_its_state_cannot_be_saved_and_says_so_once(small_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(saver, "SAVE_EVERY_S", -1.0)
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")

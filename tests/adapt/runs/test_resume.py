@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from cia_adapt import config
-from cia_adapt.experiments import directions, runner
+from cia_adapt.experiments import Request, directions, runner
 from cia_adapt.runs import folder as runs_folder
 from cia_adapt.runs import key as runs_key
 from cia_adapt.runs import lock, resume, state
@@ -21,7 +21,7 @@ from cia_adapt.runs import resume as runs_resume
 from cia_adapt.training.loop import train
 from cia_extract.common.errors import DataError, DivergedError, MismatchError, UsageError
 
-from tests.adapt.runs_of import CPU, SMALL, chosen, equal, trainer_of
+from tests.adapt.runs_of import SMALL, chosen, equal, trainer_of
 
 HERE = {"device": "cpu", "compile": False, "validators": True}
 STATEFUL = ["cia", "ta3n", "trn", "stcda-fl", "kim-fl", "gblend-fl", "mmsada-fl", "att"]
@@ -52,11 +52,11 @@ def test_going_on_after_any_epoch_gives_the_same_run(small_file, method, tmp_pat
         assert equal(dict(again.objectives.state_dict()), dict(trainer.objectives.state_dict()))
 
 
-def request(file: Path, folder: Path, method: str = "concat", **changes) -> directions.Request:
+def request(file: Path, folder: Path, method: str = "concat", **changes) -> Request:
     options = {"resume": False, "overwrite": False} | {
         k: changes.pop(k) for k in ("resume", "overwrite", "keep_state") if k in changes
     }
-    return directions.Request(file, chosen(method, **changes), "here", "there", (), (0,), folder, CPU, **options)
+    return Request(features=file, chosen=chosen(method, **changes), source="here", target="there", runs=folder, **options)
 
 
 def folder_of(root: Path, method: str = "concat") -> Path:
@@ -167,7 +167,7 @@ def test_killed_at_any_moment_and_resumed_the_metrics_are_the_same_bytes(small_f
     small = ["--set", *SMALL["sc"]]
     command = [
         sys.executable, "-c",
-        "from cia_adapt.experiments import runner; runner.SAVE_EVERY_S = 0; from cia_adapt.cli import main; main()",
+        "from cia_adapt.runs import saver; saver.SAVE_EVERY_S = 0; from cia_adapt.cli import main; main()",
         "--features", str(small_file), "--setup", "demo", "--method", "cia", "--batch", "6", "--epochs", "30",
         "--source", "here", *small,
     ]  # fmt: skip

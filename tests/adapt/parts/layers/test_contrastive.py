@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from cia_adapt.parts.interface import Clusters, Output, Step
+from cia_adapt.parts.interface import Described, Output, Step
 from cia_adapt.parts.objectives import cross_modal, spatio_temporal
 from cia_extract.common.errors import UsageError
 from hypothesis import given, settings
@@ -266,6 +266,6 @@ def test_only_clips_near_their_cluster_are_confident(radius, expected):
     clip = torch.tensor([[1.0, 0, 0.8], [0, 1.0, 0.8], [0.3, 0.2, -1.0]])
     target = torch.cat([clip, torch.eye(2, 3).repeat(20, 1)])
     module = spatio_temporal.SpatioTemporalContrast(len(target), spatio_temporal.Options(radius=radius))
-    assert isinstance(module, Clusters)
-    module.cluster(source, labels, target)
+    assert module.clusters
+    module.cluster(Described(source, ()), labels, Described(target, ()))
     assert module.pseudo[:3].tolist() == expected and (module.pseudo[3:] >= 0).all()
