@@ -117,7 +117,8 @@ def _split_notes(direction: Direction, rows: Rows) -> Iterator[str]:
     if target & tested and direction.method.supervision == "target":
         raise UsageError(
             f"--method {direction.method.name}: would train on the labels of {len(target & tested)} of the {len(tested)} clips "
-            f"of '{direction.target.name}' that it is tested on; give --train-split and --val-split different splits of the target"
+            f"of '{direction.target.name}' that it is tested on; give --train-split and --val-split different splits of the "
+            "target"
         )
     if target & tested and direction.method.needs_target:
         which = "all" if tested <= target else f"{len(target & tested)} of the"
