@@ -11,14 +11,20 @@ from cia_adapt.data.readers import Positions
 
 @dataclass(frozen=True)
 class Draw:
-    """One batch: clips among the training clips [B] and their frames [B, S]; `second` are the same clips at other frames."""
+    """One batch: which training clips of each domain, and which of their frames."""
 
     source: Positions
+    """[B_s]: clips by their position among the source's training clips."""
     source_frames: Positions
+    """[B_s, S]."""
     target: Positions
+    """[B_t]: clips by their position among the target's training clips."""
     target_frames: Positions
+    """[B_t, S]."""
     second_source_frames: Positions | None = None
+    """[B_s, S]: other frames of the same clips, for objectives that compare two views."""
     second_target_frames: Positions | None = None
+    """[B_t, S], likewise."""
 
 
 class Endless:
@@ -34,21 +40,27 @@ class Endless:
         self.waiting = np.empty(0, dtype=np.int64)
 
     def take(self, size: int) -> Positions:
+        """The next `size` positions, [size]."""
         while len(self.waiting) < size:
             self.waiting = np.concatenate([self.waiting, self.random.permutation(self.count)])
         taken, self.waiting = self.waiting[:size], self.waiting[size:]
         return taken
 
     def state(self) -> dict[str, Any]:
+        """The generator's state and the positions still to come, as JSON can hold them."""
         return {"random": self.random.bit_generator.state, "waiting": self.waiting.tolist()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
         self.random.bit_generator.state = state["random"]
         self.waiting = np.array(state["waiting"], dtype=np.int64)
 
 
 def source_order(labels: Positions, balanced: bool, random: np.random.Generator) -> Positions:
-    """An epoch's order of the source's clips [N]: each once, or with `balanced` drawn so that every class is as likely."""
+    """An epoch's order of the source's clips with these labels [N], as positions [N].
+
+    Each clip comes once. With `balanced` clips are drawn with replacement, so that all classes are equally likely.
+    """
     if not balanced:
         return random.permutation(len(labels))
     counts = np.bincount(labels)
@@ -57,7 +69,7 @@ def source_order(labels: Positions, balanced: bool, random: np.random.Generator)
 
 
 def centre_frames(stored: int, segments: int) -> Positions:
-    """[S]: TSN's test frames, the centres of equal segments of the stored frames, 0-based.
+    """TSN's test frames [S], 0-based: the centres of S equal segments of a clip's stored frames.
 
     >>> centre_frames(25, 5).tolist()
     [2, 7, 12, 17, 22]
@@ -67,7 +79,10 @@ def centre_frames(stored: int, segments: int) -> Positions:
 
 
 def shifted_frames(stored: int, segments: int, clips: int, random: np.random.Generator) -> Positions:
-    """[B, S]: TSN's training frames, one at random in each segment of ⌊T/S⌋; the centres where that is shorter than two."""
+    """TSN's training frames [B, S], 0-based: one drawn in each of S segments of ⌊T/S⌋ frames, for each clip.
+
+    T is `stored`. Segments of one frame or none leave nothing to draw; every clip then has the centres.
+    """
     length = stored // segments
     if length < 2:
         return np.tile(centre_frames(stored, segments), (clips, 1))
