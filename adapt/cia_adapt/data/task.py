@@ -91,8 +91,8 @@ def arrays_to_read(source: Domain, target: Domain, modalities: Sequence[str], ma
         usable = [kind for kind in shared if maps or kind == "pooled"] or shared
         if not usable:
             raise DataError(
-                f"{source.dataset.path}: '{source.name}' and '{target.name}' have no array of {m} in common (one has maps, the other "
-                "vectors); extract both in the same way"
+                f"{source.dataset.path}: '{source.name}' and '{target.name}' have no array of {m} in common (one has maps, the "
+                "other vectors); extract both in the same way"
             )
         name = arrays[m] = f"{m}/{usable[0]}"
         shapes = [d.dataset.regions[name].shape[2:] for d in (source, target)]

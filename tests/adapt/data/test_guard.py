@@ -78,7 +78,7 @@ def test_files_without_checksums_of_vectors_say_that_vectors_are_not_checked(fea
     stores = Stores(torch.device("cpu"), "map")
     for array in ("rgb/pooled", "rgb/maps"):
         stores.reader(features.open_features(path)["here"], array, np.arange(18))
-    assert ["without checksums" in note for note in stores.notes] == [True, False]
+    assert ["vectors have no checksums" in note for note in stores.notes] == [True, False]
 
 
 @pytest.mark.parametrize("array", ["rgb/maps", "rgb/pooled"])

@@ -334,9 +334,9 @@ def test_a_file_that_is_not_epics_is_one_line(tmp_path, kind, suffix):
 
 FUZZ = """
 import json, random, sys
-from cia_extract.features import collection as collected
+from pathlib import Path
 import numpy as np
-from cia_extract import collected
+from cia_extract.features import collection as collected
 from tests import hostile
 chance, count, folder = random.Random(3), int(sys.argv[1]), Path(sys.argv[2])
 sound = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
