@@ -71,7 +71,7 @@ def import_features(
     """
     from cia_adapt.data import importing
 
-    counts = importing.take_over(paths, manifest, dataset, modality, frames, out)
+    counts = importing.import_features(paths, manifest, dataset, modality, frames, out)
     console.print_fields(counts)
 
 

@@ -1,4 +1,4 @@
-"""`cia-adapt check`: what may be wrong with features before anything is trained on them."""
+"""`cia-adapt check`: read a whole feature file and report what would spoil or disturb training on it."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -23,26 +23,30 @@ SHOWN: Final = 3  # clip ids in a message
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault spoils results; a note is worth knowing."""
+    """One line of `cia-adapt check`."""
 
     severity: Literal["fault", "note"]
+    """A fault spoils results; a note is worth knowing."""
     domain: str
+    """Name of the domain that it concerns, or names, separated by commas."""
     message: str
+    """What is wrong and, where it is not plain, how to fix it."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Which clips train and are evaluated, and the label columns: what `--train-split`, `--val-split` and `--labels` say."""
+    """Which clips train, which are evaluated, and by which labels: `--train-split`, `--val-split` and `--labels`."""
 
     train_splits: frozenset[str] = frozenset({"train"})
-    """Each must have clips."""
+    """Names of the splits that train; each must have clips in every domain."""
     val_splits: frozenset[str] = frozenset()
-    """Likewise; empty: val or test."""
+    """Names of the splits that are evaluated; each must have clips in every domain. Empty: val or test must have."""
     labels: tuple[str, ...] = ("label",)
+    """Names of the label columns."""
 
     @classmethod
     def of(cls, train: str, val: str | None, labels: str) -> "Protocol":
-        """From the values of the flags. Raises UsageError."""
+        """From the values of the three flags (`val` None: not given). Raises UsageError for a value that cannot be read."""
         trains = splits.merged("--train-split", "train", train)
         vals = "" if val is None else splits.merged("--val-split", val if "=" not in val else "val", val)
         names = [
@@ -52,8 +56,16 @@ class Protocol:
 
 
 def check(path: Path, mapping: Sequence[str], manifests: Sequence[str], protocol: Protocol = Protocol()) -> list[Finding]:
-    """Read every finished row once. `manifests`: `[DOMAIN=]FILE` of the clips that should be there. Raises UsageError,
-    DataError.
+    """Read every finished row of a feature file once and return what is wrong, domain by domain.
+
+    Args:
+        path: the feature file.
+        mapping: `--map` entries that name the arrays of a foreign file (`foreign.parse`).
+        manifests: `[DOMAIN=]FILE` entries, manifests of the clips that a domain should have.
+
+    Raises:
+        UsageError: a mapping or manifest does not fit the file.
+        DataError: the file or a manifest cannot be read.
     """
     domains = find_domains(path, mapping)
     findings = list(_against_manifests(domains, manifests))
@@ -67,11 +79,12 @@ def check(path: Path, mapping: Sequence[str], manifests: Sequence[str], protocol
 
 
 def _against_manifests(domains: Mapping[str, Domain], entries: Sequence[str]) -> Iterator[Finding]:
+    """Clips of a manifest that its domains lack, and clips of the domains that it does not list."""
     for entry in entries:
-        chosen, path = parse(entry, domains)
+        names, path = parse(entry, domains)
         expected = set(manifest.read(path).columns["clip"])
-        have = {str(clip) for n in chosen for clip in domains[n].dataset.columns["clip"][domains[n].rows]}
-        where = ", ".join(chosen)
+        have = {str(clip) for name in names for clip in domains[name].dataset.columns["clip"][domains[name].rows]}
+        where = ", ".join(names)
         if expected - have:
             yield Finding("fault", where, f"{len(expected - have)} clips of {path} are missing: {_some(expected - have)}")
         if have - expected:
@@ -79,6 +92,7 @@ def _against_manifests(domains: Mapping[str, Domain], entries: Sequence[str]) ->
 
 
 def _splits(name: str, domain: Domain, protocol: Protocol) -> Iterator[Finding]:
+    """Splits of the protocol without clips."""
     have = sorted(set(domain.split_names.tolist()) - {""})
     missing = [split for split in sorted(protocol.train_splits | protocol.val_splits) if split not in (*have, splits.ALL)]
     if not protocol.val_splits and not {"val", "test"} & set(have):
@@ -88,7 +102,7 @@ def _splits(name: str, domain: Domain, protocol: Protocol) -> Iterator[Finding]:
             "fault",
             name,
             f"splits are {', '.join(have) or 'none'}; adaptation needs {' and '.join(missing)}: put clips into it with a "
-            "--manifest, or give --train-split and --val-split other names, or all for every clip",
+            "--manifest, or name other splits with --train-split and --val-split (all: every clip)",
         )
 
 
@@ -97,7 +111,7 @@ def _classes(domains: Mapping[str, Domain], column: str) -> Iterator[Finding]:
     classes = {name: domain.classes(domain.rows, column) for name, domain in domains.items()}
     for name, names in classes.items():
         for line in label_sets.variants(names):
-            yield Finding("note", name, f"{column}: the classes {line}; is it one class?")
+            yield Finding("note", name, f"{column}: the classes {line}; are they one class?")
     for first, second in combinations(classes, 2):
         compared = label_sets.compare(first, classes[first], second, classes[second])
         if compared.same or not classes[first] or not classes[second]:
@@ -107,14 +121,15 @@ def _classes(domains: Mapping[str, Domain], column: str) -> Iterator[Finding]:
 
 
 def _columns(name: str, domain: Domain) -> Iterator[Finding]:
+    """What the columns say: clips that are unfinished, listed twice, without a label, or shorter than the frames described."""
     dataset, rows = domain.dataset, domain.rows
     unfinished = int((~dataset.done()).sum())
     if unfinished:
-        yield Finding("note", name, f"{unfinished} clips of '{dataset.name}' are not extracted and left out")
+        yield Finding("note", name, f"{unfinished} clips of '{dataset.name}' are not extracted yet and are left out")
     clips = [str(clip) for clip in dataset.columns["clip"][rows]]
-    twice = [clip for clip, count in Counter(clips).items() if count > 1]
-    if twice:
-        yield Finding("fault", name, f"{len(twice)} clip ids occur twice: {_some(twice)}")
+    repeated = [clip for clip, count in Counter(clips).items() if count > 1]
+    if repeated:
+        yield Finding("fault", name, f"{len(repeated)} clip ids occur twice: {_some(repeated)}")
     unlabelled = [c for c, label in zip(clips, dataset.columns["label"][rows], strict=True) if not label]
     if unlabelled:
         yield Finding("note", name, f"{len(unlabelled)} clips have no label: {_some(unlabelled)}")
@@ -129,14 +144,17 @@ def _columns(name: str, domain: Domain) -> Iterator[Finding]:
 
 @dataclass
 class _Tally:
-    """What is noticed of one array, by clip ids."""
+    """Clip ids with something wrong in one array."""
 
     infinite: list[str] = field(default_factory=list)
+    """Clips with NaN or infinity."""
     empty: list[str] = field(default_factory=list)
+    """Clips with a frame of zeros that is not silence."""
     same: dict[bytes, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """{SHA-256 of the values: clips that have them}."""
 
     def add(self, clip: str, values: npt.NDArray[Any], silent: Any) -> None:
-        """Values [T, …] of a clip; `silent` [T] where zeros are right."""
+        """Count in the values [T, …] of a clip; where `silent` [T] is true, zeros are right."""
         if not np.isfinite(values).all():
             self.infinite.append(clip)
         if (~values.reshape(len(values), -1).any(1) & ~silent).any():
@@ -146,7 +164,7 @@ class _Tally:
 
 
 def _values(name: str, domain: Domain) -> Iterator[Finding]:
-    """Rows that do not match their checksums, NaN and infinity, frames of zeros, clips with the same features, types."""
+    """What the features themselves show: checksums that do not match, and for each array what `_findings` reports."""
     dataset = domain.dataset
     for modality in dataset.modalities:
         damaged: list[str] = []
@@ -161,15 +179,15 @@ def _values(name: str, domain: Domain) -> Iterator[Finding]:
             yield Finding(
                 "fault",
                 name,
-                f"{modality}: {len(damaged)} clips do not match their checksums: {_some(damaged)}; put them back with "
-                "cia-extract verify --redo and extract again",
+                f"{modality}: {len(damaged)} clips do not match their checksums: {_some(damaged)}; reset them with "
+                "cia-extract verify --redo, then extract them again",
             )
         for array_name, tally in sorted(tallies.items()):
             yield from _findings(name, array_name, dataset.regions[array_name].dtype, tally)
 
 
 def _rows(domain: Domain, modality: str) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]], str]]:
-    """(row, its arrays [T, …], why it is not what was written), each read once."""
+    """(row, {array: values [T, …]}, how it differs from what was written or "") of each finished row, read once."""
     dataset = domain.dataset
     if isinstance(dataset, DatasetFeatures):
         with open(dataset.path, "rb") as file:
@@ -184,11 +202,12 @@ def _rows(domain: Domain, modality: str) -> Iterator[tuple[int, dict[str, npt.ND
 
 
 def _findings(name: str, array_name: str, dtype: Any, tally: _Tally) -> Iterator[Finding]:
+    """An array's type, NaN and infinity, frames of zeros, and clips with equal features."""
     if dtype not in (np.float16, np.float32):
         yield Finding("note", name, f"{array_name} is {dtype}; float16 or float32 is enough")
-    for clips, what in ((tally.infinite, "values that are not finite"), (tally.empty, "frames of zeros only")):
+    for clips, fault in ((tally.infinite, "values that are not finite"), (tally.empty, "frames of zeros only")):
         if clips:
-            yield Finding("fault", name, f"{array_name}: {len(clips)} clips have {what}: {_some(clips)}")
+            yield Finding("fault", name, f"{array_name}: {len(clips)} clips have {fault}: {_some(clips)}")
     alike = [clips for clips in tally.same.values() if len(clips) > 1]
     if alike:
         groups = f"{len(alike)} groups of clips have equal features"
@@ -196,5 +215,6 @@ def _findings(name: str, array_name: str, dtype: Any, tally: _Tally) -> Iterator
 
 
 def _some(clips: Any) -> str:
+    """The first clip ids, for a message."""
     listed = sorted(clips)
     return ", ".join(listed[:SHOWN]) + (", …" if len(listed) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""Columns of foreign HDF5 files as text: labels, splits and clip ids of any type and encoding that can be told."""
+"""Columns of foreign HDF5 files as text: labels, splits and clip ids, whether stored as text or as numbers."""
 
 import math
 from typing import Any, Final
@@ -13,13 +13,13 @@ MAX_CLIPS: Final = 10_000_000  # as text each takes up to 100 bytes, whatever it
 
 
 def column(place: str, data: h5py.Dataset) -> npt.NDArray[np.str_]:
-    """Values [N] (or [N, 1]) as text: numbers as Python writes them, text as its encoding is declared.
+    """The values of an array [N] or [N, 1] as text [N]. Numbers are written as Python writes them; text must be UTF-8.
 
     Args:
         place: file and array, for messages.
 
     Raises:
-        DataError: it has another shape or type, a value that is missing (NaN), or text in another encoding than it declares.
+        DataError: another shape or type, a missing value (NaN), text that is not UTF-8, or too much of it.
     """
     if data.ndim != 1 and not (data.ndim == 2 and data.shape[1] == 1):
         raise DataError(f"{place} is {data.shape}; a column has one value a clip")
@@ -33,12 +33,12 @@ def column(place: str, data: h5py.Dataset) -> npt.NDArray[np.str_]:
     values = data[:].ravel()
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise DataError(f"{place} has no number in row {row}; give every clip a value")
+        raise DataError(f"{place} has no value in row {row} (NaN or infinity); give every clip one")
     return np.asarray(values.astype(str))
 
 
 def _decoded(place: str, row: int, value: Any) -> str:
-    """HDF5 knows ASCII and UTF-8, of which ASCII is a part."""
+    """One value as text. HDF5 knows ASCII and UTF-8; ASCII is a part of UTF-8."""
     try:
         return value.decode("utf-8") if isinstance(value, bytes) else str(value)
     except UnicodeDecodeError:

@@ -1,9 +1,10 @@
-"""HDF5 files that `cia-extract` did not write: chunked, other names, vectors only. Read through h5py, the same interface, slower.
+"""HDF5 files that `cia-extract` did not write: chunked, with other names, or with vectors only.
 
-A file in our own layout that was repacked (chunked, compressed) is found by itself. Other names are given one by one, as
-`--map DOMAIN/NAME=PATH`: NAME is clip, label, split, any other column, or an array such as rgb/pooled ([N, T, C] or [N, C]) or
-rgb/maps ([N, T, C, H, W]); PATH is the dataset inside the file. `clip` may be left out (rows are numbered). One entry serves all
-domains where the word {domain} stands for the name of each top-level group: `--map '{domain}/rgb/pooled={domain}/x'`.
+They are read through h5py, which has the interface of our own files and is slower. A file in our own layout that was repacked
+(chunked, compressed) is recognised. Other layouts are described by `--map DOMAIN/NAME=PATH`, an entry for each array. NAME is
+clip, label, split, any other column, or an array such as rgb/pooled ([N, T, C] or [N, C]) or rgb/maps ([N, T, C, H, W]); PATH is
+the dataset inside the file. `clip` may be left out; rows are then numbered. An entry with the word {domain} holds for all
+top-level groups, and {domain} stands for the group's name: `--map '{domain}/rgb/pooled={domain}/x'`.
 """
 
 import hashlib
@@ -24,35 +25,40 @@ from cia_adapt.data.columns import column
 MODALITIES = ("rgb", "flow", "audio")
 EACH = "{domain}"  # in a mapping: every top-level group
 MAX_ROW = 1 << 30  # bytes of a clip in one array; 25 frames of maps take 5 MB
-DIGESTED = 8e6  # bytes of each array that tell whether features have changed; read for every run
+DIGESTED = 8e6  # bytes of each array that enter the digest, about; every run reads them
 
 
 @dataclass(frozen=True)
 class ArrayInfo:
-    """Shape [N, T, …] and type of an array; `path` inside the file. Vectors [N, C] count as one frame."""
+    """Where an array lies and what it holds."""
 
     path: str
+    """Of the dataset inside the file."""
     shape: tuple[int, ...]
+    """[N, T, …]; vectors [N, C] count as one frame, [N, 1, C]."""
     dtype: np.dtype[Any]
+    """In this machine's byte order."""
 
 
 @dataclass(frozen=True)
 class SlowArray:
-    """Indexed like a memory map, one clip at a time; opens the file for each reading, so that it survives a fork."""
+    """An array, indexed like a memory map, one clip at a time. It opens the file for each reading and so survives a fork."""
 
     file: Path
     info: ArrayInfo
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """[N, T, …], as a memory map has it."""
         return self.info.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The type of what indexing gives, as a memory map has it."""
         return self.info.dtype
 
     def __getitem__(self, row: int) -> npt.NDArray[Any]:
-        """[T, …]."""
+        """One clip's values, [T, …]."""
         with opened(self.file) as file:
             clip = np.asarray(file[self.info.path][int(row)], self.info.dtype)
         return clip.reshape(self.info.shape[1:])
@@ -60,14 +66,17 @@ class SlowArray:
 
 @dataclass(frozen=True)
 class ForeignDataset:
-    """One domain of a foreign file: what `DatasetFeatures` is for our own."""
+    """One domain of a foreign file, with the interface of `cia_extract.features.DatasetFeatures`."""
 
     path: Path
+    """The HDF5 file."""
     name: str
     columns: Mapping[str, npt.NDArray[Any]]
+    """{column: text [N]}."""
     regions: Mapping[str, ArrayInfo]
+    """{"rgb/pooled", "rgb/maps", …: the array}."""
     finished: npt.NDArray[np.bool_]
-    """[N]: what the `status` of a repacked file of ours says; else all."""
+    """[N]: whether a clip's row is done, by the `status` of a repacked file of ours; all rows of other files."""
     root: str = ""
 
     def __len__(self) -> int:
@@ -75,21 +84,24 @@ class ForeignDataset:
 
     @property
     def modalities(self) -> tuple[str, ...]:
+        """Modalities that have an array, in the file's order."""
         return tuple(dict.fromkeys(name.split("/")[0] for name in self.regions))
 
     @property
     def frames(self) -> int:
+        """T, frames of each clip, equal in all arrays."""
         return next(iter(self.regions.values())).shape[1]
 
     def array(self, name: str) -> SlowArray:
+        """The array `name`, such as "rgb/pooled", [N, T, …]."""
         return SlowArray(self.path, self.regions[name])
 
     def done(self) -> npt.NDArray[np.bool_]:
-        """Rows that can be used."""
+        """[N]: rows that can be used."""
         return self.finished
 
     def digest(self) -> str:
-        """SHA-256 of columns, names and shapes, and of 4 to 64 rows of each array: all may be too many to read."""
+        """SHA-256 of the columns, the arrays' names, shapes and types, and 4 to 64 rows of each: all would take too long."""
         digest = hashlib.sha256()
         for name, region in sorted(self.regions.items()):
             digest.update(f"{name} {region.shape} {region.dtype}".encode())
@@ -103,7 +115,11 @@ class ForeignDataset:
 
 
 def open_any(path: Path, mapping: Sequence[str] = ()) -> Mapping[str, DatasetFeatures | ForeignDataset]:
-    """The datasets of a file by name, ours or a foreign one's. Raises DataError, UsageError for a mapping that does not fit."""
+    """{name: dataset} of a feature file of ours or of a foreign file.
+
+    With `mapping` (`--map` entries) the file is read as they say. Raises UsageError for an entry that is not written as `parse`
+    wants it, DataError for a file that cannot be read or does not fit.
+    """
     if mapping:
         return open_mapped(path, parse(mapping))
     readable(path, f"make it with cia-extract --out {path}")
@@ -111,20 +127,20 @@ def open_any(path: Path, mapping: Sequence[str] = ()) -> Mapping[str, DatasetFea
         return open_features(path)  # which says what is wrong
     with opened(path) as file:
         groups = {name: group for name in file if isinstance(group := file.get(name), h5py.Group)}
-        guessed = {name: _guessed(name, group) for name, group in groups.items()}
+        recognised = {name: _recognised(name, group) for name, group in groups.items()}
         own = "schema" in file.attrs and not any(map(_chunked, groups.values()))
     if own:
         return open_features(path)
-    if not any(guessed.values()):
+    if not any(recognised.values()):
         raise DataError(
             f"{path}: not a feature file of cia-extract; name its arrays: --map DOMAIN/label=… --map DOMAIN/split=… "
             "--map DOMAIN/rgb/pooled=… (cia-adapt --help)"
         )
-    return open_mapped(path, {name: arrays for name, arrays in guessed.items() if arrays})
+    return open_mapped(path, {name: arrays for name, arrays in recognised.items() if arrays})
 
 
 def parse(entries: Sequence[str]) -> dict[str, dict[str, str]]:
-    """`--map` entries → {domain: {name: path}}. Raises UsageError."""
+    """`--map` entries DOMAIN/NAME=PATH → {domain: {name: path}}. Raises UsageError for an entry that is written otherwise."""
     domains: dict[str, dict[str, str]] = {}
     for entry in entries:
         left, separator, path = entry.partition("=")
@@ -132,20 +148,20 @@ def parse(entries: Sequence[str]) -> dict[str, dict[str, str]]:
         if not (separator and slash and domain and name and path):
             raise UsageError(f"--map {entry}: write DOMAIN/NAME=PATH, for example ucf/rgb/pooled=features/ucf_rgb")
         if "/" in name and (name.split("/")[0] not in MODALITIES or name.split("/")[1] not in {"maps", "pooled"}):
-            raise UsageError(f"--map {entry}: arrays are called rgb, flow or audio, then /maps or /pooled")
+            raise UsageError(f"--map {entry}: an array is called rgb, flow or audio, then /maps or /pooled, such as rgb/pooled")
         domains.setdefault(domain, {})[name] = path
     return domains
 
 
 def open_mapped(path: Path, domains: Mapping[str, Mapping[str, str]]) -> dict[str, ForeignDataset]:
-    """Open the arrays named. Raises DataError with what does not fit."""
+    """{domain: dataset} of the arrays that `domains`, {domain: {name: path}}, names. Raises DataError for what does not fit."""
     readable(path, "give the path of an HDF5 file")
     with opened(path) as file:
         return {name: _dataset(path, file, name, names) for name, names in _expanded(path, file, domains).items()}
 
 
 def _expanded(path: Path, file: h5py.File, domains: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """`domains` with what is said of `{domain}` written out for every top-level group that has any of it."""
+    """`domains` with the entries of `{domain}` written out for every top-level group that has one of their arrays."""
     written = {name: dict(names) for name, names in domains.items() if name != EACH}
     pattern = domains.get(EACH, {})
     groups = [name for name in file if any(place.replace(EACH, name) in file for place in pattern.values())]
@@ -157,6 +173,7 @@ def _expanded(path: Path, file: h5py.File, domains: Mapping[str, Mapping[str, st
 
 
 def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str]) -> ForeignDataset:
+    """One domain, whose columns and arrays lie at `names`, {name: path}. Raises DataError for what does not fit."""
     columns, regions = {}, {}
     for name, place in names.items():
         data = file.get(place)
@@ -176,35 +193,39 @@ def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str])
     lengths = {name: len(values) for name, values in columns.items()}
     lengths = lengths | {"clip": lengths.get("clip", count)} | {name: info.shape[0] for name, info in regions.items()}
     if len(set(lengths.values())) > 1:
-        raise DataError(f"{path}: '{domain}' has rows of different number: {', '.join(f'{k} {v}' for k, v in lengths.items())}")
+        raise DataError(f"{path}: '{domain}' has different numbers of rows: {', '.join(f'{k} {v}' for k, v in lengths.items())}")
     if len({info.shape[1] for info in regions.values()}) > 1:
-        raise DataError(f"{path}: '{domain}' has different numbers of frames in its arrays")
+        frames = ", ".join(f"{name} {info.shape[1]}" for name, info in regions.items())
+        raise DataError(f"{path}: '{domain}' has different numbers of frames in its arrays: {frames}")
     columns.setdefault("clip", np.array([f"{domain}{i}" for i in range(count)]))  # no more than there are labels
     return ForeignDataset(path, domain, columns, regions, _finished(path, file, domain, count))
 
 
 def _finished(path: Path, file: h5py.File, domain: str, count: int) -> npt.NDArray[np.bool_]:
-    """[N]: what the `status` of a repacked file of ours says; else all."""
+    """[N]: whether all modalities of a row are done, by the `status` of a repacked file of ours; else all rows are."""
     status = file.get(f"{domain}/status")
     if not isinstance(status, h5py.Dataset):
         return np.ones(count, dtype=bool)
     if status.ndim != 2 or status.shape[0] != count or status.dtype.kind not in "iu":
-        raise DataError(f"{path}: {domain}/status is {status.dtype} {status.shape}; it has one whole number a clip and modality")
+        raise DataError(
+            f"{path}: {domain}/status is {status.dtype} {status.shape}; it needs one whole number for each clip and modality"
+        )
     return np.asarray((status[:] == DONE).all(1))
 
 
-def _array(place: str, wanted: str, data: h5py.Dataset) -> ArrayInfo:
+def _array(place: str, target: str, data: h5py.Dataset) -> ArrayInfo:
+    """The array `data`, at `place` for messages, as the maps or vectors `target`. Raises DataError where it cannot be that."""
     shape = (data.shape[0], 1, data.shape[1]) if data.ndim == 2 else data.shape
     if (
-        len(shape) != (5 if wanted.endswith("maps") else 3)
+        len(shape) != (5 if target.endswith("maps") else 3)
         or 0 in shape
         or data.dtype.kind not in "fiub"
         or data.dtype.itemsize > 8
     ):
-        kind = "maps [N, T, C, H, W]" if wanted.endswith("maps") else "vectors [N, T, C] or [N, C]"
-        raise DataError(f"{place} is {data.dtype} {data.shape}; {wanted} wants {kind} of floats")
+        kind = "maps [N, T, C, H, W]" if target.endswith("maps") else "vectors [N, T, C] or [N, C]"
+        raise DataError(f"{place} is {data.dtype} {data.shape}; {target} needs {kind} of floats")
     if data.dtype.kind != "f":
-        raise DataError(f"{place} is {data.dtype}; {wanted} wants floats, cast it to float: array.astype('float32')")
+        raise DataError(f"{place} is {data.dtype}; {target} needs floats; convert it: array.astype('float32')")
     row_bytes = math.prod(shape[1:]) * data.dtype.itemsize
     if row_bytes > MAX_ROW:
         raise DataError(
@@ -216,30 +237,31 @@ def _array(place: str, wanted: str, data: h5py.Dataset) -> ArrayInfo:
 def _check_storage(place: str, file: h5py.File, data: h5py.Dataset) -> None:
     """Raise DataError for an array whose values lie in another file, or are packed in a way that cannot be undone here."""
     if data.file.filename != file.filename or data.external or data.is_virtual:
-        raise DataError(f"{place} is a link to another file; copy it in (h5repack does), so that the features are in one file")
+        raise DataError(f"{place} is a link to another file; copy it into this file, for example with h5repack")
     if data.shape is None:
         raise DataError(f"{place} is empty")
     layout = data.id.get_create_plist()
     for i in range(layout.get_nfilters()):
         code, _, _, name = layout.get_filter(i)
         if not h5py.h5z.filter_avail(code):
-            called = name.decode(errors="replace") or f"number {code}"
-            raise DataError(f"{place} is packed by {called}, a filter that is not installed; unpack it: h5repack -f NONE IN OUT")
+            packer = name.decode(errors="replace") or f"number {code}"
+            raise DataError(f"{place} is packed by {packer}, a filter that is not installed; unpack it: h5repack -f NONE IN OUT")
 
 
-def _guessed(name: str, group: h5py.Group) -> dict[str, str]:
-    """Our own names inside a group, where it has them."""
+def _recognised(name: str, group: h5py.Group) -> dict[str, str]:
+    """{name: path} of a group's columns and arrays in our own layout; empty where it has another."""
     if not isinstance(group.get("clips"), h5py.Group):
         return {}
-    found = {c: f"{name}/clips/{c}" for c, d in group["clips"].items() if isinstance(d, h5py.Dataset) and d.dtype.kind in "SO"}
+    paths = {c: f"{name}/clips/{c}" for c, d in group["clips"].items() if isinstance(d, h5py.Dataset) and d.dtype.kind in "SO"}
     for modality in MODALITIES:
         for kind in ("maps", "pooled"):
             if isinstance(group.get(f"{modality}/{kind}"), h5py.Dataset):
-                found[f"{modality}/{kind}"] = f"{name}/{modality}/{kind}"
-    return found
+                paths[f"{modality}/{kind}"] = f"{name}/{modality}/{kind}"
+    return paths
 
 
 def _chunked(group: h5py.Group) -> bool:
+    """Whether an array anywhere in the group is chunked."""
     chunked = False
 
     def look(key: str, item: object) -> None:

@@ -1,7 +1,7 @@
-"""Rows of a feature file are held against their checksums when they are first read, and its length before every reading.
+"""Checks of a mapped feature file: each row against its checksum when first read, the file's length before every reading.
 
-A damaged row would train in silence, and touching a map behind the end of a file that became shorter ends the process
-(SIGBUS). What remains: a file that is cut between the look at its length and the reading of the map, microseconds later.
+Without them a damaged row would train in silence, and reading a map behind the end of a file that became shorter would kill the
+process (SIGBUS). One gap remains: a file that is cut in the microseconds between the check of its length and the reading.
 """
 
 import os
@@ -13,9 +13,10 @@ from cia_extract.features import DatasetFeatures
 
 
 class Guard:
-    """Watches one array of a dataset; a row is checked once.
+    """Watches one array of a dataset; each row is checked once.
 
     Args:
+        dataset: the dataset; its file stays open as long as the guard lives.
         name: the array that is read, "rgb/maps" or "rgb/pooled".
     """
 
@@ -29,7 +30,7 @@ class Guard:
 
     @property
     def works(self) -> bool:
-        """False where vectors are read of a file that has no checksums of vectors."""
+        """Whether rows can be checked: not where vectors are read from a file without checksums of vectors."""
         return not self.vectors_only or "vectors_crc32c" in self.dataset.regions
 
     def check(self, rows: npt.NDArray[np.int64]) -> None:
@@ -42,9 +43,9 @@ class Guard:
             fault = self.dataset.mismatch(row, self.modality, arrays, self.file.fileno())
             if fault:
                 clip = self.dataset.columns["clip"][row]
-                raise DataError(f"{path}: {clip}: {fault}; put it back with: cia-extract verify --redo, and extract it again")
+                raise DataError(f"{path}: {clip}: {fault}; reset it with cia-extract verify --redo, then extract it again")
             self.checked[row] = True
 
     def row(self, row: int) -> npt.NDArray[np.generic]:
-        """A row [T, …] that was checked, read from the file rather than mapped. Raises DataError where that became shorter."""
+        """A row [T, …] after its check, read from the file rather than mapped. Raises DataError if the file became shorter."""
         return self.dataset.read_row(self.name, row, self.file.fileno())

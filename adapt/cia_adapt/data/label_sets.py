@@ -1,7 +1,7 @@
-"""Do two domains have the same classes? If not, which ones differ, and what is the likely cause: ids from 0 and from 1, upper and
-lower case, 1 and 1.0 and 01, spaces, underscores, another encoding.
+"""Whether two domains have the same classes; if not, which ones differ, and what the likely cause is.
 
-All functions are of sets of class names; the empty name, a clip without a label, is none.
+Causes that are recognised: ids from 0 and from 1; upper and lower case; 1, 1.0 and 01; spaces and underscores; another encoding.
+All functions take sets of class names. The empty name stands for a clip without a label and is ignored.
 """
 
 import difflib
@@ -18,23 +18,27 @@ MOST_PAIRS: Final = 20_000  # of names compared letter by letter, which is slow
 
 @dataclass(frozen=True)
 class Comparison:
-    """The classes of domains `first` and `second`."""
+    """The classes of two domains side by side."""
 
     first: str
+    """Name of the one domain."""
     second: str
+    """Name of the other."""
     shared: frozenset[str]
+    """Classes of both."""
     only_first: frozenset[str]
     only_second: frozenset[str]
     cause: str
-    """A mistake that explains the difference, and what to do; empty where none is evident."""
+    """A mistake that explains the difference, and what to do about it; empty where none is evident."""
 
     @property
     def same(self) -> bool:
+        """Whether both domains have the same classes."""
         return not self.only_first and not self.only_second
 
     @property
     def text(self) -> str:
-        """The shared number and the names of the others, as a part of a message."""
+        """The number of shared classes, the names of the others, and the likely cause, as a part of a message."""
         parts = [f"{len(self.shared)} {'class is' if len(self.shared) == 1 else 'classes are'} in both"] if self.shared else []
         for domain, names in ((self.first, self.only_first), (self.second, self.only_second)):
             if names:
@@ -43,14 +47,14 @@ class Comparison:
 
 
 def compare(first: str, first_classes: Collection[str], second: str, second_classes: Collection[str]) -> Comparison:
-    """Compare the classes of two domains, named `first` and `second`."""
+    """Compare the classes of the domains named `first` and `second`."""
     a, b = frozenset(first_classes) - {""}, frozenset(second_classes) - {""}
     cause = "" if a == b or not a or not b else _shift(first, a, second, b) or _spelling(first, a - b, second, b - a)
     return Comparison(first, second, a & b, a - b, b - a, cause)
 
 
 def variants(classes: Collection[str]) -> list[str]:
-    """Classes of one domain that look like one class written in two ways, a line each."""
+    """Lines that name classes of one domain which look like one class, written in two ways."""
     lines, left = [], sorted(set(classes) - {""})
     for rule, form in _FORMS:
         alike: dict[str, list[str]] = defaultdict(list)
@@ -58,25 +62,25 @@ def variants(classes: Collection[str]) -> list[str]:
             alike[form(name)].append(name)
         groups = [names for key, names in alike.items() if key and len(names) > 1]
         lines += [f"{listed(names)} {rule.format(written=_written(*names[:2]))}" for names in groups]
-        done = {name for names in groups for name in names}
-        left = [name for name in left if name not in done]
+        grouped = {name for names in groups for name in names}
+        left = [name for name in left if name not in grouped]
     return lines
 
 
 def listed(names: Collection[str]) -> str:
-    """Some names for a message, numbers in their order; what cannot be printed is escaped."""
+    """At most `SHOWN` names for a message, numbers in their order first; what cannot be printed is escaped."""
     ordered = sorted(names, key=lambda name: (_number(name) is None, _number(name) or 0.0, name))
     shown = ", ".join(_quoted(name) for name in ordered[:SHOWN])
     return shown + (f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else "")
 
 
 def _quoted(name: str) -> str:
-    """As it is where it is one plain word; else in quotes, so that a space or an escape sequence is seen."""
+    """One plain word as it is; any other name in quotes, so that spaces and escape sequences are seen."""
     return name if name.isprintable() and re.fullmatch(r"\S+", name) else ascii(name)
 
 
 def _number(name: str) -> float | None:
-    """The value of a class that is written as a finite number."""
+    """The value of a class that is written as a finite number; None of any other."""
     try:
         value = float(name)
     except ValueError:
@@ -85,7 +89,7 @@ def _number(name: str) -> float | None:
 
 
 def _shift(first: str, a: frozenset[str], second: str, b: frozenset[str]) -> str:
-    """The ids of one domain are those of the other plus a constant, as where one counts from 0 and the other from 1."""
+    """The cause where one domain's ids are the other's plus a constant, such as ids from 0 and ids from 1; else ""."""
     numbers = [[_number(name) for name in names] for names in (a, b)]
     if any(value is None or not value.is_integer() for values in numbers for value in values):
         return ""
@@ -95,12 +99,12 @@ def _shift(first: str, a: frozenset[str], second: str, b: frozenset[str]) -> str
     if not low or not ({value + low for value in x} == y or from_0_and_1):
         return ""
     above, below = (second, first) if low > 0 else (first, second)
-    what = f"ids count from {max(min(x), min(y))} in '{above}' and from {min(*x, *y)} in '{below}'"
-    return f"{what}: subtract {abs(low)} in '{above}'"
+    starts = f"ids count from {max(min(x), min(y))} in '{above}' and from {min(*x, *y)} in '{below}'"
+    return f"{starts}: subtract {abs(low)} in '{above}'"
 
 
 def _spelling(first: str, a: frozenset[str], second: str, b: frozenset[str]) -> str:
-    """Names that are alike once written in one way; the rules are tried in turn, each on what is left."""
+    """The causes of names that are equal once written in one way; each rule is tried on what the rules before left."""
     causes = []
     left_a, left_b = set(a), set(b)
     for rule, form in _FORMS:
@@ -119,6 +123,7 @@ def _spelling(first: str, a: frozenset[str], second: str, b: frozenset[str]) -> 
 
 
 def _cause(first: str, second: str, matches: list[tuple[str, str]], rule: str) -> str:
+    """A cause by its first pair of names, and the number of further ones."""
     a, b = matches[0]
     others = f", and {len(matches) - 1} more such" if len(matches) > 1 else ""
     return f"{_quoted(a)} in '{first}' and {_quoted(b)} in '{second}' {rule.format(written=_written(a, b))}{others}"

@@ -1,4 +1,4 @@
-"""Which features are which clip's: by the manifest's ids and paths, never by the order of files."""
+"""Which features belong to which clip: decided by the manifest's ids and paths, never by the order of files."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -10,34 +10,38 @@ from cia_extract.features import Features
 
 
 @dataclass(frozen=True)
-class Found:
-    """Features of one clip and modality."""
+class Candidate:
+    """Features of one modality that may be a clip's."""
 
     where: str
-    """For messages."""
+    """File or row that holds them, for messages."""
     name: tuple[str, ...]
     """Folders and name without suffix."""
     read: Callable[[], Features]
+    """Reads them."""
     folder: str = ""
-    """Name of the folder in which they were looked for; it may be a class's or a domain's."""
+    """Name of the folder that was searched; it may be a class's or a domain's name."""
 
 
-def match(columns: Mapping[str, Sequence[str]], entries: Sequence[Found], listed: str) -> dict[str, Callable[[], Features]]:
-    """{clip id: its features} of the clips that have any.
+def match(columns: Mapping[str, Sequence[str]], entries: Sequence[Candidate], listed: str) -> dict[str, Callable[[], Features]]:
+    """{clip id: reads its features} of the clips that have features among `entries`.
 
-    A clip's features are those whose folders and name agree with its id, or with its `path` where no other clip has the same
-    one, from the end on. Several may: the ones that agree in most folders count. Names that differ in case alone agree where
-    nothing else does. Raises DataError where two files agree as well, or one does with two clips.
+    Names are compared from the end, the name first, then its folders. A clip gets the entry whose name agrees with its id, or
+    with its `path` if no other clip has the same path. Where several agree, the one that agrees in most folders counts. Upper and
+    lower case are told apart, unless nothing agrees otherwise.
 
     Args:
-        columns: the manifest's.
+        columns: the manifest's, {column: values [N]}.
         listed: the manifest's name, for messages.
+
+    Raises:
+        DataError: two entries agree equally well with a clip, or one entry belongs to two clips.
     """
     indexes = [_Index(entries, fold) for fold in (False, True)]
     paths = columns.get("path", columns["clip"])
     counts = Counter(paths)
-    found: dict[str, Callable[[], Features]] = {}
-    taken: dict[int, str] = {}
+    readers: dict[str, Callable[[], Features]] = {}
+    owners: dict[int, str] = {}  # {id of an entry: the clip that has it}
     for clip, path in zip(columns["clip"], paths, strict=True):
         names = [PurePosixPath(clip).parts]
         if counts[path] == 1:
@@ -46,21 +50,21 @@ def match(columns: Mapping[str, Sequence[str]], entries: Sequence[Found], listed
         entry = _best(clip, names, indexes)
         if entry is None:
             continue
-        if id(entry) in taken:
-            both = f"'{taken[id(entry)]}' and '{clip}'"
+        if id(entry) in owners:
+            both = f"'{owners[id(entry)]}' and '{clip}'"
             raise DataError(f"{listed}: {both} would both have the features {entry.where}; write their folders into the ids")
-        taken[id(entry)] = clip
-        found[clip] = entry.read
-    return found
+        owners[id(entry)] = clip
+        readers[clip] = entry.read
+    return readers
 
 
 class _Index:
-    """Features by their names: `ends` by every end of folders and name, `whole` by the whole name alone."""
+    """Features by their names: `ends` by every end of folders and name, `whole` by the whole name alone. `fold` ignores case."""
 
-    def __init__(self, entries: Sequence[Found], fold: bool) -> None:
+    def __init__(self, entries: Sequence[Candidate], fold: bool) -> None:
         self.fold = fold
-        self.ends: dict[tuple[str, ...], list[Found]] = defaultdict(list)
-        self.whole: dict[tuple[str, ...], list[Found]] = defaultdict(list)
+        self.ends: dict[tuple[str, ...], list[Candidate]] = defaultdict(list)
+        self.whole: dict[tuple[str, ...], list[Candidate]] = defaultdict(list)
         for entry in entries:
             full = self.spelled((entry.folder, *entry.name))
             for begin in range(len(full)):
@@ -71,10 +75,12 @@ class _Index:
     def spelled(self, name: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(part.casefold() for part in name) if self.fold else name
 
-    def agreeing(self, name: tuple[str, ...]) -> tuple[int, Sequence[Found]]:
-        """(how many parts agree from the end on, the features of which they do), where one of both names ends as the other.
+    def agreeing(self, name: tuple[str, ...]) -> tuple[int, Sequence[Candidate]]:
+        """(number of parts that agree, counted from the end, the features with which they do); (0, ()) where none agree.
 
-        >>> index = _Index([Found("", ("run", "v1"), lambda: None, "feats")], False)
+        One of the two names must be the end of the other.
+
+        >>> index = _Index([Candidate("", ("run", "v1"), lambda: None, "feats")], False)
         >>> [index.agreeing(name)[0] for name in (("v1",), ("hmdb", "run", "v1"), ("jump", "v1"))]
         [1, 2, 0]
         """
@@ -87,9 +93,9 @@ class _Index:
         return 0, ()
 
 
-def _best(clip: str, names: Sequence[tuple[str, ...]], indexes: Sequence[_Index]) -> Found | None:
-    """The features that agree best with one of the names. Raises DataError where several do."""
-    several: Sequence[Found] = ()
+def _best(clip: str, names: Sequence[tuple[str, ...]], indexes: Sequence[_Index]) -> Candidate | None:
+    """The features that agree best with one of the clip's names; None where none agree. Raises DataError for a tie."""
+    several: Sequence[Candidate] = ()
     for index in indexes:
         agreeing = [index.agreeing(name) for name in names]
         most = max(count for count, _ in agreeing)

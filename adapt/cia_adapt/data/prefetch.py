@@ -1,4 +1,4 @@
-"""Have the next batch at hand when it is wanted: read ahead in a thread, or by the kernel."""
+"""Have the next batch at hand when training asks for it: a thread reads ahead, or the kernel does."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ Batch = TypeVar("Batch")
 
 
 def prefetched(requests: Iterable[Request], read: Callable[[Request], Batch]) -> Iterator[tuple[Request, Batch]]:
-    """(request, read(request)) in order, one batch ahead in a thread. An error of `read` is raised at its turn."""
+    """(request, read(request)) in order; a thread reads one batch ahead. An error of `read` is raised when its turn comes."""
     waiting = iter(requests)
     with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
         request = next(waiting, None)
@@ -25,10 +25,11 @@ def prefetched(requests: Iterable[Request], read: Callable[[Request], Batch]) ->
 def announced(
     requests: Iterable[Request], announce: Callable[[Request], None], read: Callable[[Request], Batch]
 ) -> Iterator[tuple[Request, Batch]]:
-    """(request, read(request)) in order, each read at its turn, in this thread, and announced one earlier.
+    """(request, read(request)) in order; this thread reads each at its turn, and announces it one turn earlier.
 
-    For a CPU, where a thread that copies would take a core from the products: all of their threads then wait for the one that
-    shares it, and what a thread allocates is new pages each time: 2 of 16 s of CIA's epoch on two cores (benchmarks/RESULTS.md).
+    For training on a CPU. There a thread that copies would take a core from the matrix products, whose threads all wait for the
+    slowest; and memory that a thread allocates is new pages each time. Together: 2 of 16 s of CIA's epoch on two cores
+    (benchmarks/RESULTS.md).
     """
     waiting = iter(requests)
     following = next(waiting, None)

@@ -1,10 +1,11 @@
-"""Where the features of a domain are read from: the tiers, and which one a run gets.
+"""Where a domain's features are read from (its tier), and which tier a run gets.
 
-    device   on the GPU, as stored (float16)          ram     in memory
-    map      a memory map of the file                 hdf5    through h5py: chunked or foreign files, the slowest
+    device   in the GPU's memory, as stored (float16)      ram     in the machine's memory
+    map      from a memory map of the file                 hdf5    through h5py, for chunked and foreign files; the slowest
 
-Batches of maps have a cell's channels side by side, whatever the tier; `device` and `ram` hold them so. Methods that need no maps
-read vectors, 2 % of the bytes. One process keeps what it has loaded: all seeds, pairs and methods of a command share it.
+In a batch of maps the channels of a cell lie side by side, whatever the tier; `device` and `ram` hold maps that way. Methods that
+need no maps read vectors, 2 % of the bytes. A process keeps what it has loaded: all seeds, pairs and methods of a command share
+it.
 """
 
 import os
@@ -21,32 +22,37 @@ from torch import Tensor
 from cia_adapt.data.guard import Guard
 
 Tier = Literal["device", "ram", "map", "hdf5"]
-RAM_SHARE: Final = 0.4  # of the memory that is free, for features
-DEVICE_SHARE: Final = 0.6
+RAM_SHARE: Final = 0.4  # of the machine's free memory, at most, for features
+DEVICE_SHARE: Final = 0.6  # of the GPU's free memory
 
-Positions = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int64]  # rows, clips or frames by number, from 0
 
 
 @dataclass(frozen=True)
 class Reader:
-    """One array of one domain, [N, T, …]."""
+    """Reads one array [N, T, …] of one domain."""
 
     tier: Tier
+    """Where it reads from."""
     array: Any
-    """A memory map [N, T, …] or a dataset of h5py behind `foreign.SlowArray`, as they are in the file."""
+    """The array as it is in the file: a memory map [N, T, …], or a `foreign.SlowArray`."""
     blocks: Tensor | None = None
-    """[n·T, …], all frames in a row, of maps [n·T, H, W, C]: a view of the memory map, or what was loaded."""
+    """All frames one after the other, vectors [n·T, C] or maps [n·T, H, W, C]: a view of the memory map, or what was loaded."""
     place: Mapping[int, int] | None = None
-    """{row: its place in `blocks`} where only some were loaded."""
+    """{row: its place among the clips in `blocks`} where only some rows were loaded."""
     guard: Guard | None = None
-    """Of an array that is mapped from a file of our own."""
+    """Checks the rows of an array that is mapped from a file of our own."""
 
     @property
     def device(self) -> torch.device:
+        """The device on which batches are put together."""
         return torch.device("cpu") if self.blocks is None else self.blocks.device
 
     def announce(self, rows: Positions, frames: Positions) -> None:
-        """Ask the kernel to read them from the disk into its cache meanwhile, where they are mapped and it can be asked."""
+        """Ask the kernel to read these rows [B] at these frames [B, S] from the disk into its cache.
+
+        Does nothing unless they are mapped, nor where the system has no posix_fadvise (macOS).
+        """
         if self.tier != "map" or not hasattr(os, "posix_fadvise"):
             return
         size = int(np.prod(self.array.shape[2:])) * self.array.dtype.itemsize
@@ -58,44 +64,55 @@ class Reader:
             os.close(file)
 
     def fill(self, out: Tensor, rows: Positions, frames: Positions) -> None:
-        """Copy the frames into `out` [B·S, …], maps [B·S, H, W, C]; torch does it with all cores."""
+        """Copy the frames [B, S] of these rows [B] into `out`, vectors [B·S, C] or maps [B·S, H, W, C]; torch uses all cores.
+
+        Raises DataError for a row that does not match its checksum.
+        """
         if self.guard is not None:
             self.guard.check(rows)
         if self.blocks is None:
-            for clip, row, of_row in zip(out.split(frames.shape[1]), rows, frames, strict=True):
-                clip.copy_(cells_last(torch.from_numpy(self.array[row][of_row])))
+            for clip, row, row_frames in zip(out.split(frames.shape[1]), rows, frames, strict=True):
+                clip.copy_(cells_last(torch.from_numpy(self.array[row][row_frames])))
             return
         places = rows if self.place is None else np.array([self.place[int(row)] for row in rows])
-        at = torch.from_numpy((places[:, None] * self.array.shape[1] + frames).ravel()).to(self.blocks.device)
-        torch.index_select(self.blocks, 0, at, out=out)
+        blocks = torch.from_numpy((places[:, None] * self.array.shape[1] + frames).ravel()).to(self.blocks.device)  # [B·S]
+        torch.index_select(self.blocks, 0, blocks, out=out)
 
 
 def gather(parts: Sequence[tuple[Reader, Positions, Positions]]) -> Tensor:
-    """Clips of several readers at as many frames each, (reader, rows [B], frames [B, S]), one after the other.
+    """One batch of clips from several readers, in order; a part is (reader, rows [B], frames [B, S]), with one S for all.
 
-    → [ΣB, S, …], dtype as stored; maps [ΣB, S, C, H, W] are views of [ΣB, S, H, W, C].
+    Returns vectors [ΣB, S, C] or maps [ΣB, S, C, H, W], of the stored type; maps are views of [ΣB, S, H, W, C].
     """
     first = parts[0][0]
     if any((reader.device, reader.array.dtype) != (first.device, first.array.dtype) for reader, _, _ in parts):
-        each = [gather([part]) for part in parts]  # one domain fits on the GPU and the other does not
-        device = max((x.device for x in each), key=lambda device: device.type != "cpu")
-        return torch.cat([x.to(device) for x in each])
+        batches = [gather([part]) for part in parts]  # one domain fits on the GPU and the other does not
+        device = max((batch.device for batch in batches), key=lambda device: device.type != "cpu")
+        return torch.cat([batch.to(device) for batch in batches])
     clips, segments = sum(len(rows) for _, rows, _ in parts), parts[0][2].shape[1]
     out = empty_blocks(first.array, clips * segments, first.device)
     begin = 0
     for reader, rows, frames in parts:
         reader.fill(out[begin : begin + frames.size], rows, frames)
         begin += frames.size
-    return out.unflatten(0, (clips, segments)).movedim(-1, 2)
+    return out.unflatten(0, (clips, segments)).movedim(-1, 2)  # [ΣB·S, …, C] → [ΣB, S, C, …]
 
 
 def cells_last(maps: Tensor) -> Tensor:
-    """[…, C, H, W] → a view […, H, W, C]; vectors as they are."""
+    """Maps […, C, H, W] → a view […, H, W, C]; vectors stay as they are."""
     return maps.movedim(-3, -1) if maps.ndim > 2 else maps
 
 
 class Stores:
-    """The readers of one process, made once. `tier` None chooses by what is free; `share` of it is this process's."""
+    """The readers of one process. Each array is opened or loaded once.
+
+    Args:
+        device: the device on which models train.
+        tier: where to read from; None takes the fastest tier that has room.
+        share: the part, 0 … 1, of the free memory that is this process's.
+
+    `notes` has a line for each array: its size in GB and its tier.
+    """
 
     def __init__(self, device: torch.device, tier: Tier | None = None, share: float = 1.0) -> None:
         self.device, self.tier, self.share = device, tier, share
@@ -103,25 +120,27 @@ class Stores:
         self.notes: list[str] = []
 
     def reader(self, dataset: Any, name: str, rows: Positions) -> Reader:
-        """Of the array `name` of a dataset, for these rows."""
+        """The reader of a dataset's array `name`, such as "rgb/maps", for at least these rows."""
         key = (str(dataset.path), dataset.name, name)
-        known = self._readers.get(key)
-        loaded = set() if known is None or known.place is None else set(known.place)
-        if known is None or (known.place is not None and not loaded.issuperset(rows.tolist())):
+        existing = self._readers.get(key)
+        loaded = set() if existing is None or existing.place is None else set(existing.place)
+        if existing is None or (existing.place is not None and not loaded.issuperset(rows.tolist())):
             # Two domains may be parts of one dataset: what is loaded for one stays for the other.
-            wanted = sorted(loaded.union(rows.tolist()))
-            self._readers[key] = self._make(dataset, name, np.array(wanted, dtype=np.int64))
+            all_rows = sorted(loaded.union(rows.tolist()))
+            self._readers[key] = self._open(dataset, name, np.array(all_rows, dtype=np.int64))
         return self._readers[key]
 
-    def _make(self, dataset: Any, name: str, rows: Positions) -> Reader:
+    def _open(self, dataset: Any, name: str, rows: Positions) -> Reader:
         array = dataset.array(name)
         size = len(rows) * int(np.prod(array.shape[1:])) * array.dtype.itemsize
         slow = not isinstance(array, np.ndarray)
-        tier = self.tier or choose(int(size / self.share), self.device, slow)
+        tier = self.tier or fastest_tier(int(size / self.share), self.device, slow)
         if tier == "map" and slow:
             tier = "hdf5"
         guard = None if slow else Guard(dataset, name)
-        unchecked = "" if guard is None or guard.works else "; vectors without checksums, cia-adapt check compares the maps"
+        unchecked = (
+            "" if guard is None or guard.works else "; vectors have no checksums, cia-adapt check compares those of the maps"
+        )
         self.notes.append(f"{dataset.name}/{name}: {size / 1e9:.2f} GB, {tier}{unchecked}")
         if tier == "hdf5":
             return Reader(tier, array)
@@ -136,14 +155,14 @@ class Stores:
 
 
 def as_tensor(array: npt.NDArray[Any]) -> Tensor:
-    """A read-only array as a tensor on the same bytes, never to be written to: torch has no read-only tensors and warns."""
+    """A read-only array as a tensor over the same bytes. Never write to it: torch has no read-only tensors (and warns of it)."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(array)
 
 
 def load(array: Any, rows: Positions, read: Callable[[int], npt.NDArray[Any]]) -> Tensor:
-    """Copy whole rows of [N, T, …] → [n·T, …], maps [n·T, H, W, C]; `read` gives a row [T, …]."""
+    """Copy whole rows [n] of an array [N, T, …] into memory: vectors [n·T, C], maps [n·T, H, W, C]. `read` gives a row [T, …]."""
     out = empty_blocks(array, len(rows) * array.shape[1])
     for clip, row in zip(out.split(array.shape[1]), rows, strict=True):
         clip.copy_(cells_last(as_tensor(read(int(row)))))
@@ -151,26 +170,26 @@ def load(array: Any, rows: Positions, read: Callable[[int], npt.NDArray[Any]]) -
 
 
 def empty_blocks(array: Any, count: int, device: torch.device | None = None) -> Tensor:
-    """Room for so many frames of [N, T, …]: [count, …], maps [count, H, W, C]."""
+    """Uninitialised room for `count` frames of an array [N, T, …]: vectors [count, C], maps [count, H, W, C]."""
     frame = cells_last(torch.from_numpy(np.empty((1, *array.shape[2:]), array.dtype)))
     return frame.new_empty(count, *frame.shape[1:], device=device)
 
 
-def choose(size: int, device: torch.device, slow: bool) -> Tier:
-    """Of an array of `size` bytes: the GPU's memory where it fits, the machine's where it fits well, else the map."""
+def fastest_tier(size: int, device: torch.device, slow: bool) -> Tier:
+    """The fastest tier with room for `size` bytes: the GPU's memory, the machine's, else the file (`slow`: through h5py)."""
     tiers: tuple[Tier, ...] = ("device", "ram")
     return next((tier for tier in tiers if fits(size, device, tier)), "hdf5" if slow else "map")
 
 
 def fits(size: int, device: torch.device, tier: Tier) -> bool:
-    """Whether `size` bytes have room there; a map needs none."""
+    """Whether a tier has room for `size` bytes beside what runs already; "map" and "hdf5" always have."""
     if tier == "device":
         return device.type == "cuda" and size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
     return tier != "ram" or size < RAM_SHARE * free_memory()
 
 
 def free_memory() -> int:
-    """Bytes that can be had without swapping."""
+    """Bytes of the machine's memory that a process can take without swapping."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))

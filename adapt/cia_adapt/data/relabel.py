@@ -1,4 +1,4 @@
-"""`--manifest`: labels, splits and other columns of a CSV instead of those in the feature file, without extracting anew."""
+"""`--manifest`: labels, splits and other columns from a CSV file in place of the feature file's, without extracting again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,9 +15,10 @@ from cia_adapt.data.domains import Domain
 
 
 def relabelled(domains: Mapping[str, Domain], entries: Sequence[str], say: Say) -> dict[str, Domain]:
-    """Apply `[DOMAIN=]FILE` entries by clip id; clips of the file that a manifest does not list are left out.
+    """The domains with the columns of the `[DOMAIN=]FILE` entries, matched by clip id.
 
-    An entry without a domain is for all. Raises UsageError for an unknown domain, DataError where no clip matches.
+    Clips that the manifest does not list are left out, and `say` tells how many. An entry without a domain is for all domains.
+    Raises UsageError for an unknown domain, DataError where no clip matches.
     """
     result = dict(domains)
     for entry in entries:
@@ -29,26 +30,28 @@ def relabelled(domains: Mapping[str, Domain], entries: Sequence[str], say: Say) 
             clips = domain.dataset.columns["clip"]
             if not len(domain.rows):
                 raise DataError(f"--manifest {path}: '{domain_name}' has no finished clip to label; extract it first")
-            kept = np.array([row for row in domain.rows if str(clips[row]) in row_of], dtype=np.int64)
-            if not len(kept):
-                raise DataError(f"--manifest {path}: lists no clip of '{domain_name}'; its ids look like {clips[domain.rows[0]]}")
-            if len(kept) < len(domain.rows):
-                say(f"note: {len(domain.rows) - len(kept)} clips of '{domain_name}' are not in {path}; left out")
-            result[domain_name] = Domain(domain_name, _with_columns(domain.dataset, listed, row_of), kept)
+            rows = np.array([row for row in domain.rows if str(clips[row]) in row_of], dtype=np.int64)
+            if not len(rows):
+                raise DataError(
+                    f"--manifest {path}: lists no clip of '{domain_name}'; that domain's ids look like {clips[domain.rows[0]]}"
+                )
+            if len(rows) < len(domain.rows):
+                say(f"note: {len(domain.rows) - len(rows)} clips of '{domain_name}' are not in {path}; left out")
+            result[domain_name] = Domain(domain_name, _with_columns(domain.dataset, listed, row_of), rows)
     return result
 
 
 def parse(entry: str, domains: Mapping[str, Domain]) -> tuple[list[str], Path]:
-    """(the domains that a `[DOMAIN=]FILE` is for, the file). Raises UsageError for an unknown one."""
+    """`[DOMAIN=]FILE` → (names of the domains it is for, the file). Raises UsageError for an unknown domain."""
     name, separator, path = entry.rpartition("=")
     if separator and name not in domains:
         have = f"{', '.join(domains)}{did_you_mean(name, domains)}"
-        raise UsageError(f"--manifest {entry}: no domain {name} in the file, it has {have}")
+        raise UsageError(f"--manifest {entry}: no domain {name} in the feature file, which has {have}")
     return [name] if separator else list(domains), Path(path)
 
 
 def _with_columns(dataset: Dataset, listed: manifest.Manifest, row_of: Mapping[str, int]) -> Dataset:
-    """The dataset with the manifest's columns; rows that it does not list keep theirs."""
+    """The dataset with the manifest's columns; rows that the manifest does not list keep their values."""
     columns = dict(dataset.columns)
     for column, values in listed.columns.items():
         old = columns.get(column, np.full(len(dataset), ""))

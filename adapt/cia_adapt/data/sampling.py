@@ -11,12 +11,12 @@ from cia_adapt.data.readers import Positions
 
 @dataclass(frozen=True)
 class Draw:
-    """One batch of training clips."""
+    """One batch: which training clips of each domain, and which of their frames."""
 
     source: Positions
-    """[B_s]."""
+    """[B_s]: clips by their position among the source's training clips."""
     target: Positions
-    """[B_t]; empty where the method does not look at the target."""
+    """[B_t]: clips by their position among the target's training clips; none where the method does not look at them."""
     views: tuple[tuple[Positions, Positions], ...]
     """(frames of the source's clips [B_s, S], of the target's [B_t, S]) of each view of the same clips."""
 

@@ -1,4 +1,4 @@
-"""From the feature file to a task: file → domains → the clips of a pair. What training is given carries no target label."""
+"""From domains to a task: the clips of a pair. What training is given carries no label of the target."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,31 +22,33 @@ class Task:
     source: str
     target: str
     classes: Mapping[str, tuple[str, ...]]
-    """{label column: its classes}."""
+    """{label column: names of its classes, in the order of their numbers}."""
     sizes: Sizes
     source_train: LabelledClips
+    """The clips whose labels train: the source's, or with `supervision = "target"` the target's."""
     source_val: LabelledClips
     target_train: Clips
     target_val: Clips
 
     @property
     def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities that are read."""
         return tuple(self.sizes.channels)
 
     @property
     def label(self) -> str:
-        """The first label column: what pseudo-classes and class balance go by."""
+        """Name of the first label column, by whose classes pseudo-labels and balanced sampling go."""
         return next(iter(self.classes))
 
     @property
     def tested_and_adapted_to(self) -> int:
-        """How many of the target's test clips are training clips too (without their labels)."""
+        """Number of the target's test clips that training adapts to as well, without their labels."""
         return len(np.intersect1d(self.target_train.rows, self.target_val.rows))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a pair by what they are for, [clips] each."""
+    """The rows of a pair's clips in their datasets, [N] int64 each, by what they are for."""
 
     source_train: Positions
     source_val: Positions
@@ -55,7 +57,7 @@ class Rows:
 
 
 def rows_of(source: Domain, target: Domain, setup: Setup) -> Rows:
-    """The clips that train and those that are evaluated. Raises DataError for an empty split."""
+    """The rows of the clips that train and that are evaluated, by the set-up's splits. Raises DataError for an empty split."""
     train, val = setup.train_split, setup.val_split
     return Rows(
         source.split(splits.of_role(train, "source"), "--train-split"),
@@ -66,13 +68,17 @@ def rows_of(source: Domain, target: Domain, setup: Setup) -> Rows:
 
 
 def arrays_to_read(source: Domain, target: Domain, modalities: Sequence[str], maps: bool) -> dict[str, str]:
-    """{modality: "rgb/maps" or "rgb/pooled"}; maps where they are wanted and there are any. Raises DataError."""
+    """The array of each modality to read, {modality: "rgb/maps" or "rgb/pooled"}.
+
+    With `maps` it is the maps where both domains have them, else the vectors. Raises DataError where a domain lacks a modality,
+    or the domains' arrays do not have the same shape.
+    """
     if source.dataset.frames != target.dataset.frames:
         raise DataError(
             f"{source.dataset.path}: {source.name} has {source.dataset.frames} frames a clip and {target.name} "
             f"{target.dataset.frames}; extract both with the same --frames"
         )
-    chosen = {}
+    arrays = {}
     for m in modalities:
         for domain in (source, target):
             have = domain.dataset.modalities
@@ -81,21 +87,25 @@ def arrays_to_read(source: Domain, target: Domain, modalities: Sequence[str], ma
                     f"{domain.dataset.path}: '{domain.name}' has no {m}; extract it, or name one of {', '.join(have)} with "
                     f"--modality{did_you_mean(m, have)}"
                 )
-        both = [kind for kind in ("maps", "pooled") if all(f"{m}/{kind}" in d.dataset.regions for d in (source, target))]
-        wanted = [kind for kind in both if maps or kind == "pooled"] or both
-        if not wanted:
-            raise DataError(f"{source.dataset.path}: '{source.name}' and '{target.name}' have no array of {m} in common")
-        chosen[m] = f"{m}/{wanted[0]}"
-        shapes = [d.dataset.regions[chosen[m]].shape[2:] for d in (source, target)]
+        shared = [kind for kind in ("maps", "pooled") if all(f"{m}/{kind}" in d.dataset.regions for d in (source, target))]
+        usable = [kind for kind in shared if maps or kind == "pooled"] or shared
+        if not usable:
+            raise DataError(
+                f"{source.dataset.path}: '{source.name}' and '{target.name}' have no array of {m} in common (one has maps, the "
+                "other vectors); extract both in the same way"
+            )
+        name = arrays[m] = f"{m}/{usable[0]}"
+        shapes = [d.dataset.regions[name].shape[2:] for d in (source, target)]
         if shapes[0] != shapes[1]:
             raise DataError(
-                f"{source.dataset.path}: {chosen[m]} is {shapes[0]} in '{source.name}' and {shapes[1]} in '{target.name}'"
+                f"{source.dataset.path}: {name} is {shapes[0]} in '{source.name}' and {shapes[1]} in '{target.name}'; extract "
+                "both in the same way"
             )
-    return chosen
+    return arrays
 
 
 def sizes_of(source: Domain, arrays: Mapping[str, str], setup: Setup, heads: Sequence[int], target_train_clips: int) -> Sizes:
-    """What the parts of a model need to know about these arrays."""
+    """What the parts of a model need to know of these arrays and of the set-up; `heads` are the classes of each label."""
     shapes = {m: source.dataset.regions[name].shape[2:] for m, name in arrays.items()}
     return Sizes(
         {m: shape[0] for m, shape in shapes.items()},
@@ -110,14 +120,14 @@ def sizes_of(source: Domain, arrays: Mapping[str, str], setup: Setup, heads: Seq
 
 
 def training_classes(domain: Domain, rows: Positions, setup: Setup) -> dict[str, tuple[str, ...]]:
-    """{label column: the classes of the clips that train}. Raises DataError where one of them has no label."""
+    """{label column: sorted names of the classes} of the clips that train. Raises DataError where one of them has no label."""
     classes = {}
     for column in setup.label_columns:
         labels = domain.text_labels(rows, column)
         if "" in labels:
             raise DataError(
                 f"{domain.dataset.path}: '{domain.name}' has {labels.count('')} of {len(labels)} training clips without a "
-                f"{column}; clips that train need one (a --manifest can give it; --source names the labelled domain)"
+                f"{column}; clips that train need one: give it with a --manifest, or name the labelled domain with --source"
             )
         classes[column] = tuple(sorted(set(labels)))
     return classes
@@ -132,10 +142,16 @@ def make_task(
     stores: Stores,
     supervision: str = "source",
 ) -> tuple[Task, SealedLabels]:
-    """Collect the clips of a pair, and apart from them the target's validation labels, for the evaluator.
+    """The clips of a pair, and apart from them the labels of the target's validation clips, for the evaluator alone.
 
-    The classes are those of the clips that train. With `supervision` "target" these are the target's training clips with their
-    labels, and the openings of the result say so. Raises DataError.
+    Args:
+        modalities: names of the modalities to read.
+        maps: whether to read maps where both domains have them.
+        stores: the process's readers.
+        supervision: whose labels train. With "target" the target's training clips and labels train in place of the source's, and
+            the openings of the sealed labels say so.
+
+    The classes are those of the clips that train. Raises DataError where the domains do not make a task.
     """
     arrays = arrays_to_read(source, target, modalities, maps)
     rows = rows_of(source, target, setup)
@@ -163,9 +179,9 @@ def make_task(
 
 
 def _numbers(domain: Domain, rows: Positions, classes: Mapping[str, Sequence[str]]) -> npt.NDArray[np.int64]:
-    """[N, L]: each label's place among its classes, −1 where it is none of them."""
+    """Class numbers [N, L] of the rows' labels; −1 for a label that is none of `classes`."""
     columns = []
-    for column, known in classes.items():
-        number = {label: i for i, label in enumerate(known)}
+    for column, names in classes.items():
+        number = {label: i for i, label in enumerate(names)}
         columns.append([number.get(label, -1) for label in domain.text_labels(rows, column)])
     return np.array(columns, dtype=np.int64).T.reshape(len(rows), len(classes))

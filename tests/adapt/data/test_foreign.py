@@ -90,14 +90,14 @@ def test_other_names_are_mapped(tmp_path):
     ("entries", "error", "message"),
     [
         (["a=b"], UsageError, "--map a=b: write DOMAIN/NAME=PATH"),
-        (["a/rgb/deep=x"], UsageError, "arrays are called rgb, flow or audio"),
+        (["a/rgb/deep=x"], UsageError, "an array is called rgb, flow or audio"),
         (["a/label=nowhere"], DataError, "has no dataset nowhere (for a/label)"),
         (["a/label=y", "a/split=s"], DataError, "needs label, split and at least one array"),
-        (["a/label=y", "a/split=s", "a/rgb/pooled=y"], DataError, "y is int64 (4,); a/rgb/pooled wants vectors"),
+        (["a/label=y", "a/split=s", "a/rgb/pooled=y"], DataError, "y is int64 (4,); a/rgb/pooled needs vectors"),
         (
             ["a/label=y", "a/split=s", "a/rgb/pooled=v"],
             DataError,
-            "rows of different number: label 4, split 4, clip 5, rgb/pooled 5",
+            "different numbers of rows: label 4, split 4, clip 5, rgb/pooled 5",
         ),
     ],
 )
@@ -138,7 +138,7 @@ def test_epic_100s_pickle_as_in_the_reference_file(tmp_path, shared):
     source = shared / "references/tbn_feature_layout/source_val.pkl"
     loaded = safe_pickle.load(source)
     ids = [str(i) for i in loaded["narration_ids"]]
-    importing.take_over([source], listed(tmp_path, ids), "val", None, loaded["features"]["RGB"].shape[1], tmp_path / "f.h5")
+    importing.import_features([source], listed(tmp_path, ids), "val", None, loaded["features"]["RGB"].shape[1], tmp_path / "f.h5")
     dataset = open_features(tmp_path / "f.h5")["val"]
     assert len(dataset) == len(ids) > 0 and dataset.columns["clip"].tolist() == ids
     for name, modality in (("RGB", "rgb"), ("Flow", "flow"), ("Audio", "audio")):
@@ -153,7 +153,7 @@ def test_epic_100s_released_pickle(tmp_path):
         arrays = {m: random.random((4, 25, 1024)).astype(np.float32) for m in ("RGB", "Flow", "Audio")}
         (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps({"features": arrays, "narration_ids": ids}))
         path = listed(tmp_path, [*ids[:3], "P01_gone"])
-        found = importing.take_over([tmp_path / f"{name}.pkl"], path, name, None, 25, tmp_path / "f.h5")
+        found = importing.import_features([tmp_path / f"{name}.pkl"], path, name, None, 25, tmp_path / "f.h5")
         assert found["imported"] == 3 and found["of the manifest, without features"] == 1
         dataset = open_features(tmp_path / "f.h5")[name]
         assert dataset.modalities == ("rgb", "flow", "audio") and dataset.done().all() and len(dataset) == 3
@@ -168,7 +168,7 @@ def test_one_file_a_frame_in_the_order_of_their_numbers(tmp_path):
         (tmp_path / "rgb" / clip).mkdir(parents=True)
         for frame in range(1, 13):
             torch.save(torch.full((8,), float(frame)), tmp_path / f"rgb/{clip}/img_{frame}.t7")
-    importing.take_over([tmp_path / "rgb"], listed(tmp_path, ["a", "b"]), "d", None, 4, tmp_path / "f.h5")
+    importing.import_features([tmp_path / "rgb"], listed(tmp_path, ["a", "b"]), "d", None, 4, tmp_path / "f.h5")
     assert open_features(tmp_path / "f.h5")["d"].columns["clip"].tolist() == ["a", "b"]
     stored = open_features(tmp_path / "f.h5")["d"].array("rgb/pooled")
     assert stored.shape == (2, 4, 8) and stored[0, :, 0].tolist() == [2, 5, 8, 11]  # TSN's centres of twelve
@@ -190,7 +190,7 @@ def test_one_file_a_clip_vectors_and_maps(tmp_path, suffix):
             torch.save(torch.from_numpy(array), path)
         else:
             path.write_bytes(pickle.dumps(array))
-    importing.take_over([folder], listed(tmp_path, ["a", "b.c"]), "d", None, 3, tmp_path / "f.h5")
+    importing.import_features([folder], listed(tmp_path, ["a", "b.c"]), "d", None, 3, tmp_path / "f.h5")
     dataset = open_features(tmp_path / "f.h5")["d"]
     np.testing.assert_array_equal(dataset.array("flow/maps")[1], arrays["b.c"].astype(np.float16))
     np.testing.assert_allclose(dataset.array("flow/pooled")[1], arrays["b.c"].mean((2, 3)), rtol=1e-6)
@@ -206,17 +206,17 @@ def test_pickles_of_one_domain_and_folders_of_two_modalities_are_taken_together(
         )
     path = listed(tmp_path, ["train0", "train1", "val0", "val1"], split=["train", "train", "val", "val"])
     pickles = [tmp_path / "train.pkl", tmp_path / "val.pkl"]
-    assert importing.take_over(pickles, path, "target", None, 25, tmp_path / "f.h5")["imported"] == 4
+    assert importing.import_features(pickles, path, "target", None, 25, tmp_path / "f.h5")["imported"] == 4
     for modality, width in (("rgb", 4), ("audio", 6)):
         (tmp_path / modality).mkdir()
         for clip in ("a", "b"):
             np.save(tmp_path / modality / f"{clip}.npy", np.ones((3, width), np.float32))
     folders = [tmp_path / "rgb", tmp_path / "audio"]
-    importing.take_over(folders, listed(tmp_path, ["a", "b"]), "two", None, 3, tmp_path / "f.h5")
+    importing.import_features(folders, listed(tmp_path, ["a", "b"]), "two", None, 3, tmp_path / "f.h5")
     found = open_features(tmp_path / "f.h5")
     assert list(found) == ["target", "two"] and found["two"].modalities == ("rgb", "audio")
-    with pytest.raises(MismatchError, match="holds extracted features; import into a file of their own"):
-        importing.take_over(folders, listed(tmp_path, ["a", "b"]), "two", None, 3, feature_file)
+    with pytest.raises(MismatchError, match="holds extracted features; import into another file"):
+        importing.import_features(folders, listed(tmp_path, ["a", "b"]), "two", None, 3, feature_file)
 
 
 class Evil:
@@ -228,38 +228,38 @@ def test_what_cannot_be_imported(tmp_path, capsys):
     path, out = listed(tmp_path, ["a", "b"]), tmp_path / "f.h5"
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(DataError, match=r"this pickle asks for builtins.print"):
-        importing.take_over([tmp_path / "evil.pkl"], path, "d", None, 3, out)
+        importing.import_features([tmp_path / "evil.pkl"], path, "d", None, 3, out)
     assert "ran" not in capsys.readouterr().out
     folder = tmp_path / "x"
     folder.mkdir()
     with pytest.raises(DataError, match="no features in it"):
-        importing.take_over([folder], path, "d", "rgb", 3, out)
+        importing.import_features([folder], path, "d", "rgb", 3, out)
     np.save(folder / "a.npy", np.zeros((2, 4), np.float32))
     np.save(folder / "b.npy", np.zeros((2, 5), np.float32))
     with pytest.raises(UsageError, match="does not say which modality it holds"):
-        importing.take_over([folder], path, "d", None, 3, out)
-    with pytest.raises(DataError, match=r"b: rgb is {'pooled': \(3, 5\)}, that of a is {'pooled': \(3, 4\)}"):
-        importing.take_over([folder], path, "d", "rgb", 3, out)
+        importing.import_features([folder], path, "d", None, 3, out)
+    with pytest.raises(DataError, match=r"b: rgb has shapes {'pooled': \(3, 5\)}, a has {'pooled': \(3, 4\)}"):
+        importing.import_features([folder], path, "d", "rgb", 3, out)
     np.save(folder / "b.npy", np.full((2, 4), np.inf, np.float32))
     with pytest.raises(DataError, match="b: has values that are not finite"):
-        importing.take_over([folder], path, "d", "rgb", 3, out)
+        importing.import_features([folder], path, "d", "rgb", 3, out)
     assert not out.exists() and not list(tmp_path.glob(".*part*"))  # nothing half done is left
     np.save(folder / "b.npy", np.zeros((2, 4), np.float32))
-    importing.take_over([folder], path, "d", "rgb", 3, out)
+    importing.import_features([folder], path, "d", "rgb", 3, out)
     with pytest.raises(MismatchError, match="already has a dataset 'd'"):
-        importing.take_over([folder], path, "d", "rgb", 3, out)
+        importing.import_features([folder], path, "d", "rgb", 3, out)
     before = out.read_bytes()
     for name in ("", "a/b", "..", " "):
         with pytest.raises(UsageError, match=r"--dataset '.*': .*; give a plain name"):
-            importing.take_over([folder], path, name, "rgb", 3, out)
+            importing.import_features([folder], path, name, "rgb", 3, out)
     lua = tmp_path / "lua"
     lua.mkdir()
     for clip in ("a", "b"):
         (lua / f"{clip}.t7").write_bytes(b"\x04\x00\x00\x00\x01\x00\x00\x00\x03\x00\x00\x00V 1")  # how torch.save of Lua begins
     with pytest.raises(DataError, match=r"a.t7: not plain tensors of torch.save.*Lua's own \.t7, too\) as \.npy$"):
-        importing.take_over([lua], path, "e", "rgb", 3, out)
+        importing.import_features([lua], path, "e", "rgb", 3, out)
     with pytest.raises(DataError, match="has none of the clips"):
-        importing.take_over([folder], listed(tmp_path, ["z"]), "e", "rgb", 3, out)
+        importing.import_features([folder], listed(tmp_path, ["z"]), "e", "rgb", 3, out)
     assert out.read_bytes() == before
 
 
@@ -267,7 +267,7 @@ def test_imported_clips_that_are_short_are_told(tmp_path):
     (tmp_path / "rgb").mkdir()
     for clip, frames in (("a", 3), ("b", 9)):
         np.save(tmp_path / f"rgb/{clip}.npy", np.random.default_rng(frames).random((frames, 4), np.float32))
-    importing.take_over([tmp_path / "rgb"], listed(tmp_path, ["a", "b"]), "d", None, 5, tmp_path / "f.h5")
+    importing.import_features([tmp_path / "rgb"], listed(tmp_path, ["a", "b"]), "d", None, 5, tmp_path / "f.h5")
     notes = [finding.message for finding in checking.check(tmp_path / "f.h5", (), ())]
     assert [note for note in notes if "shorter than 5 frames" in note] == ["1 clips are shorter than 5 frames, which repeat: a"]
 
@@ -305,7 +305,7 @@ def test_a_manifest_replaces_labels_and_splits(feature_file, tmp_path):
     ]
     manifest.check("test", part).write(tmp_path / "part.csv")  # nothing but fewer clips
     assert data.digest(relabelled(domains, [f"here={tmp_path / 'part.csv'}"], print)["here"]) != data.digest(domains["here"])
-    with pytest.raises(UsageError, match="no domain mars in the file"):
+    with pytest.raises(UsageError, match="no domain mars in the feature file"):
         relabelled(domains, [f"mars={tmp_path / 'm.csv'}"], print)
     with pytest.raises(DataError, match="lists no clip of 'there'"):
         relabelled(domains, [f"there={tmp_path / 'm.csv'}"], print)
@@ -355,7 +355,7 @@ def test_check_tells_short_clips_and_known_silence(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((10**11, 5, 8), "rows of different number: label 4, split 4, clip 100000000000, rgb/pooled 100000000000"),
+        ((10**11, 5, 8), "different numbers of rows: label 4, split 4, clip 100000000000, rgb/pooled 100000000000"),
         ((4, 10**9, 8), "one clip would take 32.0 GB. Is the order of its sizes right?"),
     ],
 )

@@ -47,7 +47,7 @@ def test_one_turned_bit_stops_training_with_the_clips_name(damaged, tmp_path, ti
     command += ["--epochs", 1, "--batch", 6, "--tier", tier, "--runs", tmp_path / "runs"]
     done = in_this_process(cli.main, *command)
     assert done.returncode == 3
-    assert f"{path}: here{CLIP}: rgb does not match its CRC32C; put it back with: cia-extract verify --redo" in done.stderr
+    assert f"{path}: here{CLIP}: rgb does not match its CRC32C; reset it with cia-extract verify --redo" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["rgb/maps", "flow/pooled"])
@@ -78,7 +78,7 @@ def test_files_without_checksums_of_vectors_say_that_vectors_are_not_checked(fea
     stores = Stores(torch.device("cpu"), "map")
     for array in ("rgb/pooled", "rgb/maps"):
         stores.reader(features.open_features(path)["here"], array, np.arange(18))
-    assert ["without checksums" in note for note in stores.notes] == [True, False]
+    assert ["vectors have no checksums" in note for note in stores.notes] == [True, False]
 
 
 @pytest.mark.parametrize("array", ["rgb/maps", "rgb/pooled"])

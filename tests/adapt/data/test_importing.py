@@ -37,7 +37,7 @@ def listed(path, rows, header="clip,path,label,split"):
 def taken(tmp_path, rows, *folders, header="clip,path,label,split", frames=5):
     """{clip: the value that its features came with}."""
     out = tmp_path / "f.h5"
-    importing.take_over(folders, listed(tmp_path / "m.csv", rows, header), "d", "rgb", frames, out)
+    importing.import_features(folders, listed(tmp_path / "m.csv", rows, header), "d", "rgb", frames, out)
     dataset = open_features(out)["d"]
     return dict(zip(dataset.columns["clip"].tolist(), dataset.array("rgb/pooled")[:, 0, 0].tolist(), strict=True))
 
@@ -167,7 +167,9 @@ def test_vectors_of_four_domains_are_one_import_without_a_path_column(tmp_path, 
 def test_vectors_of_any_number_type_are_taken(tmp_path, dtype):
     clips = vectors(dtype)
     np.savez(tmp_path / "v.npz", clip=np.array(list(clips)), rgb=np.stack(list(clips.values())))
-    importing.take_over([tmp_path / "v.npz"], vector_manifest(tmp_path / "m.csv", clips), "d", None, None, tmp_path / "f.h5")
+    importing.import_features(
+        [tmp_path / "v.npz"], vector_manifest(tmp_path / "m.csv", clips), "d", None, None, tmp_path / "f.h5"
+    )
     stored = open_features(tmp_path / "f.h5")["d"].array("rgb/pooled")
     np.testing.assert_array_equal(stored[:, 0], np.stack(list(clips.values())).astype(np.float32))
 
@@ -177,14 +179,14 @@ def test_clips_of_many_frames_keep_25_and_one_among_vectors_is_refused(tmp_path)
         (tmp_path / "rgb").mkdir(exist_ok=True)
         np.save(tmp_path / f"rgb/{clip}.npy", np.arange(frames * 4.0).reshape(frames, 4))
     rows = ["a,x,train", "b,x,train"]
-    importing.take_over(
+    importing.import_features(
         [tmp_path / "rgb"], listed(tmp_path / "m.csv", rows, "clip,label,split"), "d", None, None, tmp_path / "f.h5"
     )
     assert open_features(tmp_path / "f.h5")["d"].frames == 25
     path = listed(tmp_path / "m.csv", rows[::-1], "clip,label,split")
-    with pytest.raises(DataError, match="a: has 30 frames, the first clip has one; say how many are kept with --frames"):
-        importing.take_over([tmp_path / "rgb"], path, "e", None, None, tmp_path / "f.h5")
-    importing.take_over([tmp_path / "rgb"], path, "e", None, 1, tmp_path / "f.h5")
+    with pytest.raises(DataError, match="a: has 30 frames, but the first clip has one; give the number to store with --frames"):
+        importing.import_features([tmp_path / "rgb"], path, "e", None, None, tmp_path / "f.h5")
+    importing.import_features([tmp_path / "rgb"], path, "e", None, 1, tmp_path / "f.h5")
     assert open_features(tmp_path / "f.h5")["e"].array("rgb/pooled")[:, 0, 0].tolist() == [0, 60]
 
 
@@ -230,7 +232,7 @@ def test_text_of_another_encoding_is_one_line_and_not_guessed(tmp_path, kind):
 def test_ids_in_utf_8_are_read_as_text_or_bytes(tmp_path, ids):
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"features": {"RGB": np.ones((1, 1, 2))}, "narration_ids": ids}))
     path = listed(tmp_path / "m.csv", ["café,x,train"], "clip,label,split")
-    importing.take_over([tmp_path / "x.pkl"], path, "d", None, 1, tmp_path / "f.h5")
+    importing.import_features([tmp_path / "x.pkl"], path, "d", None, 1, tmp_path / "f.h5")
     assert open_features(tmp_path / "f.h5")["d"].columns["clip"].tolist() == ["café"]
 
 
@@ -334,7 +336,7 @@ FUZZ = """
 import json, random, sys
 from pathlib import Path
 import numpy as np
-from cia_extract import collected
+from cia_extract.features import collection as collected
 from tests import hostile
 chance, count, folder = random.Random(3), int(sys.argv[1]), Path(sys.argv[2])
 sound = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

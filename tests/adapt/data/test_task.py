@@ -240,5 +240,8 @@ def test_what_does_not_fit_into_memory_is_mapped(monkeypatch):
     from cia_adapt.data import readers
 
     monkeypatch.setattr(readers, "free_memory", lambda: 10_000_000_000)
-    assert readers.choose(1_000_000_000, CPU, slow=False) == "ram"
-    assert readers.choose(9_000_000_000, CPU, slow=False) == "map" and readers.choose(9_000_000_000, CPU, slow=True) == "hdf5"
+    assert readers.fastest_tier(1_000_000_000, CPU, slow=False) == "ram"
+    assert (
+        readers.fastest_tier(9_000_000_000, CPU, slow=False) == "map"
+        and readers.fastest_tier(9_000_000_000, CPU, slow=True) == "hdf5"
+    )

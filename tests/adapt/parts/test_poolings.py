@@ -344,9 +344,9 @@ def test_attention_has_cbams_layers():
 
 
 def test_attention_by_flow_needs_flow():
-    with pytest.raises(UsageError, match="flow guides another modality with maps; here are rgb"):
+    with pytest.raises(UsageError, match="flow guides another modality, and both need maps; modalities with maps: rgb"):
         att_flow.GuidedAttention(("rgb",))
-    with pytest.raises(UsageError, match="here are flow"):
+    with pytest.raises(UsageError, match="modalities with maps: flow"):
         att_flow.GuidedAttention(("flow",))
 
 

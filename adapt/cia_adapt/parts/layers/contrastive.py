@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 
 def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """[B, D] and [B, D]: row i of one belongs to row i of the other; the other rows are negatives. Both ways, mean.
+    """InfoNCE in nats between two views [B, D] of the same B clips; the mean of both directions, a tensor of no dimension.
+
+    Row i of one view is the positive of row i of the other; all other rows are negatives. τ = `temperature` divides the cosines.
 
     >>> eye = torch.eye(3)
     >>> round(float(info_nce(eye, eye, 1.0)), 4)  # ln(1 + 2/e)
@@ -22,10 +24,12 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
 
 
 def same_class_nce(anchors: Tensor, anchor_labels: Tensor, others: Tensor, other_labels: Tensor, temperature: float) -> Tensor:
-    """Anchors [B, D] against others [M, D]: those of the anchor's label are positives, of other labels negatives; others with
-    label −1 take no part. Mean over anchors that have a label and a positive; 0 where none has.
+    """Supervised contrastive loss in nats of anchors [B, D] with labels [B] against others [R, D] with labels [R].
+
+    Others of the anchor's label are its positives, others of another label its negatives; others with label −1 take no part. The
+    result is the mean over the anchors that have a label (not −1) and a positive, and 0 where there is no such anchor.
     """
-    logits = F.normalize(anchors, dim=1) @ F.normalize(others, dim=1).T / temperature  # [B, M]
+    logits = F.normalize(anchors, dim=1) @ F.normalize(others, dim=1).T / temperature  # [B, R]
     logits = logits.masked_fill((other_labels < 0)[None, :], float("-inf"))
     positive = (anchor_labels[:, None] == other_labels[None, :]) & (anchor_labels >= 0)[:, None]
     usable = positive.any(1)

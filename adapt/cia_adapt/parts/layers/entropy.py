@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """[…, K] logits → […], H(softmax) in nats: 0 … ln K.
+    """Entropy H(softmax(logits)) in nats, 0 … ln K: logits […, K] → […].
 
     >>> import torch
     >>> entropy(torch.tensor([[2.0, 0, 0], [0, 0, 0]]))

@@ -21,7 +21,7 @@ class _Reverse(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor, strength: float | Tensor) -> Tensor:
-    """x unchanged; its gradient comes back multiplied by −strength (a number, or a tensor of no dimension).
+    """Return x [any shape] unchanged; its gradient is multiplied by −strength (a number, or a tensor of no dimension).
 
     >>> x = torch.ones(2, requires_grad=True)
     >>> reverse_gradient(x, 0.5).sum().backward(); x.grad
@@ -32,7 +32,14 @@ def reverse_gradient(x: Tensor, strength: float | Tensor) -> Tensor:
 
 
 class GradientReversal(nn.Module):
-    """A part's own `reverse_gradient`, for the discriminators of `level`; the training loop sets how far λ has grown."""
+    """Gradient reversal for the discriminators that a part owns: −λ times the gradient, λ = strength × growth.
+
+    Args:
+        level: the discriminators' level ("relation", "region"), by which metrics name them.
+        strength: λ at full growth.
+
+    The training loop sets the buffer `growth` (0 … 1, no dimension) before each step.
+    """
 
     growth: Tensor
 
@@ -42,16 +49,21 @@ class GradientReversal(nn.Module):
         self.register_buffer("growth", torch.ones(()), persistent=False)
 
     def now(self) -> Tensor:
-        """strength × growth, no dimension."""
+        """λ at this step, strength × growth: a tensor of no dimension."""
         return self.strength * self.growth
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [any shape], unchanged."""
         return reverse_gradient(x, self.now())
 
 
 def ramp(progress: Tensor, slope: float = 10.0, low: float = 0.0) -> Tensor:
-    """2(1 − low) / (1 + e^(−slope·p)) − (1 − low) + low: DANN's with slope 10, the EPIC-100 port of TA3N has 1; with `low`,
-    TLL's warm start (hi = 1). 1 from the start without `slope`.
+    """Growth of λ from `low` towards 1 while training proceeds: 2(1 − low) / (1 + e^(−slope·p)) − 1 + 2·low.
+
+    Args:
+        progress: p, the share of steps done, 0 … 1.
+        slope: how fast it grows. DANN has 10, TA3N's port to EPIC-100 has 1. With 0 the result is 1 throughout.
+        low: where it starts. DANN has 0; TLL's warm start has more.
 
     >>> ramp(torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64))
     tensor([0.4621, 0.9866, 0.9999], dtype=torch.float64)

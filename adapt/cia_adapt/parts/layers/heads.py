@@ -1,8 +1,8 @@
 """Fully connected parts: classifier, discriminator and the shared layer before them.
 
-Output layers start from N(0, 0.001²) as in TSN and TA3N, so that every class starts as likely. Hidden layers start from torch's
-own initialisation: two layers of standard deviation 0.001 in a row pass hardly any gradient, and a run of few steps ends
-before it has begun.
+Output layers start from N(0, 0.001²) as in TSN and TA3N, so that all classes start equally likely. Hidden layers start from
+torch's own initialisation: two layers of standard deviation 0.001 in a row pass hardly any gradient, and a run of few steps would
+end before it has learnt anything.
 """
 
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ OUTPUT_SD = 0.001
 
 
 def output_layer(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer drawn from N(0, 0.001²) with zero bias."""
+    """A linear layer from `inputs` to `outputs` features; weights drawn from N(0, 0.001²), bias zero."""
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, 0, OUTPUT_SD)
     nn.init.zeros_(layer.bias)
@@ -21,9 +21,9 @@ def output_layer(inputs: int, outputs: int) -> nn.Linear:
 class SharedLayer(nn.Module):
     """FC, ReLU, dropout on frame features [B, S, D_in] → [B, S, D_out]; source and target share it (TA3N's first layer).
 
-    With `normalise` a layer normalisation without parameters stands before the ReLU: features are positive, so that Adam's first
-    steps at 3e-3 move all of a unit's weights, and with them its answer to every clip, one way. Without, more than eight of ten
-    units never answer again; with it, the paper's λ = 1 is too much for CIA (both in benchmarks/STUDY.md).
+    With `normalise` a layer normalisation without parameters stands before the ReLU. Features are positive: Adam's first steps at
+    3e-3 therefore move all weights of a unit the same way, and with them its output for every clip. Without the normalisation
+    more than eight of ten units die. With it the paper's λ = 1 is too strong for CIA (both in benchmarks/STUDY.md).
     """
 
     def __init__(self, inputs: int, outputs: int, dropout: float, normalise: bool = False) -> None:
@@ -32,10 +32,14 @@ class SharedLayer(nn.Module):
         self.layers = nn.Sequential(nn.Linear(inputs, outputs), *norm, nn.ReLU(), nn.Dropout(dropout))
 
     def forward(self, frames: Tensor) -> Tensor:
-        out: Tensor = self.layers(frames)
+        """[B, S, D_in] → [B, S, D_out], each frame by itself."""
+        out: Tensor = self.layers(frames)  # [B, S, D_out]
         return out
 
 
 def discriminator(inputs: int, hidden: int) -> nn.Sequential:
-    """FC, ReLU, FC to two domain logits (0 source, 1 target); `hidden` 0: as wide as the input (TA3N's)."""
+    """A domain classifier: FC, ReLU, FC from `inputs` features to two logits (0 source, 1 target).
+
+    `hidden` is the width of the layer between; 0 makes it as wide as the input (TA3N's).
+    """
     return nn.Sequential(nn.Linear(inputs, hidden or inputs), nn.ReLU(), output_layer(hidden or inputs, 2))

@@ -1,6 +1,7 @@
-"""Losses besides the source's cross-entropy, one a file: `Options` and `build(sizes, options)`.
+"""Losses besides the source's cross-entropy, one a file. A file has `Options` and `build(sizes, options)`.
 
-The module maps (`interface.Output`, `interface.Step`) to an `interface.Term`. None is given a target label.
+The module that `build` gives takes (`interface.Output`, `interface.Step`) and returns an `interface.Term`. No objective is given
+a target label.
 """
 
 from cia_adapt.parts.objectives import gradient_blend

@@ -1,9 +1,9 @@
-"""Adversarial alignment at video and frame level, and of the discriminators that parts of the model own.
+"""Adversarial alignment at video and frame level, and the loss of the discriminators that parts of the model own.
 
-Ganin and Lempitsky 2015 (DANN, https://arxiv.org/abs/1409.7495); the two levels and their weights λ_vd = 1, λ_fd = 0.5 are
-from the supplement of "Interact before Align" §1. As in TA3N's code the weights multiply the reversed gradient only, so that
-every discriminator learns at full strength (placement RECONSTRUCTED; the supplement gives the numbers, not the place;
-`weights_on` has the other one).
+Ganin and Lempitsky 2015 (DANN, https://arxiv.org/abs/1409.7495). The two levels and their weights λ_vd = 1, λ_fd = 0.5 are from
+the supplement of "Interact before Align", §1. As in TA3N's code the weights multiply the reversed gradient only, so that every
+discriminator learns at full strength. That placement is RECONSTRUCTED: the supplement gives the numbers, not the place.
+`weights_on = "loss"` is the other placement.
 """
 
 from collections.abc import Mapping
@@ -23,29 +23,29 @@ REVERSED: Final = ("video", "frame")
 
 @dataclass(frozen=True)
 class Options:
-    """Of the discriminators."""
+    """Settings of the objective `adversarial`."""
 
     video: float = 1.0
-    """λ_vd; 0: no discriminator at video level."""
+    """λ_vd, the strength of alignment at video level; 0 leaves out the discriminators of videos."""
     frame: float = 0.5
-    """λ_fd; 0: none at frame level."""
+    """λ_fd, the strength of alignment at frame level; 0 leaves out the discriminators of frames."""
     ramp: float = 0.0
-    """λ, also that of the parts' own discriminators, is multiplied by 2/(1 + e^(−ramp·p)) − 1; DANN's is 10, 0 is none."""
+    """How fast every λ grows from 0: its factor at the share p of steps is 2/(1 + e^(−ramp·p)) − 1. DANN has 10; 0: always 1."""
     ramp_from: float = 0.0
-    """Where that factor starts from instead of 0 (TLL's warm start)."""
+    """The factor at the start of training, instead of 0 (TLL's warm start); has an effect with `ramp` only."""
     weights_on: Literal["gradient", "loss"] = "gradient"
-    """What λ multiplies: the reversed gradient only, or the whole loss."""
+    """What λ multiplies: the reversed gradient alone, or the whole loss, so that the discriminators learn slower too."""
     over_streams: Literal["mean", "sum"] = "mean"
-    """How the discriminators of several streams add up."""
+    """Whether the losses of several streams' discriminators at one level are averaged or summed."""
     hidden: int = 100
-    """Width of the discriminators (MM-SADA's); 0: that of their input (TA3N's)."""
+    """Width of the discriminators' hidden layer (MM-SADA has 100); 0 makes it as wide as its input (TA3N's)."""
 
 
 class AdversarialAlignment(Objective):
-    """One discriminator per stream and level; the logits stay in `Output.domain_logits` for later objectives.
+    """One discriminator for each stream and level. It leaves their logits in `Output.domain_logits` for later objectives.
 
     Args:
-        widths: {level: {stream: D}}.
+        widths: {level: {stream: D}} of the features to align.
     """
 
     def __init__(self, widths: Mapping[str, Mapping[str, int]], options: Options = Options()) -> None:
@@ -57,13 +57,16 @@ class AdversarialAlignment(Objective):
         )
 
     def growth(self, progress: Tensor) -> Tensor:
-        """What λ is multiplied by when a share p of the steps is done."""
+        """The factor of every λ at the share p = `progress` of steps, 0 … 1, a tensor of no dimension."""
         return ramp(progress, self.options.ramp, self.options.ramp_from)
 
     def forward(self, output: Output, step: Step) -> Term:
-        """Sum over levels of the mean (or sum) over a level's discriminators; accuracies are the domains' mean, 50 is chance."""
+        """The levels' losses summed; a level's loss is the mean (or sum) over its discriminators.
+
+        Metrics of each level: loss, accuracy in % (the mean of both domains', chance is 50), and λ as it now is.
+        """
         by_level: dict[str, list[Tensor]] = {}
-        for name, logits in output.domain_logits.items():  # the parts' own: "relation_all", "region_rgb"
+        for name, logits in output.domain_logits.items():  # from discriminators in the model: "relation_all", "region_rgb"
             by_level.setdefault(name.split("_")[0], []).append(logits)
         grown = self.growth(step.progress)
         on_loss = self.options.weights_on == "loss"
@@ -88,7 +91,10 @@ class AdversarialAlignment(Objective):
 
 
 def domain_loss(logits: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of domain logits [B, …, 2] over all clips, and the accuracy as the mean of both domains' (0.5: chance)."""
+    """Cross-entropy of domain logits [B, …, 2] against `is_target` [B], and their accuracy, 0 … 1; both of no dimension.
+
+    The accuracy is the mean of both domains', so that 0.5 is chance whatever the batch holds.
+    """
     flat = logits.flatten(1, -2) if logits.ndim > 2 else logits[:, None]  # [B, n, 2]
     domain = is_target.long()[:, None].expand(flat.shape[:2])
     right = (flat.detach().argmax(2) == domain).float().mean(1)  # [B]
@@ -98,4 +104,5 @@ def domain_loss(logits: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
+    """The objective for a model whose clip and frame features have these sizes."""
     return AdversarialAlignment({"video": sizes.videos, "frame": sizes.frames}, options)

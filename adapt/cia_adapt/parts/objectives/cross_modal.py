@@ -5,8 +5,8 @@ ICCV 2021, https://arxiv.org/abs/2108.11974. RECONSTRUCTED, feature-level: only 
 modality in a domain as a view"). Modalities share one projection head.
 
     across modalities   InfoNCE over the pairs of modalities of a clip, within each domain
-    across domains      source-target pairs of the same class within each modality, the target's class a pseudo-label where the
-                        softmax is sure enough; the other domain's clips come from a memory bank
+    across domains      supervised contrast of source and target clips within each modality; a target clip's class is a
+                        pseudo-label where the softmax is sure enough; the other domain's clips come from a memory bank
 """
 
 from dataclasses import dataclass
@@ -23,24 +23,24 @@ from cia_adapt.parts.registry import check_positive
 
 @dataclass(frozen=True)
 class Options:
-    """Of both losses."""
+    """Settings of the objective `cross_modal`."""
 
     across_modalities: float = 1.0
-    """Weight."""
+    """By what the contrast of a clip's modalities is multiplied in the total loss."""
     across_domains: float = 1.0
-    """Weight; 0 without target clips."""
+    """By what the contrast of source and target clips is multiplied in the total loss; 0 trains without target clips."""
     temperature: float = 0.1
-    """τ."""
+    """τ, which divides the cosines of both contrasts; the smaller, the more the nearest negatives count."""
     threshold: float = 0.8
-    """Least softmax of a pseudo-label."""
+    """A target clip gets a pseudo-label where its largest softmax is at least this, 0 … 1."""
     bank: int = 1024
-    """Clips remembered of each domain."""
+    """Number of each domain's latest clips that the memory bank holds, to contrast the other domain with."""
     width: int = 128
-    """Of the projection."""
+    """Features of the projection in which clips are contrasted."""
 
 
 class Bank(nn.Module):
-    """The latest projections of a domain by modality [size, W] and their classes (−1: none), a ring."""
+    """The latest `size` projections of a domain, a ring: {modality: [size, width]} and their classes [size] (−1: none)."""
 
     classes: Tensor
     next: Tensor
@@ -53,11 +53,12 @@ class Bank(nn.Module):
         self.register_buffer("next", torch.zeros((), dtype=torch.long))
 
     def remembered(self, modality: str) -> Tensor:
-        """[size, W], a copy: `push` writes in place."""
+        """A modality's projections [size, width], as a copy, since `push` writes in place."""
         features: Tensor = getattr(self, f"features_{modality}")
         return features.clone()
 
     def push(self, features: dict[str, Tensor], classes: Tensor) -> None:
+        """Put clips in place of the oldest: {modality: [B, width]} and classes [B] (−1: none). The last `size` of them stay."""
         size = len(self.classes)
         features, classes = {m: f[-size:] for m, f in features.items()}, classes[-size:]
         places = (self.next + torch.arange(len(classes), device=classes.device)) % size
@@ -68,20 +69,30 @@ class Bank(nn.Module):
 
 
 class CrossModalContrast(Objective):
-    """Both losses on the clips' features. Raises UsageError where there is one stream only."""
+    """Both contrasts on the clips' features.
+
+    Args:
+        widths: {stream: D} of the clip features.
+
+    Raises:
+        UsageError: there is one stream only, or streams are of unlike width.
+    """
 
     def __init__(self, widths: dict[str, int], options: Options) -> None:
         super().__init__()
         check_positive("cross_modal", options, "temperature", "bank", "width")
         if len(widths) < 2 or len(set(widths.values())) > 1:
-            raise UsageError("cross_modal: contrasts modalities and needs a head each (--head average), equally wide, and two")
+            raise UsageError(
+                "cross_modal: contrasts modalities; it needs two of them, equally wide, and a head for each (--head average)"
+            )
         width = next(iter(widths.values()))
         self.options, self.streams = options, tuple(widths)
         self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, options.width))
         self.source_bank, self.target_bank = (Bank(self.streams, options.bank, options.width) for _ in range(2))
 
     def forward(self, output: Output, step: Step) -> Term:
-        projected = {s: nn.functional.normalize(self.project(v), dim=1) for s, v in output.videos.items()}
+        """Both losses, weighted; metrics: each loss, and the share of target clips with a pseudo-label in %."""
+        projected = {s: nn.functional.normalize(self.project(v), dim=1) for s, v in output.videos.items()}  # [B, width] each
         domains = {"source": ~step.is_target, "target": step.is_target}
         inside = [
             info_nce(projected[a][rows], projected[b][rows], self.options.temperature)
@@ -89,7 +100,7 @@ class CrossModalContrast(Objective):
             if int(rows.sum()) > 1
             for a, b in combinations(self.streams, 2)
         ]
-        zero = next(iter(output.videos.values())).sum() * 0  # where no domain has two clips
+        zero = next(iter(output.videos.values())).sum() * 0  # the loss where no domain has two clips
         modal = torch.stack(inside).mean() if inside else zero
         metrics = {"cross_modal_loss": modal.detach()}
         loss = self.options.across_modalities * modal
@@ -99,8 +110,9 @@ class CrossModalContrast(Objective):
         return Term(loss, metrics)
 
     def _across(self, output: Output, step: Step, projected: dict[str, Tensor], metrics: dict[str, Tensor]) -> Tensor:
-        sure, guess = output.probabilities()[0][step.is_target].detach().max(1)
-        pseudo = torch.where(sure >= self.options.threshold, guess, -1)
+        """The contrast across domains; adds its numbers to `metrics` and the batch to the banks."""
+        confidence, guess = output.probabilities()[0][step.is_target].detach().max(1)  # [B_t] each
+        pseudo = torch.where(confidence >= self.options.threshold, guess, -1)
         classes = {"source": step.labels[:, 0], "target": pseudo}
         rows = {"source": ~step.is_target, "target": step.is_target}
         banks = {"source": self.source_bank, "target": self.target_bank}
@@ -119,8 +131,10 @@ class CrossModalContrast(Objective):
 
 
 def needs_target(options: Options) -> bool:
+    """Whether the objective looks at target clips with these settings."""
     return options.across_domains > 0
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
+    """The objective for a model whose clip features have these sizes. Raises UsageError as `CrossModalContrast` does."""
     return CrossModalContrast(dict(sizes.videos), options)

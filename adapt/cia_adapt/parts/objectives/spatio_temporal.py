@@ -3,12 +3,12 @@
 Song, Zhao, Yang, Yue, Xu, Hu and Chai, "Spatio-temporal Contrastive Domain Adaptation for Action Recognition", CVPR 2021.
 RECONSTRUCTED, feature-level: neither text nor code was at hand. Here
 
-    clip level    InfoNCE between a clip's features at two samplings of its frames, each modality
-    video level   InfoNCE between its modalities
+    clip level    InfoNCE between a clip's features at two samplings of its frames, for each modality
+    video level   InfoNCE between the modalities of a clip
     alignment     contrastive domain discrepancy (Kang et al., "Contrastive Adaptation Network", CVPR 2019,
-                  https://arxiv.org/abs/1901.00976, eq. 3-5, with the distance of class means instead of kernels): classes of
-                  both domains come closer, different classes part; target classes by spherical k-means from the source's class
-                  means, confident clips only, found anew each epoch
+                  https://arxiv.org/abs/1901.00976, eq. 3-5, with the distance of class means instead of kernels): the same class
+                  of both domains moves together, different classes move apart. The target's pseudo-classes come from spherical
+                  k-means that starts at the source's class means, anew each epoch; clips far from their centre have none.
 """
 
 from dataclasses import dataclass
@@ -26,22 +26,26 @@ KMEANS_ROUNDS = 20
 
 @dataclass(frozen=True)
 class Options:
-    """Of the three losses."""
+    """Settings of the objective `spatio_temporal`."""
 
     clip: float = 0.1
-    """Weight."""
+    """By what the contrast of two samplings of a clip's frames is multiplied in the total loss."""
     video: float = 0.1
-    """Weight; for a head per modality."""
+    """By what the contrast of a clip's modalities is multiplied in the total loss; needs a head for each modality."""
     alignment: float = 0.5
-    """Weight; 0 without target clips."""
+    """By what the discrepancy of the domains' classes is multiplied in the total loss; 0 trains without target clips."""
     temperature: float = 0.1
-    """τ of InfoNCE."""
+    """τ, which divides the cosines of both contrasts; the smaller, the more the nearest negatives count."""
     radius: float = 0.5
-    """A target clip is confident within this cosine distance, 1 − cos, of its cluster's centre."""
+    """A target clip gets a pseudo-class within this cosine distance, 1 − cos, of its centre; the larger, the more clips do."""
 
 
 class SpatioTemporalContrast(Objective):
-    """The three losses on the clips' features; `cluster` is called before each epoch."""
+    """The three losses on the clips' features. The training loop calls `cluster` before each epoch.
+
+    Args:
+        target_clips: number N_t of the target's training clips.
+    """
 
     second_view = True
     clusters = True
@@ -54,15 +58,21 @@ class SpatioTemporalContrast(Objective):
         self.register_buffer("pseudo", torch.full((target_clips,), -1))
 
     def cluster(self, source: Described, labels: Tensor, target: Described) -> None:
-        """Give the target's training clips pseudo-classes, from the source's classes [N_s] and both domains' features."""
+        """Give the target's training clips new pseudo-classes.
+
+        Args:
+            source, target: features of all training clips, [N_s, D] and [N_t, D].
+            labels: the source's classes [N_s].
+        """
         classes, distances = spherical_kmeans(source.features, labels, target.features)
         self.pseudo.copy_(torch.where(distances <= self.options.radius, classes, -1))
 
     def forward(self, output: Output, step: Step) -> Term:
+        """The three losses, weighted; metrics: each loss, and the share of target clips with a pseudo-class in %."""
         assert step.second is not None
         domains = [rows for rows in (~step.is_target, step.is_target) if int(rows.sum()) > 1]
         tau = self.options.temperature
-        zero = next(iter(output.videos.values())).sum() * 0  # where no domain has two clips
+        zero = next(iter(output.videos.values())).sum() * 0  # the loss where no domain has two clips
         second = step.second.videos
         clips = [info_nce(v[rows], second[s][rows], tau) for s, v in output.videos.items() for rows in domains]
         clip = torch.stack(clips).mean() if clips else zero
@@ -73,8 +83,8 @@ class SpatioTemporalContrast(Objective):
             video = torch.stack(videos).mean() if videos else zero
             loss, metrics = loss + self.options.video * video, metrics | {"video_contrast": video.detach()}
         if self.options.alignment and step.is_target.any():
-            pseudo = self.pseudo[step.target_positions]
-            features = torch.cat([F.normalize(v, dim=1) for v in output.videos.values()], dim=1)
+            pseudo = self.pseudo[step.target_positions]  # [B_t]
+            features = torch.cat([F.normalize(v, dim=1) for v in output.videos.values()], dim=1)  # [B, ΣD]
             gap = contrastive_discrepancy(features[~step.is_target], step.labels[:, 0], features[step.is_target], pseudo)
             loss = loss + self.options.alignment * gap
             metrics |= {"discrepancy": gap.detach(), "pseudo_labelled": 100 * (pseudo >= 0).float().mean()}
@@ -82,8 +92,13 @@ class SpatioTemporalContrast(Objective):
 
 
 def contrastive_discrepancy(source: Tensor, source_classes: Tensor, target: Tensor, target_classes: Tensor) -> Tensor:
-    """Mean squared distance of the domains' means of one class, minus that of different classes. Classes absent from either side
-    take no part; 0 where none is in both. [B, D], [B] int64 with −1 for none.
+    """Mean squared distance between the domains' means of the same class, minus that between means of different classes.
+
+    Args:
+        source, target: features, [B_s, D] and [B_t, D].
+        source_classes, target_classes: int64, [B_s] and [B_t], −1 for a clip without a class.
+
+    Classes that only one side has take no part; the result is 0 where no class is in both.
     """
     common = sorted(set(source_classes.tolist()) & set(target_classes.tolist()) - {-1})
     if not common:
@@ -91,7 +106,7 @@ def contrastive_discrepancy(source: Tensor, source_classes: Tensor, target: Tens
     means = [
         torch.stack([x[classes == k].mean(0) for k in common])
         for x, classes in ((source, source_classes), (target, target_classes))
-    ]
+    ]  # [common, D] each
     distances = torch.cdist(means[0], means[1]).square()  # [common, common]
     same = distances.diagonal().mean()
     if len(common) == 1:
@@ -100,14 +115,17 @@ def contrastive_discrepancy(source: Tensor, source_classes: Tensor, target: Tens
 
 
 def spherical_kmeans(source: Tensor, labels: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Clusters of the target that start at the source's class means: (class [N_t], cosine distance to its centre [N_t])."""
+    """Cluster the target's features [N_t, D] from the class means of the source's [N_s, D], whose classes are `labels` [N_s].
+
+    Returns (class of each target clip [N_t], cosine distance 1 − cos to that cluster's centre [N_t]).
+    """
     target = F.normalize(target, dim=1)
     present = labels.unique()
-    centres = F.normalize(torch.stack([F.normalize(source[labels == k], dim=1).mean(0) for k in present]), dim=1)
+    centres = F.normalize(torch.stack([F.normalize(source[labels == k], dim=1).mean(0) for k in present]), dim=1)  # [K, D]
     for _ in range(KMEANS_ROUNDS):
         nearest = (target @ centres.T).argmax(1)
         members = F.one_hot(nearest, len(present)).to(target)  # [N_t, K]
-        sums = members.T @ target
+        sums = members.T @ target  # [K, D]
         updated = torch.where(members.sum(0)[:, None] > 0, F.normalize(sums, dim=1), centres)
         if torch.equal(updated, centres):
             break
@@ -117,8 +135,10 @@ def spherical_kmeans(source: Tensor, labels: Tensor, target: Tensor) -> tuple[Te
 
 
 def needs_target(options: Options) -> bool:
+    """Whether the objective looks at target clips with these settings."""
     return options.alignment > 0
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
+    """The objective for a model that adapts to so many target clips. Raises UsageError for a temperature of 0."""
     return SpatioTemporalContrast(sizes.target_train_clips, options)

@@ -1,4 +1,4 @@
-"""Spatial pooling, one a file: `Options`, `build(sizes, options)`, and `NEEDS_MAPS` where vectors will not do.
+"""Spatial poolings, one a file. A file has `Options`, `build(sizes, options)` and `NEEDS_MAPS`, whether it must have maps.
 
-The module maps {modality: Feature} to `layers.maps.Pooled`.
+The module that `build` gives takes {modality: Feature} and returns a `layers.maps.Pooled`.
 """

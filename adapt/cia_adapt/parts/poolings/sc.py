@@ -1,7 +1,7 @@
-"""SC, spatial consensus: one map of weights, from what the modalities agree on, pools them all.
+"""SC, spatial consensus: one map of weights pools all modalities; cells weigh the more, the more the modalities agree there.
 
 Yang, Huang, Sugano and Sato, "Interact before Align", CVPR 2022; k = 3 scales (supplement §1, Table 2). RECONSTRUCTED: the
-supplement says that SC makes one shared map from correlations at several scales and re-weights locations, not how.
+supplement says that SC computes one shared map from correlations at several scales and re-weights locations with it, not how.
 
     u_m = θ_m(F̂_m) / ‖·‖ over channels, θ_m a 1×1 convolution to half the channels (or the identity)
     pool (default)  c_κ(i) = cos(P_κ u_a (i), P_κ u_b (i)), κ = 1 … k, P_κ the κ×κ box mean over valid cells
@@ -9,8 +9,8 @@ supplement says that SC makes one shared map from correlations at several scales
     window_max      c_κ(i) = ½ max_j ⟨u_a(i), u_b(j)⟩ + ½ max_j ⟨u_a(j), u_b(i)⟩ over the κ×κ cells j around i
     S = softmax over cells of Σ_κ c_κ / (k τ);   f_m = Σ_i S(i) F̂_m(·, i)
 
-A uniform S is average pooling. S does not change when the modalities change places together with their θ. With three modalities
-that have maps, c is the mean over their pairs.
+A uniform S is average pooling. S does not depend on the order of the modalities and their θ. With three modalities that have
+maps, c is the mean over their pairs.
 """
 
 import math
@@ -32,25 +32,28 @@ NEEDS_MAPS: Final = True
 
 @dataclass(frozen=True)
 class Options:
-    """SC's settings."""
+    """Settings of the pooling `sc`, spatial consensus."""
 
     scales: int = 3
-    """k, scales of the correlation; at most 7."""
+    """k, the number of scales at which modalities are correlated, 1 to 7; scale κ compares patches of κ × κ cells."""
     embedding: int = 512
-    """Channels of θ; 0 for the identity (no parameters)."""
+    """Channels to which θ embeds each cell before cells are compared; 0 compares the features themselves, without parameters."""
     scoring: Literal["pool", "patch", "window_max"] = "pool"
-    """How the scales κ > 1 compare."""
+    """How patches of κ > 1 are compared: by their means (pool), cell by cell (patch), or by the best match (window_max)."""
     temperature: float = 0.1
-    """τ, at the start; the smaller, the sharper the map."""
+    """τ, which divides the correlations before the softmax over cells; the smaller, the sharper the map."""
     learn_temperature: bool = False
-    """Train log τ."""
+    """Train log τ from `temperature` on; false keeps τ fixed."""
 
 
 class SpatialConsensus(nn.Module):
-    """Pool the maps of two or more modalities with one consensus map; vectors as they are.
+    """Pool the maps of two or more modalities with one consensus map; vectors stay as they are.
 
     Args:
-        channels: {modality: C} of those with maps. Raises UsageError for fewer than two.
+        channels: {modality: C} of the modalities that have maps.
+
+    Raises:
+        UsageError: fewer than two modalities have maps, or a setting is out of its range.
 
     >>> sum(p.numel() for p in SpatialConsensus({"rgb": 1024, "flow": 1024}).parameters())
     1049600
@@ -60,7 +63,7 @@ class SpatialConsensus(nn.Module):
         super().__init__()
         if len(channels) < 2:
             have = ", ".join(channels) or "none"
-            raise UsageError(f"SC is a consensus of modalities with maps and needs two, here: {have}; take --pooling avg")
+            raise UsageError(f"SC is a consensus of modalities with maps and needs two, here: {have}; use --pooling avg")
         if not 1 <= options.scales <= 7:
             raise UsageError(f"--set sc.scales={options.scales}: must lie between 1 and 7")
         if options.temperature <= 0:
@@ -75,12 +78,13 @@ class SpatialConsensus(nn.Module):
         self.log_temperature = nn.Parameter(start, requires_grad=options.learn_temperature) if options.learn_temperature else None
 
     def forward(self, features: Mapping[str, Feature]) -> Pooled:
+        """{modality: maps [N, C, H, W] or vectors [N, C]} → {modality: [N, C]} and the consensus maps [N, H, W]."""
         consensus = self.consensus(features)
         pooled = {m: f.pool(consensus) if m in self.modalities else f.average() for m, f in features.items()}
         return Pooled(pooled, weights=consensus)
 
     def consensus(self, features: Mapping[str, Feature]) -> Tensor:
-        """S [N, H, W], non-negative with sum 1."""
+        """S [N, H, W]: non-negative, sum 1 over the cells of a frame."""
         height, width = features[self.modalities[0]].data.shape[2:]
         layers = [self.embed[m] if self.options.embedding else None for m in self.modalities]
         products = gram([features[m] for m in self.modalities], layers)  # type: ignore[arg-type]
@@ -88,26 +92,29 @@ class SpatialConsensus(nn.Module):
             return self._softmax(cosines_of(products), height, width)
 
     def _softmax(self, cosines: Mapping[tuple[int, int], Tensor], height: int, width: int) -> Tensor:
+        """Cosines {(m, n): [N, HW, HW]} → S [N, H, W]."""
         pairs = [
             correlation(cosines[a, a], cosines[a, b], cosines[b, b], self.options.scales, self.options.scoring, height, width)
             for a, b in combinations(range(len(self.modalities)), 2)
         ]  # [N, k, HW] each
         sharpness = 1 / self.options.temperature if self.log_temperature is None else torch.exp(-self.log_temperature)
-        logits = torch.stack(pairs).mean(0).mean(1) * sharpness
-        return logits.softmax(dim=1).unflatten(1, (height, width))
+        logits = torch.stack(pairs).mean(0).mean(1) * sharpness  # [pairs, N, k, HW] → [N, HW]
+        return logits.softmax(dim=1).unflatten(1, (height, width))  # [N, H, W]
 
 
 def cosines_of(products: Mapping[tuple[int, int], Tensor]) -> dict[tuple[int, int], Tensor]:
-    """Products of cells [N, HW, HW] → their cosines; cells of zeros have cosine 0."""
+    """Products of cells {(m, n): [N, HW, HW]} → their cosines, in the same shape; a cell of zeros has cosine 0 to all."""
     inverse = {m: p.diagonal(dim1=1, dim2=2).clamp_min(1e-12).rsqrt() for (m, n), p in products.items() if m == n}  # [N, HW]
     # The norms' outer product by bmm: its gradient is a product too, and no sums over the cells of all frames.
     return {(m, n): p * torch.bmm(inverse[m][:, :, None], inverse[n][:, None, :]) for (m, n), p in products.items()}
 
 
 def correlation(aa: Tensor, ab: Tensor, bb: Tensor, scales: int, scoring: str, height: int, width: int) -> Tensor:
-    """c_κ(i), κ = 1 … scales, from the cosines of all cells within and between two modalities, [N, HW, HW] each.
+    """Correlation c_κ(i) in [−1, 1] of modalities a and b at cell i and scales κ = 1 … scales, [N, scales, HW].
 
-    → [N, scales, HW], in [−1, 1].
+    Args:
+        aa, ab, bb: the cosines of all cells within a, between a and b, and within b, [N, HW, HW] each.
+        scoring: `Options.scoring`; the formulas are at the head of this file.
     """
     boxes = torch.stack([box_operator(scale, height, width) for scale in range(1, scales + 1)]).to(ab)  # [k, HW, HW]
     if scoring == "pool":
@@ -116,25 +123,25 @@ def correlation(aa: Tensor, ab: Tensor, bb: Tensor, scales: int, scoring: str, h
     if scoring == "patch":
         return torch.einsum("kij,nj->nki", boxes, ab.diagonal(dim1=1, dim2=2))
     outside = boxes == 0
-    ahead = ab[:, None].masked_fill(outside, -torch.inf).amax(3)
-    back = ab.transpose(1, 2)[:, None].masked_fill(outside, -torch.inf).amax(3)
-    return (ahead + back) / 2
+    best_in_b = ab[:, None].masked_fill(outside, -torch.inf).amax(3)  # [N, k, HW]
+    best_in_a = ab.transpose(1, 2)[:, None].masked_fill(outside, -torch.inf).amax(3)  # [N, k, HW]
+    return (best_in_b + best_in_a) / 2
 
 
 def box_products(products: Tensor, boxes: Tensor) -> Tensor:
-    """⟨P_κ u (i), P_κ v (i)⟩ for each κ from all products ⟨u(j), v(l)⟩ [..., HW, HW] → [..., k, HW].
+    """⟨P_κ u (i), P_κ v (i)⟩ for each scale κ from all products G = ⟨u(j), v(l)⟩ [..., HW, HW] → [..., k, HW].
 
-    With box means P_κ u = A_κ u it is the i-th diagonal element of A_κ G A_κᵀ. So one small matrix product serves all scales, and
-    no box-filtered copy of the maps is made.
+    `boxes` [k, HW, HW] are the box means A_κ (P_κ u = A_κ u). The result is the i-th diagonal element of A_κ G A_κᵀ: one small
+    matrix product serves all scales, without box-filtered copies of the maps.
     """
     diagonals = torch.einsum("kij,kil->jlki", boxes, boxes).flatten(2).flatten(0, 1)  # [HW·HW, k·HW]
     return (products.flatten(-2) @ diagonals).unflatten(-1, (len(boxes), -1))
 
 
 def box_operator(size: int, height: int, width: int) -> Tensor:
-    """[HW, HW]: row i averages the size×size cells around cell i, stride 1; cells outside are not counted.
+    """The box mean as a matrix [HW, HW]: row i averages the size × size cells around cell i that lie inside the map.
 
-    An even box reaches one cell further to the right and to the bottom.
+    A box of even size reaches one cell further to the right and to the bottom.
 
     >>> box_operator(2, 1, 3)
     tensor([[0.5000, 0.5000, 0.0000],
@@ -143,14 +150,15 @@ def box_operator(size: int, height: int, width: int) -> Tensor:
     """
     front, back = (size - 1) // 2, size // 2
 
-    def reach(length: int) -> Tensor:
+    def within_reach(length: int) -> Tensor:
         offset = torch.arange(length)[None, :] - torch.arange(length)[:, None]
-        return ((offset >= -front) & (offset <= back)).float()
+        return ((offset >= -front) & (offset <= back)).float()  # [length, length]
 
-    inside = torch.kron(reach(height), reach(width))
+    inside = torch.kron(within_reach(height), within_reach(width))  # [HW, HW]
     return inside / inside.sum(1, keepdim=True)
 
 
 def build(sizes: Sizes, options: Options) -> nn.Module:
+    """The pooling for modalities of these sizes. Raises UsageError for maps of unlike size and as `SpatialConsensus` does."""
     check_grids("SC", sizes.grids)
     return SpatialConsensus({m: sizes.channels[m] for m in sizes.grids}, options)

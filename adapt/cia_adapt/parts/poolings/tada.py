@@ -1,13 +1,13 @@
-"""TADA's local attention: each cell counts by how sure a domain discriminator is of it.
+"""TADA's local attention: a cell weighs the more, the surer a domain discriminator is of its domain.
 
 Wang, Li, Ye, Long and Wang, "Transferable Attention for Domain Adaptation", AAAI 2019. One discriminator a cell, behind a
 reversed gradient, H in nats (0 … 0.693):
 
     p_i = softmax(D_i(F(·, i)));   w_i = 1 − H(p_i);   f = mean_i (1 + w_i) F(·, i)
 
-RECONSTRUCTED for cached features: the discriminators' width; and the reversed gradient reaches what is trained before the maps
-(MC) only, since the features are frozen. The discriminators' loss is that of the objective `adversarial`, level "region".
-TADA's global part, entropy weighted by 1 + H, is the objective `attentive_entropy`.
+RECONSTRUCTED for cached features: the discriminators' width. Since the features are frozen, the reversed gradient reaches only
+what is trained before this pooling (MC). The objective `adversarial` has the discriminators' loss, level "region". TADA's global
+part, entropy weighted by 1 + H, is the objective `attentive_entropy`.
 """
 
 from collections.abc import Mapping
@@ -31,16 +31,16 @@ REVERSED: Final = ("strength",)
 
 @dataclass(frozen=True)
 class Options:
-    """Of the discriminators."""
+    """Settings of the pooling `tada`."""
 
     hidden: int = 64
-    """Width of their hidden layer."""
+    """Width of the hidden layer of each cell's domain discriminator."""
     strength: float = 1.0
-    """Of the reversed gradient."""
+    """λ, by which the discriminators' reversed gradient is multiplied; the larger, the stronger they align what MC gives."""
 
 
 class CellDiscriminators(nn.Module):
-    """A discriminator for each cell, C → hidden → 2: [N, HW, C] → [N, HW, 2]."""
+    """A domain discriminator of its own for each of `cells` cells: FC C → hidden, ReLU, FC hidden → 2."""
 
     def __init__(self, cells: int, channels: int, hidden: int) -> None:
         super().__init__()
@@ -50,15 +50,17 @@ class CellDiscriminators(nn.Module):
         self.last_bias = nn.Parameter(torch.zeros(cells, 1, 2))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Cells [N, HW, C] → domain logits [N, HW, 2] (0 source, 1 target)."""
         hidden = torch.relu(torch.baddbmm(self.first_bias, features.transpose(0, 1), self.first))  # [HW, N, hidden]
-        return torch.baddbmm(self.last_bias, hidden, self.last).transpose(0, 1)
+        return torch.baddbmm(self.last_bias, hidden, self.last).transpose(0, 1)  # [N, HW, 2]
 
 
 class TransferableAttention(nn.Module):
-    """Weigh the cells of each modality with maps and average; vectors as they are.
+    """Weigh the cells of each modality that has maps by 1 + w and average them; vectors stay as they are.
 
     Args:
-        channels: {modality: C} of those with maps; grids: their (H, W).
+        channels: {modality: C}.
+        grids: {modality: (H, W)} of those with maps.
     """
 
     def __init__(self, channels: Mapping[str, int], grids: Mapping[str, tuple[int, int]], options: Options = Options()) -> None:
@@ -69,6 +71,7 @@ class TransferableAttention(nn.Module):
         )
 
     def forward(self, features: Mapping[str, Feature]) -> Pooled:
+        """{modality: maps [N, C, H, W] or vectors [N, C]} → {modality: [N, C]}, and domain logits {"region_<m>": [N, HW, 2]}."""
         vectors = {m: f.average() for m, f in features.items() if m not in self.discriminators}
         logits = {}
         for m, discriminators in self.discriminators.items():
@@ -80,5 +83,6 @@ class TransferableAttention(nn.Module):
 
 
 def build(sizes: Sizes, options: Options) -> nn.Module:
+    """The pooling for modalities of these sizes. Raises UsageError where the discriminators would have no hidden unit."""
     check_positive("tada", options, "hidden")
     return TransferableAttention(sizes.channels, sizes.grids, options)

@@ -1,4 +1,5 @@
-"""Refinements of all modalities' features before spatial pooling, one a file: `Options` and `build(sizes, options)`.
+"""Refinements of all modalities' features before spatial pooling, one a file. A file has `Options` and `build(sizes, options)`.
 
-The module maps {modality: Feature} to the same; gains and shifts stay apart from the maps (`layers.maps.Feature`).
+The module that `build` gives takes {modality: Feature} and returns the same; gains and shifts are kept beside the maps
+(`layers.maps.Feature`).
 """

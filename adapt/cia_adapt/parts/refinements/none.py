@@ -1,4 +1,4 @@
-"""No refinement: every modality as it was extracted."""
+"""No refinement: every modality stays as it was extracted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +11,17 @@ from cia_adapt.parts.layers.maps import Feature
 
 @dataclass(frozen=True)
 class Options:
-    """None."""
+    """The refinement `none` has no settings."""
 
 
 class NoRefinement(nn.Module):
-    """The identity."""
+    """The identity on {modality: maps [N, C, H, W] or vectors [N, C]}."""
 
     def forward(self, features: Mapping[str, Feature]) -> Mapping[str, Feature]:
+        """The features themselves."""
         return features
 
 
 def build(sizes: Sizes, options: Options) -> nn.Module:
+    """The identity, whatever the sizes."""
     return NoRefinement()

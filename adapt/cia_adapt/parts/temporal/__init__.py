@@ -1,4 +1,5 @@
-"""From the features of S frames to one of the clip, one a file: `Options` and `build(width, segments, options)`.
+"""Temporal parts: from the features of S frames to those of the clip, one a file.
 
-The module has `width`, that of its result, and maps frames [B, S, D] to (clip [B, width], {level: domain logits [B, …, 2]}).
+A file has `Options` and `build(width, segments, options)`, `width` being D. The module that `build` gives takes frames [B, S, D]
+and returns (clip [B, width], {level: domain logits [B, …, 2]}), its attribute `width` being the clip's.
 """

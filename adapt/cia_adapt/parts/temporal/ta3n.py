@@ -1,11 +1,12 @@
-"""TA3N's temporal part: relations that show the domain gap, by a discriminator that tells them apart, count more.
+"""TA3N's temporal part: a relation weighs the more, the better a discriminator tells its domain.
 
 Chen, Kira, AlRegib, Yoo, Chen and Zheng, "Temporal Attentive Alignment", ICCV 2019, https://arxiv.org/abs/1907.12743, as its
-code has it: even tuples in training too; one discriminator a scale n, behind a gradient reversed with β; H in nats, not detached:
+code has it: evenly spaced tuples in training too, and one discriminator for each scale n, behind a gradient reversed with β. H is
+in nats and passes its gradient on:
 
     d̂_n = softmax(D_n(R_n));   v = Σ_n (2 − H(d̂_n)) R_n
 
-The discriminators' loss is that of the objective `adversarial`, level "relation".
+The objective `adversarial` has the discriminators' loss, level "relation".
 """
 
 from dataclasses import dataclass
@@ -24,16 +25,16 @@ REVERSED: Final = ("strength",)
 
 @dataclass(frozen=True)
 class Options:
-    """TA3N's relations."""
+    """Settings of the temporal part `ta3n`."""
 
     width: int = 256
-    """Of a relation's feature."""
+    """Features of each relation, and of the clip."""
     strength: float = 0.75
-    """β of the relations, on the reversed gradient."""
+    """β, by which the relation discriminators' reversed gradient is multiplied; the larger, the stronger the alignment."""
 
 
 class AttendedRelations(nn.Module):
-    """Frames [B, S, D] → (clip [B, width], {"relation": [B, S − 1, 2]})."""
+    """Relations of S frames with D = `inputs` features, each weighed by 2 − H(d̂_n) and summed."""
 
     def __init__(self, inputs: int, segments: int, options: Options = Options()) -> None:
         super().__init__()
@@ -43,11 +44,13 @@ class AttendedRelations(nn.Module):
         self.discriminators = nn.ModuleList([discriminator(options.width, 0) for _ in range(segments - 1)])
 
     def forward(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        relations = self.trn.relations(frames)
+        """Frames [B, S, D] → (clip [B, width], {"relation": domain logits [B, S − 1, 2]})."""
+        relations = self.trn.relations(frames)  # [B, S − 1, width]
         reversed_ = self.reverse(relations)
         logits = torch.stack([d(reversed_[:, n]) for n, d in enumerate(self.discriminators)], dim=1)  # [B, S − 1, 2]
-        return (relations * (2 - entropy(logits))[:, :, None]).sum(1), {"relation": logits}
+        return (relations * (2 - entropy(logits))[:, :, None]).sum(1), {"relation": logits}  # [B, width]
 
 
 def build(width: int, segments: int, options: Options) -> nn.Module:
+    """The part for clips of `segments` frames with `width` features. Raises UsageError for too few or too many segments."""
     return AttendedRelations(width, segments, options)

@@ -2,8 +2,8 @@
 
     R_n = Σ over ordered n-tuples of MLP_n([f_i1; …; f_in]),  n = S … 2;   v = Σ_n R_n;   MLP_n: ReLU, FC n·D → 256, ReLU
 
-At most three tuples a scale: evenly spaced in their order at evaluation, drawn at random in training (`even`: the same there,
-as TA3N does).
+At most three tuples of each scale: evenly spaced in their order at evaluation, drawn at random in training (with `even` evenly
+spaced in training too, as TA3N does).
 """
 
 import math
@@ -22,18 +22,18 @@ SETUP = {"optimiser": "sgd", "lr": 3e-3}  # the supplement, §1: with TRN, SGD w
 
 @dataclass(frozen=True)
 class Options:
-    """TRN's settings."""
+    """Settings of the temporal part `trn`."""
 
     width: int = 256
-    """Of a relation's feature."""
+    """Features of each relation, and of the clip."""
     tuples: int = 3
-    """Most of each scale."""
+    """At most so many tuples of frames are related at each scale n = S … 2; the more, the slower."""
     even: bool = False
-    """Evenly spaced tuples in training too."""
+    """Take evenly spaced tuples in training too, instead of tuples drawn at random."""
 
 
 class TemporalRelations(nn.Module):
-    """Frames [B, S, D] → relations [B, S − 1, width], of S … 2 frames; `forward` gives their sum. Raises UsageError for S < 2.
+    """The sum of relations of n = S … 2 frames with D = `inputs` features. Raises UsageError for S < 2 and S > 12.
 
     >>> sum(p.numel() for p in TemporalRelations(512, 5).parameters())
     1836032
@@ -43,9 +43,9 @@ class TemporalRelations(nn.Module):
         super().__init__()
         check_positive("trn", options, "width", "tuples")
         if segments > MOST_SEGMENTS:
-            raise UsageError(f"--segments {segments}: --temporal trn lists every tuple of frames; take at most {MOST_SEGMENTS}")
+            raise UsageError(f"--segments {segments}: --temporal trn lists every tuple of frames; give at most {MOST_SEGMENTS}")
         if segments < 2:
-            raise UsageError("--temporal trn: relates frames and needs --segments 2 or more")
+            raise UsageError("--temporal trn: relates frames to each other and needs --segments 2 or more")
         self.width, self.options = options.width, options
         self.all_tuples = {n: list(combinations(range(segments), n)) for n in range(segments, 1, -1)}
         self.layers = nn.ModuleDict(
@@ -53,17 +53,19 @@ class TemporalRelations(nn.Module):
         )
 
     def relations(self, frames: Tensor) -> Tensor:
-        """[B, S, D] → [B, S − 1, width], the scale of all frames first."""
+        """Frames [B, S, D] → a relation for each scale, [B, S − 1, width], that of all S frames first."""
         by_scale = []
         for n, layer in self.layers.items():
             picked = torch.tensor(self._picked(int(n)), device=frames.device)  # [tuples, n]
-            by_scale.append(layer(frames[:, picked].flatten(2)).sum(1))
-        return torch.stack(by_scale, dim=1)
+            by_scale.append(layer(frames[:, picked].flatten(2)).sum(1))  # [B, tuples, n·D] → [B, width]
+        return torch.stack(by_scale, dim=1)  # [B, S − 1, width]
 
     def forward(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Frames [B, S, D] → (clip [B, width], no domain logits)."""
         return self.relations(frames).sum(1), {}
 
     def _picked(self, n: int) -> list[tuple[int, ...]]:
+        """The tuples of n frames that this pass relates."""
         tuples = self.all_tuples[n]
         if self.training and not self.options.even:
             return [tuples[i] for i in torch.randperm(len(tuples))[: self.options.tuples].tolist()]
@@ -71,14 +73,15 @@ class TemporalRelations(nn.Module):
 
 
 def even_tuples(tuples: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
-    """Number ⌈i N / count⌉ of N tuples, i = 0 … count − 1; all where there are no more.
+    """`count` of N tuples, evenly spaced: those of number ⌈i N / count⌉, i = 0 … count − 1. All where N ≤ count.
 
     >>> even_tuples(list(combinations(range(5), 3)), 3)
     [(0, 1, 2), (0, 2, 4), (1, 2, 4)]
     """
-    kept = min(count, len(tuples))
-    return [tuples[math.ceil(i * len(tuples) / kept)] for i in range(kept)]
+    count = min(count, len(tuples))
+    return [tuples[math.ceil(i * len(tuples) / count)] for i in range(count)]
 
 
 def build(width: int, segments: int, options: Options) -> nn.Module:
+    """The part for clips of `segments` frames with `width` features. Raises UsageError for too few or too many segments."""
     return TemporalRelations(width, segments, options)

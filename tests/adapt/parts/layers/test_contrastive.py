@@ -129,7 +129,7 @@ def test_the_bank_holds_the_latest(size, pushes):
 
 def test_cross_modal_needs_modalities_of_one_width():
     for of_streams in ({"all": 8}, {"rgb": 8, "flow": 6}):
-        with pytest.raises(UsageError, match="needs a head each"):
+        with pytest.raises(UsageError, match="it needs two of them, equally wide, and a head for each"):
             cross_modal.CrossModalContrast(of_streams, cross_modal.Options())
 
 

@@ -158,7 +158,7 @@ def test_attentive_entropy_reads_the_video_discriminator():
     """Mean over streams, labels and clips of (1 + H(d̂)) H(ŷ), in nats; the gradient goes through both entropies."""
     of, at = output(heads=(3, 4)), step()
     module = attentive_entropy.build(Sizes({}, {}, (3, 4), 5, 0.0), attentive_entropy.Options(weight=0.3))
-    with pytest.raises(UsageError, match="needs adversarial before it"):
+    with pytest.raises(UsageError, match="name adversarial before it in --objectives"):
         module(of, at)
     aligned = shaken(adversarial.AdversarialAlignment(widths(of), adversarial.Options()))
     aligned(of, at)
@@ -218,5 +218,5 @@ def test_correspondences_gradient_reaches_both_modalities():
     module = shaken(correspondence.build(Sizes({}, {}, (3,), 5, 0.0, {}, widths(of)["video"]), correspondence.Options()))
     reached = torch.autograd.grad(module(of, at).loss, list(of.videos.values()))
     assert all(x.any(1).all() for x in reached)
-    with pytest.raises(UsageError, match="needs a head per modality"):
+    with pytest.raises(UsageError, match="it needs two of them and a head for each"):
         correspondence.Correspondence({"all": 4}, correspondence.Options())
