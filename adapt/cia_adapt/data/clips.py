@@ -6,19 +6,15 @@ Labels never travel with features: `Clips` has none, and the target's are locked
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from cia_extract.features import DatasetFeatures
 from torch import Tensor
 
-from cia_adapt.data.foreign import ForeignDataset
 from cia_adapt.data.readers import Positions, Stores, gather
-
-Dataset = DatasetFeatures | ForeignDataset
+from cia_adapt.data.source import FeatureSource, with_columns
 
 
 class Clips:
@@ -32,10 +28,12 @@ class Clips:
         all_rows: rows of the whole domain; a reader that copies features into memory copies all of these.
     """
 
-    def __init__(self, dataset: Dataset, rows: Positions, arrays: Mapping[str, str], stores: Stores, all_rows: Positions) -> None:
+    def __init__(
+        self, dataset: FeatureSource, rows: Positions, arrays: Mapping[str, str], stores: Stores, all_rows: Positions
+    ) -> None:
         self.names = [str(name) for name in dataset.columns["clip"][rows]]
         unlabelled = {name: values for name, values in dataset.columns.items() if name in COLUMNS_WITHOUT_LABELS}
-        self.dataset: Any = replace(dataset, columns=unlabelled)
+        self.dataset = with_columns(dataset, unlabelled)
         self.rows, self.modalities, self.frames = rows, tuple(arrays), dataset.frames
         self.readers = {m: stores.reader(dataset, name, all_rows) for m, name in arrays.items()}
 

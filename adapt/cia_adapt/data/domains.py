@@ -11,9 +11,9 @@ from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.suggest import did_you_mean
 
 from cia_adapt.config import splits
-from cia_adapt.data.clips import Dataset
 from cia_adapt.data.foreign import open_any
 from cia_adapt.data.readers import Positions
+from cia_adapt.data.source import FeatureSource
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Domain:
     """The finished clips of one domain of a feature file."""
 
     name: str
-    dataset: Dataset
+    dataset: FeatureSource
     """The dataset of the file in which the clips lie; other domains may lie in it too."""
     rows: Positions
     """Rows of the clips in the dataset, [N] int64."""

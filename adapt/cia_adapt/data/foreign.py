@@ -18,9 +18,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from cia_extract.common.errors import DataError, UsageError
-from cia_extract.features import DONE, DatasetFeatures, journal_path, open_features, opened, readable
+from cia_extract.features import DONE, journal_path, open_features, opened, readable
 
 from cia_adapt.data.columns import column
+from cia_adapt.data.source import FeatureSource
 
 MODALITIES = ("rgb", "flow", "audio")
 EACH = "{domain}"  # in a mapping: every top-level group
@@ -29,7 +30,7 @@ DIGESTED = 8e6  # bytes of each array that enter the digest, about; every run re
 
 
 @dataclass(frozen=True)
-class ArrayInfo:
+class ForeignArray:
     """Where an array lies and what it holds."""
 
     path: str
@@ -45,7 +46,7 @@ class SlowArray:
     """An array, indexed like a memory map, one clip at a time. It opens the file for each reading and so survives a fork."""
 
     file: Path
-    info: ArrayInfo
+    info: ForeignArray
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,7 +74,7 @@ class ForeignDataset:
     name: str
     columns: Mapping[str, npt.NDArray[Any]]
     """{column: text [N]}."""
-    regions: Mapping[str, ArrayInfo]
+    regions: Mapping[str, ForeignArray]
     """{"rgb/pooled", "rgb/maps", …: the array}."""
     finished: npt.NDArray[np.bool_]
     """[N]: whether a clip's row is done, by the `status` of a repacked file of ours; all rows of other files."""
@@ -114,7 +115,7 @@ class ForeignDataset:
         return digest.hexdigest()
 
 
-def open_any(path: Path, mapping: Sequence[str] = ()) -> Mapping[str, DatasetFeatures | ForeignDataset]:
+def open_any(path: Path, mapping: Sequence[str] = ()) -> Mapping[str, FeatureSource]:
     """{name: dataset} of a feature file of ours or of a foreign file.
 
     With `mapping` (`--map` entries) the file is read as they say. Raises UsageError for an entry that is not written as `parse`
@@ -213,7 +214,7 @@ def _finished(path: Path, file: h5py.File, domain: str, count: int) -> npt.NDArr
     return np.asarray((status[:] == DONE).all(1))
 
 
-def _array(place: str, target: str, data: h5py.Dataset) -> ArrayInfo:
+def _array(place: str, target: str, data: h5py.Dataset) -> ForeignArray:
     """The array `data`, at `place` for messages, as the maps or vectors `target`. Raises DataError where it cannot be that."""
     shape = (data.shape[0], 1, data.shape[1]) if data.ndim == 2 else data.shape
     if (
@@ -231,7 +232,7 @@ def _array(place: str, target: str, data: h5py.Dataset) -> ArrayInfo:
         raise DataError(
             f"{place} is {data.shape}; one clip would take {row_bytes / 1e9:.1f} GB. Is the order of its sizes right?"
         )
-    return ArrayInfo(str(data.name), shape, data.dtype.newbyteorder("="))  # torch knows this machine's order of bytes only
+    return ForeignArray(str(data.name), shape, data.dtype.newbyteorder("="))  # torch knows this machine's order of bytes only
 
 
 def _check_storage(place: str, file: h5py.File, data: h5py.Dataset) -> None:

@@ -17,9 +17,11 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from cia_extract.features import DatasetFeatures
 from torch import Tensor
 
 from cia_adapt.data.guard import Guard
+from cia_adapt.data.source import ArrayInfo, FeatureArray, FeatureSource
 
 Tier = Literal["device", "ram", "map", "hdf5"]
 RAM_SHARE: Final = 0.4  # of the machine's free memory, at most, for features
@@ -34,7 +36,7 @@ class Reader:
 
     tier: Tier
     """Where it reads from."""
-    array: Any
+    array: FeatureArray
     """The array as it is in the file: a memory map [N, T, …], or a `foreign.SlowArray`."""
     blocks: Tensor | None = None
     """All frames one after the other, vectors [n·T, C] or maps [n·T, H, W, C]: a view of the memory map, or what was loaded."""
@@ -53,10 +55,10 @@ class Reader:
 
         Does nothing unless they are mapped, nor where the system has no posix_fadvise (macOS).
         """
-        if self.tier != "map" or not hasattr(os, "posix_fadvise"):
+        if not isinstance(self.array, np.memmap) or self.tier != "map" or not hasattr(os, "posix_fadvise"):
             return
         size = int(np.prod(self.array.shape[2:])) * self.array.dtype.itemsize
-        file = os.open(self.array.filename, os.O_RDONLY)
+        file = os.open(str(self.array.filename), os.O_RDONLY)
         try:
             for block in (rows[:, None] * self.array.shape[1] + frames).ravel().tolist():
                 os.posix_fadvise(file, self.array.offset + block * size, size, os.POSIX_FADV_WILLNEED)
@@ -119,7 +121,7 @@ class Stores:
         self._readers: dict[tuple[str, str, str], Reader] = {}
         self.notes: list[str] = []
 
-    def reader(self, dataset: Any, name: str, rows: Positions) -> Reader:
+    def reader(self, dataset: FeatureSource, name: str, rows: Positions) -> Reader:
         """The reader of a dataset's array `name`, such as "rgb/maps", for at least these rows."""
         key = (str(dataset.path), dataset.name, name)
         existing = self._readers.get(key)
@@ -130,21 +132,21 @@ class Stores:
             self._readers[key] = self._open(dataset, name, np.array(all_rows, dtype=np.int64))
         return self._readers[key]
 
-    def _open(self, dataset: Any, name: str, rows: Positions) -> Reader:
+    def _open(self, dataset: FeatureSource, name: str, rows: Positions) -> Reader:
         array = dataset.array(name)
         size = len(rows) * int(np.prod(array.shape[1:])) * array.dtype.itemsize
         slow = not isinstance(array, np.ndarray)
         tier = self.tier or fastest_tier(int(size / self.share), self.device, slow)
         if tier == "map" and slow:
             tier = "hdf5"
-        guard = None if slow else Guard(dataset, name)
+        guard = Guard(dataset, name) if isinstance(dataset, DatasetFeatures) else None
         unchecked = (
             "" if guard is None or guard.works else "; vectors have no checksums, cia-adapt check compares those of the maps"
         )
         self.notes.append(f"{dataset.name}/{name}: {size / 1e9:.2f} GB, {tier}{unchecked}")
         if tier == "hdf5":
             return Reader(tier, array)
-        if tier == "map":
+        if tier == "map" and isinstance(array, np.ndarray):
             return Reader(tier, array, cells_last(as_tensor(array).flatten(0, 1)), guard=guard)
         if guard is not None:
             guard.check(rows)
@@ -161,7 +163,7 @@ def as_tensor(array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array)
 
 
-def load(array: Any, rows: Positions, read: Callable[[int], npt.NDArray[Any]]) -> Tensor:
+def load(array: ArrayInfo, rows: Positions, read: Callable[[int], npt.NDArray[Any]]) -> Tensor:
     """Copy whole rows [n] of an array [N, T, …] into memory: vectors [n·T, C], maps [n·T, H, W, C]. `read` gives a row [T, …]."""
     out = empty_blocks(array, len(rows) * array.shape[1])
     for clip, row in zip(out.split(array.shape[1]), rows, strict=True):
@@ -169,7 +171,7 @@ def load(array: Any, rows: Positions, read: Callable[[int], npt.NDArray[Any]]) -
     return out
 
 
-def empty_blocks(array: Any, count: int, device: torch.device | None = None) -> Tensor:
+def empty_blocks(array: ArrayInfo, count: int, device: torch.device | None = None) -> Tensor:
     """Uninitialised room for `count` frames of an array [N, T, …]: vectors [count, C], maps [count, H, W, C]."""
     frame = cells_last(torch.from_numpy(np.empty((1, *array.shape[2:]), array.dtype)))
     return frame.new_empty(count, *frame.shape[1:], device=device)

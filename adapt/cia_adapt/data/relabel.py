@@ -1,7 +1,6 @@
 """`--manifest`: labels, splits and other columns from a CSV file in place of the feature file's, without extracting again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.suggest import did_you_mean
 from cia_extract.datasets import manifest
 
-from cia_adapt.data.clips import Dataset
 from cia_adapt.data.domains import Domain
+from cia_adapt.data.source import FeatureSource, with_columns
 
 
 def relabelled(domains: Mapping[str, Domain], entries: Sequence[str], say: Say) -> dict[str, Domain]:
@@ -50,7 +49,7 @@ def parse(entry: str, domains: Mapping[str, Domain]) -> tuple[list[str], Path]:
     return [name] if separator else list(domains), Path(path)
 
 
-def _with_columns(dataset: Dataset, listed: manifest.Manifest, row_of: Mapping[str, int]) -> Dataset:
+def _with_columns(dataset: FeatureSource, listed: manifest.Manifest, row_of: Mapping[str, int]) -> FeatureSource:
     """The dataset with the manifest's columns; rows that the manifest does not list keep their values."""
     columns = dict(dataset.columns)
     for column, values in listed.columns.items():
@@ -61,4 +60,4 @@ def _with_columns(dataset: Dataset, listed: manifest.Manifest, row_of: Mapping[s
                 for clip, before in zip(columns["clip"], old, strict=True)
             ]
         ).astype(str)
-    return replace(dataset, columns=columns)
+    return with_columns(dataset, columns)

@@ -13,7 +13,7 @@ from cia_extract.datasets import manifest
 from cia_extract.features import DatasetFeatures
 
 from cia_adapt.config import Method, Setup
-from cia_adapt.data import ForeignDataset, Stores, centre_frames, digest, find_domains, make_task
+from cia_adapt.data import Stores, centre_frames, digest, find_domains, make_task
 from cia_adapt.model import VideoModel
 from cia_adapt.results.report.figures import consensus
 from cia_adapt.runs import files
@@ -40,7 +40,8 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list
     if not {config["source"], config["target"]} <= set(domains):
         raise DataError(f"{stamp['feature_file']}: no longer holds {config['source']} and {config['target']}")
     target = domains[config["target"]]
-    if isinstance(target.dataset, ForeignDataset) or "clips/indices" not in target.dataset.regions:
+    dataset = target.dataset
+    if not isinstance(dataset, DatasetFeatures) or "clips/indices" not in dataset.regions:
         raise DataError(f"{stamp['feature_file']}: does not say where the clips and their frames are")
     if config["features"] != digest(domains[config["source"]], domains[config["target"]]):
         raise DataError(f"{stamp['feature_file']}: its features are no longer those of this run, or it had --manifest or --map")
@@ -64,9 +65,9 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list
     drawn, missing = [], []
     for position, maps, number in zip(chosen, output.consensus.double().numpy(), predicted, strict=True):
         row = int(clips.rows[position])
-        name = str(clips.dataset.columns["clip"][row])
+        name = str(dataset.columns["clip"][row])
         try:
-            images = frames_of(clips.dataset, row, root, clips.dataset.array("clips/indices")[row, frames].tolist())
+            images = frames_of(dataset, row, root, dataset.array("clips/indices")[row, frames].tolist())
         except CiaError as error:
             missing.append(str(error))
             continue
