@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,34 +38,58 @@ from cia_extract.features.schema import (
 )
 
 
-def prepare(
-    path: Path, name: str, columns: Mapping[str, Sequence[str]], recipe: Recipe, root: Path, overwrite: bool
-) -> DatasetFeatures:
-    """Make the dataset in the file, or continue the one that is there when its recipe is the same.
+def open_to_fill(path: Path) -> dict[str, DatasetFeatures]:
+    """The datasets by name of a file that is to be filled, {} where there is no file yet. Raises UsageError, DataError.
 
-    Raises MismatchError listing the fields in which the recipes differ, UsageError when the disk is too small.
+    A change that a killed process left half made is finished first.
     """
     check_out(path)
-    try:
+    with _advised(path):
         recover(path)
-        present = open_features(path) if path.exists() and path.stat().st_size else {}
-        if name in present and overwrite:
+        return open_features(path) if path.exists() and path.stat().st_size else {}
+
+
+def begin_or_continue(
+    path: Path,
+    name: str,
+    columns: Mapping[str, Sequence[str]],
+    recipe: Recipe,
+    root: Path,
+    overwrite: bool,
+    datasets: Mapping[str, DatasetFeatures] | None = None,
+) -> DatasetFeatures:
+    """Make the dataset in the file, or continue the one that it holds when its recipe is the same.
+
+    `datasets` is what `open_to_fill` has just returned, for a caller that has it already.
+    Raises MismatchError listing the fields in which the recipes differ, UsageError when the disk is too small.
+    """
+    if datasets is None:
+        datasets = open_to_fill(path)
+    with _advised(path):
+        if name in datasets and not overwrite:
+            _refuse_other(path, name, datasets[name].recipe, recipe)
+            _check_space(path, _missing_bytes(datasets[name]))
+            return datasets[name]
+        if name in datasets:
             _refuse_while_filled(path, name)
-        if name in present and not overwrite:
-            _refuse_other(path, name, present[name].recipe, recipe)
-            _check_space(path, _missing_bytes(present[name]))
-            return present[name]
         needed = len(columns["clip"]) * row_bytes(recipe["frames"], recipe["modalities"])
-        reused = path.stat().st_blocks * 512 if set(present) == {name} else 0
+        reused = path.stat().st_blocks * 512 if set(datasets) == {name} else 0
         _check_space(path, needed - reused)
         path.parent.mkdir(parents=True, exist_ok=True)
         with transaction(path) as file:
-            # Another process may have made it while this one waited for its turn.
-            if name in file and not (overwrite and name in present):
+            # Another process may have made it since `datasets` were read, or while this one waited for its turn.
+            if name in file and not (overwrite and name in datasets):
                 _refuse_other(path, name, json.loads(file[name].attrs["recipe"]), recipe)
             else:
                 lay_out(file, name, columns, recipe, root)
         return open_features(path)[name]
+
+
+@contextmanager
+def _advised(path: Path) -> Iterator[None]:
+    """What the file system refuses, as a UsageError with advice."""
+    try:
+        yield
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}; choose another --out") from error
 

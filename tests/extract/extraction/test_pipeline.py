@@ -309,11 +309,11 @@ def test_the_file_says_what_computed_its_flow_and_auto_goes_on_with_it(tmp_path)
     changes = {"recipe": recipe(1, "tvl1"), "weights": ("random",), "out": tmp_path / "f.h5", "modalities": ("flow",)}
     one = settings(tmp_path, ["clip.mp4"], **changes)
     assert pipeline.Extraction(one, print).settings.flow_by == "torch"
-    pipeline.Extraction(replace(one, flow_by="opencv"), print).prepare()
+    pipeline.Extraction(replace(one, flow_by="opencv"), print).begin_or_continue()
     assert features.open_features(one.out)["real"].recipe["engine"]["flow_by"].startswith("opencv ")
     assert pipeline.Extraction(one, print).settings.flow_by == "opencv"
     assert pipeline.Extraction(replace(one, flow_by="torch"), print).settings.flow_by == "torch"
-    pipeline.Extraction(replace(one, overwrite=True), print).prepare()
+    pipeline.Extraction(replace(one, overwrite=True), print).begin_or_continue()
     assert features.open_features(one.out)["real"].recipe["engine"]["flow_by"] == methods.implementation("torch")
 
 

@@ -20,7 +20,7 @@ def dataset(root: Path, recipe: recipes.Recipe, **row: str) -> DatasetFeatures:
     """A feature file of one clip of this recipe, without features."""
     columns = {name: [value] for name, value in ({"clip": "c", "label": "x", "split": "val"} | row).items()}
     stored = RECIPE | {"frames": recipe.sampling.frames, "preprocessing": recipe.knobs(("rgb", "flow"))}
-    return writer.prepare(root / "f.h5", "d", columns, stored, root, overwrite=False)
+    return writer.begin_or_continue(root / "f.h5", "d", columns, stored, root, overwrite=False)
 
 
 def greys(images: list[np.ndarray]) -> list[int]:
