@@ -153,9 +153,7 @@ class Extraction:
         if self._begun is None:
             _ = self.engines  # whatever is wrong with them shows before a file is made or replaced
             self.reopen()  # they took up to a minute each: another process may have made the dataset
-        return writer.begin_or_continue(
-            s.out, s.dataset, s.manifest.columns, self.recipe(), s.root, s.overwrite, self._datasets
-        )
+        return writer.begin_or_continue(s.out, s.dataset, s.manifest.columns, self.recipe(), s.root, s.overwrite, self._datasets)
 
     def run(self, dataset: DatasetFeatures, todo: dict[int, tuple[str, ...]], summary: Summary, quiet: bool = False) -> None:
         """Extract these rows, but for those that other processes have claimed. `quiet`: somebody else shows progress."""
