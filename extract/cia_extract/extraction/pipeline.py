@@ -9,12 +9,11 @@ from typing import Any
 import torch
 
 from cia_extract import __version__, features
-from cia_extract.clips import flow
+from cia_extract.clips import flow, prepared_clips
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.extraction.clips_to_rows import Consumer
 from cia_extract.extraction.settings import Settings, Summary, rows_to_do
-from cia_extract.extraction.workers import prepared_clips
 from cia_extract.features import Claims, DatasetFeatures, failures, write_failures, writer
 from cia_extract.networks import Engine, engines, example, network_of, weights
 

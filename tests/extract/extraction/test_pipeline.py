@@ -15,11 +15,11 @@ import pytest
 import torch
 from cia_extract import clips, features, recipes
 from cia_extract.clips import job as clips_job
-from cia_extract.clips import picture, preparation
+from cia_extract.clips import picture, preparation, workers
 from cia_extract.clips.flow import methods
 from cia_extract.common.errors import DataError
 from cia_extract.datasets import class_folders, manifest
-from cia_extract.extraction import pipeline, workers
+from cia_extract.extraction import pipeline
 from cia_extract.extraction import settings as extraction_settings
 from cia_extract.networks import weights
 from cia_extract.networks.i3d import I3D
@@ -174,7 +174,7 @@ def test_interrupt_stops_at_once_says_how_to_continue_and_leaves_no_process(smal
     assert process.returncode == 130
     assert time.monotonic() - began < 5
     assert errors.strip().splitlines()[-1] == "cia-extract: interrupted; what is finished is kept, the same command continues"
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors, errors
     assert gone(process.pid, within_s=15), "a worker outlives its parent"
 
 

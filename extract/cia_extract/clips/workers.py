@@ -10,11 +10,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Final
 
-from cia_extract.clips import ClipJob, PreparedClip, prepare
+from cia_extract.clips.job import ClipJob, PreparedClip
+from cia_extract.clips.preparation import prepare
 from cia_extract.common.errors import CiaError
 from cia_extract.common.outcomes import ClipError, first_line
 from cia_extract.common.processes import ENDING, end_with_parent, ignore_signals
@@ -85,6 +87,7 @@ def _supervise(
     """
     pool: list[_Worker] = []
     # Signals are the main thread's. What this one starts begins with its mask, so no worker dies of one while it still imports.
+    resource_tracker.ensure_running()  # the first process would start it, and that takes SIGINT and SIGTERM from the mask
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         while not stop.is_set():
