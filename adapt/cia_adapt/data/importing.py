@@ -66,8 +66,8 @@ def take_over(
             {m: {clip: partial(_single, clip, reads[clip]) for clip in columns["clip"]} for m, reads in clips.items()},
         )
     frames = frames or FRAMES
-    recipe = {"dataset": dataset, "modalities": list(found), "frames": frames, "imported_from": [str(path) for path in paths]}
-    shapes = _add(out, columns, clips, recipe | {"code_version": __version__})
+    provenance = {"dataset": dataset, "modalities": list(found), "frames": frames, "imported_from": [str(path) for path in paths]}
+    shapes = _add(out, columns, clips, provenance | {"code_version": __version__})
     return {"imported": len(kept), "of the manifest, without features": len(rows) - len(kept), "arrays": shapes, "file": str(out)}
 
 
@@ -104,7 +104,7 @@ def _folder(path: Path, modality: str | None, names: Container[str]) -> Iterator
             yield name, Found(shown(f"{path}/{clip}", 1000), tuple(clip.split("/")), read, folder)
 
 
-def _add(out: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str, Clips], recipe: dict[str, Any]) -> Shapes:
+def _add(out: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str, Clips], provenance: dict[str, Any]) -> Shapes:
     """Into a copy of the file, which then takes its place; never into a file of extracted features, which are dear."""
     if os.path.isdir(out):
         raise UsageError(f"--out {out}: is a folder; name a file in it, {out / 'imported.h5'}")
@@ -112,12 +112,12 @@ def _add(out: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str, Cl
     try:
         if out.exists():
             there = features.open_features(out)
-            if any("imported_from" not in one.recipe for one in there.values()):
+            if any("imported_from" not in one.provenance for one in there.values()):
                 raise MismatchError(f"{out}: holds extracted features; import into a file of their own, --out imported.h5")
-            if recipe["dataset"] in there:
-                raise MismatchError(f"{out}: already has a dataset '{recipe['dataset']}'; choose another --dataset or --out")
+            if provenance["dataset"] in there:
+                raise MismatchError(f"{out}: already has a dataset '{provenance['dataset']}'; choose another --dataset or --out")
             shutil.copyfile(out, part)
-        shapes = _write(part, columns, found, recipe)
+        shapes = _write(part, columns, found, provenance)
         part.replace(out)
         return shapes
     except OSError as error:
@@ -127,14 +127,15 @@ def _add(out: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str, Cl
             part.unlink(missing_ok=True)
 
 
-def _write(part: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str, Clips], recipe: dict[str, Any]) -> Shapes:
+def _write(part: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str, Clips], provenance: dict[str, Any]) -> Shapes:
     """A group with all its rows done; {modality: shape} of what was stored."""
-    clips, frames, shapes = columns["clip"], recipe["frames"], {}
+    clips, frames, shapes = columns["clip"], provenance["frames"], {}
     with h5py.File(part, "a") as file:
         file.attrs["schema"] = features.SCHEMA
         file.attrs.setdefault("created_by", f"cia-adapt {__version__}")
-        group = file.create_group(recipe["dataset"])
-        group.attrs["recipe"], group.attrs["recipe_sha256"] = json.dumps(recipe, sort_keys=True), features.recipe_sha256(recipe)
+        group = file.create_group(provenance["dataset"])
+        group.attrs["recipe"] = json.dumps(provenance, sort_keys=True)
+        group.attrs["recipe_sha256"] = features.provenance_sha256(provenance)
         try:
             listed = features.write_columns(group, columns)
         except ValueError as error:  # HDF5 takes no "." and no NUL

@@ -118,7 +118,7 @@ class Extraction:
 
     def _flow_by(self) -> str:
         settings = self.settings
-        begun_by = "" if self._begun is None else self._begun.recipe.get("engine", {}).get("flow_by", "")
+        begun_by = "" if self._begun is None else self._begun.provenance.get("engine", {}).get("flow_by", "")
         return flow.choose(
             settings.flow_by, settings.recipe.flow, settings.device.type, begun_by, deterministic=settings.deterministic
         )
@@ -127,7 +127,7 @@ class Extraction:
         """About how many: an engine that takes long to make is worth it for many rows only."""
         return len(self.settings.manifest) if self._begun is None else len(rows_to_do(self._begun, self.settings))
 
-    def recipe(self) -> features.Recipe:
+    def provenance(self) -> features.Provenance:
         """Everything that decides the numbers in the file, and what they were made with."""
         settings = self.settings
         record: dict[str, Any] = {modality: engine.describe() for modality, engine in self._engines.items()}
@@ -147,12 +147,14 @@ class Extraction:
         }
 
     def begin_or_continue(self) -> DatasetFeatures:
-        """Make the dataset in the file, or continue the one that it holds. Raises MismatchError when its recipe is another."""
+        """Make the dataset in the file, or continue the one that it holds. Raises MismatchError when its provenance is another."""
         s = self.settings
         if self._begun is None:
             _ = self.engines  # whatever is wrong with them shows before a file is made or replaced
             self.reopen()  # they took up to a minute each: another process may have made the dataset
-        return writer.begin_or_continue(s.out, s.dataset, s.manifest.columns, self.recipe(), s.root, s.overwrite, self._datasets)
+        return writer.begin_or_continue(
+            s.out, s.dataset, s.manifest.columns, self.provenance(), s.root, s.overwrite, self._datasets
+        )
 
     def run(self, dataset: DatasetFeatures, todo: dict[int, tuple[str, ...]], summary: Summary, quiet: bool = False) -> None:
         """Extract these rows, but for those that other processes have claimed. `quiet`: somebody else shows progress."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cia_extract.common.differences import listed
 from cia_extract.common.errors import CiaError, MismatchError, UsageError
 from cia_extract.common.outcomes import OK, ClipError, Outcome, encoded
 from cia_extract.features.claims import Claims
@@ -29,7 +30,7 @@ from cia_extract.features.schema import (
     DONE,
     FAILED,
     TO_DO,
-    Recipe,
+    Provenance,
     arrays_of,
     differences,
     lay_out,
@@ -53,35 +54,35 @@ def begin_or_continue(
     path: Path,
     name: str,
     columns: Mapping[str, Sequence[str]],
-    recipe: Recipe,
+    provenance: Provenance,
     root: Path,
     overwrite: bool,
     datasets: Mapping[str, DatasetFeatures] | None = None,
 ) -> DatasetFeatures:
-    """Make the dataset in the file, or continue the one that it holds when its recipe is the same.
+    """Make the dataset in the file, or continue the one that it holds when its provenance is the same.
 
     `datasets` is what `open_to_fill` has just returned, for a caller that has it already.
-    Raises MismatchError listing the fields in which the recipes differ, UsageError when the disk is too small.
+    Raises MismatchError listing the fields in which the two differ, UsageError when the disk is too small.
     """
     if datasets is None:
         datasets = open_to_fill(path)
     with _advised(path):
         if name in datasets and not overwrite:
-            _refuse_other(path, name, datasets[name].recipe, recipe)
+            _refuse_other(path, name, datasets[name].provenance, provenance)
             _check_space(path, _missing_bytes(datasets[name]))
             return datasets[name]
         if name in datasets:
             _refuse_while_filled(path, name)
-        needed = len(columns["clip"]) * row_bytes(recipe["frames"], recipe["modalities"])
+        needed = len(columns["clip"]) * row_bytes(provenance["frames"], provenance["modalities"])
         reused = path.stat().st_blocks * 512 if set(datasets) == {name} else 0
         _check_space(path, needed - reused)
         path.parent.mkdir(parents=True, exist_ok=True)
         with transaction(path) as file:
             # Another process may have made it since `datasets` were read, or while this one waited for its turn.
             if name in file and not (overwrite and name in datasets):
-                _refuse_other(path, name, json.loads(file[name].attrs["recipe"]), recipe)
+                _refuse_other(path, name, json.loads(file[name].attrs["recipe"]), provenance)
             else:
-                lay_out(file, name, columns, recipe, root)
+                lay_out(file, name, columns, provenance, root)
         return open_features(path)[name]
 
 
@@ -100,22 +101,23 @@ def _refuse_while_filled(path: Path, name: str) -> None:
             raise MismatchError(f"{path}: another process is filling '{name}' right now; stop it first, or choose another --out")
 
 
-def _refuse_other(path: Path, name: str, there: Recipe, recipe: Recipe) -> None:
-    lines = differences(there, recipe)
-    if len(lines) == 1 and lines[0].startswith("manifest_sha256"):
+def _refuse_other(path: Path, name: str, old: Provenance, new: Provenance) -> None:
+    differing = differences(old, new)
+    fields, lines = [one.field for one in differing], listed(differing)
+    if fields == ["manifest_sha256"]:
         raise MismatchError(
-            f"{path}: '{name}' was extracted with another manifest (some row or column differs); use the one of then, another "
-            "--out, or --overwrite to start anew"
+            f"{path}: '{name}' was extracted with another manifest (some row or column differs); use the manifest it "
+            "was begun with, another --out, or --overwrite to start anew"
         )
-    if any(line.startswith("preprocessing.version:") for line in lines):
+    if "preprocessing.version" in fields:
         raise MismatchError(
-            f"{path}: '{name}' was extracted by another version of its recipe ({'; '.join(lines)}). The versions read some clips "
+            f"{path}: '{name}' was extracted by another version of its recipe ({lines}). The versions read some clips "
             "differently (cia-extract recipes kinetics says which), so one dataset must not hold both; finish it with the "
             "cia-extract that began it, choose another --out, or --overwrite to start anew"
         )
-    if lines:
+    if differing:
         raise MismatchError(
-            f"{path}: '{name}' was extracted with another recipe ({'; '.join(lines)}); "
+            f"{path}: '{name}' was extracted with another recipe ({lines}); "
             "use the same settings, another --out, or --overwrite to start anew"
         )
 
@@ -241,7 +243,7 @@ class RowWriter:
             os.close(fresh)
 
     def copy_row(self, source: DatasetFeatures, row: int, modality: str) -> None:
-        """Take a row over from a file of the same recipe, with its state."""
+        """Take a row over from a file of the same provenance, with its state."""
         column = source.modalities.index(modality)
         status = int(source.array("status")[row, column])
         if status == DONE:

@@ -73,7 +73,7 @@ def test_real_clips_through_both_modalities_with_a_truncated_one(shared, tmp_pat
     assert dataset.array("status").tolist() == [[1, 1], [2, 2], [1, 1], [1, 1], [1, 1]]
     assert dataset.array("clips/n_frames").tolist() == [56, 0, 48, 72, 89]
     assert dataset.array("clips/indices")[0].tolist() == [14, 42]
-    assert dataset.recipe["weights"]["flow"]["name"] == "rgb_scratch-inflated"
+    assert dataset.provenance["weights"]["flow"]["name"] == "rgb_scratch-inflated"
     assert not dataset.damaged_rows("rgb") and not dataset.damaged_rows("flow")
 
     # A plain loop over the same clip: every frame resized, cropped and scaled, the unfolded network, one window at a time.
@@ -153,7 +153,7 @@ def test_kill_at_random_moments_then_the_same_command(small_root, tmp_path):
     last = subprocess.run(command(small_root, killed), check=True, capture_output=True, text=True)
     assert json.loads(last.stdout)["done"] == 8 and json.loads(last.stdout)["extracted_now"] < 8
     ours, reference = (features.open_features(path)["small"] for path in (killed, whole))
-    assert ours.recipe == reference.recipe
+    assert ours.provenance == reference.provenance
     for name in reference.regions:
         np.testing.assert_array_equal(ours.array(name), reference.array(name))
 
@@ -310,11 +310,11 @@ def test_the_file_says_what_computed_its_flow_and_auto_goes_on_with_it(tmp_path)
     one = settings(tmp_path, ["clip.mp4"], **changes)
     assert pipeline.Extraction(one, print).settings.flow_by == "torch"
     pipeline.Extraction(replace(one, flow_by="opencv"), print).begin_or_continue()
-    assert features.open_features(one.out)["real"].recipe["engine"]["flow_by"].startswith("opencv ")
+    assert features.open_features(one.out)["real"].provenance["engine"]["flow_by"].startswith("opencv ")
     assert pipeline.Extraction(one, print).settings.flow_by == "opencv"
     assert pipeline.Extraction(replace(one, flow_by="torch"), print).settings.flow_by == "torch"
     pipeline.Extraction(replace(one, overwrite=True), print).begin_or_continue()
-    assert features.open_features(one.out)["real"].recipe["engine"]["flow_by"] == methods.implementation("torch")
+    assert features.open_features(one.out)["real"].provenance["engine"]["flow_by"] == methods.implementation("torch")
 
 
 def test_flow_by_torch_is_the_same_to_the_byte_in_one_worker_or_two(tmp_path):

@@ -40,17 +40,17 @@ def test_the_same_command_finishes_what_a_killed_one_left_in_the_journal(setting
     """Killed when the journal was complete and the file not yet changed."""
     monkeypatch.setattr(journal, "_replay", lambda path, descriptor: None)
     with journal.transaction(settings.out) as file:
-        writer.lay_out(file, "d", settings.manifest.columns, _record(settings), settings.root)
+        writer.lay_out(file, "d", settings.manifest.columns, _provenance(settings), settings.root)
     assert {path.name for path in settings.root.iterdir()} == {"f.h5", "f.h5.journal"}
     monkeypatch.undo()
     assert len(pipeline.Extraction(settings, print).begin_or_continue()) == 2
     assert {path.name for path in settings.root.iterdir()} == {"f.h5"}
 
 
-def _record(settings: Settings) -> dict:
+def _provenance(settings: Settings) -> dict:
     extraction = pipeline.Extraction(replace(settings, out=settings.root / "none.h5"), print)
     _ = extraction.engines
-    return extraction.recipe()
+    return extraction.provenance()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

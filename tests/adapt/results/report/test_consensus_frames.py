@@ -99,6 +99,6 @@ def test_a_file_that_does_not_say_how_its_clips_were_read_or_leaves_the_root_is_
     made = dataset(tmp_path, recipes.load("kinetics"), path="../a.mp4")
     with pytest.raises(DataError, match="leaves the root"):
         frames_of(made, 0, None, [0])
-    made.recipe.pop("preprocessing")
+    made.provenance.pop("preprocessing")
     with pytest.raises(DataError, match=r"f\.h5: 'd': its recipe is damaged"):
         frames_of(made, 0, None, [0])
