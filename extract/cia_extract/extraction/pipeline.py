@@ -147,13 +147,14 @@ class Extraction:
         }
 
     def begin_or_continue(self) -> DatasetFeatures:
-        """Make the dataset in the file, or continue the one that it holds. Raises MismatchError when its provenance is another."""
-        s = self.settings
+        """Make the dataset in the file, or continue the one that it holds. Raises MismatchError where the provenance differs."""
+        settings = self.settings
         if self._begun is None:
             _ = self.engines  # whatever is wrong with them shows before a file is made or replaced
             self.reopen()  # they took up to a minute each: another process may have made the dataset
+        columns, root = settings.manifest.columns, settings.root
         return writer.begin_or_continue(
-            s.out, s.dataset, s.manifest.columns, self.provenance(), s.root, s.overwrite, self._datasets
+            settings.out, settings.dataset, columns, self.provenance(), root, settings.overwrite, self._datasets
         )
 
     def run(self, dataset: DatasetFeatures, todo: dict[int, tuple[str, ...]], summary: Summary, quiet: bool = False) -> None:
