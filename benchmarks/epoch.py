@@ -137,7 +137,7 @@ def make_features(path: Path, clips: dict[str, int]) -> None:
         columns = {key: [f"{i}" for i in range(count)] for key in ("clip", "path")}
         columns |= {"label": [str(i % 12) for i in range(count)], "split": ["val" if i < VAL else "train" for i in range(count)]}
         recipe = {"dataset": domain, "modalities": ["rgb", "flow"], "frames": FRAMES}
-        dataset = writer.prepare(path, domain, columns, recipe, path.parent, overwrite=False)
+        dataset = writer.begin_or_continue(path, domain, columns, recipe, path.parent, overwrite=False)
         random = np.random.default_rng(seed)
         with writer.RowWriter(dataset) as rows:
             for row in range(count):

@@ -122,7 +122,7 @@ def main():
                 for (_, pooled), stored in zip(scripted, dataset.array(f"{m}/pooled")[:, chosen], strict=True):
                     x, y = pooled[m].ravel(), stored.ravel()
                     cosines[m].append(float(x @ y / np.linalg.norm(x) / np.linalg.norm(y)))
-            frames, made_by = dataset.array("clips/n_frames").mean(), dataset.recipe["engine"]
+            frames, made_by = dataset.array("clips/n_frames").mean(), dataset.provenance["engine"]
     (seconds_a, flow_a), (wall, start_up, network) = np.median(a, axis=0), np.median(b, axis=0)
     seconds_b, least = wall / len(rows), {m: min(values) for m, values in cosines.items()}
     print(f"{machine()}, OpenCV {cv2.__version__}; medians of {options.rounds}")

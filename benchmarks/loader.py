@@ -28,7 +28,7 @@ with tempfile.TemporaryDirectory(dir=".") as name:
     folder = Path(name)
     columns = {key: [f"{key}{i}" for i in range(count)] for key in ("clip", "path", "label", "split")}
     recipe = {"dataset": "random", "modalities": ["rgb"], "frames": 25}
-    dataset = writer.prepare(folder / "f.h5", "random", columns, recipe, folder, overwrite=False)
+    dataset = writer.begin_or_continue(folder / "f.h5", "random", columns, recipe, folder, overwrite=False)
     random = np.random.default_rng(0)
     with writer.RowWriter(dataset) as rows, h5py.File(folder / "chunked.h5", "w") as other:
         chunked = other.create_dataset("maps", (count, 25, 1024, 7, 7), np.float16, chunks=(1, 1, 1024, 7, 7), compression="lzf")

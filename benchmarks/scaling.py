@@ -23,10 +23,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cia_extract import recipes
+from cia_extract.clips import workers
 from cia_extract.clips.job import ClipJob
 from cia_extract.common.outcomes import ClipError
 from cia_extract.datasets import manifest
-from cia_extract.extraction import workers
 from common import machine
 
 SAMPLE_S = 0.2

@@ -43,7 +43,7 @@ def make_dataset(path: Path, name: str, seed: int, clips_per_class: int = 6, fra
         "split": ["val" if i % 3 == 2 else "train" for i in range(len(labels))],
     }
     recipe = RECIPE | {"dataset": name, "frames": frames, "modalities": list(modalities)}
-    dataset = writer.prepare(path, name, columns, recipe, path.parent, overwrite=False)
+    dataset = writer.begin_or_continue(path, name, columns, recipe, path.parent, overwrite=False)
     shift = random.uniform(0, 0.3, size=(1024, 1, 1))
     with writer.RowWriter(dataset) as rows:
         for row, label in enumerate(labels):

@@ -72,13 +72,13 @@ def import_features(
         frames = 1
         readers = {m: {clip: partial(_single, clip, reads[clip]) for clip in columns["clip"]} for m, reads in readers.items()}
     frames = frames or FRAMES
-    recipe = {
+    provenance = {
         "dataset": dataset,
         "modalities": list(candidates),
         "frames": frames,
         "imported_from": [str(path) for path in paths],
     }
-    shapes = _add(out, columns, readers, recipe | {"code_version": __version__})
+    shapes = _add(out, columns, readers, provenance | {"code_version": __version__})
     return {
         "imported": len(complete),
         "of the manifest, without features": len(rows) - len(complete),
@@ -123,7 +123,7 @@ def _folder(path: Path, modality: str | None, names: Container[str]) -> Iterator
             yield name, Candidate(shown(f"{path}/{clip}", 1000), tuple(clip.split("/")), read, folder)
 
 
-def _add(out: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[str, Readers], recipe: dict[str, Any]) -> Shapes:
+def _add(out: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[str, Readers], provenance: dict[str, Any]) -> Shapes:
     """Write the dataset into a copy of `out`, which then takes its place. A file of extracted features is left alone."""
     if os.path.isdir(out):
         raise UsageError(f"--out {out}: is a folder; name a file in it, {out / 'imported.h5'}")
@@ -131,12 +131,12 @@ def _add(out: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[str, 
     try:
         if out.exists():
             datasets = features.open_features(out)
-            if any("imported_from" not in dataset.recipe for dataset in datasets.values()):
+            if any("imported_from" not in dataset.provenance for dataset in datasets.values()):
                 raise MismatchError(f"{out}: holds extracted features; import into another file, such as --out imported.h5")
-            if recipe["dataset"] in datasets:
-                raise MismatchError(f"{out}: already has a dataset '{recipe['dataset']}'; choose another --dataset or --out")
+            if provenance["dataset"] in datasets:
+                raise MismatchError(f"{out}: already has a dataset '{provenance['dataset']}'; choose another --dataset or --out")
             shutil.copyfile(out, part)
-        shapes = _write(part, columns, readers, recipe)
+        shapes = _write(part, columns, readers, provenance)
         part.replace(out)
         return shapes
     except OSError as error:
@@ -146,14 +146,15 @@ def _add(out: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[str, 
             part.unlink(missing_ok=True)
 
 
-def _write(part: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[str, Readers], recipe: dict[str, Any]) -> Shapes:
+def _write(part: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[str, Readers], provenance: dict[str, Any]) -> Shapes:
     """Add a group with all its rows done to the file `part`; return the shapes of what was stored."""
-    clips, frames, shapes = columns["clip"], recipe["frames"], {}
+    clips, frames, shapes = columns["clip"], provenance["frames"], {}
     with h5py.File(part, "a") as file:
         file.attrs["schema"] = features.SCHEMA
         file.attrs.setdefault("created_by", f"cia-adapt {__version__}")
-        group = file.create_group(recipe["dataset"])
-        group.attrs["recipe"], group.attrs["recipe_sha256"] = json.dumps(recipe, sort_keys=True), features.recipe_sha256(recipe)
+        group = file.create_group(provenance["dataset"])
+        group.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
+        group.attrs["recipe_sha256"] = features.provenance_sha256(provenance)
         try:
             listed = features.write_columns(group, columns)
         except ValueError as error:  # HDF5 takes no "." and no NUL

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cia_extract.common.console import Progress, Say
+from cia_extract.common.differences import listed
 from cia_extract.common.errors import MismatchError
 
 from cia_adapt import runs
@@ -100,10 +101,10 @@ def _to_go_on(request: Request, folder: Path, key: RunKey) -> resume.Packed | No
         return None
     there = resume.interrupted(folder)
     if there and not request.resume:
-        lines = runs.compare(files.read_config(runs.unfinished_folder(folder)), key.fields())
-        if lines:
+        differing = runs.compare(files.read_config(runs.unfinished_folder(folder)), key.fields())
+        if differing:
             raise MismatchError(
-                f"{folder}: holds an unfinished run with other settings ({'; '.join(lines)}); --overwrite starts again"
+                f"{folder}: holds an unfinished run with other settings ({listed(differing)}); --overwrite starts again"
             )
         raise MismatchError(f"{folder}: was interrupted; --resume goes on with it, --overwrite starts again")
     if there or (request.resume and (folder / "done").exists()):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from cia_extract.common import differences
 from cia_extract.common.errors import DataError, MismatchError, UsageError
-from cia_extract.features import differences
 
 from cia_adapt import runs
 from cia_adapt.config import load
@@ -72,8 +72,8 @@ def _changed(run: Mapping[str, Any]) -> tuple[str, ...]:
     except UsageError:
         return ("no method or set-up of that name here",)
     named = {"method": asdict(chosen.for_pair(run["source"], run["target"])), "setup": asdict(chosen.setup)}
-    lines = runs.compare(json.loads(json.dumps(named)), {"method": run["method"], "setup": run["setup"]})
-    return tuple(line for line in lines if line.split(":")[0] not in {"setup.epochs", "setup.batch", "setup.segments"})
+    differing = runs.compare(json.loads(json.dumps(named)), {"method": run["method"], "setup": run["setup"]})
+    return tuple(str(one) for one in differing if one.field not in {"setup.epochs", "setup.batch", "setup.segments"})
 
 
 def check_comparable(folders: Sequence[Path]) -> None:
@@ -88,10 +88,10 @@ def check_comparable(folders: Sequence[Path]) -> None:
         setup = {key: value for key, value in runs.completed(config["setup"]).items() if key not in {"optimiser", "lr", "select"}}
         compared = {"modalities": config["modalities"], "precision": config["precision"], "setup": setup}
         first = first or (folder, compared)
-        lines = differences(dict(first[1]), compared)
-        if lines:
+        differing = differences.between(first[1], compared)
+        if differing:
             raise MismatchError(
-                f"{folder} and {first[0]} are not comparable ({'; '.join(lines)}); put them into different tables"
+                f"{folder} and {first[0]} are not comparable ({differences.listed(differing)}); put them into different tables"
             )
         # A run has the digests of its two domains, without saying whose is whose: all runs of these two domains have the same
         # ones, and all of one domain have one in common.

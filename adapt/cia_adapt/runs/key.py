@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cia_extract.common import names
+from cia_extract.common.differences import Difference, between, listed
 from cia_extract.common.errors import MismatchError
-from cia_extract.features import differences
 
 from cia_adapt.config import Method, Setup
 from cia_adapt.runs.files import read_config
@@ -47,15 +47,15 @@ def completed(setup: dict[str, Any]) -> dict[str, Any]:
     return {"train_split": "train"} | setup
 
 
-def compare(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Differences of two configurations that decide numbers."""
+def compare(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
+    """The fields in which two configurations differ, of those that decide numbers."""
     texts = ("paper", "published", "reconstructed")
 
     def stripped(c: dict[str, Any]) -> dict[str, Any]:
         method = {k: v for k, v in c["method"].items() if k not in texts}
         return {k: v for k, v in c.items() if k != "classes"} | {"method": method, "setup": completed(c["setup"])}
 
-    return differences(stripped(old), stripped(new))
+    return between(stripped(old), stripped(new))
 
 
 def finished(folder: Path, key: RunKey, extend: bool = False) -> bool:
@@ -69,20 +69,20 @@ def finished(folder: Path, key: RunKey, extend: bool = False) -> bool:
 
 
 def _same(folder: Path, there: dict[str, Any], key: RunKey, extend: bool) -> bool:
-    lines = compare(there, key.fields())
+    differing = compare(there, key.fields())
     more = extend and there["setup"]["epochs"] < key.setup.epochs
-    wrong = [line for line in lines if not (more and line.startswith("setup.epochs:"))]
+    wrong = [one for one in differing if not (more and one.field == "setup.epochs")]
     if wrong:
         raise MismatchError(
-            f"{folder}: holds a run with other settings ({'; '.join(wrong)}); pass --overwrite, or --runs for another folder"
+            f"{folder}: holds a run with other settings ({listed(wrong)}); pass --overwrite, or --runs for another folder"
         )
-    return not lines
+    return not differing
 
 
 def check_alike(folders: Sequence[Path]) -> None:
     """Refuse to average runs that differ in more than the seed. Raises MismatchError with the fields."""
     first, *others = (read_config(folder) | {"seed": None} for folder in folders)
     for folder, config in zip(folders[1:], others, strict=True):
-        lines = compare(first, config)
-        if lines:
-            raise MismatchError(f"{folder} and {folders[0]} differ ({'; '.join(lines)}); report them separately")
+        differing = compare(first, config)
+        if differing:
+            raise MismatchError(f"{folder} and {folders[0]} differ ({listed(differing)}); report them separately")

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cia_extract.common import writes
+from cia_extract.common import differences, writes
 from cia_extract.common.errors import MismatchError
-from cia_extract.features import differences
 from torch import Tensor
 
 import cia_adapt.runs.files as files
@@ -154,9 +153,11 @@ def load_state(folder: Path, key: RunKey, circumstances: Mapping[str, Any]) -> P
         raise MismatchError(f"{folder}: was finished without keeping its state and cannot go on; --overwrite trains it again")
     _same(folder, read_config(working), key, extend=True)
     packed = Packed(*state.load(working / "state.safetensors"))
-    lines = differences(packed.rest.get("circumstances", circumstances), dict(circumstances))  # older states have none
-    if lines:
-        raise MismatchError(f"{folder}: would not go on as it began ({'; '.join(lines)}); give the same flags, or --overwrite")
+    differing = differences.between(packed.rest.get("circumstances", circumstances), circumstances)  # older states have none
+    if differing:
+        raise MismatchError(
+            f"{folder}: would not go on as it began ({differences.listed(differing)}); give the same flags, or --overwrite"
+        )
     if packed.epoch > key.setup.epochs:
         raise MismatchError(f"{folder}: has {packed.epoch} epochs behind it, more than --epochs {key.setup.epochs}")
     return packed

@@ -116,6 +116,6 @@ def _describe(dataset: "DatasetFeatures") -> dict[str, Any]:
         "outcomes": failures.counts(dataset),
         **({"damaged": damaged} if (damaged := failures.damaged(dataset)) else {}),
         "gigabytes": round(len(dataset) * features.row_bytes(dataset.frames, dataset.modalities) / 1e9, 3),
-        "recipe": dataset.recipe,
+        "recipe": dataset.provenance,
         "digest": dataset.digest(),
     }

@@ -153,10 +153,10 @@ def _summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _recipe_lines(left: Collection, right: Collection) -> list[str]:
-    if left.recipe is None or right.recipe is None:
+    if left.provenance is None or right.provenance is None:
         return []
-    lines = features.differences(left.recipe, right.recipe)
-    return [f"the recipes differ in {line}" for line in lines] or ["the recipes are the same"]
+    differing = features.differences(left.provenance, right.provenance)
+    return [f"the recipes differ in {one}" for one in differing] or ["the recipes are the same"]
 
 
 def lines(found: Comparison) -> list[str]:

@@ -27,7 +27,7 @@ class Reextraction:
     def __init__(self, dataset: features.DatasetFeatures, given: list[str]) -> None:
         columns = {name: values.tolist() for name, values in dataset.columns.items()}
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        self.recipe = recipes.restored(dataset.recipe.get("preprocessing"), f"{dataset.path}: '{dataset.name}'")
+        self.recipe = recipes.restored(dataset.provenance.get("preprocessing"), f"{dataset.path}: '{dataset.name}'")
         self.note = _version_note(dataset, self.recipe)
         self.weights = self._weights(dataset, given)
         self.rows = {clip: row for row, clip in enumerate(columns["clip"])}
@@ -39,7 +39,7 @@ class Reextraction:
             out=dataset.path,
             flow_cache=Path(self.cache.name),
         )
-        engine = dataset.recipe.get("engine")
+        engine = dataset.provenance.get("engine")
         begun_by = str(engine.get("flow_by", "")) if isinstance(engine, dict) else ""
         self.flow_by = flow.choose("auto", self.recipe.flow, "cpu", begun_by)
         if not self.settings.root.is_dir():
@@ -65,7 +65,7 @@ class Reextraction:
 
     def _weights(self, dataset: features.DatasetFeatures, given: list[str]) -> dict[str, weights.Weights]:
         found = {}
-        wanted = dataset.recipe.get("weights")
+        wanted = dataset.provenance.get("weights")
         if not isinstance(wanted, dict) or not all(
             isinstance(wanted.get(m), dict) and wanted[m].keys() >= {"name", "sha256"} for m in dataset.modalities
         ):

@@ -48,7 +48,10 @@ class Consumer:
         self.failed_in_a_row = 0
 
     def jobs(self) -> Iterator[tuple[int, ClipJob]]:
-        """Rows to prepare, claimed as they are handed out; those that another process has, or has done meanwhile, are left."""
+        """Rows to prepare, claimed as they are handed out; those that another process has, or has done meanwhile, are left.
+
+        `prepared_clips` reads this in the thread that calls `consume`: nothing here is shared between threads.
+        """
         wanted = self.settings.states_to_do
         for row in self.todo:
             if not self.claims.take(row):

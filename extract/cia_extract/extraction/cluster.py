@@ -38,7 +38,8 @@ class Actor:
 
     def extract(self, rows: Rows) -> Summary:
         """Fill these rows of the file, which is there already."""
-        dataset = self.extraction.prepare()
+        self.extraction.reopen()  # since the last rows the driver, or another command, may have replaced the dataset
+        dataset = self.extraction.begin_or_continue()
         summary = Summary(len(dataset))
         self.extraction.run(dataset, rows, summary, quiet=True)
         return summary
@@ -55,7 +56,7 @@ def extract(settings: Settings, address: str, any_device: bool, say: Say) -> Sum
         raise UsageError("--ray: not installed here; pip install ray") from None
     # Weights and file are looked at here first: one clear message instead of one from every actor.
     settings = dataclasses.replace(settings, out=settings.out.absolute(), root=settings.root.absolute())
-    dataset = Extraction(settings, say).prepare()
+    dataset = Extraction(settings, say).begin_or_continue()
     settings = dataclasses.replace(settings, overwrite=False)  # that was done just now
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 
 from cia_extract import __version__, features
-from cia_extract.clips import flow
+from cia_extract.clips import flow, prepared_clips
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.extraction.clips_to_rows import Consumer
 from cia_extract.extraction.settings import Settings, Summary, rows_to_do
-from cia_extract.extraction.workers import prepared_clips
 from cia_extract.features import Claims, DatasetFeatures, failures, write_failures, writer
 from cia_extract.networks import Engine, engines, example, network_of, weights
 
@@ -22,7 +21,7 @@ from cia_extract.networks import Engine, engines, example, network_of, weights
 def extract(settings: Settings, say: Say) -> Summary:
     """Fill the feature file and return what happened. Raises CiaError; per-clip failures are in the summary."""
     extraction = Extraction(settings, say)
-    dataset = extraction.prepare()
+    dataset = extraction.begin_or_continue()
     summary = Summary(len(dataset))
     began = time.perf_counter()
     try:
@@ -68,17 +67,26 @@ class Extraction:
 
     def __init__(self, settings: Settings, say: Say) -> None:
         self.settings, self.say = settings, say
-        if "flow" in settings.modalities:
-            self.settings = replace(settings, flow_by=self._flow_by())
         engines.check("eager" if settings.deterministic else settings.engine, settings.precision, settings.device)
         backbone = settings.recipe.backbone
         choices = weights.choose(settings.modalities, settings.weights, backbone)
         self.used = {m: weights.load(network_of(backbone, m), m, choices[m], say) for m in settings.modalities}
         for modality, used in self.used.items():
             say(f"{modality} weights: {used.name} ({used.provenance})")
-        if "flow" in settings.modalities:
-            _check_flow(self.settings)
         self._engines: dict[str, Engine] = {}
+        self.reopen()  # as late as can be: what is read here is what `begin_or_continue` goes on with
+        if "flow" in settings.modalities:
+            self.settings = replace(settings, flow_by=self._flow_by())
+            _check_flow(self.settings)
+
+    def reopen(self) -> None:
+        """Read what the file holds. Needed again wherever time has passed in which another process may have changed it."""
+        self._datasets = writer.open_to_fill(self.settings.out)
+
+    @property
+    def _begun(self) -> DatasetFeatures | None:
+        """The dataset in the file that is to be continued."""
+        return None if self.settings.overwrite else self._datasets.get(self.settings.dataset)
 
     @property
     def engines(self) -> dict[str, Engine]:
@@ -109,24 +117,17 @@ class Extraction:
         return made
 
     def _flow_by(self) -> str:
-        settings, there = self.settings, self._present()
-        begun_by = there.recipe.get("engine", {}).get("flow_by", "") if there is not None else ""
+        settings = self.settings
+        begun_by = "" if self._begun is None else self._begun.provenance.get("engine", {}).get("flow_by", "")
         return flow.choose(
             settings.flow_by, settings.recipe.flow, settings.device.type, begun_by, deterministic=settings.deterministic
         )
 
     def _rows_to_come(self) -> int:
         """About how many: an engine that takes long to make is worth it for many rows only."""
-        there = self._present()
-        return len(self.settings.manifest) if there is None else len(rows_to_do(there, self.settings))
+        return len(self.settings.manifest) if self._begun is None else len(rows_to_do(self._begun, self.settings))
 
-    def _present(self) -> DatasetFeatures | None:
-        out, name = self.settings.out, self.settings.dataset
-        if self.settings.overwrite or not out.exists() or not out.stat().st_size:
-            return None
-        return features.open_features(out).get(name)
-
-    def recipe(self) -> features.Recipe:
+    def provenance(self) -> features.Provenance:
         """Everything that decides the numbers in the file, and what they were made with."""
         settings = self.settings
         record: dict[str, Any] = {modality: engine.describe() for modality, engine in self._engines.items()}
@@ -145,12 +146,16 @@ class Extraction:
             "engine": record,
         }
 
-    def prepare(self) -> DatasetFeatures:
-        """Make the dataset in the file, or continue the one there. Raises MismatchError when its recipe is another."""
-        s = self.settings
-        if self._present() is None:
+    def begin_or_continue(self) -> DatasetFeatures:
+        """Make the dataset in the file, or continue the one that it holds. Raises MismatchError where the provenance differs."""
+        settings = self.settings
+        if self._begun is None:
             _ = self.engines  # whatever is wrong with them shows before a file is made or replaced
-        return writer.prepare(s.out, s.dataset, s.manifest.columns, self.recipe(), s.root, s.overwrite)
+            self.reopen()  # they took up to a minute each: another process may have made the dataset
+        columns, root = settings.manifest.columns, settings.root
+        return writer.begin_or_continue(
+            settings.out, settings.dataset, columns, self.provenance(), root, settings.overwrite, self._datasets
+        )
 
     def run(self, dataset: DatasetFeatures, todo: dict[int, tuple[str, ...]], summary: Summary, quiet: bool = False) -> None:
         """Extract these rows, but for those that other processes have claimed. `quiet`: somebody else shows progress."""

@@ -19,7 +19,7 @@ from cia_extract.common import safe_pickle
 from cia_extract.common.arrays import Stored, check_growth, held, npy_files, shown, torch_files
 from cia_extract.common.errors import DataError
 from cia_extract.features.reader import DatasetFeatures
-from cia_extract.features.schema import Recipe
+from cia_extract.features.schema import Provenance
 
 Array = npt.NDArray[Any]
 
@@ -46,7 +46,7 @@ class Collection:
     path: Path
     clips: Mapping[str, Mapping[str, Callable[[], Features]]]
     short_names: Mapping[str, str]  # a clip's name without folders and suffix
-    recipe: Recipe | None
+    provenance: Provenance | None
 
 
 def from_dataset(data: DatasetFeatures) -> Collection:
@@ -65,7 +65,7 @@ def from_dataset(data: DatasetFeatures) -> Collection:
             short[clip] = Path(path).stem
     if not clips:
         raise DataError(f"{data.path}: dataset {data.name} has no finished clip; finish it with cia-extract")
-    return Collection(data.path, clips, short, data.recipe)
+    return Collection(data.path, clips, short, data.provenance)
 
 
 def from_folder(path: Path, known: Container[str] = ()) -> Collection:

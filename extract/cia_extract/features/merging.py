@@ -22,11 +22,12 @@ def merge(files: list[Path], out: Path, say: Say) -> Iterator[str]:
         raise MismatchError(f"--out {out}: is one of the files to merge; choose another name, the parts stay as they are")
     damaged: list[str] = []
     opened = {file: open_features(file) for file in files}
+    wholes = writer.open_to_fill(out)
     for file, datasets in opened.items():
         for name, part in datasets.items():
             columns = {column: values.tolist() for column, values in part.columns.items()}
-            whole = writer.prepare(out, name, columns, part.recipe, Path(part.root), overwrite=False)
-            copied, bad = _copy(part, whole)
+            wholes[name] = writer.begin_or_continue(out, name, columns, part.provenance, Path(part.root), False, wholes)
+            copied, bad = _copy(part, wholes[name])
             damaged += bad
             yield f"{file}: '{name}': {copied} rows copied"
     write_failures(out)
@@ -63,5 +64,5 @@ def _copy(part: DatasetFeatures, whole: DatasetFeatures) -> tuple[int, list[str]
 
 
 def _check_same_clips(part: DatasetFeatures, whole: DatasetFeatures) -> None:
-    if part.columns["clip"].tolist() != whole.columns["clip"].tolist():  # the recipes' manifest hash should have told
+    if part.columns["clip"].tolist() != whole.columns["clip"].tolist():  # the manifest hash of their provenance should have told
         raise MismatchError(f"{part.path}: '{part.name}' has other clips than {whole.path}")

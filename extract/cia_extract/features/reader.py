@@ -1,7 +1,7 @@
 """The feature file, schema 1: what passes between the two stages. Reading it and laying it out; writing rows is `writer`.
 
     /                       attrs: schema = 1, created_by
-    /<dataset>/             attrs: recipe (JSON), recipe_sha256, root (where the clips were; a hint, not part of the recipe)
+    /<dataset>/             attrs: recipe (the provenance as JSON), recipe_sha256, root (where the clips were; only a hint)
     /<dataset>/clips/…      one 1-D dataset per manifest column (utf-8), n_frames int32, fps float32, indices [N, T] int32
     /<dataset>/rgb/maps     [N, T, 1024, 7, 7] float16      /<dataset>/rgb/pooled   [N, T, 1024] float32     (flow alike)
     /<dataset>/audio/pooled [N, T, 1024] float32            /<dataset>/audio/mask   [N, T] uint8: 1 where there is sound
@@ -25,7 +25,7 @@ from cia_extract import __version__
 from cia_extract.common.errors import DataError
 from cia_extract.features.journal import journal_path, wait_for_writer
 from cia_extract.features.region import Region
-from cia_extract.features.schema import CLIP_ARRAYS, DONE, SCHEMA, Recipe, arrays_of, recipe_sha256, row_crc32c
+from cia_extract.features.schema import CLIP_ARRAYS, DONE, SCHEMA, Provenance, arrays_of, provenance_sha256, row_crc32c
 from cia_extract.features.structure import check_apart, children, opened, read_group, readable
 
 
@@ -35,7 +35,7 @@ class DatasetFeatures:
 
     path: Path
     name: str
-    recipe: Recipe
+    provenance: Provenance
     root: str
     columns: Mapping[str, npt.NDArray[Any]]  # manifest columns [N] str
     regions: Mapping[str, Region]  # by the name inside the group, for example "rgb/maps"
@@ -59,8 +59,8 @@ class DatasetFeatures:
         return np.asarray((self.array("status")[:, columns] == DONE).all(axis=1))
 
     def digest(self) -> str:
-        """SHA-256 of the recipe, the manifest columns, the states and the rows' CRCs: changes when any number does."""
-        digest = hashlib.sha256(recipe_sha256(self.recipe).encode())
+        """SHA-256 of the provenance, the manifest columns, the states and the rows' CRCs: changes when any number does."""
+        digest = hashlib.sha256(provenance_sha256(self.provenance).encode())
         for name in sorted(self.columns):
             digest.update("\0".join([name, *self.columns[name]]).encode())
         digest.update(np.asarray(self.array("status")).tobytes())
@@ -148,5 +148,5 @@ def open_features(path: Path) -> dict[str, DatasetFeatures]:
 def _dataset(path: Path, name: str, group: h5py.Group) -> DatasetFeatures:
     content = read_group(path, name, group)
     root = group.attrs.get("root", "")
-    modalities = tuple(content.recipe["modalities"])
-    return DatasetFeatures(path, name, content.recipe, str(root), content.columns, content.regions, modalities)
+    modalities = tuple(content.provenance["modalities"])
+    return DatasetFeatures(path, name, content.provenance, str(root), content.columns, content.regions, modalities)

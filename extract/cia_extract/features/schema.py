@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract import __version__
+from cia_extract.common.differences import Difference, between
 from cia_extract.common.outcomes import MESSAGE_BYTES
 from cia_extract.features.structure import columns_crc32c
 
@@ -23,34 +24,26 @@ TO_DO, DONE, FAILED = 0, 1, 2
 
 CLIP_ARRAYS: Final = ("n_frames", "fps", "indices")
 
-# In the recipe for the record; a file may be continued by another version of the code, or another engine, that computes the
-# same up to rounding.
+# For information only: a file may be continued by another version of the code, or another engine, that computes the same up to
+# rounding.
 NOT_COMPARED: Final = ("code_version", "engine")
 
-Recipe = dict[str, Any]
+# How a dataset's features were made, the JSON attribute `recipe` of its group: backbone, weights, preprocessing, manifest, …
+Provenance = dict[str, Any]
 
 
-def recipe_sha256(recipe: Recipe) -> str:
-    """Digest of everything in the recipe that decides the numbers."""
-    compared = {key: value for key, value in recipe.items() if key not in NOT_COMPARED}
-    return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
+def provenance_sha256(provenance: Provenance) -> str:
+    """Digest of everything in the provenance that decides the numbers."""
+    return hashlib.sha256(json.dumps(_compared(provenance), sort_keys=True).encode()).hexdigest()
 
 
-def differences(old: Recipe, new: Recipe, prefix: str = "") -> list[str]:
-    """The compared fields in which two recipes (or configurations) differ, as lines "field: old → new"."""
-    lines = []
-    for key in sorted({*old, *new} - set(NOT_COMPARED)):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            lines.append(f"{prefix}{key}: {_brief(before)} → {_brief(after)}")
-    return lines
+def differences(old: Provenance, new: Provenance) -> list[Difference]:
+    """The fields in which two provenances differ, of those that decide the numbers."""
+    return between(_compared(old), _compared(new))
 
 
-def _brief(value: Any) -> Any:
-    """A whole section that one side lacks, by its name."""
-    return value.get("name", value.get("algorithm", "…")) if isinstance(value, dict) else value
+def _compared(provenance: Provenance) -> Provenance:
+    return {key: value for key, value in provenance.items() if key not in NOT_COMPARED}
 
 
 def arrays_of(modality: str, frames: int) -> dict[str, tuple[tuple[int, ...], npt.DTypeLike]]:
@@ -75,7 +68,7 @@ def row_crc32c(*arrays: npt.NDArray[Any]) -> int:
     return int(crc)
 
 
-def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], recipe: Recipe, root: Path) -> None:
+def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], provenance: Provenance, root: Path) -> None:
     """Make the group of a dataset with all its arrays allocated and its manifest columns written.
 
     For use inside `journal.transaction`. A group of that name is replaced.
@@ -85,11 +78,11 @@ def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], re
     if name in file:
         del file[name]
     group = file.create_group(name)
-    group.attrs["recipe"] = json.dumps(recipe, sort_keys=True)
-    group.attrs["recipe_sha256"] = recipe_sha256(recipe)
+    group.attrs["recipe"] = json.dumps(provenance, sort_keys=True)
+    group.attrs["recipe_sha256"] = provenance_sha256(provenance)
     group.attrs["root"] = str(root.resolve())
     clips = write_columns(group, columns)
-    n, frames, modalities = len(columns["clip"]), recipe["frames"], recipe["modalities"]
+    n, frames, modalities = len(columns["clip"]), provenance["frames"], provenance["modalities"]
     _allocate(clips, "n_frames", (n,), np.int32)
     _allocate(clips, "fps", (n,), np.float32)
     _allocate(clips, "indices", (n, frames), np.int32)

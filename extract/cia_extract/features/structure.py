@@ -36,7 +36,7 @@ Shape = tuple[int | str, ...]  # a letter stands for any size, the same one with
 class Content:
     """One dataset of a feature file as `read_group` leaves it."""
 
-    recipe: dict[str, Any]
+    provenance: dict[str, Any]
     columns: Mapping[str, npt.NDArray[Any]]
     regions: Mapping[str, Region]
 
@@ -85,13 +85,13 @@ def children(path: Path, group: h5py.Group) -> dict[str, Any]:
 
 
 def read_group(path: Path, name: str, group: Any) -> Content:
-    """Check one dataset of a feature file and read what is small: its recipe and the manifest's columns.
+    """Check one dataset of a feature file and read what is small: its provenance and the manifest's columns.
 
     Raises DataError naming the array, what it is and what schema 1 wants (docs/feature-file.md).
     """
     if not isinstance(group, h5py.Group):
         raise DataError(f"{path}: /{name} is an array; schema 1 has groups there, one a dataset")
-    recipe = _recipe(path, name, group)
+    provenance = _provenance(path, name, group)
     inside = children(path, group)
     clips = inside.get("clips")
     if not isinstance(clips, h5py.Group):
@@ -105,7 +105,7 @@ def read_group(path: Path, name: str, group: Any) -> Content:
     count = listed["clip"].shape[0] if listed["clip"].ndim == 1 else -1
     columns = {key: _column(path, listed[key], count, size) for key in sorted(text)}
     _check_columns(path, name, group, columns)
-    return Content(recipe, columns, _regions(path, name, recipe, inside, listed, count, size))
+    return Content(provenance, columns, _regions(path, name, provenance, inside, listed, count, size))
 
 
 def columns_crc32c(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, int]:
@@ -113,21 +113,21 @@ def columns_crc32c(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, int]:
     return {name: int(google_crc32c.value("\0".join(values.tolist()).encode())) for name, values in columns.items()}
 
 
-def _recipe(path: Path, name: str, group: h5py.Group) -> dict[str, Any]:
-    recipe = _json_table(f"{path}: /{name}'s recipe", group.attrs.get("recipe"))
-    modalities, frames = recipe.get("modalities"), recipe.get("frames")
+def _provenance(path: Path, name: str, group: h5py.Group) -> dict[str, Any]:
+    provenance = _json_table(f"{path}: /{name}'s recipe", group.attrs.get("recipe"))
+    modalities, frames = provenance.get("modalities"), provenance.get("frames")
     known = isinstance(modalities, list) and all(isinstance(m, str) and m in MODALITIES for m in modalities)
     if not known or not modalities or len(set(modalities)) != len(modalities):
         raise DataError(f"{path}: /{name}'s recipe has modalities {_short(modalities)}; it lists some of {', '.join(MODALITIES)}")
     if type(frames) is not int or not 0 < frames <= MAX_FRAMES:
         raise DataError(f"{path}: /{name}'s recipe has frames {_short(frames)}; it is a whole number from 1 to {MAX_FRAMES}")
-    tables = {field: recipe[field] for field in ("engine", "weights", "preprocessing") if field in recipe}
+    tables = {field: provenance[field] for field in ("engine", "weights", "preprocessing") if field in provenance}
     for field, value in tables.items():
         if not isinstance(value, dict):
             raise DataError(f"{path}: /{name}'s recipe has {field} {_short(value)}; it is a table")
     if not isinstance(tables.get("engine", {}).get("flow_by", ""), str):
         raise DataError(f"{path}: /{name}'s recipe has an engine.flow_by that is no text")
-    return recipe
+    return provenance
 
 
 def _json_table(place: str, attribute: Any) -> dict[str, Any]:
@@ -144,10 +144,10 @@ def _json_table(place: str, attribute: Any) -> dict[str, Any]:
 
 
 def _regions(
-    path: Path, name: str, recipe: dict[str, Any], inside: Mapping[str, Any], clips: Mapping[str, Any], count: int, size: int
+    path: Path, name: str, provenance: dict[str, Any], inside: Mapping[str, Any], clips: Mapping[str, Any], count: int, size: int
 ) -> dict[str, Region]:
     """{name inside the group: where it lies} of every array of schema 1 that is there."""
-    frames, modalities = recipe["frames"], recipe["modalities"]
+    frames, modalities = provenance["frames"], provenance["modalities"]
     state = (count, len(modalities))
     wanted: dict[str, tuple[Shape, tuple[str, ...]]] = {
         "clips/n_frames": ((count,), ("i4",)),

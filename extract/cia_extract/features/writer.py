@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cia_extract.common.differences import listed
 from cia_extract.common.errors import CiaError, MismatchError, UsageError
 from cia_extract.common.outcomes import OK, ClipError, Outcome, encoded
 from cia_extract.features.claims import Claims
@@ -28,7 +30,7 @@ from cia_extract.features.schema import (
     DONE,
     FAILED,
     TO_DO,
-    Recipe,
+    Provenance,
     arrays_of,
     differences,
     lay_out,
@@ -37,34 +39,58 @@ from cia_extract.features.schema import (
 )
 
 
-def prepare(
-    path: Path, name: str, columns: Mapping[str, Sequence[str]], recipe: Recipe, root: Path, overwrite: bool
-) -> DatasetFeatures:
-    """Make the dataset in the file, or continue the one that is there when its recipe is the same.
+def open_to_fill(path: Path) -> dict[str, DatasetFeatures]:
+    """The datasets by name of a file that is to be filled, {} where there is no file yet. Raises UsageError, DataError.
 
-    Raises MismatchError listing the fields in which the recipes differ, UsageError when the disk is too small.
+    A change that a killed process left half made is finished first.
     """
     check_out(path)
-    try:
+    with _advised(path):
         recover(path)
-        present = open_features(path) if path.exists() and path.stat().st_size else {}
-        if name in present and overwrite:
+        return open_features(path) if path.exists() and path.stat().st_size else {}
+
+
+def begin_or_continue(
+    path: Path,
+    name: str,
+    columns: Mapping[str, Sequence[str]],
+    provenance: Provenance,
+    root: Path,
+    overwrite: bool,
+    datasets: Mapping[str, DatasetFeatures] | None = None,
+) -> DatasetFeatures:
+    """Make the dataset in the file, or continue the one that it holds when its provenance is the same.
+
+    `datasets` is what `open_to_fill` has just returned, for a caller that has it already.
+    Raises MismatchError listing the fields in which the two differ, UsageError when the disk is too small.
+    """
+    if datasets is None:
+        datasets = open_to_fill(path)
+    with _advised(path):
+        if name in datasets and not overwrite:
+            _refuse_other(path, name, datasets[name].provenance, provenance)
+            _check_space(path, _missing_bytes(datasets[name]))
+            return datasets[name]
+        if name in datasets:
             _refuse_while_filled(path, name)
-        if name in present and not overwrite:
-            _refuse_other(path, name, present[name].recipe, recipe)
-            _check_space(path, _missing_bytes(present[name]))
-            return present[name]
-        needed = len(columns["clip"]) * row_bytes(recipe["frames"], recipe["modalities"])
-        reused = path.stat().st_blocks * 512 if set(present) == {name} else 0
+        needed = len(columns["clip"]) * row_bytes(provenance["frames"], provenance["modalities"])
+        reused = path.stat().st_blocks * 512 if set(datasets) == {name} else 0
         _check_space(path, needed - reused)
         path.parent.mkdir(parents=True, exist_ok=True)
         with transaction(path) as file:
-            # Another process may have made it while this one waited for its turn.
-            if name in file and not (overwrite and name in present):
-                _refuse_other(path, name, json.loads(file[name].attrs["recipe"]), recipe)
+            # Another process may have made it since `datasets` were read, or while this one waited for its turn.
+            if name in file and not (overwrite and name in datasets):
+                _refuse_other(path, name, json.loads(file[name].attrs["recipe"]), provenance)
             else:
-                lay_out(file, name, columns, recipe, root)
+                lay_out(file, name, columns, provenance, root)
         return open_features(path)[name]
+
+
+@contextmanager
+def _advised(path: Path) -> Iterator[None]:
+    """What the file system refuses, as a UsageError with advice."""
+    try:
+        yield
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}; choose another --out") from error
 
@@ -75,22 +101,23 @@ def _refuse_while_filled(path: Path, name: str) -> None:
             raise MismatchError(f"{path}: another process is filling '{name}' right now; stop it first, or choose another --out")
 
 
-def _refuse_other(path: Path, name: str, there: Recipe, recipe: Recipe) -> None:
-    lines = differences(there, recipe)
-    if len(lines) == 1 and lines[0].startswith("manifest_sha256"):
+def _refuse_other(path: Path, name: str, old: Provenance, new: Provenance) -> None:
+    differing = differences(old, new)
+    fields, lines = [one.field for one in differing], listed(differing)
+    if fields == ["manifest_sha256"]:
         raise MismatchError(
-            f"{path}: '{name}' was extracted with another manifest (some row or column differs); use the one of then, another "
-            "--out, or --overwrite to start anew"
+            f"{path}: '{name}' was extracted with another manifest (some row or column differs); use the manifest it "
+            "was begun with, another --out, or --overwrite to start anew"
         )
-    if any(line.startswith("preprocessing.version:") for line in lines):
+    if "preprocessing.version" in fields:
         raise MismatchError(
-            f"{path}: '{name}' was extracted by another version of its recipe ({'; '.join(lines)}). The versions read some clips "
+            f"{path}: '{name}' was extracted by another version of its recipe ({lines}). The versions read some clips "
             "differently (cia-extract recipes kinetics says which), so one dataset must not hold both; finish it with the "
             "cia-extract that began it, choose another --out, or --overwrite to start anew"
         )
-    if lines:
+    if differing:
         raise MismatchError(
-            f"{path}: '{name}' was extracted with another recipe ({'; '.join(lines)}); "
+            f"{path}: '{name}' was extracted with another recipe ({lines}); "
             "use the same settings, another --out, or --overwrite to start anew"
         )
 
@@ -216,7 +243,7 @@ class RowWriter:
             os.close(fresh)
 
     def copy_row(self, source: DatasetFeatures, row: int, modality: str) -> None:
-        """Take a row over from a file of the same recipe, with its state."""
+        """Take a row over from a file of the same provenance, with its state."""
         column = source.modalities.index(modality)
         status = int(source.array("status")[row, column])
         if status == DONE:

@@ -199,7 +199,7 @@ def test_texts_and_published_numbers_do_not_decide_whether_runs_are_the_same(sma
     other["method"]["paper"], other["method"]["published"] = "another", {"x": 1.0}
     assert runs_key.compare(key.fields(), other) == []
     other["method"]["options"]["adversarial"]["video"] = 0.5
-    assert runs_key.compare(key.fields(), other) == ["method.options.adversarial.video: 0.1 → 0.5"]
+    assert list(map(str, runs_key.compare(key.fields(), other))) == ["method.options.adversarial.video: 0.1 → 0.5"]
     assert config.load("demo", "concat", {}).for_pair("a", "b").options["adversarial"]["video"] == 0.1
 
 

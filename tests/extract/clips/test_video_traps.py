@@ -27,10 +27,9 @@ import h5py
 import numpy as np
 import pytest
 from cia_extract import features, recipes
-from cia_extract.clips import flow, preparation
+from cia_extract.clips import flow, preparation, workers
 from cia_extract.clips import job as clips_job
 from cia_extract.common.outcomes import ClipError
-from cia_extract.extraction import workers
 from PIL import Image
 
 from tests.conftest import make_dataset

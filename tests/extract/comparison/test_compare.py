@@ -177,7 +177,9 @@ def test_differing_recipes_come_first(tmp_path):
     columns = {"clip": ["x"], "path": ["x.avi"], "label": ["l"], "split": ["train"]}
     for name, change in (("a", {"edge": "replicate"}), ("b", {"edge": "zero"})):
         recipe = RECIPE | {"dataset": "d", "modalities": ["rgb"], "frames": 2} | change
-        with writer.RowWriter(writer.prepare(tmp_path / f"{name}.h5", "d", columns, recipe, tmp_path, overwrite=False)) as rows:
+        with writer.RowWriter(
+            writer.begin_or_continue(tmp_path / f"{name}.h5", "d", columns, recipe, tmp_path, overwrite=False)
+        ) as rows:
             rows.write_row(0, "rgb", np.ones((2, 1024, 7, 7), np.float32))
     assert compare(tmp_path / "a.h5", tmp_path / "b.h5").diagnosis == [
         "the recipes differ in edge: replicate → zero",

@@ -49,7 +49,7 @@ def test_a_clip_extracted_again_is_what_the_file_has_and_with_the_others_change_
 
 def test_the_change_is_named_and_no_pair_is_computed_twice(files, monkeypatch):
     """Half a dozen changes are tried; TV-L1 is computed once, by what computed it in the file."""
-    assert features.open_features(files["plain"])["d"].recipe["engine"]["flow_by"] == flow.implementation("torch")
+    assert features.open_features(files["plain"])["d"].provenance["engine"]["flow_by"] == flow.implementation("torch")
     computed: list[int] = []
     real = tvl1_pair.flow
     monkeypatch.setattr(tvl1_pair, "flow", lambda *pair: computed.append(1) or real(*pair))

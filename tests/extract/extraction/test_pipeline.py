@@ -15,11 +15,11 @@ import pytest
 import torch
 from cia_extract import clips, features, recipes
 from cia_extract.clips import job as clips_job
-from cia_extract.clips import picture, preparation
+from cia_extract.clips import picture, preparation, workers
 from cia_extract.clips.flow import methods
 from cia_extract.common.errors import DataError
 from cia_extract.datasets import class_folders, manifest
-from cia_extract.extraction import pipeline, workers
+from cia_extract.extraction import pipeline
 from cia_extract.extraction import settings as extraction_settings
 from cia_extract.networks import weights
 from cia_extract.networks.i3d import I3D
@@ -73,7 +73,7 @@ def test_real_clips_through_both_modalities_with_a_truncated_one(shared, tmp_pat
     assert dataset.array("status").tolist() == [[1, 1], [2, 2], [1, 1], [1, 1], [1, 1]]
     assert dataset.array("clips/n_frames").tolist() == [56, 0, 48, 72, 89]
     assert dataset.array("clips/indices")[0].tolist() == [14, 42]
-    assert dataset.recipe["weights"]["flow"]["name"] == "rgb_scratch-inflated"
+    assert dataset.provenance["weights"]["flow"]["name"] == "rgb_scratch-inflated"
     assert not dataset.damaged_rows("rgb") and not dataset.damaged_rows("flow")
 
     # A plain loop over the same clip: every frame resized, cropped and scaled, the unfolded network, one window at a time.
@@ -153,7 +153,7 @@ def test_kill_at_random_moments_then_the_same_command(small_root, tmp_path):
     last = subprocess.run(command(small_root, killed), check=True, capture_output=True, text=True)
     assert json.loads(last.stdout)["done"] == 8 and json.loads(last.stdout)["extracted_now"] < 8
     ours, reference = (features.open_features(path)["small"] for path in (killed, whole))
-    assert ours.recipe == reference.recipe
+    assert ours.provenance == reference.provenance
     for name in reference.regions:
         np.testing.assert_array_equal(ours.array(name), reference.array(name))
 
@@ -174,7 +174,7 @@ def test_interrupt_stops_at_once_says_how_to_continue_and_leaves_no_process(smal
     assert process.returncode == 130
     assert time.monotonic() - began < 5
     assert errors.strip().splitlines()[-1] == "cia-extract: interrupted; what is finished is kept, the same command continues"
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors, errors
     assert gone(process.pid, within_s=15), "a worker outlives its parent"
 
 
@@ -201,8 +201,8 @@ def job(path: Path, **changes) -> clips_job.ClipJob:
 def test_each_frame_is_decoded_once_and_each_pair_computed_once(tmp_path, monkeypatch, count):
     path = encode(tmp_path / "clip.mp4", count)
     decoded, pairs = [], []
-    monkeypatch.setattr(preparation.preprocess, "resize", lambda *image, real=picture.resize: decoded.append(1) or real(*image))
-    real_estimator = preparation.flow.estimator
+    monkeypatch.setattr(picture, "resize", lambda *image, real=picture.resize: decoded.append(1) or real(*image))
+    real_estimator = methods.estimator
 
     class Counting:
         def __init__(self, rule, by):
@@ -212,7 +212,7 @@ def test_each_frame_is_decoded_once_and_each_pair_computed_once(tmp_path, monkey
             pairs.append(1)
             return self.method.calc(*arguments)
 
-    monkeypatch.setattr(preparation.flow, "estimator", Counting)
+    monkeypatch.setattr(methods, "estimator", Counting)
     prepared = preparation.prepare(job(path))
     assert prepared.n_frames == count == len(decoded)
     assert len(pairs) == count - 1
@@ -292,7 +292,7 @@ def _open_or_dawdle(one: clips_job.ClipJob, beat):
     return preparation.prepare(one, beat)
 
 
-def test_jobs_are_asked_for_only_when_a_worker_is_free(tmp_path):
+def test_jobs_are_asked_for_a_few_ahead_only(tmp_path):
     """Memory does not grow with the list of clips: at any time few of them are in work."""
     encode(tmp_path / "clip.mp4", 3)
     asked = []
@@ -300,7 +300,7 @@ def test_jobs_are_asked_for_only_when_a_worker_is_free(tmp_path):
     for count, (_, result) in enumerate(workers.prepared_clips(jobs, workers=2), start=1):
         assert not isinstance(result, DataError)
         time.sleep(0.02)
-        assert len(asked) - count <= 2 + workers.AHEAD + 2
+        assert len(asked) - count <= 2 + workers.AHEAD
     assert count == 40
 
 
@@ -309,12 +309,12 @@ def test_the_file_says_what_computed_its_flow_and_auto_goes_on_with_it(tmp_path)
     changes = {"recipe": recipe(1, "tvl1"), "weights": ("random",), "out": tmp_path / "f.h5", "modalities": ("flow",)}
     one = settings(tmp_path, ["clip.mp4"], **changes)
     assert pipeline.Extraction(one, print).settings.flow_by == "torch"
-    pipeline.Extraction(replace(one, flow_by="opencv"), print).prepare()
-    assert features.open_features(one.out)["real"].recipe["engine"]["flow_by"].startswith("opencv ")
+    pipeline.Extraction(replace(one, flow_by="opencv"), print).begin_or_continue()
+    assert features.open_features(one.out)["real"].provenance["engine"]["flow_by"].startswith("opencv ")
     assert pipeline.Extraction(one, print).settings.flow_by == "opencv"
     assert pipeline.Extraction(replace(one, flow_by="torch"), print).settings.flow_by == "torch"
-    pipeline.Extraction(replace(one, overwrite=True), print).prepare()
-    assert features.open_features(one.out)["real"].recipe["engine"]["flow_by"] == methods.implementation("torch")
+    pipeline.Extraction(replace(one, overwrite=True), print).begin_or_continue()
+    assert features.open_features(one.out)["real"].provenance["engine"]["flow_by"] == methods.implementation("torch")
 
 
 def test_flow_by_torch_is_the_same_to_the_byte_in_one_worker_or_two(tmp_path):

@@ -24,7 +24,7 @@ def test_features_removed_while_they_are_extracted_are_not_reported_as_done(tmp_
         weights=("random",),
         workers=1,
     )
-    pipeline.Extraction(settings, print).prepare()
+    pipeline.Extraction(settings, print).begin_or_continue()
 
     def remove(message: str) -> None:
         if "rgb network:" in message:

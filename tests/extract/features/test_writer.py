@@ -16,8 +16,8 @@ COLUMNS = {"clip": ["a", "b"], "path": ["a.avi", "ü.avi"], "label": ["x", "y"],
 RGB = RECIPE | {"dataset": "d", "modalities": ["rgb"], "frames": 2}
 
 
-def prepare(path, recipe=RGB, overwrite=False):
-    return writer.prepare(path, "d", COLUMNS, recipe, path.parent, overwrite)
+def prepare(path, recipe=RGB, overwrite=False, datasets=None):
+    return writer.begin_or_continue(path, "d", COLUMNS, recipe, path.parent, overwrite, datasets)
 
 
 def test_layout_is_schema_1(tmp_path):
@@ -99,7 +99,7 @@ def test_a_second_dataset_leaves_the_first_as_it_was(tmp_path):
     assert list(datasets) == ["one", "two"]
     for name, values in before.items():
         np.testing.assert_array_equal(datasets["one"].array(name), values)
-    writer.prepare(path, "one", COLUMNS, RGB | {"dataset": "one"}, tmp_path, overwrite=True)
+    writer.begin_or_continue(path, "one", COLUMNS, RGB | {"dataset": "one"}, tmp_path, overwrite=True)
     assert not reader.open_features(path)["one"].done().any()
     assert not reader.open_features(path)["two"].damaged_rows("rgb")
 
@@ -134,7 +134,7 @@ def test_a_kill_while_a_dataset_is_added_leaves_old_or_new(tmp_path, stage):
     script = f"""
 import os, sys
 sys.path.insert(0, {str(os.getcwd())!r})
-from cia_extract import journal
+from cia_extract.features import journal
 real_pwrite, calls = os.pwrite, []
 def pwrite(*arguments):
     calls.append(1)
@@ -176,25 +176,16 @@ def test_rows_written_while_a_dataset_is_added_stay(tmp_path):
     assert len(datasets["two"]) == 300 and not datasets["two"].done().any()
 
 
-def test_a_second_start_that_waited_does_not_begin_anew(tmp_path, monkeypatch):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_second_start_that_waited_does_not_begin_anew(tmp_path, overwrite):
     """Two processes start at once on a new file: the later one finds, under the lock, what the first has made."""
     path = tmp_path / "f.h5"
+    seen_by_the_later_one = writer.open_to_fill(path)
     with writer.RowWriter(prepare(path)) as rows:
         rows.write_row(0, "rgb", np.ones((2, 1024, 7, 7), np.float32))
-    real = reader.open_features
-    answers = iter([{}])
-    monkeypatch.setattr(writer, "open_features", lambda p: answers_or(real, answers, p))
-    assert prepare(path).done().tolist() == [True, False]
-    answers = iter([{}])
+    assert prepare(path, RGB, overwrite, seen_by_the_later_one).done().tolist() == [True, False]
     with pytest.raises(MismatchError, match="frames: 2 → 4"):
-        prepare(path, RGB | {"frames": 4})
-
-
-def answers_or(real, answers, path):
-    """What the first look said before the other process was done; then the truth."""
-    for answer in answers:
-        return answer
-    return real(path)
+        prepare(path, RGB | {"frames": 4}, overwrite, seen_by_the_later_one)
 
 
 def test_overwriting_does_not_grow_the_file(tmp_path):

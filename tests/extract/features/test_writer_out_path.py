@@ -55,7 +55,7 @@ def test_prepare_refuses_it_too_and_leaves_it_as_it_was(places, tmp_path, kind):
     columns = {"clip": ["a"], "path": ["a"], "label": ["x"], "split": ["train"]}
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UsageError, match=REASONS[kind]):
-        writer.prepare(Path(places[kind]), "d", columns, RECIPE, tmp_path, overwrite=True)
+        writer.begin_or_continue(Path(places[kind]), "d", columns, RECIPE, tmp_path, overwrite=True)
     assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "notes.txt").read_text() == "mine"
 
 

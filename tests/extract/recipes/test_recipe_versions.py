@@ -79,7 +79,7 @@ def test_a_file_of_version_1_is_read_by_every_command(file, tmp_path):
     assert info["recipe"]["preprocessing"]["version"] == 1 and info["rgb"]["done"] == 6
     merged = cia_extract("merge", file, "--out", tmp_path / "m.h5")
     assert merged.returncode == 0, merged.stderr
-    assert features.open_features(tmp_path / "m.h5")["d"].recipe["preprocessing"]["version"] == 1
+    assert features.open_features(tmp_path / "m.h5")["d"].provenance["preprocessing"]["version"] == 1
     compared = cia_extract("compare", file, file.parent / "new.h5")
     assert compared.returncode == 0 and "the recipes differ in preprocessing.version: 1 → 2" in compared.stdout
     assert "rgb: identical" in compared.stdout

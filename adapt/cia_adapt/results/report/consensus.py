@@ -80,7 +80,7 @@ def frames_of(dataset: DatasetFeatures, row: int, root: Path | None, indices: li
     """The frames [224, 224, 3] that a row's features at these indices describe: decoded, counted, scaled and cropped by the code
     that extracted them, by the file's own recipe. `root` goes before the folder that the file names. Raises CiaError.
     """
-    recipe = recipes.restored(dataset.recipe.get("preprocessing"), f"{dataset.path}: '{dataset.name}'")
+    recipe = recipes.restored(dataset.provenance.get("preprocessing"), f"{dataset.path}: '{dataset.name}'")
     cells = {"label": "-", "split": "-"} | {column: str(values[row]) for column, values in dataset.columns.items()}
     job = extraction.job_of(manifest.check(str(dataset.path), [cells]), 0, root or Path(dataset.root), recipe, ("rgb",))
     return extraction.seen_frames(job, indices)

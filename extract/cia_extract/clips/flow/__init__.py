@@ -1,6 +1,9 @@
-"""Optical flow between the frames of a clip: TV-L1 and DIS, their 8-bit form, and a cache of them."""
+"""Optical flow between the frames of a clip: TV-L1 and DIS, their 8-bit form, and a cache of them.
 
-from cia_extract.clips.flow import cache, tvl1_batched
+`tvl1_batched`, for the GPU, is imported by name only: worker processes that compute flow by OpenCV need no torch.
+"""
+
+from cia_extract.clips.flow import cache
 from cia_extract.clips.flow.methods import (
     ASKED,
     Pixels,
@@ -26,5 +29,4 @@ __all__ = [
     "implementation",
     "pairs",
     "quantise",
-    "tvl1_batched",
 ]

@@ -20,7 +20,7 @@ def dataset(root: Path, recipe: recipes.Recipe, **row: str) -> DatasetFeatures:
     """A feature file of one clip of this recipe, without features."""
     columns = {name: [value] for name, value in ({"clip": "c", "label": "x", "split": "val"} | row).items()}
     stored = RECIPE | {"frames": recipe.sampling.frames, "preprocessing": recipe.knobs(("rgb", "flow"))}
-    return writer.prepare(root / "f.h5", "d", columns, stored, root, overwrite=False)
+    return writer.begin_or_continue(root / "f.h5", "d", columns, stored, root, overwrite=False)
 
 
 def greys(images: list[np.ndarray]) -> list[int]:
@@ -99,6 +99,6 @@ def test_a_file_that_does_not_say_how_its_clips_were_read_or_leaves_the_root_is_
     made = dataset(tmp_path, recipes.load("kinetics"), path="../a.mp4")
     with pytest.raises(DataError, match="leaves the root"):
         frames_of(made, 0, None, [0])
-    made.recipe.pop("preprocessing")
+    made.provenance.pop("preprocessing")
     with pytest.raises(DataError, match=r"f\.h5: 'd': its recipe is damaged"):
         frames_of(made, 0, None, [0])

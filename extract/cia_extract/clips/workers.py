@@ -1,6 +1,5 @@
 """Clips prepared in worker processes, a few ahead of the network. A crash or a hang costs the clip in hand, never the others."""
 
-import contextlib
 import multiprocessing
 import os
 import queue
@@ -10,21 +9,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Final
 
-from cia_extract.clips import ClipJob, PreparedClip, prepare
+from cia_extract.clips.job import ClipJob, PreparedClip
+from cia_extract.clips.preparation import prepare
 from cia_extract.common.errors import CiaError
 from cia_extract.common.outcomes import ClipError, first_line
 from cia_extract.common.processes import ENDING, end_with_parent, ignore_signals
 
-# Finished clips that wait for the network, beyond one in each worker: bounds memory at (2 · workers + 2) × about 50 MB.
+# Jobs ahead of the workers, and so finished clips that wait for the network: memory holds (workers + AHEAD) × about 50 MB.
 AHEAD: Final = 2
 BEAT_S: Final = 1.0  # a worker says at most this often that it goes on
 JOIN_S: Final = 5.0
 STARTING_S: Final = 120.0  # a new process imports its libraries first, on a busy shared file system slowly
 
+Job = tuple[int, ClipJob]  # its key, and what is to be done
+Work = Callable[[ClipJob, Callable[[], None]], PreparedClip]
 Result = PreparedClip | ClipError
 
 
@@ -32,99 +36,90 @@ Result = PreparedClip | ClipError
 class _Worker:
     process: SpawnProcess
     pipe: Connection
-    key: int | None = None  # of the clip in hand
+    job: Job | None = None  # in hand
     heard: float = 0.0  # when it last gave a sign of life
     begun: bool = False  # it has given one, for any clip
 
 
 def prepared_clips(
-    jobs: Iterator[tuple[int, ClipJob]],
-    workers: int,
-    timeout: float = 600.0,
-    work: Callable[[ClipJob, Callable[[], None]], PreparedClip] = prepare,
+    jobs: Iterator[Job], workers: int, timeout: float = 600.0, work: Work = prepare
 ) -> Generator[tuple[int, Result], None, None]:
     """Prepare clips in parallel; yields (key, clip or the error it failed with) in the order in which they are finished.
 
-    `jobs` is asked for the next one when a worker is free. A worker that decodes or computes nothing for `timeout` seconds
-    is killed and its clip fails; one that dies (a crashing decoder) takes its clip with it. Closing the generator ends all.
-    `work` is what they do, a function that pickles by name.
+    `jobs` is read a few ahead (workers + AHEAD), by the thread that iterates here and no other. A worker that decodes or computes
+    nothing for `timeout` seconds is killed and its clip fails; one that dies (a crashing decoder) takes its clip with it. Closing
+    the generator ends all. `work` is what they do, a function that pickles by name.
     """
-    results: queue.Queue[tuple[int, Result] | BaseException | None] = queue.Queue(AHEAD)
+    to_do: deque[Job] = deque()  # this thread appends, the other takes from the left
+    results: queue.SimpleQueue[tuple[int, Result] | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
-    feeder = threading.Thread(target=_feed, args=(jobs, workers, timeout, work, results, stop), daemon=True)
-    feeder.start()
+    supervisor = threading.Thread(target=_supervise, args=(to_do, workers, timeout, work, results, stop), daemon=True)
+    supervisor.start()
+    waiting_for = 0  # results
     try:
-        while (result := results.get()) is not None:
+        while True:
+            for job in islice(jobs, workers + AHEAD + 1 - waiting_for):  # + 1: the next to be yielded
+                to_do.append(job)
+                waiting_for += 1
+            if not waiting_for:
+                return
+            result = results.get()
             if isinstance(result, BaseException):
                 raise result
+            waiting_for -= 1
             yield result
     finally:
         stop.set()
-        while feeder.is_alive():  # it may wait for room in the queue
-            try:
-                results.get(timeout=0.05)
-            except queue.Empty:
-                continue
+        supervisor.join()
 
 
-def _feed(
-    jobs: Iterator[tuple[int, ClipJob]],
+def _supervise(
+    to_do: deque[Job],
     workers: int,
     timeout: float,
-    work: Callable[[ClipJob, Callable[[], None]], PreparedClip],
-    results: "queue.Queue[tuple[int, Result] | BaseException | None]",
+    work: Work,
+    results: "queue.SimpleQueue[tuple[int, Result] | BaseException]",
     stop: threading.Event,
 ) -> None:
-    """Hand out jobs and collect results until there are none left. Runs beside the network, so that no hang goes unseen."""
+    """Hand jobs to worker processes and pass on what they send back. Runs beside the network, so that no hang goes unseen.
+
+    What it shares with the other thread is `to_do`, `results` and `stop`, all three safe between threads.
+    """
     pool: list[_Worker] = []
-    in_work: dict[int, ClipJob] = {}
-    finished: deque[tuple[int, Result]] = deque()  # there was no room for them in `results` yet
     # Signals are the main thread's. What this one starts begins with its mask, so no worker dies of one while it still imports.
+    resource_tracker.ensure_running()  # the first process would start it, and that takes SIGINT and SIGTERM from the mask
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
-        following = next(jobs, None)
         while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                while finished:
-                    results.put_nowait(finished[0])
-                    finished.popleft()
-            while following is not None and not finished and (free := _free(pool, workers, work)) is not None:
-                key, one = following
+            while to_do and (free := _free(pool, workers, work)) is not None:
                 try:
-                    free.pipe.send(following)
+                    free.pipe.send(to_do[0])
                 except OSError:  # it died while it had nothing to do
-                    _end([free])
-                    pool.remove(free)
+                    _remove(free, pool)
                     continue
-                free.key, free.heard, in_work[key] = key, time.monotonic(), one
-                following = next(jobs, None)
-            busy = [worker for worker in pool if worker.key is not None]
-            if not busy and not finished and following is None:
-                break
-            wait([worker.pipe for worker in busy], timeout=0.05 if finished else 0.2)
+                free.job, free.heard = to_do.popleft(), time.monotonic()
+            busy = [worker for worker in pool if worker.job is not None]
+            # While one is free, a new job must not wait long.
+            wait([worker.pipe for worker in busy], timeout=0.05 if len(busy) < workers else 0.2)
             for worker in busy:
-                result = _heard(worker, in_work) if worker.pipe.poll() else _overdue(worker, in_work, timeout)
-                if result is None or worker.key is None:
+                result = _heard(worker) if worker.pipe.poll() else _overdue(worker, timeout)
+                if result is None or worker.job is None:
                     continue
-                finished.append((worker.key, result))
-                del in_work[worker.key]
-                worker.key = None
+                results.put((worker.job[0], result))
+                worker.job = None
                 timed_out = isinstance(result, ClipError) and result.outcome.name == "timeout"
                 if timed_out or not worker.process.is_alive():
-                    _end([worker])
-                    pool.remove(worker)
-        for rest in (*finished, None):
-            results.put(rest)
+                    _remove(worker, pool)
     except BaseException as error:  # shown where the results are read
         results.put(error)
     finally:
         _end(pool)
 
 
-def _free(pool: list[_Worker], workers: int, work: Callable[..., PreparedClip]) -> _Worker | None:
+def _free(pool: list[_Worker], workers: int, work: Work) -> _Worker | None:
     """A worker without a clip; a new one while there are fewer than asked for."""
     for worker in pool:
-        if worker.key is None and worker.process.is_alive():
+        if worker.job is None and worker.process.is_alive():
             return worker
     if len(pool) == workers:
         return None
@@ -137,35 +132,43 @@ def _free(pool: list[_Worker], workers: int, work: Callable[..., PreparedClip]) 
     return pool[-1]
 
 
-def _heard(worker: _Worker, jobs: dict[int, ClipJob]) -> Result | None:
+def _heard(worker: _Worker) -> Result | None:
     """Read what a worker sent: its result, or a sign of life. One that died has neither.
 
     Raises CiaError where it never got as far as its clip: then the clip is not to blame, and the next would fare no better.
     """
-    assert worker.key is not None
+    assert worker.job is not None
+    key, job = worker.job
     try:
-        key, result = worker.pipe.recv()
+        sent_for, result = worker.pipe.recv()
     except (EOFError, OSError):
         worker.process.join(JOIN_S)
         code = worker.process.exitcode
         if not worker.begun:
             raise CiaError(f"a worker process died before its first clip (exit {code}); its own message stands above") from None
         why = "killed, out of memory? Try fewer --workers" if code == -signal.SIGKILL else "is the file damaged?"
-        return ClipError(f"{jobs[worker.key].path}: decoding it crashed the worker process (exit {code}); {why}")
+        return ClipError(f"{job.path}: decoding it crashed the worker process (exit {code}); {why}")
     worker.heard, worker.begun = time.monotonic(), True
-    return result if key == worker.key else None
+    return result if sent_for == key else None
 
 
-def _overdue(worker: _Worker, jobs: dict[int, ClipJob], timeout: float) -> ClipError | None:
+def _overdue(worker: _Worker, timeout: float) -> ClipError | None:
+    """The error of a clip whose worker has given no sign of life for too long."""
     silent = time.monotonic() - worker.heard
     if silent < (timeout if worker.begun else timeout + STARTING_S):
         return None
-    assert worker.key is not None
-    path = jobs[worker.key].path
+    assert worker.job is not None
+    path = worker.job[1].path
     return ClipError(f"{path}: no progress for {timeout:g} s, given up; raise --timeout if it is only slow", "timeout")
 
 
+def _remove(worker: _Worker, pool: list[_Worker]) -> None:
+    _end([worker])
+    pool.remove(worker)
+
+
 def _end(pool: list[_Worker]) -> None:
+    """Kill these workers, whatever they are at."""
     for worker in pool:
         worker.process.kill()
     for worker in pool:
@@ -173,9 +176,9 @@ def _end(pool: list[_Worker]) -> None:
         worker.pipe.close()
 
 
-def _work(pipe: Connection, work: Callable[..., PreparedClip]) -> None:
+def _work(pipe: Connection, work: Work) -> None:
     """The life of a worker process."""
-    _settle()
+    _set_up()
     while True:
         try:
             key, job = pipe.recv()
@@ -198,7 +201,8 @@ def _beat(pipe: Connection, key: int) -> Callable[[], None]:
     return beat
 
 
-def _safely(work: Callable[..., PreparedClip], job: ClipJob, beat: Callable[[], None]) -> Result:
+def _safely(work: Work, job: ClipJob, beat: Callable[[], None]) -> Result:
+    """The clip, or the error it failed with."""
     try:
         return work(job, beat)
     except ClipError as error:
@@ -207,7 +211,8 @@ def _safely(work: Callable[..., PreparedClip], job: ClipJob, beat: Callable[[], 
         return ClipError(f"{job.path}: {first_line(error)}")
 
 
-def _settle() -> None:
+def _set_up() -> None:
+    """This process computes on one core, gives way to the network, and ends with its parent."""
     import cv2
 
     cv2.setNumThreads(1)  # the processes are the parallelism
