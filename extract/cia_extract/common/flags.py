@@ -80,7 +80,7 @@ def _flag(f: Field[Any], kind: Any, text: str) -> inspect.Parameter:
     if isinstance(default, tuple):
         default = list(default)
     name = _name(f.name, kind)
-    switch = f"{name}/--no-{name[2:]}" if default is True else name
+    switch = f"{name}/--no-{name[2:]}" if default is True else name  # what is off needs no flag that says so
     option = typer.Option(switch, help=_with_limits(text, kind), show_default=default is not False and default not in ([], ""))
     return _parameter(f.name, Annotated[_typers(kind), option], default)
 

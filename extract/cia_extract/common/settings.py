@@ -4,6 +4,7 @@ A field's type is the check: `Annotated[int, Meta(ge=1, le=1000)]` is a whole nu
 The docstring under a field is its help.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import tomllib
@@ -29,7 +30,6 @@ def converted(
     values: Mapping[str, Any],
     quote: Quote,
     *,
-    texts: bool = False,
     numbers: msgspec.Meta | None = None,
     section: str = "",
 ) -> Settings:
@@ -37,7 +37,6 @@ def converted(
 
     Args:
         quote: is given dotted names for what lies in a section.
-        texts: whether the text "5" is the number 5 too, as from a command line; a file has the number itself.
         numbers: limits of the numbers whose fields say none.
         section: of the names, with a dot at its end.
 
@@ -51,31 +50,32 @@ def converted(
         full = f"{section}{name}"
         quoted = quote(brief(full), brief(value))
         if full not in known:
-            raise UsageError(f"{quoted}: unknown, choose from {', '.join(known) or 'nothing'}{did_you_mean(full[:60], known)}")
+            have = f"choose from {', '.join(known)}{did_you_mean(full[:60], known)}" if known else "there is nothing to set here"
+            raise UsageError(f"{quoted}: unknown, {have}")
         kind = known[full]
         if dataclasses.is_dataclass(kind):
             if not isinstance(value, Mapping):
                 raise UsageError(f"{quoted}: give a section of settings")
-            fitting[name] = converted(kind, value, quote, texts=texts, numbers=numbers, section=f"{full}.")  # type: ignore[arg-type]
+            fitting[name] = converted(kind, value, quote, numbers=numbers, section=f"{full}.")  # type: ignore[arg-type]
         elif get_args(kind)[1:] == (Ellipsis,) and isinstance(value, list | tuple):
             item = get_args(kind)[0]
-            fitting[name] = tuple(fitted(item, each, quote(brief(full), brief(each)), texts) for each in value)
+            fitting[name] = tuple(_fitted(item, each, quote(brief(full), brief(each))) for each in value)
         else:
             limited = Annotated[kind, numbers] if numbers and kind in (int, float) else kind
-            fitting[name] = fitted(limited, value, quoted, texts)
+            fitting[name] = _fitted(limited, value, quoted)
     return cls(**fitting)
 
 
-def fitted(kind: Any, value: Any, quoted: str, texts: bool = False) -> Any:
+def _fitted(kind: Any, value: Any, quoted: str) -> Any:
     """`value` in the type `kind`. Raises UsageError that begins with `quoted`."""
     try:
-        return msgspec.convert(value, kind, strict=not texts)
+        return msgspec.convert(value, kind)
     except (msgspec.ValidationError, UnicodeError) as error:  # UnicodeError: bytes of a command line that are no text
         raise UsageError(f"{quoted}: {_wanted(kind, value) or error}") from None
 
 
 def parsed(entry: str, form: str, example: str) -> tuple[str, Any]:
-    """(name, value) of a `--set` entry. Values are TOML; what is not, as a bare word, is a text. Raises UsageError.
+    """(name, value) of a `--set` entry, `form`=value. Raises UsageError for another form.
 
     >>> parsed("rgb.edge=zero", "section.knob", ""), parsed("rgb.mean = [1, 2, 3]", "section.knob", "")
     (('rgb.edge', 'zero'), ('rgb.mean', [1, 2, 3]))
@@ -83,11 +83,20 @@ def parsed(entry: str, form: str, example: str) -> tuple[str, Any]:
     name, separator, text = (part.strip() for part in entry.partition("="))
     if not separator or name.count(".") != 1 or not all(name.split(".")):
         raise UsageError(f"--set {brief(entry)}: write {form}=value, for example {example}")
+    return name, _value(text)
+
+
+def _value(text: str) -> Any:
+    """A value in TOML; a number or a truth value as Python writes it (.5, True); or else the text itself."""
     try:
         read = tomllib.loads(f"value = {text}")
+        if set(read) == {"value"}:
+            return read["value"]
     except (ValueError, RecursionError):  # no TOML, a number of thousands of digits, or brackets without end
-        return name, text
-    return name, read["value"] if set(read) == {"value"} else text
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(text)
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def docs(cls: type) -> dict[str, str]:

@@ -39,7 +39,7 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
             known = [f"{own}.{each}" for own, knobs in values.items() if isinstance(knobs, dict) for each in knobs]
             raise UsageError(f"{brief(key)}: unknown, choose from {', '.join(known)}{did_you_mean(key[:60], known)}")
         values[section][knob] = value
-    changed = _recipe(values, texts=True)
+    changed = _recipe(values)
     check(changed)
     return recipe if changed.knobs() == recipe.knobs() else replace(changed, name=f"{name}, changed")
 
@@ -69,8 +69,8 @@ def restored(knobs: Any, where: str) -> Recipe:
     return recipe
 
 
-def _recipe(values: Mapping[str, Any], texts: bool = False) -> Recipe:
-    return settings.converted(Recipe, values, lambda knob, value: f"{knob} = {value}", texts=texts)
+def _recipe(values: Mapping[str, Any]) -> Recipe:
+    return settings.converted(Recipe, values, lambda knob, value: f"{knob} = {value}")
 
 
 def _values(name: str) -> dict[str, Any]:
