@@ -6,9 +6,9 @@ A field `lr_decay: bool = True` is the flag --lr-decay/--no-lr-decay. The docstr
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
-from types import NoneType
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from types import MappingProxyType, NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -24,21 +24,22 @@ class Changes:
     """
 
     classes: tuple[type, ...]
-    words: Mapping[str, str] = field(default_factory=dict)
-    """What stands in the help for words of the docstrings."""
     default: str = ""
     """Where the default comes from, for the help."""
 
 
-def command(function: Callable[..., None]) -> Callable[..., None]:
+def command(function: Callable[..., None], words: Mapping[str, str] = MappingProxyType({})) -> Callable[..., None]:
     """`function` as typer takes it: a parameter that is a dataclass, or marked by `Changes`, becomes one flag for each field.
 
     The call raises UsageError that quotes the flag for a value that its field cannot have.
+
+    Args:
+        words: {word of a docstring: what the help has in its place}.
     """
     hints = get_type_hints(function, include_extras=True)
     hints.pop("return", None)
     own = inspect.signature(function).parameters
-    by_name = {name: _parameters(own[name].replace(annotation=hint)) for name, hint in hints.items()}
+    by_name = {name: _parameters(own[name].replace(annotation=hint), words) for name, hint in hints.items()}
 
     @functools.wraps(function)
     def run(**values: Any) -> None:
@@ -58,20 +59,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _parameters(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+def _parameters(parameter: inspect.Parameter, words: Mapping[str, str]) -> list[inspect.Parameter]:
     """What typer reads in place of one parameter of a command."""
-    hint = parameter.annotation
+    hint, changes = parameter.annotation, _changes(parameter.annotation)
+    if changes:
+        listed = [(f, kind, text) for cls in changes.classes for f, kind, text in _fields(cls, words) if text]
+        return [_flag_of_a_change(f, kind, f"{text} [default: {changes.default}]") for f, kind, text in listed]
     if isinstance(hint, type) and is_dataclass(hint):
-        docs = settings.docs(hint)
-        return [_flag(f, kind, docs[f.name]) for f, kind in _fields(hint)]
-    if changes := _changes(hint):
-        return [
-            _flag_of_a_change(f, kind, docs[f.name], changes)
-            for cls in changes.classes
-            for docs in [settings.docs(cls)]
-            for f, kind in _fields(cls)
-            if f.name in docs
-        ]
+        return [_flag(f, kind, text) for f, kind, text in _fields(hint, words)]
     return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
 
 
@@ -80,29 +75,32 @@ def _flag(f: Field[Any], kind: Any, text: str) -> inspect.Parameter:
     if isinstance(default, tuple):
         default = list(default)
     name = _name(f.name, kind)
-    switch = f"{name}/--no-{name[2:]}" if default is True else name  # what is off needs no flag that says so
-    option = typer.Option(switch, help=_with_limits(text, kind), show_default=default is not False and default not in ([], ""))
+    switch = f"{name}/--no-{name[2:]}" if default is True else name
+    says_nothing = default in ([], "") or (default is False and "/" not in switch)
+    option = typer.Option(switch, help=text, show_default=not says_nothing)
     return _parameter(f.name, Annotated[_typers(kind), option], default)
 
 
-def _flag_of_a_change(f: Field[Any], kind: Any, text: str, changes: Changes) -> inspect.Parameter:
-    for word, meaning in changes.words.items():
-        text = text.replace(word, meaning)
+def _flag_of_a_change(f: Field[Any], kind: Any, text: str) -> inspect.Parameter:
     name, typed = _name(f.name, kind), _typers(kind)
     switch = f"{name}/--no-{name[2:]}" if typed is bool else name
-    option = typer.Option(switch, help=f"{_with_limits(text, kind)} [default: {changes.default}]")
     single = str if get_origin(typed) is list else typed  # names with commas between
-    return _parameter(f.name, Annotated[single | None, option], None)
+    return _parameter(f.name, Annotated[single | None, typer.Option(switch, help=text)], None)
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _fields(cls: type) -> list[tuple[Field[Any], Any]]:
-    """Each with its type."""
-    hints = get_type_hints(cls, include_extras=True)
-    return [(f, hints[f.name]) for f in fields(cls)]
+def _fields(cls: type, words: Mapping[str, str]) -> Iterator[tuple[Field[Any], Any, str]]:
+    """Each with its type and its help."""
+    hints, docs = get_type_hints(cls, include_extras=True), settings.docs(cls)
+    for f in fields(cls):
+        text = docs.get(f.name, "")
+        for word, meaning in words.items():
+            text = text.replace(word, meaning)
+        limits = settings.limits(hints[f.name])
+        yield f, hints[f.name], f"{text} [{limits}]" if text and limits else text
 
 
 def _changes(hint: Any) -> Changes | None:
@@ -117,10 +115,6 @@ def _name(field_name: str, kind: Any) -> str:
     """The flag of a field."""
     named = [each for each in getattr(kind, "__metadata__", ()) if isinstance(each, str)]
     return named[0] if named else f"--{field_name.replace('_', '-')}"
-
-
-def _with_limits(text: str, kind: Any) -> str:
-    return f"{text} [{limits}]" if (limits := settings.limits(kind)) else text
 
 
 def _typers(kind: Any) -> Any:
