@@ -111,7 +111,8 @@ def test_settings_without_fields_say_so():
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("inf", math.inf), ("2", 2), ("-0.5", -0.5), (".5", 0.5), ("007", 7), ("1e-3", 1e-3), ("true", True), ("True", True), ("FALSE", False),
+        ("inf", math.inf), ("2", 2), ("-0.5", -0.5), (".5", 0.5), ("007", 7), ("1e-3", 1e-3),
+        ("true", True), ("True", True), ("FALSE", False),
         ("zero", "zero"), ('"zero"', "zero"), (" zero ", "zero"), ("a=b", "a=b"), ("", ""), ("[1, 2.5]", [1, 2.5]),
         ("5\nx = 7", "5\nx = 7"), ("[" * 100_000, "[" * 100_000), ("9" * 5000, math.inf), ("zero # edge", "zero # edge"),
     ],
