@@ -34,7 +34,7 @@ def methods(name: Annotated[str | None, typer.Argument(help="Show this one with 
 
 @dataclass(frozen=True)
 class Layout:
-    """Of `table`."""
+    """Which table, of which numbers, and where it goes."""
 
     number: Annotated[str, "--table"] = "3"
     """Layout of the paper's table 2 or 3."""

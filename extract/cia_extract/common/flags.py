@@ -25,7 +25,7 @@ class Changes:
 
     classes: tuple[type, ...]
     default: str = ""
-    """Where the default comes from, for the help."""
+    """What the help says of the default."""
 
 
 def command(function: Callable[..., None], words: Mapping[str, str] = MappingProxyType({})) -> Callable[..., None]:
@@ -37,37 +37,39 @@ def command(function: Callable[..., None], words: Mapping[str, str] = MappingPro
         words: {word of a docstring: what the help has in its place}.
     """
     hints = get_type_hints(function, include_extras=True)
-    hints.pop("return", None)
-    own = inspect.signature(function).parameters
-    by_name = {name: _parameters(own[name].replace(annotation=hint), words) for name, hint in hints.items()}
+    parameters = inspect.signature(function).parameters
+    asked = {name: _asked(own.replace(annotation=hints[name]), words) for name, own in parameters.items()}
 
     @functools.wraps(function)
     def run(**values: Any) -> None:
-        arguments: dict[str, Any] = {}
-        for name, hint in hints.items():
-            given = {parameter.name: values[parameter.name] for parameter in by_name[name]}
-            if isinstance(hint, type) and is_dataclass(hint):
-                arguments[name] = settings.converted(hint, given, functools.partial(_quoted, hint))
-            else:
-                changed = {key: value for key, value in given.items() if value is not None}
-                arguments[name] = changed if _changes(hint) else given[name]
-        function(**arguments)
+        function(**{name: one.argument({flag.name: values[flag.name] for flag in one.flags}) for name, one in asked.items()})
 
-    parameters = [parameter for listed in by_name.values() for parameter in listed]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    flags = [flag for one in asked.values() for flag in one.flags]
+    run.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
+    run.__annotations__ = {flag.name: flag.annotation for flag in flags}
     return run
 
 
-def _parameters(parameter: inspect.Parameter, words: Mapping[str, str]) -> list[inspect.Parameter]:
-    """What typer reads in place of one parameter of a command."""
-    hint, changes = parameter.annotation, _changes(parameter.annotation)
-    if changes:
-        listed = [(f, kind, text) for cls in changes.classes for f, kind, text in _fields(cls, words) if text]
-        return [_flag_of_a_change(f, kind, f"{text} [default: {changes.default}]") for f, kind, text in listed]
-    if isinstance(hint, type) and is_dataclass(hint):
-        return [_flag(f, kind, text) for f, kind, text in _fields(hint, words)]
-    return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+@dataclass(frozen=True)
+class _Asked:
+    """What typer asks for one parameter of a command, and what the command gets for the answers."""
+
+    flags: list[inspect.Parameter]
+    argument: Callable[[dict[str, Any]], Any]
+
+
+def _asked(parameter: inspect.Parameter, words: Mapping[str, str]) -> _Asked:
+    kind = parameter.annotation
+    for mark in getattr(kind, "__metadata__", ()):
+        if isinstance(mark, Changes):
+            listed = [flag for cls in mark.classes for flag in _fields(cls, words) if flag[2]]
+            flags = [_flag_of_a_change(f, kind, f"{text} [default: {mark.default}]") for f, kind, text in listed]
+            return _Asked(flags, lambda values: {name: value for name, value in values.items() if value is not None})
+    if isinstance(kind, type) and is_dataclass(kind):
+        names = {f.name: _name(f.name, kind) for f, kind, _ in _fields(kind, words)}
+        flags = [_flag(f, kind, text) for f, kind, text in _fields(kind, words)]
+        return _Asked(flags, lambda values: settings.converted(kind, values, lambda name, value: f"{names[name]} {value}"))
+    return _Asked([parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)], lambda values: values[parameter.name])
 
 
 def _flag(f: Field[Any], kind: Any, text: str) -> inspect.Parameter:
@@ -101,14 +103,6 @@ def _fields(cls: type, words: Mapping[str, str]) -> Iterator[tuple[Field[Any], A
             text = text.replace(word, meaning)
         limits = settings.limits(hints[f.name])
         yield f, hints[f.name], f"{text} [{limits}]" if text and limits else text
-
-
-def _changes(hint: Any) -> Changes | None:
-    return next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Changes)), None)
-
-
-def _quoted(cls: type, name: str, value: str) -> str:
-    return f"{_name(name, get_type_hints(cls, include_extras=True)[name])} {value}"
 
 
 def _name(field_name: str, kind: Any) -> str:

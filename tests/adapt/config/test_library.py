@@ -124,6 +124,20 @@ def test_flags_override_and_are_checked():
             library.load("uh", "cia", overrides)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("heda", "sum", "heda = sum: unknown, choose from name, paper, .*; did you mean head?"),
+        ("head", "summ", "head = summ: unknown, choose from concat, average, sum, blend; did you mean sum?"),
+        ("lambda_class", "1", "lambda_class = 1: give a number from 0 to 1e+06"),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_line_that_names_the_file(key, value, message):
+    with pytest.raises(UsageError) as error:
+        library._checked(schema.Method, "methods/mine.toml", {"name": "mine", key: value}, {"lr": 1.0})
+    assert re.fullmatch(message.replace("?", r"\?").replace("+", r"\+"), str(error.value).removeprefix("methods/mine.toml: "))
+
+
 def test_every_field_has_a_text_but_those_that_are_no_flags():
     for cls, no_flags in ((schema.Setup, {"name"}), (schema.Method, {"name", "paper", "published", "reconstructed", "options"})):
         assert set(cls.__dataclass_fields__) - set(settings.docs(cls)) == no_flags
