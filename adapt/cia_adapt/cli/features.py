@@ -1,19 +1,16 @@
 """`cia-adapt check`, `import` and `bench`: a feature file before anything is trained on it."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from cia_extract.common import console
+from cia_extract.common import console, flags
+from msgspec import Meta
 
 from cia_adapt import config
-
-if TYPE_CHECKING:
-    pass
-
-from dataclasses import replace
-
-from cia_adapt.cli.flags import given, request
+from cia_adapt.cli.options import Data, Device, Machine, Runs
+from cia_adapt.cli.requests import request
 
 
 def check(
@@ -75,29 +72,42 @@ def import_features(
     console.print_fields(counts)
 
 
+@dataclass(frozen=True)
+class Timing:
+    """What `bench` times."""
+
+    method: tuple[str, ...] = ("source-only", "concat", "cia")
+    """Methods to time; repeat."""
+    setup: str = "uh"
+    """Whose batch and segments."""
+    batch: int | None = None
+    """Instead of the set-up's."""
+    train_split: str | None = None
+    """As for the bare command."""
+    val_split: str | None = None
+    """As for the bare command."""
+    steps: Annotated[int, Meta(ge=1)] = 5
+    """Steps timed of each."""
+    modality: tuple[str, ...] = ()
+    """Use only these; repeat."""
+    mapping: Annotated[tuple[str, ...], "--map"] = ()
+    """As for the bare command; repeat."""
+
+
 def bench(
     features: Annotated[Path, typer.Argument(help="The feature file.")],
-    method: Annotated[list[str], typer.Option(help="Methods to time; repeat.")] = ["source-only", "concat", "cia"],  # noqa: B006
-    setup: Annotated[str, typer.Option(help="Whose batch and segments.")] = "uh",
-    batch: Annotated[int | None, typer.Option(help="Instead of the set-up's.")] = None,
-    train_split: Annotated[str | None, typer.Option(help="As for the bare command.")] = None,
-    val_split: Annotated[str | None, typer.Option(help="As for the bare command.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    steps: Annotated[int, typer.Option(min=1, help="Steps timed of each.")] = 5,
-    modality: Annotated[list[str], typer.Option(help="Use only these; repeat.", show_default=False)] = [],  # noqa: B006
-    mapping: Annotated[list[str], typer.Option("--map", help="As for the bare command; repeat.", show_default=False)] = [],  # noqa: B006
+    timing: Timing,
+    device: Device,
 ) -> None:
     """By tier: reading (GB/s, clips/s) and training (ms a step, share of this machine's measured peak)."""
     from cia_adapt.experiments import bench as benching
 
-    changed = given({"batch": batch, "train_split": train_split, "val_split": val_split})
-    chosen = [config.load(setup, name, changed) for name in method]
-    made = [
-        replace(request(features, one, device, precision, "auto"), modalities=tuple(modality), mapping=tuple(mapping))
-        for one in chosen
-    ]
-    for line in benching.lines(made, steps):
+    given = {"batch": timing.batch, "train_split": timing.train_split, "val_split": timing.val_split}
+    changed = {name: value for name, value in given.items() if value is not None}
+    chosen = [config.load(timing.setup, name, changed) for name in timing.method]
+    data = Data(features=features, modality=timing.modality, mapping=timing.mapping)
+    asked = [request(one, data, Machine(**vars(device)), Runs()) for one in chosen]
+    for line in benching.lines(asked, timing.steps):
         console.out(line)
 
 
@@ -105,4 +115,4 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(check)
     app.command("import")(import_features)
-    app.command()(bench)
+    app.command()(flags.command(bench))

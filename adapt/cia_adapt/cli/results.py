@@ -1,21 +1,14 @@
 """`cia-adapt methods`, `table`, `validators` and `report`: what there is to train, and what came of it."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
-from cia_extract.common import console
+from cia_extract.common import console, flags, writes
 from cia_extract.common.errors import UsageError
 
 from cia_adapt import config
-
-if TYPE_CHECKING:
-    pass
-
-
-from cia_extract.common import writes
-
-from cia_adapt.cli.flags import one_of
 
 Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")]
 
@@ -39,28 +32,33 @@ def methods(name: Annotated[str | None, typer.Argument(help="Show this one with 
     Console(width=None if Console().is_terminal else 140).print(table, markup=False)
 
 
-def table(
-    runs: Runs = [Path("runs")],  # noqa: B006
-    number: Annotated[str, typer.Option("--table", help="Layout of the paper's table 2 or 3.")] = "3",
-    which: Annotated[str, typer.Option(help="selected, last, or oracle (uses target labels).")] = "selected",
-    baseline: Annotated[str | None, typer.Option(help="Compare every method with this one, by clip and seed.")] = None,
-    form: Annotated[str, typer.Option("--format", help="terminal, markdown, latex or csv.")] = "terminal",
-    out: Annotated[Path | None, typer.Option(help="Write it there instead of printing it.")] = None,
-) -> None:
+@dataclass(frozen=True)
+class Layout:
+    """Which table, of which numbers, and where it goes."""
+
+    number: Annotated[str, "--table"] = "3"
+    """Layout of the paper's table 2 or 3."""
+    which: Literal["selected", "last", "oracle"] = "selected"
+    """selected, last, or oracle (uses target labels)."""
+    baseline: str | None = None
+    """Compare every method with this one, by clip and seed."""
+    form: Annotated[Literal["terminal", "markdown", "latex", "csv"], "--format"] = "terminal"
+    """terminal, markdown, latex or csv."""
+    out: Path | None = None
+    """Write it there instead of printing it."""
+
+
+def table(layout: Layout, runs: Runs = [Path("runs")]) -> None:  # noqa: B006
     """Our numbers in the paper's layout, with intervals and the published numbers beside them."""
-    for flag, value, known in (
-        ("--which", which, ("selected", "last", "oracle")),
-        ("--format", form, ("terminal", "markdown", "latex", "csv")),
-    ):
-        one_of(flag, value, known)
-    if which == "oracle" and baseline:
+    if layout.which == "oracle" and layout.baseline:
         raise UsageError("--baseline: oracles are bounds and are not compared; take --which selected or last")
     from cia_adapt.results import comparison
     from cia_adapt.results import table as tables
     from cia_adapt.runs import files as run_folders
 
     groups = comparison.groups(run_folders.find(runs))
-    text = tables.render(tables.paper_table(number, groups, which, baseline), form)  # type: ignore[arg-type]
+    text = tables.render(tables.paper_table(layout.number, groups, layout.which, layout.baseline), layout.form)
+    out = layout.out
     if out is None:
         console.out(text.removesuffix("\n"))
         return
@@ -103,5 +101,5 @@ def report(
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (methods, table, validators, report):
+    for command in (methods, flags.command(table), validators, report):
         app.command()(command)

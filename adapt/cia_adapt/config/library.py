@@ -10,8 +10,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
+from cia_extract.common import settings
 from cia_extract.common.errors import UsageError
 from cia_extract.common.suggest import did_you_mean
 
@@ -19,11 +20,7 @@ from cia_adapt import parts
 from cia_adapt.config.schema import Method, Setup
 from cia_adapt.config.splits import merged
 
-_LIMITS = {
-    "segments": (1, 1000), "epochs": (1, 100_000), "batch": (2, 1_000_000), "dropout": (0, 0.99), "lr": (1e-12, 1e3),
-    "weight_decay": (0, 1e3), "clip_norm": (0, 1e9), "shared_features": (0, 65536), "lambda_class": (0, 1e6),
-    "reversal": (1e-6, 1e3),
-}  # fmt: skip
+Configured = TypeVar("Configured", Setup, Method)
 
 
 def names(kind: str) -> list[str]:
@@ -64,7 +61,9 @@ def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[s
     of_part = getattr(parts.find("temporal", chosen_method.temporal), "SETUP", {})
     values = {"name": setup} | _read("setups", setup) | of_part | own_setup
     chosen_setup = _checked(Setup, f"setups/{setup}.toml", values, overrides)
-    chosen = Chosen(chosen_setup, chosen_method, pairs, dict(_parsed(entry) for entry in sets))
+    chosen = Chosen(
+        chosen_setup, chosen_method, pairs, dict(settings.parsed(entry, "part.option", "sc.scales=2") for entry in sets)
+    )
     for kind, name in chosen.method.used_parts():
         parts.find(kind, name)
     used = {name for _, name in chosen.method.used_parts()}
@@ -84,41 +83,25 @@ def _read(kind: str, name: str) -> dict[str, Any]:
     return tomllib.loads(resources.files("cia_adapt").joinpath(kind, f"{name}.toml").read_text(encoding="utf-8"))
 
 
-def _checked(cls: Any, where: str, values: dict[str, Any], overrides: Mapping[str, Any]) -> Any:
+def _checked(cls: type[Configured], where: str, values: dict[str, Any], overrides: Mapping[str, Any]) -> Configured:
+    """What a file says, with the flags among `overrides` that are fields of `cls` over it."""
     known = {f.name for f in fields(cls)}
-    if set(values) - known:
-        raise UsageError(f"{where}: unknown keys {', '.join(sorted(set(values) - known))}")
     given = {key: value for key, value in overrides.items() if key in known}
     for key in {"train_split", "val_split"} & known:
         before = values.get(key, getattr(cls, key))
         given[key] = merged("--" + key.replace("_", "-"), before, given.get(key, before))
-    values = values | given
-    if isinstance(values.get("objectives"), str):  # from a flag
-        listed = [name.strip() for name in values["objectives"].split(",")]
-        values["objectives"] = () if listed == ["none"] else listed
-    if "objectives" in values:
-        values["objectives"] = tuple(values["objectives"])
-    config = cls(**values)
+    if "objectives" in given:
+        names = [name.strip() for name in given["objectives"].split(",")]
+        given["objectives"] = [] if names == ["none"] else names
+
+    def quote(name: str, value: str) -> str:
+        return f"--{name.replace('_', '-')} {value}" if name in overrides else f"{where}: {name} = {value}"
+
+    config = settings.converted(cls, values | given, quote)
     for name, entries in (("objectives", getattr(config, "objectives", ())), ("labels", getattr(config, "label_columns", ()))):
         if "" in entries or len(set(entries)) < len(entries):
             raise UsageError(f"--{name} {', '.join(entries)}: write names with commas between, each once")
-    hints = get_type_hints(cls)
-    for name, value in vars(config).items():
-        flag = "--" + name.replace("_", "-")
-        if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
-            choices = get_args(hints[name])
-            raise UsageError(f"{flag} {value}: unknown, choose from {', '.join(choices)}{did_you_mean(str(value), choices)}")
-        low, high = _LIMITS.get(name, (None, None))
-        if low is not None and high is not None and not low <= value <= high:
-            raise UsageError(f"{flag} {value}: must lie between {low:g} and {high:g}")
     return config
-
-
-def _parsed(entry: str) -> tuple[str, str]:
-    key, separator, value = entry.partition("=")
-    if not separator or not all(key.strip().partition(".")) or key.count(".") != 1:
-        raise UsageError(f"--set {entry}: write part.option=value, for example sc.scales=2")
-    return key.strip(), value.strip()
 
 
 def _resolved(method: Method, sets: Mapping[str, Any]) -> Method:

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from cia_adapt import parts
 
@@ -12,23 +14,23 @@ class Setup:
     """Benchmark protocol and optimisation, shared by all methods that are compared."""
 
     name: str
-    segments: int = 5
+    segments: Annotated[int, Meta(ge=1, le=1000)] = 5
     """Frames used of each clip; training shifts them at random within their segments, evaluation takes the centres."""
-    epochs: int = 30
+    epochs: Annotated[int, Meta(ge=1, le=100_000)] = 30
     """Passes over the source's training clips."""
-    batch: int = 128
+    batch: Annotated[int, Meta(ge=2, le=1_000_000)] = 128
     """Source clips a step; the target's batch is proportional, so that both are passed once an epoch."""
     optimiser: Literal["adam", "sgd"] = "adam"
     """adam, or sgd with Nesterov momentum 0.9."""
-    lr: float = 3e-3
+    lr: Annotated[float, Meta(ge=1e-12, le=1e3)] = 3e-3
     """Learning rate at the start."""
     lr_decay: bool = True
     """Multiply the rate by (1 + 10p)^-0.75, p the share of steps done."""
-    weight_decay: float = 1e-4
+    weight_decay: Annotated[float, Meta(ge=0, le=1e3)] = 1e-4
     """L2 penalty."""
-    dropout: float = 0.5
+    dropout: Annotated[float, Meta(ge=0, le=0.99)] = 0.5
     """On frame features and on the clip's."""
-    clip_norm: float = 20.0
+    clip_norm: Annotated[float, Meta(ge=0, le=1e9)] = 20.0
     """Largest norm of the gradient; 0 for no limit."""
     balanced: bool = False
     """Draw source clips so that every class is as likely."""
@@ -38,11 +40,11 @@ class Setup:
     """Split of the clips that train; all: every clip; source=NAME,target=NAME: by domain. Of the target no label is read."""
     val_split: str = "val"
     """Split of the clips that are evaluated, in both domains; written as --train-split. target=all tests on every target clip."""
-    shared_features: int = 512
+    shared_features: Annotated[int, Meta(ge=0, le=65536)] = 512
     """Width of the trainable layer between pooling and temporal part, in all methods alike; 0 for none."""
     normalise: bool = False
     """Centre and scale the features of each frame and modality before the shared layer, and its own before their ReLU."""
-    reversal: float = 1.0
+    reversal: Annotated[float, Meta(ge=1e-6, le=1e3)] = 1.0
     """Multiplies λ and β of every reversed gradient in all methods alike, but for those that --set gives."""
     select: Literal["source_val", "entropy", "im", "snd", "bnm", "ami", "dev", "last"] = "source_val"
     """Rule of `selected`, without target labels: accuracy on the source's val clips, a validator, or the last epoch."""
@@ -74,7 +76,7 @@ class Method:
     """Losses beside the source's cross-entropy, with commas between, or none: OBJECTIVES."""
     supervision: Literal["source", "target"] = "source"
     """Whose labels train; target is the bound that target-only gives, no adaptation."""
-    lambda_class: float = 1.0
+    lambda_class: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
     """λ_y, weight of the classification loss."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

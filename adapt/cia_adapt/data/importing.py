@@ -153,7 +153,7 @@ def _write(part: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[st
         file.attrs["schema"] = features.SCHEMA
         file.attrs.setdefault("created_by", f"cia-adapt {__version__}")
         group = file.create_group(provenance["dataset"])
-        group.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
+        group.attrs["recipe"] = json.dumps(provenance, sort_keys=True)
         group.attrs["recipe_sha256"] = features.provenance_sha256(provenance)
         try:
             listed = features.write_columns(group, columns)

@@ -5,17 +5,19 @@ method's TOML, `--set part.option=value`, and the run's configuration), and a fu
 multiply a reversed gradient, where there are any.
 """
 
-import dataclasses
 import importlib
 from collections.abc import Mapping
 from importlib import resources
 from types import ModuleType
-from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Final
 
+from cia_extract.common import settings
 from cia_extract.common.errors import UsageError
 from cia_extract.common.suggest import did_you_mean
+from msgspec import Meta
 
 KINDS: Final = ("refinements", "poolings", "temporal", "objectives")
+_NUMBERS: Final = Meta(ge=0, lt=10**9)  # what a number among a part's settings may be, where its field says nothing else
 
 
 def names(kind: str) -> list[str]:
@@ -35,14 +37,11 @@ def find(kind: str, name: str) -> ModuleType:
 
 def options(kind: str, name: str, values: Mapping[str, Any]) -> Any:
     """The part's `Options` with `values` over its defaults. Raises UsageError quoting the setting."""
-    cls = find(kind, name).Options
-    known = {field.name for field in dataclasses.fields(cls)}
-    for key in values:
-        if key not in known:
-            have = f"{', '.join(sorted(known)) or 'no settings'}{did_you_mean(key, known)}"
-            raise UsageError(f"--set {name}.{key}: unknown, {name} has {have}")
-    hints = get_type_hints(cls)
-    return cls(**{key: _converted(f"--set {name}.{key}", value, hints[key]) for key, value in values.items()})
+
+    def quote(option: str, value: str) -> str:
+        return f"--set {name}.{option}={value}"
+
+    return settings.converted(find(kind, name).Options, values, quote, numbers=_NUMBERS)
 
 
 def check_positive(part: str, options: Any, *settings: str) -> None:
@@ -69,26 +68,3 @@ def needs_target(objective: str, values: Mapping[str, Any]) -> bool:
     """Whether an objective looks at the target's clips with these settings: its own `needs_target(options)`, else it does."""
     module = find("objectives", objective)
     return bool(module.needs_target(options("objectives", objective, values))) if hasattr(module, "needs_target") else True
-
-
-def _converted(flag: str, value: Any, kind: Any) -> Any:
-    """A TOML value or the text of a flag as the field's type."""
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            choices = [str(choice) for choice in get_args(kind)]
-            raise UsageError(f"{flag}={value}: unknown, choose from {', '.join(choices)}{did_you_mean(str(value), choices)}")
-        return value
-    if kind is bool:
-        if str(value).lower() not in {"true", "false"}:
-            raise UsageError(f"{flag}={value}: say true or false")
-        return str(value).lower() == "true"
-    try:
-        number = kind(value)
-        not_a_number = kind is float and number != number  # NaN
-    except (TypeError, ValueError, OverflowError):
-        number, not_a_number = None, True
-    if not_a_number:
-        raise UsageError(f"{flag}={value}: not {'a whole number' if kind is int else 'a number'}")
-    if kind in (int, float) and not 0 <= number < 1e9:
-        raise UsageError(f"{flag}={value}: must not be negative" if number < 0 else f"{flag}={value}: too large")
-    return number

@@ -1,15 +1,12 @@
 """`cia-extract manifest` and `recipes`: which clips there are, and how they are read."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cia_extract.common import console
 from cia_extract.common.errors import DataError, MismatchError, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 

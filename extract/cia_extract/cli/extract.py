@@ -2,23 +2,24 @@
 
 import os
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 import cia_extract.cli.checks as checks
 import cia_extract.cli.datasets as datasets
 import cia_extract.cli.features as features
+import cia_extract.cli.options as options
 import cia_extract.cli.weights as weights_cli
-from cia_extract import __version__
-from cia_extract.common import console
+from cia_extract import __version__, recipes
+from cia_extract.common import console, flags
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.settings import parsed
 from cia_extract.datasets import check_name
 
 if TYPE_CHECKING:
     from cia_extract.extraction import Settings, Summary
-    from cia_extract.recipes import Recipe
 
 app = console.application(
     "Turn action clips into one HDF5 file of I3D or TBN features (RGB, flow, audio). A second run of the same command continues."
@@ -33,112 +34,87 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
+@flags.command
 def extract(
     context: typer.Context,
-    dataset: Annotated[str, typer.Option(help="ucf, hmdb, ucf-small, hmdb-small, e55, e100, demo, or a name for your own.")] = "",
-    backbone: Annotated[str, typer.Option(help="Network: i3d or tbn. [default: that of --recipe, else i3d]")] = "",
-    root: Annotated[Path | None, typer.Option(help="Folder of the clips. [default: $CIA_DATA/NAME or data/NAME]")] = None,
-    annotations: Annotated[Path | None, typer.Option(help="Folder of official split files. [default: ROOT]")] = None,
-    manifest: Annotated[
-        Path | None, typer.Option(help="CSV of the clips. [default: the dataset's, or ROOT/manifest.csv]")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="The feature file; a second dataset goes into the same one.")] = Path("feats.h5"),
-    modality: Annotated[list[str], typer.Option(help="rgb, flow or audio; repeat. [default: all of the backbone]")] = [],  # noqa: B006
-    recipe: Annotated[str, typer.Option(help="Preprocessing, see cia-extract recipes. [default: by backbone and dataset]")] = "",
-    frames: Annotated[int | None, typer.Option(min=1, max=10_000, help="Frames described per clip. [default: 25]")] = None,
-    window: Annotated[int | None, typer.Option(min=9, max=1024, help="Frames around each that I3D sees. [default: 16]")] = None,
-    sampling: Annotated[str, typer.Option(help="Which frames: tsn, linspace or inside. [default: the recipe's]")] = "",
-    edge: Annotated[str, typer.Option(help="Beyond the clip: replicate or zero. [default: the recipe's]")] = "",
-    rate: Annotated[float | None, typer.Option(min=0, help="Read clips at this many frames a second; 0: as they are.")] = None,
-    flow: Annotated[str, typer.Option(help="tvl1 (reference, slow on a CPU) or dis (fast).")] = "",
-    flow_by: Annotated[str, typer.Option(help="What computes TV-L1: auto, opencv or torch.")] = "auto",
-    change: Annotated[list[str], typer.Option("--set", help="Any other knob of the recipe: section.knob=value.")] = [],  # noqa: B006
-    weights: Annotated[
-        list[str],
-        typer.Option(help="[rgb=|flow=|audio=]FILE, kinetics or random; repeat. [default: kinetics for i3d]", show_default=False),
-    ] = [],  # noqa: B006
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, eager, compiled or openvino.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, tf32, bf16 or fp16.")] = "fp32",
-    batch: Annotated[int | None, typer.Option(min=1, help="Windows at a time. [default: by device]")] = None,
-    deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes whatever else runs; slower.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes for decoding and flow. [default: the cores]")] = None,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds without progress after which a clip is given up.")] = 600.0,
-    flow_cache: Annotated[Path | None, typer.Option(help="Folder to keep flow in, for other windows or networks.")] = None,
-    shard: Annotated[str, typer.Option(help="i/n: only the i-th of n parts, for job arrays.")] = "",
-    ray: Annotated[str, typer.Option(help="Spread over a Ray cluster: its address, or 'local'.")] = "",
-    clips_per_class: Annotated[int, typer.Option(min=1, help="demo: training clips per class and domain.")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="demo: seed of the rendered clips.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start this dataset anew.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try clips again that failed before.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and how long it would take.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    clips: options.Clips,
+    preprocessing: options.Preprocessing,
+    computing: options.Computing,
+    output: options.Output,
 ) -> None:
     if context.invoked_subcommand:
         return
-    if version:
+    if output.version:
         print(f"cia-extract {__version__}")
         return
-    if not dataset:
+    if not clips.dataset:
         raise UsageError("--dataset is missing; try: cia-extract --dataset demo")
-    check_name(dataset)
-    checks.check(engine, precision, flow_by, batch, workers, timeout, clips_per_class, seed)
-    checks.check_rate(rate)
-    checks.check_paths(out, flow_cache, weights)
-    on = console.device(device)
-    chosen = _recipe(dataset, backbone, recipe, change, frames, window, sampling, edge, rate, flow)
-    modalities = _modalities(chosen.backbone, modality)
-    part = _shard(shard)
-    if overwrite and part:
+    check_name(clips.dataset)
+    checks.check_paths(output.out, computing.flow_cache, computing.weights)
+    settings, left_out = _settings(clips, preprocessing, computing, output)
+    if output.dry_run:
+        from cia_extract.extraction import dry_run
+
+        planned = dry_run.plan(settings, console.say)
+        console.print_json(planned) if output.as_json else console.print_fields(planned)
+    else:
+        _report(settings, _run(settings, computing), output.as_json, left_out)
+    if left_out:
+        raise DataError(left_out)
+
+
+def _settings(
+    clips: options.Clips, preprocessing: options.Preprocessing, computing: options.Computing, output: options.Output
+) -> "tuple[Settings, str]":
+    """What to extract, and which clips are left out of it, if any."""
+    device = console.device(computing.device)
+    recipe = _recipe(clips.dataset, preprocessing)
+    modalities = _modalities(recipe.backbone, preprocessing.modality)
+    shard = _shard(clips.shard)
+    if output.overwrite and shard:
         raise UsageError("--overwrite with --shard: parts would erase each other; choose a new --out")
-    workers = workers or _cores()
+    workers = computing.workers or _cores()
     from cia_extract.datasets import sources
 
-    source = sources.find(dataset, manifest, root, clips_per_class, seed, workers, render=not dry_run, annotations=annotations)
+    source = sources.find(
+        clips.dataset, clips.manifest, clips.root, clips.clips_per_class, clips.seed, workers,
+        render=not output.dry_run, annotations=clips.annotations,
+    )  # fmt: skip
     for note in source.notes:
         console.say(note)
-    if rate is not None and any(source.manifest.columns.get("rate", ())):
+    if preprocessing.rate is not None and any(source.manifest.columns.get("rate", ())):
         raise UsageError("--rate: this dataset's manifest says at which rate each clip is read; leave the flag out")
     from cia_extract.extraction import Settings
 
     settings = Settings(
-        dataset=dataset,
+        dataset=clips.dataset,
         manifest=source.manifest,
         root=source.root,
-        out=out,
+        out=output.out,
         modalities=modalities,
-        recipe=chosen,
-        weights=tuple(weights),
-        device=on,
-        engine=engine,
-        precision=precision,
-        batch=batch,
-        deterministic=deterministic,
+        recipe=recipe,
+        weights=computing.weights,
+        device=device,
+        engine=computing.engine,
+        precision=computing.precision,
+        batch=computing.batch,
+        deterministic=computing.deterministic,
         workers=workers,
-        timeout=timeout,
-        shard=part,
-        flow_by=flow_by,
-        flow_cache=flow_cache,
-        overwrite=overwrite,
-        retry_failed=retry_failed,
+        timeout=computing.timeout,
+        shard=shard,
+        flow_by=computing.flow_by,
+        flow_cache=computing.flow_cache,
+        overwrite=output.overwrite,
+        retry_failed=output.retry_failed,
     )
-    if dry_run:
-        from cia_extract.extraction import dry_run as plan
-
-        planned = plan.plan(settings, console.say)
-        console.print_json(planned) if as_json else console.print_fields(planned)
-    else:
-        _report(settings, _run(settings, ray, device == "auto"), as_json, source.left_out)
-    if source.left_out:
-        raise DataError(source.left_out)
+    return settings, source.left_out
 
 
-def _run(settings: "Settings", ray: str, any_device: bool) -> "Summary":
-    if ray:
+def _run(settings: "Settings", computing: options.Computing) -> "Summary":
+    if computing.ray:
         from cia_extract.extraction import cluster
 
-        return cluster.extract(settings, ray, any_device, console.say)
+        return cluster.extract(settings, computing.ray, computing.device == "auto", console.say)
     from cia_extract.extraction import pipeline
 
     return pipeline.extract(settings, console.say)
@@ -183,47 +159,29 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _recipe(
-    dataset: str,
-    backbone: str,
-    name: str,
-    changes: list[str],
-    frames: int | None,
-    window: int | None,
-    sampling: str,
-    edge: str,
-    rate: float | None,
-    flow: str,
-) -> "Recipe":
+def _recipe(dataset: str, flags: options.Preprocessing) -> recipes.Recipe:
     """The recipe of the flags. Raises UsageError."""
-    from cia_extract import recipes
-
-    checks.check_choice("--backbone", backbone, ("i3d", "tbn"))
+    name = flags.recipe
     if not name:
         tbn = "tbn-epic55" if dataset == "e55" else "tbn-epic100"
-        name = tbn if backbone == "tbn" else recipes.BASE
-    made: dict[str, Any] = dict(recipes.parse_change(text) for text in changes)
-    knobs = {"sampling.frames": frames, "sampling.rule": sampling, "sampling.rate": rate, "flow.algorithm": flow}
-    knobs |= {"rgb.edge": edge, "flow.edge": edge}
-    if window is not None:
-        knobs |= {"rgb.window": window, "flow.window": window, "rgb.first": -(window // 2), "flow.first": -(window // 2)}
-    checks.check_choice("--recipe", name, recipes.NAMES)
-    checks.check_choice("--flow", flow, ("tvl1", "dis"))
-    checks.check_choice("--sampling", sampling, ("tsn", "linspace", "inside"))
-    checks.check_choice("--edge", edge, ("replicate", "zero"))
-    chosen = recipes.load(name, made | {key: value for key, value in knobs.items() if value not in {None, ""}})
-    if backbone and backbone != chosen.backbone:
-        raise UsageError(f"--recipe {name}: is for --backbone {chosen.backbone}, not {backbone}")
-    return chosen
+        name = tbn if flags.backbone == "tbn" else recipes.BASE
+    knobs = {
+        "sampling.frames": flags.frames, "sampling.rule": flags.sampling, "sampling.rate": flags.rate,
+        "flow.algorithm": flags.flow, "rgb.edge": flags.edge, "flow.edge": flags.edge,
+    }  # fmt: skip
+    if flags.window is not None:
+        knobs |= dict.fromkeys(("rgb.window", "flow.window"), flags.window)
+        knobs |= dict.fromkeys(("rgb.first", "flow.first"), -(flags.window // 2))
+    changes = dict(parsed(entry, "section.knob", "rgb.edge=zero (see cia-extract recipes kinetics)") for entry in flags.changes)
+    recipe = recipes.load(name, changes | {knob: value for knob, value in knobs.items() if value not in (None, "")})
+    if flags.backbone and flags.backbone != recipe.backbone:
+        raise UsageError(f"--recipe {name}: is for --backbone {recipe.backbone}, not {flags.backbone}")
+    return recipe
 
 
-def _modalities(backbone: str, asked: list[str]) -> tuple[str, ...]:
+def _modalities(backbone: str, asked: Sequence[str]) -> tuple[str, ...]:
     from cia_extract.networks import IN_CHANNELS
 
-    for modality in asked:
-        if not modality:
-            raise UsageError("--modality '': empty, choose from rgb, flow, audio")
-        checks.check_choice("--modality", modality, ("rgb", "flow", "audio"))
     return tuple(m for m in ("rgb", "flow", "audio") if m in (asked or IN_CHANNELS[backbone]))
 
 

@@ -1,66 +1,125 @@
-"""What a recipe holds: every knob of the preprocessing."""
+"""What a recipe holds: every knob of the preprocessing, what it does and what it may be.
+
+The limits are wide enough for all uses and narrow enough to be computed. What depends on several knobs is in `checks`.
+"""
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=1, le=10_000)]
+Pixels = Annotated[int, Meta(ge=32, le=2160)]
+Length = Annotated[int, Meta(ge=1, le=1024)]
+Offset = Annotated[int, Meta(ge=-100_000, le=100_000)]
+Stride = Annotated[int, Meta(ge=1, le=1000)]
+Rate = Annotated[float, Meta(ge=0, le=1000)]
+Mean = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Deviation = Annotated[float, Meta(ge=1e-6, le=1e6)]
+Rule = Literal["tsn", "linspace", "inside"]
+Edge = Literal["replicate", "zero"]
+Algorithm = Literal["tvl1", "dis"]
+Backbone = Literal["i3d", "tbn"]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    frames: int
-    rule: str
-    rate: float
+    """Which frames of a clip are described."""
+
+    frames: Count
+    """Described frames per clip."""
+    rule: Rule
+    """tsn: centres of equal segments; linspace; inside: MM-SADA's, whole windows inside the clip."""
+    rate: Rate
+    """Frames a second by which clips are read; 0: as they are. A manifest's column `rate` wins."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    short_side: int
-    longer_side: str
-    resize: str
-    crop: int
+    """From a decoded frame to the square that RGB's network and the optical flow see."""
+
+    short_side: Pixels
+    """Length of the shorter side after scaling, px."""
+    longer_side: Literal["even", "nearest-even", "int"]
+    """even: rounded down to even; nearest-even: ffmpeg's scale=-2:256; int: truncated."""
+    resize: Literal["pillow", "opencv", "opencv-cubic"]
+    """pillow: bilinear, antialiased; opencv: bilinear, not antialiased; opencv-cubic."""
+    crop: Pixels
+    """Side of the centre crop, px."""
 
 
 @dataclass(frozen=True)
 class Rgb:
-    window: int
-    first: int
-    step: int
-    edge: str
-    order: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    """The window of pictures around a described frame, and their values."""
+
+    window: Length
+    """Frames in a window."""
+    first: Offset
+    """First frame of the window, relative to the described one."""
+    step: Stride
+    """Frames from one of the window to the next."""
+    edge: Edge
+    """Beyond the clip. replicate: its ends again; zero: zeros after scaling."""
+    order: Literal["rgb", "bgr"]
+    """Order of the channels."""
+    mean: tuple[Mean, Mean, Mean]
+    """Of each channel. The network sees (x - mean) / std, x in 0 … 255."""
+    std: tuple[Deviation, Deviation, Deviation]
+    """Of each channel, see `mean`."""
 
 
 @dataclass(frozen=True)
 class Flow:
-    window: int
-    first: int
-    step: int
-    edge: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    algorithm: str
-    median: int
-    stride: int
-    dilation: int
-    bound: float
-    quantiser: str
-    stored: str
+    """The window of flow images around a described frame, how they are computed, and their values."""
+
+    window: Length
+    """Flow images in a window."""
+    first: Offset
+    """First flow of the window, relative to the described frame."""
+    step: Stride
+    """Flows from one of the window to the next."""
+    edge: Edge
+    """Beyond the clip. replicate: its ends again; zero: zeros after scaling."""
+    mean: tuple[Mean, Mean]
+    """Of x and y. The network sees (v - mean) / std, v in 0 … 255."""
+    std: tuple[Deviation, Deviation]
+    """Of x and y, see `mean`."""
+    algorithm: Algorithm
+    """tvl1: OpenCV's TV-L1; dis: OpenCV's DIS, about a hundred times faster, an approximation."""
+    median: Literal[0, 1, 3, 5]
+    """Side of TV-L1's median filter, px; 0 for none."""
+    stride: Stride
+    """Flow i is from frame stride·i to frame stride·(i + dilation)."""
+    dilation: Stride
+    """See `stride`."""
+    bound: Annotated[float, Meta(ge=0.001, le=10_000)]
+    """Displacement at which flow is cut for its 8 bits, px."""
+    quantiser: Literal["floor", "round", "round128"]
+    """floor: of (v + bound)/(2 bound)·255; round: the same, rounded; round128: 128 + 255/(2 bound)·v, rounded."""
+    stored: Literal["rescale", "keep"]
+    """Flow read from frame folders. rescale: to `bound`; keep: its bytes as they are."""
 
 
 @dataclass(frozen=True)
 class Audio:
-    """Which sound belongs to a frame, and how it becomes an image."""
+    """Which sound belongs to a frame, and how it becomes an image, TBN's spectrogram, for either backbone."""
 
-    rate: int  # Hz
-    seconds: float  # length of the window that replaces one that overhangs an end of the recording
-    n_fft: int
-    win: int  # samples
-    hop: int  # samples
-    log_offset: float
+    rate: Annotated[int, Meta(ge=1000, le=192_000)]
+    """Samples a second, Hz."""
+    seconds: Annotated[float, Meta(ge=0.01, le=60)]
+    """Length of a window at an end of the recording; around a centre it is 0.001 s shorter, as TBN has it."""
+    n_fft: Annotated[int, Meta(ge=63, le=8192)]
+    """Length of the FFT, samples."""
+    win: Annotated[int, Meta(ge=1, le=8192)]
+    """Length of Hann's window, samples."""
+    hop: Annotated[int, Meta(ge=1, le=8192)]
+    """From one FFT to the next, samples."""
+    log_offset: Annotated[float, Meta(ge=1e-30, le=1e6)]
+    """ε of log(|STFT|² + ε)."""
 
     @property
     def half_s(self) -> float:
@@ -95,17 +154,21 @@ class Audio:
 
 @dataclass(frozen=True)
 class Network:
-    bn_eps: float
-    reduce: str
+    """What the networks themselves leave open."""
+
+    bn_eps: Annotated[float, Meta(ge=1e-12, le=1)]
+    """ε of batch normalisation."""
+    reduce: Literal["mean", "pairs"]
+    """Over Mixed_5c's time slices. mean; pairs: the mean of means of neighbouring pairs, as the official head has it."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Every preprocessing knob. `about`, `departs` and `history` are for people and not part of the hash."""
 
-    name: str
-    version: int
-    backbone: str
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    version: Annotated[int, Meta(ge=1, le=999_999)]
+    backbone: Backbone
     sampling: Sampling
     picture: Picture
     rgb: Rgb

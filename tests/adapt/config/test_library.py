@@ -3,9 +3,9 @@ from importlib import resources
 
 import pytest
 from cia_adapt import parts
-from cia_adapt.config import flags as config_flags
 from cia_adapt.config import library, schema
 from cia_adapt.results import statistics, table
+from cia_extract.common import settings
 from cia_extract.common.errors import UsageError
 
 
@@ -96,9 +96,9 @@ def test_settings_of_parts_are_checked():
     assert load("sc.learn_temperature=true").for_pair("", "").options["sc"]["learn_temperature"] is True
     for entry, message in (
         ("sc.scales", "write part.option=value"),
-        ("sc.depth=2", "--set sc.depth: unknown, sc has embedding"),
-        ("sc.scales=two", "--set sc.scales=two: not a whole number"),
-        ("sc.temperature=-1", "must not be negative"),
+        ("sc.depth=2", "--set sc.depth=2: unknown, choose from scales, embedding"),
+        ("sc.scales=two", "--set sc.scales=two: give a whole number of at least 0 and below 1e+09"),
+        ("sc.temperature=-1", "--set sc.temperature=-1: give a number of at least 0"),
         ("mc.mode=swap", "--set mc.mode=swap: unknown, choose from recalibrate"),
         ("mmtm.ratio=4", "this method has no part mmtm, it has adversarial, mc, sc, tsn"),
         ("sc.learn_temperature=perhaps", "say true or false"),
@@ -118,18 +118,29 @@ def test_flags_override_and_are_checked():
         ({"pooling": "median"}, "median: no such part in poolings, choose from att, att_flow, avg"),
         ({"objectives": "magic"}, "magic: no such part in objectives"),
         ({"head": "many"}, "--head many: unknown, choose from concat"),
-        ({"epochs": 0}, "--epochs 0: must lie between 1"),
+        ({"epochs": 0}, "--epochs 0: give a whole number from 1 to 100000"),
     ):
         with pytest.raises(UsageError, match=message):
             library.load("uh", "cia", overrides)
 
 
-def test_every_field_with_a_text_is_a_flag_and_every_science_field_has_one():
-    flags = config_flags.flags(schema.Setup) | config_flags.flags(schema.Method)
-    assert flags["lr"][0] is float and flags["lr_decay"][0] is bool and flags["head"][0] is str
-    texts = {"name", "paper", "published", "reconstructed", "options"}
-    assert set(vars(library.load("uh", "cia", {}).method)) - set(flags) == texts
-    assert "sc" in flags["pooling"][1] and "trn" in flags["temporal"][1]
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("heda", "sum", "heda = sum: unknown, choose from name, paper, .*; did you mean head?"),
+        ("head", "summ", "head = summ: unknown, choose from concat, average, sum, blend; did you mean sum?"),
+        ("lambda_class", "1", "lambda_class = 1: give a number from 0 to 1e+06"),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_line_that_names_the_file(key, value, message):
+    with pytest.raises(UsageError) as error:
+        library._checked(schema.Method, "methods/mine.toml", {"name": "mine", key: value}, {"lr": 1.0})
+    assert re.fullmatch(message.replace("?", r"\?").replace("+", r"\+"), str(error.value).removeprefix("methods/mine.toml: "))
+
+
+def test_every_field_has_a_text_but_those_that_are_no_flags():
+    for cls, no_flags in ((schema.Setup, {"name"}), (schema.Method, {"name", "paper", "published", "reconstructed", "options"})):
+        assert set(cls.__dataclass_fields__) - set(settings.docs(cls)) == no_flags
 
 
 def test_a_part_is_a_file():
@@ -138,7 +149,7 @@ def test_a_part_is_a_file():
         for name in parts.names(kind):
             module = parts.find(kind, name)
             assert callable(module.build) and module.__doc__
-            assert set(config_flags._docs(module.Options)) == set(module.Options.__dataclass_fields__), f"{kind}/{name}"
+            assert set(settings.docs(module.Options)) == set(module.Options.__dataclass_fields__), f"{kind}/{name}"
 
 
 def test_needs_follow_from_the_parts():

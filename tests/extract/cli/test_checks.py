@@ -1,10 +1,11 @@
 """Every flag with values that cannot be: one line that names it, exit code 2, before anything is read."""
 
 import re
+from typing import get_args, get_type_hints
 
 import pytest
-from cia_extract.cli import checks, main
-from cia_extract.common import console
+from cia_extract.cli import main, options
+from cia_extract.common import console, settings
 from cia_extract.common.errors import UsageError
 
 from tests.command_line import in_this_process
@@ -116,4 +117,18 @@ def test_words_of_flags_are_those_that_the_parts_know():
     from cia_extract.clips import flow
     from cia_extract.networks import engines
 
-    assert (checks.ENGINES, checks.PRECISIONS, checks.FLOW_BY) == (engines.ENGINES, engines.PRECISIONS, flow.ASKED)
+    kinds = get_type_hints(options.Computing)
+    words = [get_args(kinds[field]) for field in ("engine", "precision", "flow_by")]
+    assert words == [engines.ENGINES, engines.PRECISIONS, flow.ASKED]
+
+
+@pytest.mark.parametrize("group", [options.Clips, options.Preprocessing, options.Computing])
+def test_a_bad_value_of_any_field_with_limits_or_words_is_one_line_that_quotes_its_flag(tmp_path, group):
+    kinds = get_type_hints(group, include_extras=True)
+    checked = [name for name, kind in kinds.items() if settings.limits(kind) or settings.choices(kind)]
+    assert checked
+    for name in checked:
+        flag = f"--{name.replace('_', '-')}"
+        run = in_this_process(main, f"{flag}={'-7' if settings.limits(kinds[name]) else 'none'}", cwd=tmp_path)
+        expected = "give a (whole )?number from" if settings.limits(kinds[name]) else "unknown, choose from"
+        assert run.returncode == 2 and re.fullmatch(f"cia-extract: {flag} [^ ]+: {expected} .*\n", run.stderr), run.stderr

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.settings import parsed
 from cia_extract.extraction.window_batches import scaling
 from cia_extract.networks.engines import Trunk
 from cia_extract.recipes import files
@@ -30,12 +31,15 @@ def test_a_changed_knob_changes_hash_and_name_and_only_what_is_used_is_stored():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rgb.colour": 1}, "rgb.colour: no such knob"),
+        ({"rgb.colour": 1}, "rgb.colour = 1: unknown, choose from rgb.window"),
+        ({"colour.rgb": 1}, "colour.rgb: unknown, choose from sampling.frames"),
         ({"rgb.edge": "wrap"}, "rgb.edge = wrap: unknown, choose from replicate, zero"),
-        ({"sampling.frames": 0}, "must be 1 or more"),
-        ({"sampling.frames": "many"}, "give a value like 25"),
-        ({"rgb.mean": [1, 2]}, "give 3 numbers"),
-        ({"rgb.std": [1, 0, 1]}, "cannot be zero"),
+        ({"rgb.egde": "zero"}, r"rgb.egde = zero: unknown, choose from .*; did you mean rgb.edge\?"),
+        ({"sampling.frames": 0}, "sampling.frames = 0: give a whole number from 1 to 10000"),
+        ({"sampling.frames": "many"}, "sampling.frames = many: give a whole number from 1 to 10000"),
+        ({"rgb.mean": [1, 2]}, r"rgb.mean = \[1, 2\]: give 3 numbers from -1e\+06 to 1e\+06, in brackets"),
+        ({"rgb.std": [1, 0, 1]}, r"rgb.std = \[1, 0, 1\]: give 3 numbers from 1e-06"),
+        ({"flow.median": 2}, "flow.median = 2: unknown, choose from 0, 1, 3, 5"),
         ({"rgb.window": 8}, "I3D needs 9 frames or more"),
         ({"picture.crop": 256}, "7×7 from 224 px only"),
         ({"picture.short_side": 128}, "crop is larger"),
@@ -108,6 +112,7 @@ def test_facts_of_the_recipes(name, knob, value):
 
 # What comes from outside: `--set`, and the recipes in feature files.
 
+FORM, EXAMPLE = "section.knob", "rgb.edge=zero"
 SILLY = [
     *(
         "nan",
@@ -146,7 +151,7 @@ def test_silly_values_of_any_knob_are_refused_in_one_line_or_harmless(number):
     """Whatever stands behind --set, the answer is a recipe within its limits or one short line that names the knob."""
     knobs = {s: k for s, k in files.load("kinetics").knobs().items() if isinstance(k, dict)}
     for key in (f"{section}.{knob}" for section, values in knobs.items() for knob in values):
-        name, value = files.parse_change(f"{key}={SILLY[number]}")
+        name, value = parsed(f"{key}={SILLY[number]}", FORM, EXAMPLE)
         try:
             changed = files.load("kinetics", {name: value})
         except UsageError as error:
@@ -161,16 +166,15 @@ def test_silly_values_of_any_knob_are_refused_in_one_line_or_harmless(number):
 def test_numbers_that_would_spoil_every_feature_are_refused(key, value):
     text = f"[{value}, 1, 1]" if key == "rgb.std" else value
     with pytest.raises(UsageError, match=key):
-        files.load("kinetics", dict([files.parse_change(f"{key}={text}")]))
+        files.load("kinetics", dict([parsed(f"{key}={text}", FORM, EXAMPLE)]))
 
 
 @pytest.mark.parametrize(
     "key", ["", ".", "rgb", "rgb.", ".edge", "rgb.edge.x", "k" * 100_000, "\x1b[2J.x", "about", "name.x", "rgb .edge"]
 )
 def test_silly_knobs_are_refused_in_one_line(key):
-    name, value = files.parse_change(f"{key}=zero")
-    with pytest.raises(UsageError, match="no such knob") as error:
-        files.load("kinetics", {name: value})
+    with pytest.raises(UsageError, match=f"write {FORM}=value|unknown, choose from") as error:
+        files.load("kinetics", dict([parsed(f"{key}=zero", FORM, EXAMPLE)]))
     assert str(error.value).isprintable() and len(str(error.value)) < 1000
 
 
@@ -255,7 +259,7 @@ def test_any_damaged_recipe_of_a_file_is_one_line_or_harmless():
 
 def test_every_recipe_file_holds_only_what_is_known():
     for name in files.NAMES:
-        text = resources.files(files).joinpath(f"{name}.toml").read_text(encoding="utf-8")
+        text = resources.files("cia_extract.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8")
         own = tomllib.loads(text)
         known = files.load(name).knobs()
         assert set(own) <= {*known, "about", "departs", "history"} and own["version"] == 2

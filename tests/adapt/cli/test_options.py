@@ -1,13 +1,17 @@
 """Mistyped names and silly values of every flag of `cia-adapt`: one line, exit code 2 or 3, and the name that was meant."""
 
+import math
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 from cia_adapt.cli import main
-from cia_adapt.config import flags, library, schema
+from cia_adapt.config import library, schema
 from cia_adapt.experiments import memory
 from cia_adapt.parts import registry
+from cia_extract.common import settings
 from cia_extract.common.errors import UsageError
 
 from tests.command_line import in_this_process
@@ -221,12 +225,33 @@ def test_running_out_of_memory_is_a_line_with_advice_and_other_errors_stay_what_
         raise RuntimeError("shapes differ")
 
 
-def test_every_flag_of_a_number_has_limits():
-    """So that no value reaches training that would end in an error of torch's."""
-    numbers = {
-        name for cls in (schema.Setup, schema.Method) for name, (kind, _) in flags.flags(cls).items() if kind in (int, float)
-    }
-    assert numbers == set(library._LIMITS)
+@pytest.mark.parametrize("cls", [schema.Setup, schema.Method])
+def test_a_bad_value_of_any_field_is_one_line_that_quotes_its_flag(cls):
+    """Every number has limits, so that no value reaches training that would end in an error of torch's."""
+    for name, kind in get_type_hints(cls, include_extras=True).items():
+        flag = f"--{name.replace('_', '-')}"
+        if get_origin(kind) is Annotated:
+            expected = rf"{flag} (-1|nan): give a (whole )?number from \S+ to \S+"
+            bad = [-1] if get_args(kind)[0] is int else [-1.0, math.nan]
+        elif settings.choices(kind):
+            expected, bad = f"{flag} none: unknown, choose from .*", ["none"]
+        else:
+            assert kind not in (int, float), name
+            continue
+        for value in bad:
+            with pytest.raises(UsageError) as error:
+                library.load("uh", "cia", {name: value})
+            assert re.fullmatch(expected, str(error.value).replace("-1.0", "-1")), error.value
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in registry.KINDS for name in registry.names(kind)])
+def test_a_bad_value_of_any_setting_of_a_part_is_one_line_that_quotes_it(kind, name):
+    for option in fields(registry.find(kind, name).Options):
+        for value in (-1, math.nan, "none", [], 10**9):
+            with pytest.raises(UsageError) as error:
+                registry.options(kind, name, {option.name: value})
+            assert str(error.value).startswith(f"--set {name}.{option.name}={settings.brief(value)}: ")
+            assert re.search(": (give a |say true or false|unknown, choose from )", str(error.value))
 
 
 def test_the_product_cites_no_page_that_is_not_in_it():

@@ -1,0 +1,79 @@
+"""The flags that commands of `cia-adapt` share, in groups: which features, on which machine, and what becomes of the runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from cia_extract.common.flags import Changes
+from msgspec import Meta
+
+from cia_adapt import config, parts
+
+SetupChanges = Annotated[dict[str, Any], Changes((config.Setup,), default="as set up")]
+SetupAndMethodChanges = Annotated[dict[str, Any], Changes((config.Setup, config.Method), default="as set up")]
+
+_PARTS: Final = {kind.upper(): ", ".join(parts.names(kind)) for kind in parts.KINDS}
+WORDS: Final = _PARTS | {"SETUPS": ", ".join(config.names("setups"))}
+"""{word of the docstrings, here and in `config`: the names that the help has in its place}."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which features of which domains."""
+
+    features: Path | None = None
+    """The feature file of cia-extract, or any HDF5 file with --map."""
+    source: str | None = None
+    """Labelled domain. [default: every one in turn]"""
+    target: str | None = None
+    """Unlabelled domain. [default: every other one]"""
+    modality: tuple[str, ...] = ()
+    """Use only these; repeat. [default: all]"""
+    manifest: tuple[str, ...] = ()
+    """[DOMAIN=]FILE: labels and splits of this CSV instead of the file's; repeat."""
+    mapping: Annotated[tuple[str, ...], "--map"] = ()
+    """DOMAIN/NAME=PATH: where a foreign HDF5 file has it; repeat."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """What computes."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, …"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """fp32, or bf16 (faster on CPUs with AMX and on GPUs)."""
+
+
+@dataclass(frozen=True)
+class Machine(Device):
+    """What computes, and how."""
+
+    compiled: Annotated[bool, "--compile"] = False
+    """Compile the model (CUDA graphs on a GPU); takes a while first."""
+    tier: Literal["auto", "device", "ram", "map"] = "auto"
+    """Where features are read from: auto, device, ram, map."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What is trained, and what becomes of it."""
+
+    setup: str = "uh"
+    """Protocol and optimiser: SETUPS."""
+    method: str = "cia"
+    """One of: cia-adapt methods."""
+    settings: Annotated[tuple[str, ...], "--set"] = ()
+    """A setting of a part, for example sc.scales=2; repeat. See cia-adapt methods NAME."""
+    seeds: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    """Train with seeds 0 … n−1."""
+    runs: Path = Path("runs")
+    """Folder for the runs."""
+    validators: bool = True
+    """Compute the label-free validators after each epoch."""
+    keep_state: bool = True
+    """Keep what a finished run needs to go on (3 × the model)."""
+    overwrite: bool = False
+    """Train again what is finished."""
+    as_json: Annotated[bool, "--json"] = False
+    """One JSON object on stdout."""
