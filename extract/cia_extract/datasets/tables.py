@@ -100,7 +100,7 @@ def _read_pickle(path: Path) -> list[Row]:
         with path.open("rb") as file:
             return _rows(pickle_machine.load(file, UNDERSTOOD))
     except UnknownName as error:
-        wanted = f"it names {error.wanted}, which no table of numbers and texts needs"
+        wanted = f"it names {error.name}, which no table of numbers and texts needs"
         raise DataError(f"{path}: not read, since {wanted}; take MM-SADA's file, or a CSV of its columns") from error
     except Exception as error:  # a table of another layout may lack anything at all
         why = str(error) if isinstance(error, DataError) else f"another layout, {type(error).__name__}"

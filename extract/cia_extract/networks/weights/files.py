@@ -117,7 +117,7 @@ def _chosen(content: Any) -> dict[str, Stored]:
     for name, value in _leaves(state if isinstance(state, Mapping) else content):
         if isinstance(value, torch_files.Unusable):
             raise DataError(
-                f"{shown(name)} is a {value.what} tensor; save dense floats (tensor.to_dense(), .dequantize(), .float())"
+                f"{shown(name)} is a {value.kind} tensor; save dense floats (tensor.to_dense(), .dequantize(), .float())"
             )
         array = held(value) if isinstance(value, np.ndarray) else value
         if not isinstance(array, Stored) or array.kind != "f":
