@@ -195,8 +195,8 @@ def fuzz(folder: Path, count: int, seed: int) -> None:
                     (folder / "ucf" / name).write_bytes(mutated(data, chance))
                 rows = datasets.build("ucf", Path("nowhere"), folder / "ucf").manifest
             else:
-                name, kept = E55[0], (folder / E55[1]).read_bytes().replace(b"\n2", b"\n1")
-                (folder / name).write_bytes(mutated(kept, chance))
+                name, content = E55[0], (folder / E55[1]).read_bytes().replace(b"\n2", b"\n1")
+                (folder / name).write_bytes(mutated(content, chance))
                 rows = datasets.build("e55", Path("nowhere"), folder).manifest
             assert all(clip.isprintable() or "\xa0" in clip or clip.strip() for clip in rows.columns["clip"])
             assert all(0 <= (rows.seconds(i)[0] or 0) < 1e7 for i in range(len(rows)))

@@ -1,4 +1,4 @@
-"""Every way of running a network gives the same numbers, and one that does not is found out before anything is extracted."""
+"""Every way of running a network gives the same numbers, and one that does not is refused before anything is extracted."""
 
 import numpy as np
 import pytest
@@ -119,8 +119,8 @@ def test_a_fixed_engine_only_sees_whole_batches(networks):
     eager, _ = build(networks, "tbn", "eager", batch=4)
     sizes: list[int] = []
     fixed = engines.Engine(**{**vars(eager), "fixed": True, "run": lambda x: (sizes.append(len(x)), eager.run(x))[1]})
-    found = described(Batcher(fixed, RECIPES["tbn"], "rgb"), clips([3, 2]))
-    assert sizes == [4, 4] and found[0].shape == (3, 1024, 7, 7) and found[1].shape == (2, 1024, 7, 7)
+    maps = described(Batcher(fixed, RECIPES["tbn"], "rgb"), clips([3, 2]))
+    assert sizes == [4, 4] and maps[0].shape == (3, 1024, 7, 7) and maps[1].shape == (2, 1024, 7, 7)
 
 
 def test_windows_beyond_the_clip_are_zeros_after_scaling(networks):

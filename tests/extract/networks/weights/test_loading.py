@@ -42,8 +42,8 @@ def test_cross_modality_initialisation(kinetics):
 
 
 def test_one_tbn_file_serves_three_streams(tbn, tbn_file):
-    found = checkpoint.read(tbn_file)
-    assert (found.network, found.layout, found.extra, list(found.streams)) == ("tbn", "tbn", (), ["rgb", "flow", "audio"])
+    read = checkpoint.read(tbn_file)
+    assert (read.network, read.layout, read.extra, list(read.streams)) == ("tbn", "tbn", (), ["rgb", "flow", "audio"])
     for modality, tensors in tbn.items():
         loaded = weights.load("tbn", modality, str(tbn_file), print)
         assert loaded.sha256 == identity.sha256(tensors) and loaded.name == "file:TBN-epic-kitchens-55.pth"
