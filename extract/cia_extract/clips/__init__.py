@@ -1,4 +1,4 @@
-"""One clip, from its file to what the networks see: frames, windows, pictures, sound. Runs in worker processes."""
+"""One clip from its file to the networks' input: frames, windows, pictures, sound. Runs in worker processes."""
 
 from cia_extract.clips import preparation
 from cia_extract.clips.job import ClipJob, Pairs, PreparedClip, Windows

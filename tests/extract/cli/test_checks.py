@@ -116,4 +116,4 @@ def test_words_of_flags_are_those_that_the_parts_know():
     from cia_extract.clips import flow
     from cia_extract.networks import engines
 
-    assert (checks.ENGINES, checks.PRECISIONS, checks.FLOW_BY) == (engines.ENGINES, engines.PRECISIONS, flow.ASKED)
+    assert (checks.ENGINES, checks.PRECISIONS, checks.FLOW_BY) == (engines.ENGINES, engines.PRECISIONS, flow.FLOW_BY)

@@ -243,11 +243,26 @@ def test_missing_downloads_are_named_in_one_line(tmp_path):
         ("hmdb", "walk_test_split1.txt", "a_walk.avi 7", "walk_test_split1.txt, line 1: .* is not <clip>.avi and 0, 1 or 2"),
         ("e55", "D2_test.csv", "uid,video_id,start_frame\n1,P01_01,1\n", "D2_test.csv: column stop_frame is missing"),
         ("e55", "D2_test.csv", "uid,video_id,start_frame,stop_frame\n1,P01_01,1,9\n", "column verb_class is missing"),
-        ("e55", "D2_test.csv", "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01,1,9,8\n", "uid 7: not the numbers"),
-        ("e55", "D2_test.csv", "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01,1,9,-1\n", "uid 7: not the numbers"),
+        (
+            "e55",
+            "D2_test.csv",
+            "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01,1,9,8\n",
+            "uid 7: not the numbers of frames",
+        ),
+        (
+            "e55",
+            "D2_test.csv",
+            "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01,1,9,-1\n",
+            "uid 7: not the numbers of frames",
+        ),
         ("e55", "D2_test.csv", "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01,8,9,1\n", "8 to 9 are no segment"),
         ("e55", "D2_test.csv", "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_101,1,9,1\n", "'P01_101' is not .* of e55"),
-        ("e55", "D2_test.csv", "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01\n", "row 2: not as many cells"),
+        (
+            "e55",
+            "D2_test.csv",
+            "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01\n",
+            "row 2: has 2 cells",
+        ),
     ],
 )
 def test_damaged_annotations_are_named(tmp_path, shared, name, file, line, message):

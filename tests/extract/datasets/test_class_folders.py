@@ -35,7 +35,7 @@ def test_a_folder_beside_split_folders_is_left_out_and_named(tmp_path, stray):
     touch(tmp_path, "train/run/a.avi", "val/run/b.avi", stray)
     listing = class_folders.read(tmp_path)
     assert {(label, split) for _, label, split in rows(listing)} == {("run", "train"), ("run", "val")}
-    assert listing.notes == [f"{stray.split('/')[0]}: left out with 1 clips, it is no split like train, val beside it"]
+    assert listing.notes == [f"{stray.split('/')[0]}: left out with 1 clips, since it is no split like train, val"]
 
 
 def test_a_class_that_is_called_test_keeps_its_clips_and_is_named(tmp_path):

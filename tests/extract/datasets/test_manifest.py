@@ -35,7 +35,7 @@ def test_windows_line_ends_and_byte_order_mark_do_not_matter(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a,y.avi,run,train,,,", r"m\.csv, line 4, column clip: 'a' stands in line 2 already"),
+        ("a,y.avi,run,train,,,", r"m\.csv, line 4, column clip: 'a' is in line 2 already"),
         (",y.avi,run,train,,,", "line 4, column clip: empty"),
         ("c,../y.avi,run,train,,,", "line 4, column path: .* leaves the root"),
         ("c,/etc/passwd,run,train,,,", "line 4, column path: .* leaves the root"),
@@ -45,8 +45,8 @@ def test_windows_line_ends_and_byte_order_mark_do_not_matter(tmp_path):
         ("c,y.avi,run,train,soon,,", "line 4, column start: 'soon' is not a number"),
         ("c,y.avi,run,train,-1,,", "line 4, column start"),
         ("c,y.avi,run,train,nan,,", "line 4, column start"),
-        ("c,y.avi,run,train,3,2,", "line 4, column stop: 2 does not lie after start 3"),
-        ("c,y.avi,run", "line 4: 3 cells under 7 columns"),
+        ("c,y.avi,run,train,3,2,", "line 4, column stop: 2 is not after start 3"),
+        ("c,y.avi,run", "line 4: has 3 cells, but the header has 7 columns"),
     ],
 )
 def test_errors_name_file_line_and_column(tmp_path, line, message):
@@ -58,7 +58,7 @@ def test_errors_name_file_line_and_column(tmp_path, line, message):
     ("text", "message"),
     [
         ("clip,path,label\na,b,c\n", "line 1: column split is missing"),
-        ("clip,path,label,split,label\na,b,c,d,e\n", "line 1, column 'label': stands twice"),
+        ("clip,path,label,split,label\na,b,c,d,e\n", "line 1, column 'label': appears twice"),
         ("clip,path,label,split,fps\na,b,c,d,e\n", "cannot be used"),
         ("clip,path,label,split\n", "no clips"),
         ("", "is missing"),

@@ -2,7 +2,7 @@
 
 from cia_extract.clips.flow import cache, tvl1_batched
 from cia_extract.clips.flow.methods import (
-    ASKED,
+    FLOW_BY,
     Pixels,
     choose,
     count,
@@ -15,7 +15,7 @@ from cia_extract.clips.flow.methods import (
 )
 
 __all__ = [
-    "ASKED",
+    "FLOW_BY",
     "Pixels",
     "cache",
     "choose",
