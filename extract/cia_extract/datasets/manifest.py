@@ -209,7 +209,7 @@ def _check_positive(where: str, row: Mapping[str, str]) -> None:
     missing = [name for name in ("flow_rate", "flow_bound") if row.get("flow_path") and not row.get(name)]
     if missing:
         raise DataError(
-            f"{where} {', '.join(missing)}: empty, but the row has a flow_path; for EPIC write 30 and 25 (2018), or 50 and 8 (2020)"
+            f"{where} {', '.join(missing)}: empty, but the row has a flow_path; EPIC has 30 and 25 (2018), or 50 and 8 (2020)"
         )
 
 

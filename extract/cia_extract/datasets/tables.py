@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cia_extract.common import text_files
 from cia_extract.common.arrays import checked_shape, pickle_machine, shown
-from cia_extract.common.arrays.pickle_machine import Known, UnknownName
+from cia_extract.common.arrays.pickle_machine import StandIns, UnknownName
 from cia_extract.common.arrays.stand_ins import StandIn
 from cia_extract.common.errors import DataError
 
@@ -85,7 +85,7 @@ class _Index(_Stored):
     """Stands for what pandas' _new_Index creates from the arguments (class, {"data": array, …})."""
 
 
-UNDERSTOOD: Final[Known] = {
+UNDERSTOOD: Final[StandIns] = {
     ("pandas.core.frame", "DataFrame"): _Frame,
     ("pandas.core.internals.managers", "BlockManager"): _Stored,
     ("pandas.core.indexes.base", "_new_Index"): _Index,

@@ -76,7 +76,7 @@ def test_json_has_no_nan(tmp_path):
     found = diagnose(tmp_path, {"x": np.ones((3, 8), np.float32)}, {"x": np.ones((3, 16), np.float32)})
     as_json = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert as_json["rows"][0]["cosine"] is None and as_json["rows"][0]["clip"] == "x"
-    assert as_json["diagnosis"] == ["rgb: 8 channels in A, 16 in B: other features altogether"]
+    assert as_json["diagnosis"] == ["rgb: 8 channels in A, 16 in B: these are different kinds of features"]
 
 
 # causes seen in the numbers
@@ -121,7 +121,7 @@ def test_small_noise_is_no_permutation_and_no_scale(tmp_path):
 
 @pytest.mark.parametrize(("change", "line"), [
     (lambda x: x.astype(np.float16), "the same up to rounding to float16"),
-    (lambda x: x * np.float32(1 + 3e-6) + np.float32(2e-6), "the same up to numerical noise, as of other libraries or devices"),
+    (lambda x: x * np.float32(1 + 3e-6) + np.float32(2e-6), "the same up to numerical noise, as between libraries or devices"),
 ])  # fmt: skip
 def test_rounding_is_named(change, line, tmp_path):
     a = clips()
@@ -382,7 +382,7 @@ def test_what_no_change_explains_is_not_explained(i3d_features, tmp_path):
     ]
     stranger = a[::-1]
     (line,) = diagnose(tmp_path, {"punch": stranger}, {"punch": b}, reextract=i3d_features).diagnosis
-    assert line.startswith("rgb: punch extracted again is not A")
+    assert line.startswith("rgb: punch extracted again differs from A")
 
 
 def test_changes_of_flow(tmp_path):

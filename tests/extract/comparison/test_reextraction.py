@@ -39,7 +39,7 @@ def pooled(path, modality):
 
 
 def test_a_clip_extracted_again_is_what_the_file_has_and_with_the_others_change_what_that_has(files):
-    again = reextraction.of(files["plain"], None, [])
+    again = reextraction.load(files["plain"], None, [])
     for modality in ("rgb", "flow"):
         np.testing.assert_allclose(again("clip", modality, {}), pooled(files["plain"], modality), rtol=1e-3, atol=1e-3)
     other = again("clip", "flow", {"edge": "zero"})
@@ -53,7 +53,7 @@ def test_the_change_is_named_and_no_pair_is_computed_twice(files, monkeypatch):
     computed: list[int] = []
     real = tvl1_pair.flow
     monkeypatch.setattr(tvl1_pair, "flow", lambda *pair: computed.append(1) or real(*pair))
-    found = compare(files["plain"], files["zero"], reextract=reextraction.of(files["plain"], None, []))
+    found = compare(files["plain"], files["zero"], reextract=reextraction.load(files["plain"], None, []))
     (line,) = [line for line in found.diagnosis if line.startswith("flow: B")]
     assert "A re-extracted with zeros beyond the clip's ends" in line
     assert 0 < len(computed) <= FRAMES - 1

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from cia_extract.common.arrays import checked_shape, from_bytes, shown
-from cia_extract.common.arrays.pickle_machine import Known
+from cia_extract.common.arrays.pickle_machine import StandIns
 from cia_extract.common.arrays.stand_ins import Make, StandIn
 from cia_extract.common.errors import DataError
 
@@ -161,7 +161,7 @@ _CORE: Final[dict[str, dict[str, Make]]] = {
 }
 _BUILTINS: Final[dict[str, Make]] = {"set": _items, "frozenset": _items, "bytes": _raw, "bytearray": _raw}
 
-NUMPY: Final[Known] = {
+NUMPY: Final[StandIns] = {
     ("collections", "OrderedDict"): ordered_dict,
     ("_codecs", "encode"): Encoded,
     ("numpy", "ndarray"): _name_only,

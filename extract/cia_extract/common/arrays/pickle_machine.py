@@ -15,7 +15,7 @@ from cia_extract.common.errors import DataError
 INSTRUCTIONS: Final = 2_000_000  # of one pickle; EPIC's largest table has 30 thousand
 
 
-Known = Mapping[tuple[str, str], Make]
+StandIns = Mapping[tuple[str, str], Make]
 """{(module, name): the function that gets the arguments in the pickle and returns a stand-in}."""
 
 
@@ -49,16 +49,16 @@ class Bounded:
         return line
 
 
-def load(file: BinaryIO, known: Known, persistent: Callable[[Any], Any] | None = None) -> Any:
+def load(file: BinaryIO, stand_ins: StandIns, persistent: Callable[[Any], Any] | None = None) -> Any:
     """The content of the pickle at the file's position, which moves behind the pickle.
 
-    `known` maps the names that the pickle may use to stand-ins. `persistent` turns its persistent ids into values; without it
+    `stand_ins` maps the names that the pickle may use to stand-ins. `persistent` turns its persistent ids into values; without it
     they are refused. Raises DataError, and nothing else.
     """
     bounded = Bounded(file)
     size = bounded.left
     try:
-        return Finisher(size).finish(_Machine(bounded, known, persistent).run(), 0)[0]
+        return Finisher(size).finish(_Machine(bounded, stand_ins, persistent).run(), 0)[0]
     except DataError:
         raise
     except Exception as error:  # a damaged pickle may ask for anything of anything
@@ -68,8 +68,8 @@ def load(file: BinaryIO, known: Known, persistent: Callable[[Any], Any] | None =
 class _Machine:
     """A pickle's stack machine. The methods carry out instructions; their argument is the instruction's own."""
 
-    def __init__(self, file: Bounded, known: Known, persistent: Callable[[Any], Any] | None) -> None:
-        self.file, self.known, self.persistent = file, known, persistent
+    def __init__(self, file: Bounded, stand_ins: StandIns, persistent: Callable[[Any], Any] | None) -> None:
+        self.file, self.stand_ins, self.persistent = file, stand_ins, persistent
         self.stack: list[Any] = []
         self.outer: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
@@ -131,9 +131,9 @@ class _Machine:
         return self.stack[-1]
 
     def name(self, module: Any, name: Any) -> None:
-        if (module, name) not in self.known:
+        if (module, name) not in self.stand_ins:
             raise UnknownName(module, name)
-        self.stack.append(Name(module, name, self.known[module, name]))
+        self.stack.append(Name(module, name, self.stand_ins[module, name]))
 
     def call(self, arguments: Any) -> None:
         name = self.stack.pop()

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cia_extract.common.arrays import Stored, check_growth, checked_shape, pickle_machine, shown
 from cia_extract.common.arrays.numpy_objects import NUMPY, ordered_dict
-from cia_extract.common.arrays.pickle_machine import Known
+from cia_extract.common.arrays.pickle_machine import StandIns
 from cia_extract.common.arrays.stand_ins import Make, Name, StandIn
 from cia_extract.common.errors import DataError
 
@@ -109,7 +109,7 @@ def _from_bfloat16(bits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def _known(read: Callable[[Storage], bytes]) -> Known:
+def _known(read: Callable[[Storage], bytes]) -> StandIns:
     """The names that a pickle of tensors may use, and their stand-ins; `read` gives the bytes of a storage."""
 
     def tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Any:
