@@ -64,10 +64,8 @@ def diagnose(modality: str, rows: Sequence[Row], pairs: Pairs, bad: list[str], r
     lines = [f"{len(bad)} clips have frames that are all zero or not finite: {bad[0]}{', …' * (len(bad) > 1)}"] if bad else []
     channels = {(x.shape[1], y.shape[1]) for x, y in pairs.values() if x.shape[1] != y.shape[1]}
     if channels:
-        return [
-            *lines,
-            "; ".join(f"{c} channels in A, {d} in B" for c, d in sorted(channels)) + ": these are different kinds of features",
-        ]
+        counts = "; ".join(f"{c} channels in A, {d} in B" for c, d in sorted(channels))
+        return [*lines, f"{counts}: these are different kinds of features"]
     if other := [row for row in rows if row.frames_a != row.frames_b]:
         count = f"{other[0].frames_a} frames a clip in A, {other[0].frames_b} in B ({len(other)} of {len(rows)} clips)"
         lines.append(f"{count}; their means over time are compared")

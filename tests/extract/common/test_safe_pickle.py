@@ -77,7 +77,7 @@ print(json.dumps(counts | {"mb": hostile.peak_mb() - before}))
 """
 
 
-def test_no_attack_takes_the_memory_or_the_process():
+def test_no_attack_takes_all_memory_or_ends_the_process():
     """3 GB of address space; Python's own reader asks for 64 GB of it for one of these files of 10 bytes."""
     counts = json.loads(hostile.in_its_own_process(ATTACKS, memory_gb=3))
     assert counts["read"] == 1 and counts["refused"] == len(hostile.pickles_that_attack())

@@ -69,7 +69,7 @@ def test_a_manifest_of_another_program_keeps_every_label(tmp_path, data):
         (GOOD.replace("1.5", "1e300").replace(",3\n", ",\n"), "line 3, column start: .*not a time"),
     ],
 )
-def test_a_manifest_that_cannot_be_read_is_one_line_that_names_the_line(tmp_path, data, message):
+def test_an_unreadable_manifest_gives_one_line_that_names_its_line(tmp_path, data, message):
     with pytest.raises(DataError, match=message) as error:
         manifest.read(write(tmp_path, data))
     assert str(error.value).isprintable() and len(str(error.value)) < 500
@@ -117,7 +117,7 @@ def epic(folder: Path, rows: str = "") -> Path:
         "x,P01_01,200,300,1,1",
     ],
 )
-def test_one_bad_row_of_an_official_csv_does_not_cost_the_other_clips(tmp_path, row):
+def test_one_bad_row_of_an_official_csv_leaves_the_other_clips(tmp_path, row):
     built = datasets.build("e55", Path("nowhere"), epic(tmp_path, row + "\n"))
     assert len(built.manifest) == 48 and len(built.bad) == 1
     assert built.left_out().startswith("1 rows of the official files are left out: ") and built.left_out().isprintable()

@@ -44,13 +44,13 @@ def test_compiled_equals_eager(networks):
     assert engine.fixed and (engine.run(example.repeat(2, 1, 1, 1))[1:] - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-def test_bfloat16_is_measured_and_told(networks):
+def test_bfloat16_is_measured_and_recorded(networks):
     engine, _ = build(networks, "tbn", "eager", "bf16")
     assert 0.999 <= engine.cosine < 1 and 1e-4 < engine.difference < 0.1
     assert engine.describe()["precision"] == "bf16" and engine.describe()["cosine_with_eager_fp32"] == round(engine.cosine, 8)
 
 
-def test_an_engine_with_wrong_numbers_is_refused_or_left(networks, monkeypatch):
+def test_an_engine_with_wrong_numbers_is_refused_or_replaced(networks, monkeypatch):
     """A library whose convolutions are wrong, as some have shipped: here one that loses the last channel."""
 
     def wrong(network, recipe, device, precision, batch, example):
@@ -77,7 +77,7 @@ def test_an_engine_with_wrong_numbers_is_refused_or_left(networks, monkeypatch):
         ("openvino", "fp16", "does not run on CPUs|not installed"),
     ],
 )
-def test_what_cannot_be(engine, precision, message):
+def test_impossible_engines_are_refused(engine, precision, message):
     with pytest.raises(UsageError, match=message):
         engines.check(engine, precision, CPU)
 

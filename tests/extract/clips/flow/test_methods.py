@@ -123,7 +123,7 @@ def test_choose_says_what_computes_flow(flow_by, rule, device, begun_by, determi
     ("flow_by", "rule", "message"),
     [
         ("gpu", KINETICS, "--flow-by gpu: unknown, choose from auto, opencv, torch"),
-        ("torch", DIS, "computes only TV-L1, not dis"),
+        ("torch", DIS, "only TV-L1, not dis"),
     ],
 )
 def test_choose_refuses_impossible_requests(flow_by, rule, message):

@@ -158,7 +158,7 @@ def test_a_scale_that_training_has_moved_is_kept(kinetics, tmp_path):
 
 
 @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
-def test_an_accuracy_that_is_numpys_is_no_obstacle(tmp_path, module):
+def test_a_numpy_accuracy_beside_the_weights_is_ignored(tmp_path, module):
     """Numpy 1 and 2 pickle their numbers under different names; torch's safe loader takes neither by itself."""
     content, state = io.BytesIO(), {"module.rgb.conv2_3x3.bias": torch.arange(192.0)}
     torch.save(

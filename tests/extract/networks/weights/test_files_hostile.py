@@ -62,7 +62,7 @@ TENSORS = {
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", TENSORS)
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_tensor_that_is_no_plain_one_is_named_and_not_unfolded(tmp_path, kind, zipped):
+def test_a_tensor_that_is_not_plain_is_refused_by_name(tmp_path, kind, zipped):
     path = save(tmp_path / "w.pt", {"state_dict": SMALL | {"x": TENSORS[kind]()}}, zipped)
     with pytest.raises(DataError, match=r"^weights .*w\.pt: (x is a|[\d,]+ values, the most in x |a storage|.*grows)") as error:
         checkpoints.read(path)
@@ -193,7 +193,7 @@ HOSTILE = {
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("attack", HOSTILE)
-def test_a_hostile_file_is_one_line_of_code_3_from_each_command(tmp_path, attack):
+def test_a_hostile_file_gives_one_line_and_code_3_from_each_command(tmp_path, attack):
     HOSTILE[attack](tmp_path)
     (path,) = tmp_path.iterdir()
     for words in (("identify", path), ("convert", path, "--out", tmp_path / "out.safetensors")):
