@@ -100,7 +100,7 @@ class FlowFolder:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise ClipError(f"{folder}: no such folder of flow frames")
+            raise ClipError(f"{folder}: no such folder of flow frames; correct flow_path in the manifest")
         self.folder = folder
         self.components = [self._component(0), self._component(1)]
         first, second = (min(component.names) for component in self.components)

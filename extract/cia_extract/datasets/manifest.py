@@ -172,13 +172,13 @@ def _check_row(where: str, row: Mapping[str, str], first: Mapping[str, int]) -> 
 def check_name(dataset: str) -> None:
     """Raise UsageError if a dataset's name cannot be a group of the feature file and part of a file's name."""
     if why := unfit(dataset, _ADDED):
-        raise UsageError(f"--dataset '{printable(dataset[:60])}': {why}; choose a plain name, since files are named after it")
+        raise UsageError(f"--dataset '{printable(dataset[:60])}': {why}; give a plain name, since files are named after it")
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
     missing = [column for column in REQUIRED if column not in header]
     if missing:
-        raise DataError(f"{path}, line 1: column {', '.join(missing)} is missing; needed are {', '.join(REQUIRED)}")
+        raise DataError(f"{path}, line 1: column {', '.join(missing)} is missing; a manifest needs {', '.join(REQUIRED)}")
     for column, count in Counter(header).items():
         if count > 1 or unfit(column) or column in {"n_frames", "fps", "indices"}:
             why = "appears twice" if count > 1 else "cannot be used as a column's name; rename it"

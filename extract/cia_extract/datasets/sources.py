@@ -139,5 +139,5 @@ def _demo(root: Path, clips_per_class: int, seed: int, workers: int, render: boo
     except ValueError as error:
         raise MismatchError(str(error)) from error
     except OSError as error:
-        raise UsageError(f"--root {root}: {error.strerror or error}") from error
+        raise UsageError(f"--root {root}: {error.strerror or error}; make room or choose another folder") from error
     return Source(manifests.check("demo", rows), root)

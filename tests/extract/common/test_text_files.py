@@ -63,7 +63,7 @@ def test_a_manifest_of_another_program_keeps_every_label(tmp_path, data):
         (bytes(range(256)) * 4, r"m\.csv"),
         ("", "missing"),
         (b"\xef\xbb\xbf", "missing"),
-        (GOOD.replace("x/b", "x" * 300), "longer than a path"),
+        (GOOD.replace("x/b", "x" * 300), "too long for a path"),
         (GOOD.replace("1.5", "1,5"), "line 3: has 7 cells, but the header has 6 columns"),
         (GOOD.replace(",", ";").replace("1.5", "1,5"), "line 3, column start: '1,5' is not a number of seconds, such as 1.5"),
         (GOOD.replace("1.5", "1e300").replace(",3\n", ",\n"), "line 3, column start: .*not a time"),

@@ -42,7 +42,7 @@ def read_arrays(path: Path) -> Arrays:
         return _as_float32(_floats(_load(path)), path.stat().st_size)
     except UnknownName as error:
         raise DataError(
-            f"weights {path}: cannot be read safely, it asks for {error.name}, but only tensors are read; ask whoever has "
+            f"weights {path}: cannot be read safely: it asks for {error.name}, but only tensors are read; ask whoever has "
             "the model for its tensors alone: torch.save(model.state_dict(), FILE)"
         ) from error
     except DataError as error:

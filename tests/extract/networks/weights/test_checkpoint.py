@@ -74,7 +74,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, capsys):
 def test_a_torch_pickle_that_wants_to_run_code_is_refused(tmp_path, capsys, zipped):
     path = tmp_path / "evil.pt"
     torch.save({"state_dict": {"x": torch.ones(1)}, "y": Evil()}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(DataError, match=r"cannot be read safely, it asks for .*print.*model\.state_dict\(\)") as error:
+    with pytest.raises(DataError, match=r"cannot be read safely: it asks for .*print.*model\.state_dict\(\)") as error:
         checkpoints.read(path)
     assert "gotcha" not in capsys.readouterr().out and "\n" not in str(error.value)
     assert "python -c" not in str(error.value) and "weights_only=False" not in str(error.value)
