@@ -1,4 +1,4 @@
-"""Files made to harm whoever reads them, and a process of its own in which they are read: a crash there ends no test run."""
+"""Malicious files, and a separate process that reads them, so that a crash does not end the test run."""
 
 import os
 import pickle
@@ -118,11 +118,11 @@ def nested_anywhere(data: bytes) -> list[bytes]:
     import pickletools
 
     places = [place for _, _, place in pickletools.genops(data)] + [len(data)]
-    found = []
+    variants = []
     for begin, end, (opcode, _, _) in zip(places, places[1:], pickletools.genops(data), strict=False):
         if len(opcode.stack_after) == 1 and not opcode.stack_before:
-            found += [data[:begin] + nested + data[end:] for nested in (DEEP, DOUBLING)]
-    return found
+            variants += [data[:begin] + nested + data[end:] for nested in (DEEP, DOUBLING)]
+    return variants
 
 
 NAMES = (

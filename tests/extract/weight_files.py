@@ -41,15 +41,15 @@ def read_index(path: Path) -> dict[str, str]:
     _, at = varint(footer, at)
     offset, at = varint(footer, at)
     size, _ = varint(footer, at)
-    found = {}
+    checksums = {}
     for _, handle in block(offset, size):
         start, at = varint(handle, 0)
         for key, value in block(start, varint(handle, at)[0]):
             if key:
                 masked = struct.unpack("<I", value[-4:])[0]  # field 6, fixed32, comes last
                 rotated = (masked - 0xA282EAD8) & 0xFFFFFFFF
-                found[key.decode().split("/", 2)[2]] = f"{((rotated >> 17) | (rotated << 15)) & 0xFFFFFFFF:08x}"
-    return found
+                checksums[key.decode().split("/", 2)[2]] = f"{((rotated >> 17) | (rotated << 15)) & 0xFFFFFFFF:08x}"
+    return checksums
 
 
 def stem_and_leaf(name: str) -> tuple[str, str, str]:
@@ -108,7 +108,7 @@ def to_jax(tensors: Tensors) -> dict[str, dict]:
 
 @cache
 def random_tbn() -> dict[str, Tensors]:
-    """Random tensors of TBN's three streams, made once for all tests; read only."""
+    """Random tensors of TBN's three streams, built once for all tests; read only."""
     return {modality: weights.load("tbn", modality, "random", print).tensors for modality in ("rgb", "flow", "audio")}
 
 

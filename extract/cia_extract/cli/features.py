@@ -72,7 +72,7 @@ def compare(
     from cia_extract.comparison import compare as comparing
     from cia_extract.comparison import reextraction
 
-    repeat = reextraction.of(a, dataset or None, weights) if again else None
+    repeat = reextraction.load(a, dataset or None, weights) if again else None
     found = comparing.compare(a, b, dataset or None, repeat)
     if repeat is not None and repeat.note:
         found.diagnosis.insert(0, repeat.note)

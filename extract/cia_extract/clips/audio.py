@@ -22,25 +22,24 @@ from cia_extract.clips.film import stream_of
 from cia_extract.common.outcomes import ClipError
 from cia_extract.recipes import Audio
 
-# Beyond these a wav's header is damaged; a second of it would become gigabytes at the recipe's rate, or nothing.
+# A wav with a rate beyond these has a damaged header; resampling a second of it would give gigabytes, or nothing.
 SLOWEST_HZ: Final = 1000
 FASTEST_HZ: Final = 1_000_000
 
 Samples = npt.NDArray[np.float32]
 Images = npt.NDArray[np.float32]
 
-
 TBN: Final = recipes.load(recipes.BASE).audio
 
 
 @dataclass(frozen=True)
 class Spectrograms:
-    """One image per centre."""
+    """The log spectrograms around T centres, and which of them hold sound."""
 
     images: Images  # [T, 256, 256], frequency (0 Hz first) × time: zeros without audio
     present: npt.NDArray[np.bool_]  # [T]: the recording has sound at this centre, and enough to fill the window
     status: str  # "ok": all present; "short": some are not; "no audio"
-    message: str = ""  # what went wrong, where something did
+    message: str = ""  # why decoding stopped, if it did
 
 
 def spectrograms(
@@ -48,12 +47,13 @@ def spectrograms(
 ) -> Spectrograms:
     """Log spectrograms of the sound around `centres_s` [T], in seconds from the start of the video stream.
 
-    TBN's rule: the window is centre ± `half_s`, 0.639 s; where that begins before the recording it is the recording's first
-    `seconds`, 1.279 s, where it ends behind it, its last 1.279 s. "Recording" is the whole audio track, not the clip. A recording
-    shorter than that is padded with zeros and not present; nor is a window wholly outside the recording, nor one that
-    reaches behind the place where a damaged track stops to decode. Missing audio is a status, not an error.
-    `beat` is called while the track is read. Raises ClipError when the file does not exist, cannot
-    be opened, or is a wav without sound.
+    TBN's rule: the window is centre ± `half_s` (0.639 s). If it begins before the recording, it is the recording's first
+    `seconds` (1.279 s); if it ends after the recording, its last 1.279 s. "Recording" is the whole audio track, not the clip.
+
+    Not present are: windows at the ends of a recording shorter than 1.279 s (padded with zeros), windows wholly outside the
+    recording, and windows that reach beyond the point where a damaged track stops decoding. Missing audio is a status, not an
+    error. `beat` is called while the track is read. Raises ClipError if the file does not exist, cannot be opened, or is a wav
+    without sound.
     """
     centres = np.asarray(centres_s, dtype=np.float64)
     images, present = np.zeros((len(centres), *rule.shape), np.float32), np.zeros(len(centres), np.bool_)
@@ -82,8 +82,8 @@ def spectrograms(
 def sound_of(path: Path) -> Path | None:
     """The file that holds a clip's sound: `<stem>.wav` beside it, else the clip itself if it has an audio track, else None.
 
-    The wav goes first: to get at an hour's sound in a video, all its pictures are read, for every clip of it. A folder of
-    frames has its sound in `<folder>.wav`. Raises ClipError as `spectrograms`.
+    The wav goes first: decoding the sound in an hour of video means reading all its pictures too, for each of its clips. A
+    folder of frames has its sound in `<folder>.wav`. Raises ClipError as `spectrograms`.
     """
     beside = path.parent / f"{path.name}.wav" if path.is_dir() else path.with_suffix(".wav")
     if beside.is_file():
@@ -97,8 +97,8 @@ def sound_of(path: Path) -> Path | None:
 def log_spectrogram(samples: Samples, rule: Audio = TBN) -> Images:
     """Mono samples in [−1, 1], [n ≥ 1] → log(|STFT|² + 1e-6) [n_fft//2 + 1, rule.columns(n)].
 
-    Column k is centred on sample k·hop; before the first and behind the last sample there are zeros (not reflections). The
-    window is a periodic Hann of 240 samples in the middle of an FFT of 511.
+    Column k is centred on sample k·hop. The samples are padded with zeros (not reflections) at both ends. The window is a
+    periodic Hann of 240 samples in the middle of an FFT of 511.
     """
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(rule.win) / rule.win)
     columns = rule.columns(len(samples))
@@ -115,7 +115,7 @@ def log_spectrogram(samples: Samples, rule: Audio = TBN) -> Images:
 
 @dataclass(frozen=True)
 class _Sound:
-    """A stretch of a recording, from sample `first` to sample `total`: the end, or as far as it was decoded."""
+    """Samples `first` to `total` − 1 of a recording; `total` is its end, or the point where decoding stopped."""
 
     samples: npt.NDArray[np.int16]
     first: int
@@ -129,25 +129,25 @@ class _Sound:
 
 
 def _read(path: Path, rule: Audio, start_s: float, stop_s: float, beat: Callable[[], None] = lambda: None) -> _Sound:
-    """Decode the track from its beginning to `stop_s`, keeping what comes after `start_s` and never less than one edge window.
+    """Decode the track from its beginning to `stop_s`, keeping the samples after `start_s` and at least one edge window.
 
-    There is no seeking: decoders (AAC's noise) and resamplers carry state, and from the beginning the samples are those
-    of `ffmpeg -vn -acodec pcm_s16le -ac 1 -ar 24000`, of which TBN's were made. One hour takes about 6 s from AAC at
-    48 kHz, 1.3 s from a wav at 24 kHz.
+    It does not seek, since decoders (AAC's noise) and resamplers carry state: read from the beginning, the samples are those
+    of `ffmpeg -vn -acodec pcm_s16le -ac 1 -ar 24000`, which TBN used. One hour takes about 6 s from AAC at 48 kHz, 1.3 s from
+    a wav at 24 kHz.
     """
     # One sample more than is asked for, so that a recording which goes on is not taken for one that ends here.
     start, stop = int(start_s * rule.rate), max(int(stop_s * rule.rate) + 2, rule.edge + 1)
-    kept: deque[npt.NDArray[np.int16]] = deque()
+    pieces: deque[npt.NDArray[np.int16]] = deque()
     first = total = 0
     fault = ""
     with _open(path) as container:
         try:
             for block in _blocks(container, path, rule.rate):
                 beat()
-                kept.append(block)
+                pieces.append(block)
                 total += len(block)
-                while first + len(kept[0]) <= min(start, total - rule.edge):
-                    first += len(kept.popleft())
+                while first + len(pieces[0]) <= min(start, total - rule.edge):
+                    first += len(pieces.popleft())
                 if total >= stop:
                     break
         except ClipError:
@@ -155,32 +155,34 @@ def _read(path: Path, rule: Audio, start_s: float, stop_s: float, beat: Callable
         except (av.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             fault = f"{path}: the sound cannot be decoded beyond {total / rule.rate:.2f} s ({reason})"
-    return _Sound(np.concatenate(kept) if kept else np.empty(0, np.int16), first, total, fault)
+    return _Sound(np.concatenate(pieces) if pieces else np.empty(0, np.int16), first, total, fault)
 
 
 def _blocks(container: Any, path: Path, rate: int) -> Iterator[npt.NDArray[np.int16]]:
     """The audio track as mono int16 at `rate`, in pieces; gaps between its time stamps are closed, as ffmpeg does."""
     track = _track(container)
     if track is None:
-        raise ClipError(f"{path}: no sound in it; repair it, or move it away")
+        raise ClipError(f"{path}: has no sound; repair the file, or move it away")
     if track.codec_context is None:
-        raise ClipError(f"{path}: its sound is coded in a way that cannot be decoded; convert it to a wav beside the clip")
+        raise ClipError(f"{path}: its sound has a codec that cannot be decoded; convert it to a wav beside the clip")
     if not SLOWEST_HZ <= track.rate <= FASTEST_HZ:
-        raise ClipError(f"{path}: {track.rate} samples a second are no sound; its header is damaged, repair it, or move it away")
+        raise ClipError(
+            f"{path}: its header is damaged ({track.rate} samples a second are no sound); repair the file, or move it away"
+        )
     resampler = av.AudioResampler("s16", "mono", rate)
     for frame in container.decode(track):
         yield from (piece.to_ndarray()[0] for piece in resampler.resample(frame))
-    # What the filter still holds; [None] where there was nothing to convert.
+    # The samples that the filter still holds; [None] if there was nothing to convert.
     yield from (piece.to_ndarray()[0] for piece in resampler.resample(None) if piece is not None)
 
 
 def _track(container: Any) -> Any:
-    """The audio stream that players and ffmpeg choose, None without one."""
+    """The audio stream that players and ffmpeg choose; None if there is none."""
     return container.streams.best("audio")
 
 
 def _delay(path: Path) -> float:
-    """Seconds by which the audio track begins after the video track, as the two are played."""
+    """Seconds from the start of the video track to that of the audio track, as players play them."""
     with _open(path) as container:
         video = stream_of(container)
         if video is None:
@@ -195,13 +197,13 @@ def _delay(path: Path) -> float:
 
 
 def _fill(window: Samples, rule: Audio) -> Samples:
-    """Zeros behind what is shorter than a window, so that every image has its 256 columns."""
+    """Samples padded with zeros at their end to the length of a window, so that every image has its 256 columns."""
     missing = rule.length - len(window)
     return np.pad(window, (0, missing)) if missing > 0 else window
 
 
 def _open(path: Path) -> Any:
-    """The container; its metadata are not looked at, as in `video`. Raises ClipError."""
+    """The open container, its metadata ignored as in `film`. Raises ClipError if the file is missing or cannot be opened."""
     if not path.is_file():
         raise ClipError(f"{path}: no such file", "missing")
     try:

@@ -1,4 +1,4 @@
-"""Is a video whole? A truncated one may decode without complaint up to the cut: what came is compared with what was promised."""
+"""Whether a video is complete. A truncated one may decode without an error, so its frames are compared with its header."""
 
 import os
 import struct
@@ -14,7 +14,7 @@ from cia_extract.common.outcomes import ClipError
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came out: frames, and where the last one ends, in seconds of the video; `whole` from its beginning to its end."""
+    """What was decoded: the number of frames, the end of the last one (s), and whether decoding began at the video's start."""
 
     frames: int
     end: float
@@ -22,12 +22,12 @@ class Decoded:
 
 
 def check(path: Path, container: Any, stream: Any, decoded: Decoded, cut: Cut) -> None:
-    """Raises ClipError for a video that ends before its header says so.
+    """Raise ClipError if a video ends before its header says it should, or before the end of `cut`.
 
-    The duration shows it in most containers; in AVI ffmpeg shortens the duration to what is there, and the header's number of
-    frames shows it. In MP4 that number includes frames that an edit list hides, so it is not used there. Matroska and FLV
-    promise one duration for all tracks, and sound often outlasts the pictures, so there the file must be cut off as well. MPEG
-    streams promise nothing.
+    Most containers state a duration. In AVI, ffmpeg shortens the duration to the data in the file, but the header states the
+    number of frames. In MP4 that number includes frames hidden by an edit list, so it is not used. Matroska and FLV state one
+    duration for all tracks, and sound often outlasts the pictures, so there the file itself must also be cut off. MPEG streams
+    state nothing.
     """
     if decoded.frames == 0:
         raise ClipError(f"{path}: no frame could be decoded; is the file complete?")
@@ -52,11 +52,11 @@ def check(path: Path, container: Any, stream: Any, decoded: Decoded, cut: Cut) -
 
 
 def _is_whole(path: Path, kinds: set[str], rate: float, decoded: Decoded, needed: float) -> bool:
-    """Nothing is cut off the file, although its frames end early: the last one is shown long, or the sound goes on."""
+    """Whether the file is complete although its frames end early: the last one is shown long, or the sound goes on."""
     try:
         with path.open("rb") as file:
             if "avi" in kinds:
-                return needed - decoded.end - _empty_at_the_end(file) / rate <= max(3 / rate, 0.05 * needed)
+                return needed - decoded.end - _trailing_empty_chunks(file) / rate <= max(3 / rate, 0.05 * needed)
             if "flv" in kinds:
                 return _last_tag_is_whole(file)
             return "matroska" in kinds and _segment_is_whole(file)
@@ -64,8 +64,8 @@ def _is_whole(path: Path, kinds: set[str], rate: float, decoded: Decoded, needed
         return False
 
 
-def _empty_at_the_end(file: BinaryIO) -> int:
-    """Empty video chunks behind the last full one, by an AVI's index. They are dropped frames: the picture before stays."""
+def _trailing_empty_chunks(file: BinaryIO) -> int:
+    """The number of empty video chunks after the last full one in an AVI's index: dropped frames, shown as the one before."""
     file.seek(12)
     while len(head := file.read(8)) == 8:
         name, size = struct.unpack("<4sI", head)
@@ -84,7 +84,7 @@ def _is_video(kind: bytes) -> bool:
 
 
 def _last_tag_is_whole(file: BinaryIO) -> bool:
-    """An FLV ends with the length of its last tag, which begins so far before it with its kind and its data's length."""
+    """Whether an FLV ends with a whole tag: its last 4 bytes state the tag's length, which the tag's header confirms."""
     size = os.fstat(file.fileno()).st_size
     file.seek(size - 4)
     length = int.from_bytes(file.read(4), "big")
@@ -93,21 +93,21 @@ def _last_tag_is_whole(file: BinaryIO) -> bool:
 
 
 def _segment_is_whole(file: BinaryIO) -> bool:
-    """A Matroska file reaches to the end that its segment states; recordings that broke off state none, and cannot be told."""
-    for wanted in (b"\x1aE\xdf\xa3", b"\x18S\x80g"):  # EBML header, Segment
+    """Whether a Matroska file is as long as its segment states. Recordings that broke off state no length and count as whole."""
+    for element in (b"\x1aE\xdf\xa3", b"\x18S\x80g"):  # EBML header, Segment
         name, size = file.read(4), _ebml_size(file)
-        if name != wanted:
+        if name != element:
             return False
         if size is None:
             return True
         end = file.tell() + size
-        if wanted == b"\x1aE\xdf\xa3":
+        if element == b"\x1aE\xdf\xa3":
             file.seek(end)
     return end <= os.fstat(file.fileno()).st_size
 
 
 def _ebml_size(file: BinaryIO) -> int | None:
-    """A size of 1 to 8 bytes, whose first set bit says how many; None: unknown."""
+    """An EBML size of 1 to 8 bytes; the position of the first set bit is their number. None: unknown size."""
     first = file.read(1)[0]
     length = 9 - first.bit_length()
     if length > 8:

@@ -1,4 +1,4 @@
-"""A video file opened for reading, and which of its streams is the film."""
+"""Opening a video file, and choosing its video stream."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -7,19 +7,19 @@ import av
 
 from cia_extract.common.outcomes import ClipError
 
-# A file may be a play list in disguise: it must not lead to a network address, where reading would hang.
+# A file may be a disguised playlist. It must not lead to a network address, where reading would hang.
 _OPTIONS: Final = {"protocol_whitelist": "file"}
 
 
 def opened(path: Path) -> Any:
-    """The container of a file. Its metadata are not looked at: one HMDB51 clip carries some that are not UTF-8.
+    """The open container of a video file. Its metadata are ignored: those of one HMDB51 clip are not UTF-8.
 
-    Raises ClipError with what is wrong: no such file, no regular file (a pipe would hang), not readable, no video.
+    Raises ClipError if the file is missing, is not a regular file (a pipe would hang), is empty, unreadable or no video.
     """
     try:
         if not path.is_file():
             if path.exists():
-                raise ClipError(f"{path}: is no file but a folder, pipe or device; put the clip's file there")
+                raise ClipError(f"{path}: is a folder, pipe or device, not a file; put the clip's file there")
             raise ClipError(f"{path}: no such file", "missing")
         if not path.stat().st_size:
             raise ClipError(f"{path}: cannot be decoded (it is empty); get the file again")
@@ -29,19 +29,19 @@ def opened(path: Path) -> Any:
 
 
 def undecodable(path: Path, error: BaseException) -> ClipError:
-    """What a library says of a file, as one line."""
+    """A library's error about a file, as a one-line ClipError."""
     if isinstance(error, PermissionError):
         return ClipError(f"{path}: cannot be read; check its permissions")
     return ClipError(f"{path}: cannot be decoded ({reason(error)}); is the file complete?")
 
 
 def reason(error: BaseException) -> str:
-    """A library's words, without its own prefix and the file's name."""
+    """The first line of a library's error, without error codes and the file's name."""
     return str(getattr(error, "strerror", None) or error or type(error).__name__).split("\n")[0]
 
 
 def stream_of(container: Any) -> Any:
-    """The video stream that players and ffmpeg choose, never a cover picture or the pictures of chapters; None without one."""
+    """The video stream that players and ffmpeg choose; None if there is none. Covers and chapter pictures do not count."""
     best = container.streams.best("video")
     if best is None or not _is_picture(best):
         return best
@@ -60,7 +60,7 @@ def _pixels(stream: Any) -> int:
 
 
 def is_folder(path: Path) -> bool:
-    """A clip that comes as a folder of pictures. Raises ClipError where the folders above may not be entered."""
+    """Whether a clip is a folder of pictures. Raises ClipError if its parent folders may not be entered."""
     try:
         return path.is_dir()
     except OSError as error:

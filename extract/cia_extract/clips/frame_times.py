@@ -1,25 +1,25 @@
-"""When each decoded frame is shown, and for how long, by what its container says."""
+"""When each decoded frame is shown and for how long, according to its container."""
 
 from dataclasses import dataclass
 from typing import Any, Final
 
-_LONGEST_S: Final = 3600.0  # of one frame; more is a damaged header
+_LONGEST_S: Final = 3600.0  # duration of one frame; a longer one means a damaged header
 
 
 @dataclass(frozen=True)
 class Shown:
-    """`time` in seconds from the start of the video, None where the container has no times; `lasts` in seconds, 0 if unknown."""
+    """A frame's `time` in seconds from the start of the video (None if unknown) and its duration `lasts` (s, 0 if unknown)."""
 
     time: float | None
     lasts: float
 
 
 class Clock:
-    """Times of a stream's frames. Feed each packet before its frames are asked about.
+    """Times of a stream's frames. Call `feed` with each packet before calling `show` with its frames.
 
-    An AVI has no times but one chunk for each slot of its rate, empty where the recorder dropped a frame. ffmpeg numbers the
-    chunks and passes the empty ones over; the times that it makes of them jump about where there are B frames. So the n-th frame
-    is in the chunk that the decoder had reached when it gave the frame, less those that it holds back.
+    An AVI has no times, but one chunk for each slot of its rate, empty if the recorder dropped a frame. ffmpeg numbers the chunks
+    and skips the empty ones; with B frames, the times it derives from them are out of order. So a frame's chunk is the one that
+    the decoder had reached when it returned the frame, minus the chunks that it holds back.
     """
 
     def __init__(self, container: Any, stream: Any) -> None:
@@ -35,7 +35,7 @@ class Clock:
         self._last = -1
 
     def feed(self, packet: Any) -> None:
-        """The decoder is about to get this packet; at the end of the file, an empty one."""
+        """Note a packet before the decoder gets it; the packet at the end of the file is empty."""
         self._chunk = packet.dts
         if packet.dts is not None and self._first is None:
             self._first = packet.dts
@@ -44,8 +44,8 @@ class Clock:
         elif packet.pts is not None and packet.duration:
             self._durations[packet.pts] = packet.duration
 
-    def of(self, frame: Any) -> Shown:
-        """The time of the frame that has been decoded."""
+    def show(self, frame: Any) -> Shown:
+        """Time and duration of the frame that was decoded last."""
         if self.by_chunk:
             return Shown(self._slot() / self.rate, 1 / self.rate)
         ticks = self._durations.pop(frame.pts, 0) if frame.pts is not None else 0
@@ -55,18 +55,18 @@ class Clock:
 
     @property
     def usual(self) -> float:
-        """Seconds from frame to frame on average, 0 if unknown."""
+        """Average seconds from frame to frame, 0 if unknown."""
         return 1 / self.rate if self.rate else 0.0
 
     def interval(self, shown: Shown) -> float:
-        """Of this frame, for cuts: a frame that is shown long begins no earlier for it."""
+        """The frame interval (s) that cuts use: a frame that is shown long does not begin earlier for it."""
         return min(shown.lasts, self.usual) if self.usual else shown.lasts
 
     def _slot(self) -> int:
         if self._held is None:
             self._held = self._packets - 1
             self._last = self._first or 0
-        elif self._chunk is None:  # the end: what was held back
+        elif self._chunk is None:  # the end of the file: frames that the decoder held back
             self._last += 1
         else:
             self._last = max(self._chunk - self._held, self._last + 1)

@@ -1,4 +1,4 @@
-"""What a worker is told about a clip, and what it gives back."""
+"""A worker's task for one clip, and its result."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class StoredFlow:
-    """Flow that comes as pictures: its folder, its flows a second and the motion (px) that 0 and 255 stand for."""
+    """Flow stored as pictures in `folder`: `rate` flows a second; values 0 and 255 stand for −`bound` and +`bound` px."""
 
     folder: Path
     rate: float
@@ -25,7 +25,7 @@ class StoredFlow:
 
 @dataclass(frozen=True)
 class ClipJob:
-    """What a worker needs to know of one clip. `start`/`stop` in seconds, `rate` in frames a second (0: the clip's own)."""
+    """A worker's task: one clip. `start` and `stop` in seconds, `rate` in frames a second (0: the clip's own)."""
 
     path: Path
     modalities: tuple[str, ...]
@@ -35,13 +35,13 @@ class ClipJob:
     rate: float = 0.0
     stored_flow: StoredFlow | None = None
     flow_by: str = "opencv"
-    """What computes flow (`flow.choose`). "device": not the worker, which sends grey frames instead."""
+    """What computes flow (`flow.choose`). "device": the worker computes none and returns grey frames."""
     flow_cache: Path | None = None
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Distinct images [U, H, W, C] (uint8, or float32 spectrograms) and the windows over them, [T, L] rows of `images`.
+    """The windows of one modality: distinct images [U, H, W, C] (uint8, or float32 spectrograms) and `rows` [T, L] of them.
 
     Row −1 stands for an image of zeros after scaling.
     """
@@ -52,29 +52,29 @@ class Windows:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Flow that is yet to be computed: grey frames [G, H, W] uint8 and, for each flow, its two rows in them ([U, 2]).
+    """Flow that the device is to compute: grey frames [G, H, W] uint8, and for each flow its two rows in them, [U, 2].
 
-    A pair whose second frame does not exist has its first one twice.
+    A pair without a second frame has the first one twice.
     """
 
     grey: Pixels
     rows: npt.NDArray[np.int32]
     windows: npt.NDArray[np.int32]  # [T, L] rows of the flows
-    wanted: tuple[int, ...]  # the flows' indices in the clip
+    indices: tuple[int, ...]  # the flows' indices in the clip, [U]
 
 
 @dataclass
 class PreparedClip:
-    """A clip ready for the networks, with the CPU seconds of its stages (workers yield to the network: clocks would mislead)."""
+    """A clip ready for the networks. `decode_s` and `flow_s` are CPU seconds: workers yield to the network, so clocks mislead."""
 
     n_frames: int
     fps: float
     centres: Indices
     windows: dict[str, Windows] = field(default_factory=dict)
     pairs: Pairs | None = None
-    present: npt.NDArray[np.bool_] | None = None  # [T]: where there is sound
+    present: npt.NDArray[np.bool_] | None = None  # [T]: whether a frame has sound
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    errors: dict[str, ClipError] = field(default_factory=dict)  # of single modalities
+    errors: dict[str, ClipError] = field(default_factory=dict)  # by modality
     decode_s: float = 0.0
     flow_s: float = 0.0
     warning: str = ""

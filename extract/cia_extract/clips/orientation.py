@@ -1,4 +1,4 @@
-"""Pixels as players show them: phones and editors store beside the picture how it is to be turned or flipped."""
+"""Frames turned upright: phones and editors store in the file how players should turn or flip the picture."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ Image = npt.NDArray[np.uint8]
 
 
 def upright(image: Image, matrix: npt.NDArray[np.int32] | None) -> Image:
-    """An image [H, W, 3] turned and flipped by a display matrix [9]; angles between are taken to the nearest of the eight.
+    """An image [H, W, 3] turned and flipped by a display matrix [9]; other angles go to the nearest of the eight orientations.
 
     The matrix (ISO 14496-12: a b u c d v x y w) moves a pixel from (x, y) to (a·x + c·y, b·x + d·y).
     """
@@ -31,8 +31,8 @@ def upright(image: Image, matrix: npt.NDArray[np.int32] | None) -> Image:
 class Upright:
     """Turns the frames of one stream.
 
-    The matrix belongs to the stream. It is looked up where the angle changes only: each look-up ties frame and side data
-    together, and pictures that stay in memory until the garbage collector comes make decoding half as fast.
+    The matrix belongs to the stream. It is looked up only when the angle changes: each look-up keeps the frame in memory until
+    the garbage collector runs, which makes decoding half as fast.
     """
 
     def __init__(self) -> None:
@@ -43,11 +43,11 @@ class Upright:
         """Pixels [H, W, 3] uint8 RGB of a decoded frame."""
         angle = float(getattr(frame, "rotation", 0.0))  # not in av 13
         if angle != self._angle:
-            self._angle, self._matrix = angle, matrix_of(frame)
+            self._angle, self._matrix = angle, display_matrix(frame)
         return upright(frame.to_ndarray(format="rgb24"), self._matrix)
 
 
-def matrix_of(frame: Any) -> npt.NDArray[np.int32] | None:
-    """The display matrix [9] of a decoded frame, None without one."""
+def display_matrix(frame: Any) -> npt.NDArray[np.int32] | None:
+    """The display matrix [9] of a decoded frame; None if it has none."""
     data = frame.side_data.get("DISPLAYMATRIX")
     return None if data is None or data.buffer_size < 36 else np.frombuffer(bytes(data)[:36], np.int32)

@@ -1,8 +1,8 @@
-"""From a decoded frame to what a network sees, by a recipe's `picture`. Runs in workers.
+"""From a decoded frame to a network's picture: scaling and cropping by a recipe's `picture`. Runs in workers.
 
 I3D's authors scale the shorter side to 256 and crop 224 from the centre (https://github.com/google-deepmind/kinetics-i3d); the
 longer side is rounded differently by everyone: to even in their MediaPipe graph, truncated in torchvision and video_features,
-to the nearest even number by ffmpeg's `scale=-2:256`, of which EPIC-KITCHENS' frames are.
+to the nearest even number by ffmpeg's `scale=-2:256`, which gave EPIC-KITCHENS' frames.
 """
 
 from typing import Final
@@ -18,12 +18,12 @@ Pixels = npt.NDArray[np.uint8]
 
 # Adaptive streams round the same picture to 854×480 and 848×480, or 1920×1080 and 1920×1088: 0.8 % apart at most.
 SAME_SHAPE: Final = 0.01
-# Longer side by shorter side. Panoramas have 2, the widest screens 3.6; beyond it frames take gigabytes once scaled.
+# Longer side / shorter side. Panoramas have 2, the widest screens 3.6; longer frames would take gigabytes once scaled.
 LONGEST: Final = 10
 
 
 def scaled_size(height: int, width: int, short_side: int = 256, longer_side: str = "even") -> tuple[int, int]:
-    """(height, width) with the shorter side as given, aspect kept, the longer one as the recipe rounds it.
+    """(height, width) with `short_side` as the shorter side and the aspect kept; `longer_side` says how the other is rounded.
 
     >>> scaled_size(240, 320), scaled_size(1080, 1920), scaled_size(640, 480), scaled_size(240, 320, longer_side="int")
     ((256, 340), (256, 454), (340, 256), (256, 341))
@@ -60,9 +60,9 @@ def resize(image: Pixels, picture: Picture, size: tuple[int, int] | None = None)
 class Scaler:
     """Scales the frames of one clip, all to the size that its first frame gets.
 
-    A stream may change its resolution (adaptive streams): the picture stays what it is, and so does its motion. A change of shape
-    by more than SAME_SHAPE (another film begins, a phone is turned) is refused: stretched frames would move without motion.
-    `exactly` refuses any change of size: stored flow counts px of its own size.
+    A stream may change its resolution (adaptive streams): picture and motion stay the same once scaled. A change of shape by more
+    than SAME_SHAPE (another film begins, a phone is turned) is refused: stretched frames would show motion that is not there.
+    `exactly` refuses any change of size, since stored flow is in px of its own size. `name` stands for the clip in messages.
     """
 
     def __init__(self, name: str, picture: Picture, exactly: bool = False) -> None:
@@ -71,13 +71,13 @@ class Scaler:
         self.size = (0, 0)  # (height, width) that every frame gets
 
     def check(self, image: Pixels, number: int) -> None:
-        """Raises ClipError where frame `number` (from 0) has another shape than the first, or one too long to be scaled."""
+        """Raise ClipError if frame `number` (from 0) has another shape than the first frame, or is too long to be scaled."""
         height, width = image.shape[:2]
         if (height, width) == self.first:
             return
         if self.first is None:
             if max(height, width) > LONGEST * min(height, width):
-                raise ClipError(f"{self.name}: its picture of {width}x{height} is too long and narrow to be a video's")
+                raise ClipError(f"{self.name}: its picture of {width}x{height} is too long and narrow; get the clip again")
             self.first = height, width
             self.size = scaled_size(height, width, self.picture.short_side, self.picture.longer_side)
         elif self.exactly or abs(width * self.first[0] / (height * self.first[1]) - 1) > SAME_SHAPE:
@@ -88,19 +88,19 @@ class Scaler:
             )
 
     def __call__(self, image: Pixels, number: int) -> Pixels:
-        """`image` scaled. Raises as `check`."""
+        """Frame `number` scaled: [H, W, …] uint8 → [*size, …]. Raises ClipError as `check`."""
         self.check(image, number)
         return resize(image, self.picture, self.size)
 
 
 def centre_crop(image: Pixels, size: int = 224) -> Pixels:
-    """[H, W, …] → [size, size, …] around the centre; an odd pixel is left at the bottom or right."""
+    """[H, W, …] → [size, size, …] around the centre; an odd pixel is cut off at the bottom or right."""
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return np.ascontiguousarray(image[top : top + size, left : left + size])
 
 
 def grey(image: Pixels) -> Pixels:
-    """[H, W, 3] RGB → [H, W]: ITU-R BT.601 luma, on which flow is computed."""
+    """[H, W, 3] uint8 RGB → [H, W] uint8: ITU-R BT.601 luma, on which flow is computed."""
     import cv2
 
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""One picture from a file of unknown origin: its pixels, or a line that says what is wrong with it.
+"""One picture from a file of unknown origin: its pixels, or a one-line error.
 
 The rules: 8 bits a channel (of 16 the upper 8, as OpenCV reads them); alpha is dropped; palettes, grey and CMYK become RGB
 without colour profiles; RGB is turned as its EXIF orientation says, as viewers show it. Formats are told by content, not by name.
@@ -16,9 +16,9 @@ from cia_extract.common.outcomes import ClipError
 
 Pixels = npt.NDArray[np.uint8]
 
-# Not every format that Pillow knows: its reader of EPS starts Ghostscript.
+# Not every format that Pillow knows: its EPS reader starts Ghostscript.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
-# 8K video has 33 million. A small file can unpack to gigabytes.
+# 8K video has 33 million. A small file can decompress to gigabytes.
 LARGEST_PX: Final = 64_000_000
 _ORIENTATION: Final = 0x0112  # EXIF's tag
 _EXIF_IN: Final = frozenset(["exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"])
@@ -34,13 +34,13 @@ _TURNS: Final = {
 
 
 def read(path: Path, mode: str) -> Pixels:
-    """[H, W, 3] uint8 for `mode` "RGB", [H, W] for "L" (stored flow: not turned, since turning would exchange its components).
+    """[H, W, 3] uint8 for `mode` "RGB", [H, W] for "L" (stored flow: not turned, since turning would swap its components).
 
-    Raises ClipError for what is no picture, is damaged or cut off, or has more than LARGEST_PX.
+    Raises ClipError if the file is missing, no picture, damaged or cut off, or has more than LARGEST_PX pixels.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is a link to nothing" if path.is_symlink() else "is not there, or no file"
-        raise ClipError(f"{path}: cannot be read: it {what}; unpack the frames again")
+        problem = "is a folder" if path.is_dir() else "is a broken link" if path.is_symlink() else "does not exist, or is no file"
+        raise ClipError(f"{path}: cannot be read: it {problem}; unpack the frames again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
@@ -52,13 +52,13 @@ def read(path: Path, mode: str) -> Pixels:
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
         limit = f"{LARGEST_PX // 1_000_000} million pixels"
         raise ClipError(
-            f"{path}: cannot be read: it has more than {limit}, which no frame has; unpack the frames again"
+            f"{path}: cannot be read: it has more than {limit}, too many for a frame; unpack the frames again"
         ) from None
     except PermissionError:
         raise ClipError(f"{path}: cannot be read: permission denied; change its permissions") from None
     except Pillow.UnidentifiedImageError:
-        raise ClipError(f"{path}: cannot be read: it is no jpg or png inside; unpack the frames again") from None
-    except Exception as error:  # Pillow's readers raise whatever a damaged file makes them trip over
+        raise ClipError(f"{path}: cannot be read: it is no jpg or png, whatever its name says; unpack the frames again") from None
+    except Exception as error:  # Pillow's readers raise errors of any kind for damaged files
         raise ClipError(f"{path}: cannot be read: it is damaged or cut off; unpack the frames again") from error
 
 
@@ -76,9 +76,9 @@ def _pixels(picture: Pillow.Image, mode: str) -> Pixels:
 
 
 def _turn(picture: Pillow.Image) -> Pillow.Transpose | None:
-    if not _EXIF_IN & picture.info.keys():  # most pictures; looking for it takes a tenth of the time of decoding one
+    if not _EXIF_IN & picture.info.keys():  # most pictures; the look-up takes a tenth of the time of decoding one
         return None
     try:
         return _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF costs no picture
+    except Exception:  # damaged EXIF: the pixels are fine
         return None

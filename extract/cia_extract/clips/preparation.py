@@ -1,4 +1,4 @@
-"""One clip from its file to what the networks see. The unit of work of a worker process; torch only where it computes flow."""
+"""One clip from its file to the networks' input: a worker process's unit of work. It needs torch only to compute flow."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -24,12 +24,12 @@ from cia_extract.recipes import Recipe
 # Frames held before falling back to a second pass over the file: 240 kB each, so at most about 0.5 GB a worker.
 HELD_FRAMES: Final = 2000
 
-# Flow leads a few frames ahead, so a video has that many fewer flows: 6 of EPIC-55's at 60 frames a second.
+# Flow leads to a later frame, so a video has a few fewer flows than frames: 6 in EPIC-55, at 60 frames a second.
 FLOW_TOLERATED_S: Final = 0.2
 
 
 def job_of(rows: Manifest, row: int, root: Path, recipe: Recipe, modalities: tuple[str, ...]) -> ClipJob:
-    """The job that a row of a manifest is, for extraction and for everything that shows or repeats it."""
+    """The task for one row of a manifest, for extraction and for everything that shows or repeats it."""
     start, stop = rows.seconds(row)
     stored = None
     if "flow_path" in rows.columns and rows.columns["flow_path"][row]:
@@ -40,9 +40,10 @@ def job_of(rows: Manifest, row: int, root: Path, recipe: Recipe, modalities: tup
 
 
 def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedClip:
-    """Decode, sample, scale, crop, compute flow and spectrograms. Each frame is decoded once and each flow computed once.
+    """Decode, sample, scale and crop a clip, and compute its flow and spectrograms. Each flow is computed only once.
 
-    `beat` is called while things go on, so that a hang can be told from a long clip. Raises ClipError.
+    `beat` is called while the work goes on, so that a hang differs from a long clip. Raises ClipError if the clip's frames cannot
+    be read; an error in flow or audio alone goes into the result's `errors`.
     """
     began = time.process_time()
     recipe, pictures = job.recipe, {"rgb", "flow"} & set(job.modalities)
@@ -68,32 +69,32 @@ def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedCl
 
 
 def _outcome(n_frames: int, described: int, damaged: int) -> Outcome:
-    """Of the pictures of a clip that can be used."""
+    """The outcome of a clip's pictures if they can be used: ok, short or damaged."""
     short = f"{n_frames} frames, {described} are described" if n_frames < described else ""
     if damaged:
-        what = f"{damaged} of {n_frames} frames are damaged, or build on damaged ones; get the file again"
-        return Outcome("damaged", f"{what} ({short})" if short else what)
+        message = f"{damaged} of {n_frames} frames are damaged, or build on damaged ones; get the file again"
+        return Outcome("damaged", f"{message} ({short})" if short else message)
     return Outcome("short", short) if short else OK
 
 
 def seen_frames(job: ClipJob, indices: Sequence[int]) -> list[Pixels]:
-    """The frames of these indices [crop, crop, 3] uint8 RGB, as extraction counted, scaled and cropped them.
+    """The frames at `indices`, each [crop, crop, 3] uint8 RGB, counted, scaled and cropped as extraction does.
 
-    Raises ClipError as `prepare`, and where the clip has become shorter than an index.
+    Raises ClipError as `prepare`, and if the clip has become too short for an index.
     """
-    wanted, scale = set(indices), preprocess.Scaler(str(job.path), job.recipe.picture)
+    needed, scale = set(indices), preprocess.Scaler(str(job.path), job.recipe.picture)
     seen: dict[int, Pixels] = {}
     for t, frame in enumerate(decode(job.path, job.start, job.stop, job.rate)):
         scale.check(frame.image, t)
-        if t in wanted:
+        if t in needed:
             seen[t] = preprocess.centre_crop(scale(frame.image, t), job.recipe.picture.crop)
-        if len(seen) == len(wanted):
+        if len(seen) == len(needed):
             return [seen[t] for t in indices]
-    raise ClipError(f"{job.path}: is not the clip that was extracted: it has no frame {max(wanted - set(seen))} (counted from 0)")
+    raise ClipError(f"{job.path}: is not the clip that was extracted: it has no frame {max(needed - set(seen))} (counted from 0)")
 
 
 def _attempt(clip: PreparedClip, modality: str, work: Callable[[], None]) -> None:
-    """One modality of a clip; what goes wrong with it costs the others nothing."""
+    """Prepare one modality of a clip; an error in it is recorded and leaves the others alone."""
     try:
         work()
     except ClipError as error:
@@ -109,8 +110,9 @@ def _sound(job: ClipJob, clip: PreparedClip, centres_s: npt.NDArray[np.float64],
 
 
 def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pixels], list[float | None], int]:
-    """The scaled frames that the windows need (all of them, for a clip of ordinary length), the times of all frames, and how many
-    of these are damaged.
+    """({frame: scaled picture} for the frames that windows need, the times of all frames, the number of damaged frames).
+
+    A clip of at most HELD_FRAMES keeps all its frames.
     """
     picture = job.recipe.picture
     pictures = {"rgb", "flow"} & set(job.modalities)
@@ -126,9 +128,10 @@ def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pi
         times.append(frame.time)
         damaged += frame.damaged
     if not times:
-        raise ClipError(f"{job.path}: no frame between {job.start or 0:g} and {job.stop} s; check start and stop")
+        end = "its end" if job.stop is None else f"{job.stop:g} s"
+        raise ClipError(f"{job.path}: no frame between {job.start or 0:g} s and {end}; check start and stop")
     if pictures and len(times) > HELD_FRAMES:
-        # Which frames are needed depends on how many there are; only a clip too long to be held is decoded twice.
+        # Which frames are needed depends on their number. Only a clip too long to be held is decoded twice.
         needed = _needed(job.recipe, len(times))
         scaled = {}
         for t, frame in enumerate(decode(job.path, job.start, job.stop, job.rate, beat)):
@@ -146,9 +149,11 @@ def _needed(recipe: Recipe, n_frames: int) -> set[int]:
 
 
 def _flow_windows(recipe: Recipe, centres: sampling.Indices, n_flows: float, stride: float, available: int) -> sampling.Indices:
-    """[T, L] indices of flows. `n_flows` is what the rule counts (TBN's may be fractional), `available` what there is.
+    """The windows of flow: [T, L] indices of flows.
 
-    I3D's windows lie around the flow at the RGB centre's time; TBN samples its stacks of five by their own rule.
+    `n_flows` is the number by the recipe's rule (fractional for TBN), `available` that of flows that exist; a flow stands for
+    `stride` frames. I3D's windows lie around the flow at the RGB centre's time; TBN samples its stacks of five by a rule of their
+    own.
     """
     rule = recipe.flow
     if recipe.backbone == "tbn" and recipe.sampling.rule == "tsn":
@@ -159,35 +164,36 @@ def _flow_windows(recipe: Recipe, centres: sampling.Indices, n_flows: float, str
 
 
 def _computed_flow(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], beat: Callable[[], None]) -> None:
-    """Flow between the clip's own frames: here, or sent on as grey frames for the GPU, or taken from the cache."""
+    """Put flow between the clip's own frames into `clip`, from the cache or computed; or, for the device, the grey frames."""
     recipe, rule = job.recipe, job.recipe.flow
     available = methods.count(clip.n_frames, rule)
     rows = _flow_windows(recipe, clip.centres, clip.n_frames / rule.stride, rule.stride, available)
-    wanted = _distinct(rows)
+    indices = _distinct(rows)
     cached = cache.load(job.flow_cache, job) if job.flow_cache else {}
-    lacking = [i for i in wanted if i not in cached]
-    if job.flow_by == "device" and lacking:
-        clip.pairs = _pairs(job, clip, scaled, rows, wanted)
+    missing = [i for i in indices if i not in cached]
+    if job.flow_by == "device" and missing:
+        clip.pairs = _pairs(job, clip, scaled, rows, indices)
         return
-    grey = {t: preprocess.grey(scaled[t]) for i in lacking for t in methods.frame_pair(i, rule) if t < clip.n_frames}
-    computed = methods.pairs(grey, lacking, rule, beat, job.flow_by)
+    grey = {t: preprocess.grey(scaled[t]) for i in missing for t in methods.frame_pair(i, rule) if t < clip.n_frames}
+    computed = methods.pairs(grey, missing, rule, beat, job.flow_by)
     crops = {i: preprocess.centre_crop(image, recipe.picture.crop) for i, image in computed.items()}
     if job.flow_cache and crops:
         clip.warning = cache.save(job.flow_cache, job, cached | crops)
     clip.windows["flow"] = _gather(rows, cached | crops)
 
 
-def _pairs(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], rows: npt.NDArray[np.int32], wanted: list[int]) -> Pairs:
-    ends = np.asarray([methods.frame_pair(i, job.recipe.flow) for i in wanted])
+def _pairs(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], rows: npt.NDArray[np.int32], indices: list[int]) -> Pairs:
+    """The flows at `indices`, whose windows are `rows` [T, L], as pairs of grey frames."""
+    ends = np.asarray([methods.frame_pair(i, job.recipe.flow) for i in indices])
     ends[:, 1] = np.where(ends[:, 1] < clip.n_frames, ends[:, 1], ends[:, 0])
     order = np.unique(ends)
     grey = np.stack([preprocess.grey(scaled[t]) for t in order.tolist()])
-    windows = np.where(rows < 0, rows, np.searchsorted(wanted, rows)).astype(np.int32)
-    return Pairs(grey, np.searchsorted(order, ends).astype(np.int32), windows, tuple(wanted))
+    windows = np.where(rows < 0, rows, np.searchsorted(indices, rows)).astype(np.int32)
+    return Pairs(grey, np.searchsorted(order, ends).astype(np.int32), windows, tuple(indices))
 
 
 def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
-    """Flow that comes as pictures: index = ⌊first frame · flow rate / rate⌋ + position in the clip."""
+    """Put stored flow into `clip`: its flow i is picture ⌊first frame · flow rate / rate⌋ + i of the folder, from 0."""
     recipe, rule, stored = job.recipe, job.recipe.flow, job.stored_flow
     assert stored is not None
     folder = FlowFolder(stored.folder)
@@ -197,12 +203,13 @@ def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
     ratio = stored.rate / rate
     offset = int(np.floor(frame_number(job.start or 0.0, rate) * ratio))
     n_flows = clip.n_frames * ratio
-    there, wanted = max(len(folder) - offset, 0), int(np.ceil(n_flows))
-    if there < 1 or wanted - there > FLOW_TOLERATED_S * stored.rate:
-        raise ClipError(f"{stored.folder}: partial, {there} of the clip's {wanted} flows are there", "partial decode")
-    rows = _flow_windows(recipe, clip.centres, n_flows, 1 / ratio, min(wanted, there))
+    available, needed = max(len(folder) - offset, 0), int(np.ceil(n_flows))
+    if available < 1 or needed - available > FLOW_TOLERATED_S * stored.rate:
+        why = f"has {available} of the clip's {needed} flows; unpack the flow frames again"
+        raise ClipError(f"{stored.folder}: partial, {why}", "partial decode")
+    rows = _flow_windows(recipe, clip.centres, n_flows, 1 / ratio, min(needed, available))
     images: dict[int, Pixels] = {}
-    scale = preprocess.Scaler(str(stored.folder), recipe.picture, exactly=True)  # its px are of its own size
+    scale = preprocess.Scaler(str(stored.folder), recipe.picture, exactly=True)  # stored flow counts px of its own size
     for index in _distinct(rows):
         image = folder.read(offset + index)
         scale.check(image, offset + index)
@@ -213,7 +220,7 @@ def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
 
 
 def _seconds(job: ClipJob, times: list[float | None], fps: float) -> npt.NDArray[np.float64]:
-    """The frames' times in the video, by count where the container has none."""
+    """The frames' times in the video (s); a frame without a time gets one from its number."""
     counted = (job.start or 0.0) + np.arange(len(times)) / (fps or 25.0)
     return np.array([c if t is None else t for t, c in zip(times, counted, strict=True)])
 
@@ -223,7 +230,7 @@ def _distinct(rows: npt.NDArray[np.int32]) -> list[int]:
 
 
 def _gather(rows: npt.NDArray[np.int32], images: dict[int, Pixels]) -> Windows:
-    """[T, L] frame numbers and their images → the images once each, and the windows as rows of them."""
+    """Windows from [T, L] frame numbers and {frame number: image}: each image once, and the numbers as rows of the images."""
     order: Iterable[int] = _distinct(rows)
-    found = np.searchsorted(np.asarray(order), rows)
-    return Windows(np.stack([images[t] for t in order]), np.where(rows < 0, rows, found).astype(np.int32))
+    places = np.searchsorted(np.asarray(order), rows)
+    return Windows(np.stack([images[t] for t in order]), np.where(rows < 0, rows, places).astype(np.int32))

@@ -18,11 +18,11 @@ from cia_extract.clips.frame_times import Clock
 from cia_extract.clips.orientation import Upright
 from cia_extract.common.outcomes import ClipError
 
-# Decoding begins this much before a start, so that pictures whose references lie behind a key frame are whole.
+# Decoding begins this long before a start, so that pictures which need frames before the key frame are whole.
 SEEK_MARGIN_S: Final = 2.0
-# Frames of slow video are shown up to this long.
+# Slow videos show a frame for up to this long.
 RATE_MARGIN_S: Final = 1.0
-# A frame shown longer than this has a damaged time; repeating it at a rate would fill the memory.
+# A frame shown longer than this has a damaged time; repeating it at a rate would fill memory.
 LONGEST_FRAME_S: Final = 3600.0
 _FARTHEST_TICK: Final = 2**62
 
@@ -50,13 +50,12 @@ def decode(
     rate: float = 0.0,
     beat: Callable[[], None] = lambda: None,
 ) -> Iterator[Frame]:
-    """Yield the frames with start ≤ time < stop (seconds; None: the whole video) of a video file or a folder of pictures.
+    """Yield the frames with start ≤ time < stop (seconds; None: the video's beginning or end) of a video or a folder of pictures.
 
-    A start or stop goes to the frame nearest to it (`cuts`: 0.45 frame intervals of tolerance), whatever the digits and clocks.
-    With `rate` (frames a second) frames are repeated or left out to give that rate, as `ffmpeg -r` does: EPIC's annotations
-    count frames at 60 or 50 a second, whatever the video's own rate. `beat` is called for every frame, skipped ones too.
-    Raises ClipError when the file cannot be opened or decoded, has no video, ends before its header says it should, or ends
-    well before `stop`.
+    A start or stop is moved to the nearest frame, as `cuts` describes. With `rate` (frames a second) frames are repeated or left
+    out to give that rate, as `ffmpeg -r` does: EPIC's annotations count frames at 60 or 50 a second, whatever the video's own
+    rate. `beat` is called for every frame, skipped ones too. Raises ClipError if the file cannot be opened or decoded, has no
+    video, ends before its header says it should, or ends well before `stop`.
     """
     cut = Cut(start, stop)
     if is_folder(path):
@@ -64,7 +63,7 @@ def decode(
             beat()
             yield Frame(image, time)
     elif rate:
-        # A little more on both sides: what is shown at the start came before it, and what comes after the end ends a frame.
+        # A margin on both sides: the frame shown at the start began earlier, and the frame after the end ends the last one.
         first, last = max((start or 0.0) - RATE_MARGIN_S, 0.0), None if stop is None else stop + RATE_MARGIN_S
         yield from _at_rate(path, _decode_file(path, Cut(first, last), cut, beat), cut, rate)
     else:
@@ -72,14 +71,14 @@ def decode(
 
 
 def frame_rate(path: Path) -> float:
-    """Frames a second as the header says, 0 where it does not. Raises as `decode`."""
+    """Frames a second by the file's header, 0 if it states none. Raises ClipError as `decode`."""
     with opened(path) as container:
         stream = stream_of(container)
         return float(stream.average_rate or 0) if stream is not None else 0.0
 
 
 def _at_rate(path: Path, frames: Iterator[Frame], cut: Cut, rate: float) -> Iterator[Frame]:
-    """Slots k/rate from start to before stop, each filled with the last frame whose time rounds to k or earlier."""
+    """The frames at k/rate from start to before stop: for each k the last frame whose time rounds to k or earlier."""
     slot = frame_number(cut.start or 0.0, rate)
     end = float("inf") if cut.stop is None else frame_number(cut.stop, rate)
     shown: Frame | None = None
@@ -107,51 +106,51 @@ def _at_rate(path: Path, frames: Iterator[Frame], cut: Cut, rate: float) -> Iter
             slot += 1
 
 
-def _decode_file(path: Path, wanted: Cut, cut: Cut, beat: Callable[[], None]) -> Iterator[Frame]:
-    """The frames of the file inside `wanted`; `cut` is what the file must hold."""
+def _decode_file(path: Path, span: Cut, cut: Cut, beat: Callable[[], None]) -> Iterator[Frame]:
+    """The frames of the file inside `span`; the file must hold all of `cut`."""
     try:
         with opened(path) as container:
             try:
-                yield from _decode(container, path, wanted, cut, beat, seek=True)
+                yield from _decode(container, path, span, cut, beat, seek=True)
                 return
             except _SeekFailed:
                 pass
         with opened(path) as container:
-            yield from _decode(container, path, wanted, cut, beat, seek=False)
+            yield from _decode(container, path, span, cut, beat, seek=False)
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
         raise undecodable(path, error) from error
 
 
 class _SeekFailed(Exception):
-    """The container cannot be entered in its middle, or its index led behind the start."""
+    """The container cannot seek, or its index led to a place after the start."""
 
 
-def _decode(container: Any, path: Path, wanted: Cut, cut: Cut, beat: Callable[[], None], seek: bool) -> Iterator[Frame]:
+def _decode(container: Any, path: Path, span: Cut, cut: Cut, beat: Callable[[], None], seek: bool) -> Iterator[Frame]:
     stream = stream_of(container)
     if stream is None:
         raise ClipError(f"{path}: no video stream in it")
     if stream.codec_context is None:
-        raise ClipError(f"{path}: its pictures are coded in a way that cannot be decoded; convert the file")
+        raise ClipError(f"{path}: its video has a codec that cannot be decoded; convert the file")
     stream.thread_type = "NONE"  # the processes are the parallelism
     clock, damage, pixels = Clock(container, stream), Damage(stream), Upright()
-    seek = seek and bool(wanted.start) and not clock.by_chunk
+    seek = seek and bool(span.start) and not clock.by_chunk
     if seek:
-        _seek(container, stream, clock, wanted)
+        _seek(container, stream, clock, span)
     count, end, inside = 0, 0.0, False
     for frame in _frames(container, stream, clock, damage):
         beat()
-        shown = clock.of(frame)
-        if shown.time is None and (wanted.start or wanted.stop):
+        shown = clock.show(frame)
+        if shown.time is None and (span.start or span.stop):
             raise ClipError(f"{path}: its frames carry no times, so start/stop cannot be used; cut the clip out first")
-        if count == 0 and seek and shown.time is not None and shown.time > (wanted.start or 0.0):
+        if count == 0 and seek and shown.time is not None and shown.time > (span.start or 0.0):
             raise _SeekFailed
         count += 1
         time, interval = (0.0 if shown.time is None else shown.time), clock.interval(shown)
-        if shown.time is not None and wanted.ended(time, interval):
+        if shown.time is not None and span.ended(time, interval):
             return
         end = max(end, time + shown.lasts if shown.time is not None else count * clock.usual)
-        damaged = damage.of(frame)
-        inside = inside or shown.time is None or wanted.begins(time, interval)
+        damaged = damage.affects(frame)
+        inside = inside or shown.time is None or span.begins(time, interval)
         if inside:
             yield Frame(pixels(frame), shown.time, shown.lasts, damaged)
     if count == 0 and seek:
@@ -160,9 +159,9 @@ def _decode(container: Any, path: Path, wanted: Cut, cut: Cut, beat: Callable[[]
     cut.check(path, end)
 
 
-def _seek(container: Any, stream: Any, clock: Clock, wanted: Cut) -> None:
-    """Go to a key frame some way before the start. Raises _SeekFailed."""
-    from_s = max((wanted.start or 0.0) - SEEK_MARGIN_S, 0.0) + clock.origin
+def _seek(container: Any, stream: Any, clock: Clock, span: Cut) -> None:
+    """Go to a key frame at least SEEK_MARGIN_S before the start. Raises _SeekFailed."""
+    from_s = max((span.start or 0.0) - SEEK_MARGIN_S, 0.0) + clock.origin
     try:
         container.seek(int(min(from_s / float(stream.time_base), _FARTHEST_TICK)), stream=stream)
     except (av.FFmpegError, OSError) as error:
@@ -170,7 +169,7 @@ def _seek(container: Any, stream: Any, clock: Clock, wanted: Cut) -> None:
 
 
 def _frames(container: Any, stream: Any, clock: Clock, damage: Damage) -> Iterator[Any]:
-    """Decoded frames; `clock` and `damage` know of each packet before its frames. The last, empty packet flushes the decoder."""
+    """Decoded frames; `clock` and `damage` see each packet before its frames. The last packet, empty, flushes the decoder."""
     for packet in container.demux(stream):
         if packet.size or packet.dts is None:
             clock.feed(packet)

@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
 
 def say(message: str) -> None:
-    """A line about what is happening, on stderr: stdout is for results."""
+    """Print a line about what is happening to stderr: stdout is for results."""
     _print(printable(message), sys.stderr)
 
 
 def out(text: str) -> None:
-    """Lines of a result on stdout. Names in it cannot command the terminal."""
+    """Print lines of a result to stdout. Control characters in names are escaped, so that they cannot command the terminal."""
     _print(printable(text, keep="\n"), sys.stdout)
 
 
 def cells(*texts: str) -> "list[Text]":
-    """Texts as cells of a rich table: no markup, no emoji codes, nothing that commands the terminal."""
+    """Texts as cells of a rich table, taken literally: no markup, no emoji codes, no control characters."""
     from rich.text import Text
 
     return [Text(printable(text, keep="\n")) for text in texts]
 
 
 def _print(text: str, file: TextIO) -> None:
-    """Characters that the terminal's encoding lacks are shown as escapes."""
+    """Print text; characters that the encoding of `file` lacks become escapes."""
     encoding = getattr(file, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
 
 
 def print_json(value: Any) -> None:
-    """The one object that --json promises, on stdout."""
+    """Print `value` as indented JSON to stdout: the one object that --json promises."""
     print(json.dumps(value, indent=2))
 
 
 def print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
-    """Nested values as indented lines on stdout."""
+    """Print nested values as indented `name: value` lines to stdout."""
     for name, value in fields.items():
         if isinstance(value, Mapping):
             out(f"{indent}{printable(name)}:")
@@ -59,25 +59,25 @@ def print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
 
 
 def device(request: str) -> "torch.device":
-    """The torch device of a `--device` value; `auto` is the GPU where there is one. Raises UsageError."""
+    """The torch device of a `--device` value; `auto` is the GPU if torch sees one. Raises UsageError for any other name."""
     import torch
 
     if request == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(request)
+        parsed = torch.device(request)
     except RuntimeError:
         shown = request if request.isprintable() else ascii(request)
         raise UsageError(f"--device {shown[:60]}: unknown, choose auto, cpu or cuda{_gpu_like(request)}") from None
-    if found.type not in {"cpu", "cuda"}:
+    if parsed.type not in {"cpu", "cuda"}:
         raise UsageError(f"--device {request}: unknown, choose auto, cpu or cuda")
-    if found.type == "cuda":
-        check_gpu(request, found.index or 0, torch.cuda.device_count() if torch.cuda.is_available() else 0)
-    return found
+    if parsed.type == "cuda":
+        check_gpu(request, parsed.index or 0, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    return parsed
 
 
 def check_gpu(request: str, index: int, count: int) -> None:
-    """Raises UsageError for a GPU that is not one of the `count` ones of this machine."""
+    """Raise UsageError unless GPU `index` (from 0) is one of the `count` GPUs of this machine."""
     if not count:
         raise UsageError(f"--device {request}: torch sees no GPU here; use --device cpu")
     if index >= count:
@@ -90,7 +90,7 @@ def _gpu_like(request: str) -> str:
 
 
 def application(text: str) -> typer.Typer:
-    """A command line without shell completion, rich markup or pretty tracebacks."""
+    """An empty command line with the help `text`, without shell completion, rich markup or pretty tracebacks."""
     return typer.Typer(help=text, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -104,7 +104,7 @@ def run(app: typer.Typer, program: str, after_interrupt: str = ", the same comma
 
 
 def _code(app: typer.Typer, program: str) -> int:
-    """Run a command line; its exit code, after a line about what went wrong."""
+    """Run a command line and return its exit code; a failure is printed as one line."""
     try:
         code = app(prog_name=program, standalone_mode=False)
     except CiaError as error:
@@ -121,16 +121,20 @@ def _code(app: typer.Typer, program: str) -> int:
             return 2
         if os.environ.get("CIA_TRACEBACK"):
             traceback.print_exc()
-        say(f"{program}: unexpected {type(error).__name__}: {error}; please report it with CIA_TRACEBACK=1 set")
+        advice = "please report it, with the traceback that CIA_TRACEBACK=1 prints"
+        say(f"{program}: unexpected {type(error).__name__}: {error}; {advice}")
         return 1
     return code if isinstance(code, int) else 0
 
 
 class Progress:
-    """Counts steps: a rich bar on a terminal, elsewhere one plain line a minute (and the last)."""
+    """Counts steps: a rich bar on a terminal, elsewhere one plain line every `every_s` seconds (and the last).
 
-    def __init__(self, total: int, what: str, done: int = 0, every_s: float = 60.0, quiet: bool = False) -> None:
-        self.total, self.what, self.done, self.every_s, self.quiet = total, printable(what), done, every_s, quiet
+    `title` names the work. `done` of `total` steps were finished before; rates do not count them.
+    """
+
+    def __init__(self, total: int, title: str, done: int = 0, every_s: float = 60.0, quiet: bool = False) -> None:
+        self.total, self.title, self.done, self.every_s, self.quiet = total, printable(title), done, every_s, quiet
         self.began = self.spoke = time.monotonic()
         self.first = done
         self._bar: Any = None
@@ -145,7 +149,7 @@ class Progress:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Bar(*columns, TextColumn("{task.fields[note]}", markup=False), console=Console(stderr=True))
             self._bar.start()
-            self._task = self._bar.add_task(self.what, total=self.total, completed=self.done, note="")
+            self._task = self._bar.add_task(self.title, total=self.total, completed=self.done, note="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -153,13 +157,14 @@ class Progress:
             self._bar.stop()
 
     def at(self, done: int, total: int) -> None:
-        """Progress as a callback that is told where it stands."""
+        """Show that `done` of `total` steps are finished: the callback for work that counts its own steps."""
         if total != self.total:
             self.total, self.first = total, done
         self.done = done - 1
         self.step()
 
     def step(self, note: str = "") -> None:
+        """Count one more step and show it, with `note` beside the rate."""
         self.done += 1
         note = printable(note)
         if self._bar is not None:
@@ -171,10 +176,10 @@ class Progress:
             self.spoke = time.monotonic()
             rate = (self.done - self.first) / max(self.spoke - self.began, 1e-9)
             left = f", {(self.total - self.done) / rate / 60:.1f} min left" if rate and self.done < self.total else ""
-            say(f"{self.what}: {self.done}/{self.total}, {rate:.2f} a second{left}{'; ' + note if note else ''}")
+            say(f"{self.title}: {self.done}/{self.total}, {rate:.2f} a second{left}{'; ' + note if note else ''}")
 
     def line(self, message: str) -> None:
-        """Print a line without tearing the bar."""
+        """Print a line above the bar, which stays whole."""
         if self._bar is not None:
             self._bar.console.print(printable(message), markup=False, highlight=False, emoji=False)
         else:

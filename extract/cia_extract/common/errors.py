@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code of each: the one contract that both commands share.
+"""The kinds of errors and their exit codes, the same for both commands.
 
 Exit codes: 0 done, 1 unexpected, 2 usage, 3 data, 4 exists or does not match, 5 reserved for submissions (nothing raises
 it yet), 6 diverged, 130 interrupted: by Ctrl-C, SIGTERM or SIGHUP.
@@ -24,7 +24,7 @@ class DataError(CiaError):
 
 
 class MismatchError(CiaError):
-    """Something is there already and was made with other settings."""
+    """The output exists already and was made with other settings."""
 
     exit_code = 4
 

@@ -1,12 +1,9 @@
 """What can become of a clip: the outcomes, as the feature file and the summary name them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cia_extract.common.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 # Stored as uint8 by position; only append. "ok", "short", "no audio" and "damaged" go with status "done", others with "failed".
 OUTCOMES: Final = (
@@ -27,13 +24,14 @@ MESSAGE_BYTES: Final = 240
 
 @dataclass(frozen=True)
 class Outcome:
-    """One of OUTCOMES and, where there is something to say, one line about it."""
+    """One of OUTCOMES, and one line about it, empty if there is nothing to say."""
 
     name: str
     message: str = ""
 
     @property
     def code(self) -> int:
+        """The outcome's position in OUTCOMES, as the feature file stores it."""
         return OUTCOMES.index(self.name)
 
 
@@ -41,7 +39,7 @@ OK: Final = Outcome("ok")
 
 
 class ClipError(DataError):
-    """A clip that cannot be used, and the outcome it is recorded with."""
+    """A clip that cannot be used; `outcome` is what the feature file records for it."""
 
     def __init__(self, message: str, outcome: str = "decode error") -> None:
         super().__init__(message)
@@ -52,7 +50,7 @@ class ClipError(DataError):
 
 
 def first_line(error: BaseException) -> str:
-    """An unexpected error as a message: some libraries write whole paragraphs."""
+    """The type and first line of an unexpected error: some libraries write whole paragraphs."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

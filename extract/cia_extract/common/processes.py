@@ -19,19 +19,19 @@ WORDS: Final = {signal.SIGTERM: "terminated (SIGTERM)", signal.SIGHUP: "terminat
 
 
 class _State:
-    """Of this process: the signals that came, and whether they wait."""
+    """The signals that this process received, and whether one of them waits."""
 
     received: signal.Signals | None = None  # the first one
     held = 0  # depth of `uninterrupted`
-    waiting = False  # one came meanwhile
+    waiting = False  # a signal came during `uninterrupted`
 
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
     """While a command runs, SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt. Call it in the main thread.
 
-    Only the first SIGTERM or SIGHUP counts: a second one must not end the clean-up after the first. Another Ctrl-C does, except
-    in worker processes, which get the terminal's signal and their parent's.
+    Only the first SIGTERM or SIGHUP counts: a second one must not end the clean-up after the first. Another Ctrl-C does end it,
+    except in worker processes, which get the terminal's signal and their parent's.
     """
     _State.received = None
     before = {number: signal.getsignal(number) for number in ENDING}
@@ -46,16 +46,16 @@ def interrupted_by_signals() -> Iterator[None]:
 
 
 def ignore_signals() -> None:
-    """The parent of this worker process decides when it ends."""
+    """From now on this worker process ignores signals: its parent decides when it ends."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Work of a worker process that otherwise ignores signals: the first one raises KeyboardInterrupt, once, while it lasts.
+    """While a worker process that otherwise ignores signals does this work, the first signal raises KeyboardInterrupt, once.
 
-    Ask at its beginning whether the parent wants no more work: a signal that came just before was ignored.
+    Ask at the beginning of the work whether the parent wants any more: a signal that came just before was ignored.
     """
     _State.received = None
     for number in ENDING:
@@ -67,13 +67,13 @@ def interruptible() -> Iterator[None]:
 
 
 def ending_word() -> str:
-    """What ended this process, for its last line: "interrupted", or "terminated" and by which signal."""
+    """What ended this process, for its last line: "interrupted", or "terminated (SIGTERM)" or "(SIGHUP)"."""
     return WORDS.get(_State.received, "interrupted") if _State.received else "interrupted"
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A few short steps that must all happen: a signal waits for their end."""
+    """Guard a few short steps that must all happen: a signal waits until they are done."""
     _State.held += 1
     try:
         yield
@@ -97,8 +97,9 @@ def _received(number: int, frame: FrameType | None) -> None:
 
 
 def end_with_parent() -> None:
-    """From now on this worker process ends when its parent does: a killed parent cannot stop it, and nobody wants orphans that
-    compute for hours.
+    """From now on this worker process ends when its parent does.
+
+    A killed parent cannot stop its workers, which would compute on for hours.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -8,9 +8,9 @@ from cia_extract.common.arrays.numpy_objects import NUMPY
 
 
 def load(file: Path | BinaryIO) -> Any:
-    """The content of a pickle: numpy arrays of numbers and text (not writable), numbers, text and containers of them.
+    """The content of a pickle: numpy arrays of numbers and text (not writable), numbers, text and containers of these.
 
-    Raises DataError for a pickle that is damaged, holds or asks for anything else, or grows far beyond its size; OSError.
+    Raises DataError for a pickle that is damaged, holds or names anything else, or unpacks to far more than its size; OSError.
     """
     if isinstance(file, Path):
         with file.open("rb") as opened:

@@ -11,7 +11,7 @@ FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
 
 
 def cell(text: str) -> str:
-    """As it is written.
+    """The text as it is written into a CSV cell.
 
     >>> cell("=1+1"), cell("-0.5"), cell("run")
     ("'=1+1", '-0.5', 'run')
@@ -20,7 +20,7 @@ def cell(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """As it was before `cell`.
+    """The text that `cell` turned into `text`.
 
     >>> plain("'=1+1"), plain("'tis")
     ('=1+1', "'tis")

@@ -1,11 +1,11 @@
-"""What a mistyped name most likely means. Every look-up of a name adds this to its message."""
+"""What a mistyped name most likely means, for the message of every look-up of a name."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The known name that is most like `name`, as the end of an error message; empty where none is like it.
+    """The known name that is most like `name`, as the end of an error message; empty if none is like it.
 
     Upper and lower case count as the same, and so do `-`, `_` and a space.
 
@@ -22,8 +22,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     ('; did you mean ucf?', '')
     """
     by_form: dict[str, str] = {}
-    for known in names:
-        by_form.setdefault(_form(known), known)
+    for candidate in names:
+        by_form.setdefault(_form(candidate), candidate)
     forms, written = sorted(by_form), _form(name)
     like = difflib.get_close_matches(written, forms, n=1, cutoff=0.6)
     # difflib finds two swapped letters of a two-letter name ("hu" for "uh") too far apart.

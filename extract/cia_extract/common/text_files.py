@@ -23,47 +23,47 @@ _MARKS: Final = (
 Row = tuple[int, list[str]]
 
 
-def read_text(path: Path, what: str, mend: str, utf8_only: bool = False) -> str:
+def read_text(path: Path, kind: str, advice: str, utf8_only: bool = False) -> str:
     """The text of a file: UTF-8, or the Unicode encoding that its byte order mark declares.
 
     Args:
         path: the file.
-        what: what it should be, for the message ("UTF-8 CSV").
-        mend: what to do when it is not.
+        kind: what the file should be, for the message ("UTF-8 CSV").
+        advice: what to do if it is not.
         utf8_only: refuse other encodings, for files that are published in UTF-8.
 
     Returns:
-        The text, without the mark. Line ends are as they stand.
+        The text, without the mark. Line ends stay as they are.
 
     Raises:
-        DataError: it cannot be opened, is a folder, larger than 1 GiB, compressed, binary, or in another encoding.
+        DataError: the file cannot be opened, is a folder, larger than 1 GiB, compressed, binary, or in another encoding.
     """
     try:
         if path.is_dir():
-            raise DataError(f"{path}: is a folder, not a file; {mend}")
+            raise DataError(f"{path}: is a folder, not a file; {advice}")
         if path.stat().st_size > MOST_BYTES:
-            raise DataError(f"{path}: is larger than 1 GiB, no {what}; {mend}")
+            raise DataError(f"{path}: is larger than 1 GiB, so it is no {kind}; {advice}")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise DataError(f"{_shown(path)}: cannot be read ({why}); {mend}") from error
+        raise DataError(f"{_shown(path)}: cannot be read ({why}); {advice}") from error
     if data.startswith((b"\x1f\x8b", b"PK\x03\x04")):
-        raise DataError(f"{path}: cannot be read as a {what} (it is compressed or a spreadsheet); {mend}")
+        raise DataError(f"{path}: cannot be read as a {kind} (it is compressed or a spreadsheet); {advice}")
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     if utf8_only and encoding not in {"utf-8", "utf-8-sig"}:
-        raise DataError(f"{path}: cannot be read as a {what} (it is in {encoding.upper()}); {mend}")
+        raise DataError(f"{path}: cannot be read as a {kind} (it is in {encoding.upper()}); {advice}")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}: cannot be read as a {what} (line {line}: {_reason(error)}); {mend}") from error
+        raise DataError(f"{path}: cannot be read as a {kind} (line {line}: {_reason(error)}); {advice}") from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise DataError(f"{path}, line {line}: cannot be read as a {what} (it holds NUL characters); {mend}")
+        raise DataError(f"{path}, line {line}: cannot be read as a {kind} (it contains NUL characters); {advice}")
     return text
 
 
-def table(path: Path, text: str, what: str, mend: str, delimiter: str = ",") -> Iterator[Row]:
+def table(path: Path, text: str, kind: str, advice: str, delimiter: str = ",") -> Iterator[Row]:
     """(line number, cells) of every row of a CSV that is not empty. Raises DataError naming the line."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     while True:
@@ -74,10 +74,12 @@ def table(path: Path, text: str, what: str, mend: str, delimiter: str = ",") -> 
         except csv.Error as error:
             line = max(reader.line_num, 1)
             raise DataError(
-                f"{path}, line {line}: cannot be read as a {what} ({error}; are all quotes closed?); {mend}"
+                f"{path}, line {line}: cannot be read as a {kind} ({error}; are all quotes closed?); {advice}"
             ) from error
         if len(cells) > MOST_COLUMNS:
-            raise DataError(f"{path}, line {reader.line_num}: {len(cells)} columns, at most {MOST_COLUMNS} are read; {mend}")
+            raise DataError(
+                f"{path}, line {reader.line_num}: {len(cells)} columns, but at most {MOST_COLUMNS} are read; {advice}"
+            )
         if any(cells):
             yield reader.line_num, cells
 

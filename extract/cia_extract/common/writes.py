@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and one kind of message for whatever the disk or a library says."""
+"""Writing files whole or not at all, with one kind of message for every write error."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from cia_extract.common.errors import CiaError, UsageError
 
 @contextmanager
 def translated(where: str, advice: str = "make room or choose another folder") -> Iterator[None]:
-    """What goes wrong while writing, as one line: "where: why; advice".
+    """Turn a write error into a one-line UsageError: "where: why; advice".
 
     Raises:
         UsageError: for an OSError (full disk, read-only folder, a limit on file sizes) and for what libraries raise in its place:
@@ -29,7 +29,7 @@ def translated(where: str, advice: str = "make room or choose another folder") -
 
 
 def is_write_error(error: BaseException) -> bool:
-    """Whether a library's own error stands for the disk's "no"."""
+    """Whether an error, a library's own included, means that the disk refused a write."""
     if isinstance(error, OSError):
         return True
     if type(error).__module__.partition(".")[0] == "safetensors" or type(error).__name__ == "SafetensorError":
@@ -39,7 +39,7 @@ def is_write_error(error: BaseException) -> bool:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` at the end, and goes when anything is raised."""
+    """Yields a path beside `path` to write to; it replaces `path` at the end, and is deleted if anything is raised."""
     part = path.with_name(f".{path.name}.part{os.getpid()}")
     try:
         yield part

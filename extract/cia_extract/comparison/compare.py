@@ -15,15 +15,19 @@ import numpy.typing as npt
 from cia_extract import features
 from cia_extract.common.arrays import shown
 from cia_extract.common.errors import DataError, UsageError
-from cia_extract.comparison.diagnosis import Reextract, Row, _diagnose, cosine
+from cia_extract.comparison.diagnosis import Reextract, Row, cosine, diagnose
 from cia_extract.features import MODALITIES, Array, Collection, Features, from_dataset, from_folder
 
-LOOKED_AT: Final = 32  # clips, spread over the collection, in which relations are looked for
+SAMPLED: Final = 32  # clips, spread over the collection, in which causes are sought
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found; `summary` is per modality."""
+    """The result of `compare`.
+
+    `rows` has one entry a clip and modality, `summary` a dict of figures a modality, `diagnosis` sentences on what differs;
+    `only_a` and `only_b` are the clips that only one collection has.
+    """
 
     rows: list[Row]
     summary: dict[str, dict[str, Any]]
@@ -32,44 +36,47 @@ class Comparison:
     only_b: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: what is not a finite number is None."""
+        """The comparison for JSON; numbers that are not finite become None."""
         return json.loads(json.dumps(asdict(self)), parse_constant=lambda _: None)
 
 
 @np.errstate(all="ignore")  # values that are not finite, or beyond float64 once they are squared, give nan and are named
 def compare(a: Path, b: Path, dataset: str | None = None, reextract: Reextract | None = None) -> Comparison:
-    """Compare every clip that both collections have, and look for the cause of what differs.
+    """Compare every clip that collections `a` and `b` share, and look for the cause of differences.
 
-    `dataset` names the group of feature files that hold several. With `reextract`, one clip of A is extracted again under
-    each of `HYPOTHESES`. Raises DataError or UsageError.
+    `dataset` chooses the dataset in feature files that hold several. With `reextract`, one clip of A is extracted again under
+    each of `HYPOTHESES`. Raises DataError if a collection cannot be read or they share no clip or modality, UsageError if the
+    dataset or modality is not clear.
     """
     left, right = _open_both(a, b, dataset)
     names = _modality_names(left, right)
     pairs = _pairs(left, right)
     if not pairs:
         examples = f"{shown(next(iter(left.clips)))} in {a}, {shown(next(iter(right.clips)))} in {b}"
-        raise DataError(f"no clip in common ({examples}); clips are matched by id or by file name without suffix")
+        raise DataError(f"no clip in common ({examples}); clips are matched by id, or by file name without suffix")
     rows: list[Row] = []
     diagnosis = _recipe_lines(left, right)
     for name, (in_a, in_b) in names.items():
-        both = [(x, y) for x, y in pairs if in_a in left.clips[x] and in_b in right.clips[y]]
-        step = math.ceil(len(both) / LOOKED_AT) or 1
-        looked_at: dict[str, tuple[Array, Array]] = {}
+        shared = [(x, y) for x, y in pairs if in_a in left.clips[x] and in_b in right.clips[y]]
+        step = math.ceil(len(shared) / SAMPLED) or 1
+        sample: dict[str, tuple[Array, Array]] = {}
         bad: list[str] = []
         begin = len(rows)
-        for i, (x, y) in enumerate(both):
+        for i, (x, y) in enumerate(shared):
             first, second = left.clips[x][in_a](), right.clips[y][in_b]()
             rows.append(_measure(x, name, first, second))
-            bad += [f"{side}'s {x}" for side, it in (("A", first), ("B", second)) if not _good(it.pooled).all()]
+            bad += [f"{side}'s {x}" for side, clip in (("A", first), ("B", second)) if not _good(clip.pooled).all()]
             if i % step == 0:
-                looked_at[x] = (first.pooled, second.pooled)
-        diagnosis += [f"{name}: {line}" for line in _diagnose(name, rows[begin:], looked_at, bad, reextract)]
-    summary = {name: _summary(of) for name in names if (of := [row for row in rows if row.modality == name])}
+                sample[x] = (first.pooled, second.pooled)
+        diagnosis += [f"{name}: {line}" for line in diagnose(name, rows[begin:], sample, bad, reextract)]
+    by_modality = {name: [row for row in rows if row.modality == name] for name in names}
+    summary = {name: _summary(entries) for name, entries in by_modality.items() if entries}
     only_a, only_b = (sorted(set(side.clips) - {pair[i] for pair in pairs}) for i, side in enumerate((left, right)))
     return Comparison(rows, summary, diagnosis, only_a, only_b)
 
 
 def _open_both(a: Path, b: Path, dataset: str | None) -> tuple[Collection, Collection]:
+    """Collections A and B: a dataset of a feature file, or a folder of arrays. Raises DataError or UsageError."""
     for path in (a, b):
         if not os.path.exists(path):
             raise DataError(
@@ -77,27 +84,30 @@ def _open_both(a: Path, b: Path, dataset: str | None) -> tuple[Collection, Colle
             )
     files = {path: features.open_features(path) for path in (a, b) if not os.path.isdir(path)}
     shared = set.intersection(*map(set, files.values())) if files else set()
-    chosen = []
+    collections = []
     for path in (a, b):
         if path not in files:
-            chosen.append(from_folder(path))
+            collections.append(from_folder(path))
             continue
         held = files[path]
         name = dataset or (next(iter(held)) if len(held) == 1 else next(iter(shared)) if len(shared) == 1 else None)
         if name not in held:
-            what = f"no dataset {name} in it" if name else "several datasets in it"
-            raise UsageError(f"{path}: {what}; choose with --dataset from: {', '.join(held) or 'none'}")
-        chosen.append(from_dataset(held[name]))
-    return chosen[0], chosen[1]
+            problem = f"no dataset {name} in it" if name else "several datasets in it"
+            raise UsageError(f"{path}: {problem}; choose with --dataset from: {', '.join(held) or 'none'}")
+        collections.append(from_dataset(held[name]))
+    return collections[0], collections[1]
 
 
 def _modality_names(left: Collection, right: Collection) -> dict[str, tuple[str, str]]:
-    """Modalities to compare: {name: (its name in A, its name in B)}. Raises UsageError where that is not clear."""
+    """The modalities to compare: {name: (its name in A, its name in B)}.
+
+    Raises UsageError if it is not clear which of A's is which of B's, DataError if they share none.
+    """
     in_a, in_b = ({modality for clip in side.clips.values() for modality in clip} for side in (left, right))
     if "" in in_a | in_b and in_a != in_b:
         if len(in_a) > 1 or len(in_b) > 1:
             unclear = left if "" in in_a else right
-            raise UsageError(f"{unclear.path}: rgb, flow or audio? Name the files *_rgb.npy or put them in a folder rgb/")
+            raise UsageError(f"{unclear.path}: rgb, flow or audio? Name the files *_rgb.npy, or put them in a folder rgb/")
         return {max(in_a | in_b): (next(iter(in_a)), next(iter(in_b)))}
     if not in_a & in_b:
         raise DataError(f"no modality in common: {left.path} has {', '.join(in_a)}, {right.path} has {', '.join(in_b)}")
@@ -105,7 +115,7 @@ def _modality_names(left: Collection, right: Collection) -> dict[str, tuple[str,
 
 
 def _pairs(left: Collection, right: Collection) -> list[tuple[str, str]]:
-    """Clips of A and B that are the same: by id, else by short name where that is unambiguous."""
+    """(clip of A, clip of B) for the clips that both have, matched by id, else by a short name that is unambiguous."""
     pairs = {clip: clip for clip in left.clips if clip in right.clips}
     by_name = []
     for side in (left, right):
@@ -116,6 +126,7 @@ def _pairs(left: Collection, right: Collection) -> list[tuple[str, str]]:
 
 
 def _measure(clip: str, modality: str, a: Features, b: Features) -> Row:
+    """The figures of one clip and modality."""
     x, y, maps = a.pooled, b.pooled, None
     if a.maps is not None and b.maps is not None and a.maps.shape == b.maps.shape:
         maps = float(np.abs(a.maps.astype(np.float32) - b.maps.astype(np.float32)).max())
@@ -124,7 +135,7 @@ def _measure(clip: str, modality: str, a: Features, b: Features) -> Row:
 
 
 def _figures(x: Array, y: Array) -> tuple[float, float, float]:
-    """(cosine, relative L2, greatest difference) of two [T, C]."""
+    """(cosine, relative L2, largest difference) of two [T, C]; their means over time are compared if T differs."""
     if len(x) != len(y):
         x, y = (np.ma.masked_invalid(each).mean(axis=0, keepdims=True).filled(math.nan) for each in (x, y))
     both = np.isfinite(x).all(1) & np.isfinite(y).all(1)
@@ -136,7 +147,7 @@ def _figures(x: Array, y: Array) -> tuple[float, float, float]:
 
 
 def _good(pooled: Array) -> npt.NDArray[np.bool_]:
-    """[T]: frames that are finite and not all zero."""
+    """[T]: whether a frame's features are finite and not all zero."""
     return np.asarray(np.isfinite(pooled).all(axis=1) & pooled.any(axis=1))
 
 
@@ -159,12 +170,12 @@ def _recipe_lines(left: Collection, right: Collection) -> list[str]:
     return [f"the recipes differ in {one}" for one in differing] or ["the recipes are the same"]
 
 
-def lines(found: Comparison) -> list[str]:
-    """A comparison for people: a summary a modality, the clips that only one side has, the diagnosis."""
-    said = []
-    for modality, summary in found.summary.items():
-        said.append(f"{modality}: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items()))
-    for side, clips in (("A", found.only_a), ("B", found.only_b)):
+def lines(comparison: Comparison) -> list[str]:
+    """A comparison as lines of text: a summary a modality, the clips that only one side has, the diagnosis."""
+    text = []
+    for modality, summary in comparison.summary.items():
+        text.append(f"{modality}: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items()))
+    for side, clips in (("A", comparison.only_a), ("B", comparison.only_b)):
         if clips:
-            said.append(f"only in {side}: {len(clips)} clips ({clips[0]}{', …' if len(clips) > 1 else ''})")
-    return [shown(line, 1000) for line in said + found.diagnosis]  # clips' names are those of files
+            text.append(f"only in {side}: {len(clips)} clips ({clips[0]}{', …' if len(clips) > 1 else ''})")
+    return [shown(line, 1000) for line in text + comparison.diagnosis]  # names of clips come from files

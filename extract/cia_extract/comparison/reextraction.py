@@ -1,4 +1,4 @@
-"""Clips of a feature file extracted again in other ways, for `cia-extract compare --again`: which of them made the other file?"""
+"""Clips of a feature file extracted again under changed recipes, for `cia-extract compare --again`."""
 
 import tempfile
 from dataclasses import replace
@@ -17,21 +17,25 @@ from cia_extract.extraction import Batcher, Settings
 from cia_extract.networks import engines, example, network_of, weights
 from cia_extract.recipes import Recipe
 
-# Weights that can be had again by name; other files are asked for.
+# {name in the feature file: the value of --weights that loads the same weights}; files must be given again.
 BY_NAME: Final = {"rgb_scratch": "kinetics", "rgb_scratch-inflated": "kinetics", "random": "random"}
 
 
 class Reextraction:
-    """Calls extract one clip and modality of a dataset under changes of its recipe: pooled [T, C] float32."""
+    """Extracts clips of a dataset again: a call with clip, modality and changes of the recipe gives pooled [T, C] float32.
 
-    def __init__(self, dataset: features.DatasetFeatures, given: list[str]) -> None:
+    `requests` are values of `--weights`, for weights that cannot be loaded by name. Raises DataError or UsageError if the weights
+    or clips cannot be had.
+    """
+
+    def __init__(self, dataset: features.DatasetFeatures, requests: list[str]) -> None:
         columns = {name: values.tolist() for name, values in dataset.columns.items()}
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         self.recipe = recipes.restored(dataset.provenance.get("preprocessing"), f"{dataset.path}: '{dataset.name}'")
         self.note = _version_note(dataset, self.recipe)
-        self.weights = self._weights(dataset, given)
+        self.weights = self._weights(dataset, requests)
         self.rows = {clip: row for row, clip in enumerate(columns["clip"])}
-        self.cache = tempfile.TemporaryDirectory()  # flow is the slow part, and most changes leave it as it is
+        self.cache = tempfile.TemporaryDirectory()  # flow is the slow part, and few changes affect it
         self.settings = Settings(
             dataset=dataset.name,
             manifest=check(str(dataset.path), rows),
@@ -43,19 +47,18 @@ class Reextraction:
         begun_by = str(engine.get("flow_by", "")) if isinstance(engine, dict) else ""
         self.flow_by = flow.choose("auto", self.recipe.flow, "cpu", begun_by)
         if not self.settings.root.is_dir():
-            raise UsageError(f"--again: the clips of {dataset.path} are not in {dataset.root} any more")
+            raise UsageError(f"--again: the clips of {dataset.path} are not in {dataset.root} any more; put them back there")
 
     def __call__(self, clip: str, modality: str, changes: dict[str, Any]) -> npt.NDArray[np.float32]:
         recipe = changed(self.recipe, changes)
-        job = replace(self.settings, recipe=recipe).job(self.rows[clip], (modality,), self.flow_by)
-        clip_ = prepare(job)
-        if modality in clip_.errors:
-            raise clip_.errors[modality]
-        windows = clip_.windows[modality]
+        prepared = prepare(replace(self.settings, recipe=recipe).job(self.rows[clip], (modality,), self.flow_by))
+        if modality in prepared.errors:
+            raise prepared.errors[modality]
+        windows = prepared.windows[modality]
         if changes.get("flow_order") == "yx":
             windows = Windows(windows.images[..., ::-1].copy(), windows.rows)
         backbone = network_of(recipe.backbone, modality)
-        eps = recipe.network.bn_eps if backbone == recipe.backbone else None  # not for sound beside I3D
+        eps = recipe.network.bn_eps if backbone == recipe.backbone else None  # not for audio beside I3D, which goes through TBN
         network = weights.build(backbone, modality, self.weights[modality], eps=eps).fold()
         engine = engines.build(network, recipe, example(recipe, modality), torch.device("cpu"), "eager")
         batcher = Batcher(engine, recipe, modality)
@@ -63,49 +66,53 @@ class Reextraction:
         pooled: npt.NDArray[np.float32] = maps.mean(axis=(2, 3))
         return pooled
 
-    def _weights(self, dataset: features.DatasetFeatures, given: list[str]) -> dict[str, weights.Weights]:
-        found = {}
-        wanted = dataset.provenance.get("weights")
-        if not isinstance(wanted, dict) or not all(
-            isinstance(wanted.get(m), dict) and wanted[m].keys() >= {"name", "sha256"} for m in dataset.modalities
+    def _weights(self, dataset: features.DatasetFeatures, requests: list[str]) -> dict[str, weights.Weights]:
+        """{modality: the weights with which the dataset was extracted}. Raises DataError for others."""
+        recorded = dataset.provenance.get("weights")
+        if not isinstance(recorded, dict) or not all(
+            isinstance(recorded.get(m), dict) and recorded[m].keys() >= {"name", "sha256"} for m in dataset.modalities
         ):
-            raise DataError(f"{dataset.path}: '{dataset.name}' does not say by which weights it was made; --again needs them")
-        defaults = [f"{m}={BY_NAME[wanted[m]['name']]}" for m in dataset.modalities if wanted[m]["name"] in BY_NAME]
-        choices = weights.choose(dataset.modalities, given or defaults, self.recipe.backbone)
+            raise DataError(f"{dataset.path}: '{dataset.name}' does not record its weights, which --again needs")
+        defaults = [f"{m}={BY_NAME[recorded[m]['name']]}" for m in dataset.modalities if recorded[m]["name"] in BY_NAME]
+        choices = weights.choose(dataset.modalities, requests or defaults, self.recipe.backbone)
+        loaded = {}
         for modality, choice in choices.items():
             backbone = network_of(self.recipe.backbone, modality)
-            found[modality] = weights.load(backbone, modality, choice, lambda line: None)
-            if found[modality].sha256 != wanted[modality]["sha256"]:
+            loaded[modality] = weights.load(backbone, modality, choice, lambda line: None)
+            if loaded[modality].sha256 != recorded[modality]["sha256"]:
                 raise DataError(
-                    f"{dataset.path}: its {modality} weights are {wanted[modality]['name']}; pass them with --weights"
+                    f"{dataset.path}: its {modality} weights are {recorded[modality]['name']}; pass them with --weights"
                 )
-        return found
+        return loaded
 
 
 def _version_note(dataset: features.DatasetFeatures, recipe: Recipe) -> str:
-    """What to know before a clip of an older file is extracted again; empty for a file of this version."""
+    """A warning that this version reads some clips of an older file differently; empty for a file of this version."""
     now = recipes.load(recipes.BASE).version
     if recipe.version == now:
         return ""
     return (
-        f"--again: {dataset.path} was made by version {recipe.version} of its recipe; its clips are extracted again by the rules "
-        f"of version {now}, which read some clips differently (cia-extract recipes kinetics says which)"
+        f"--again: {dataset.path} was extracted with version {recipe.version} of its recipe; its clips are extracted again by "
+        f"the rules of version {now}, which read some clips differently (cia-extract recipes kinetics says which)"
     )
 
 
-def of(path: Path, dataset: str | None, given: list[str]) -> Reextraction:
-    """For a dataset of a feature file. Raises UsageError where several could be meant, or the clips are gone."""
-    found = features.open_features(path)
-    if dataset is None and len(found) > 1:
-        raise UsageError(f"{path}: holds {', '.join(found)}; say which with --dataset")
-    name = dataset or next(iter(found))
-    if name not in found:
-        raise UsageError(f"--dataset {name}: {path} holds {', '.join(found)}")
-    return Reextraction(found[name], given)
+def load(path: Path, dataset: str | None, requests: list[str]) -> Reextraction:
+    """The re-extraction of a dataset of a feature file; `requests` are values of `--weights`.
+
+    Raises UsageError if the file holds several datasets and none is named, or the clips are gone, DataError for other weights.
+    """
+    datasets = features.open_features(path)
+    if dataset is None and len(datasets) > 1:
+        raise UsageError(f"{path}: holds several datasets; choose with --dataset from: {', '.join(datasets)}")
+    name = dataset or next(iter(datasets))
+    if name not in datasets:
+        raise UsageError(f"--dataset {name}: not in {path}, which holds {', '.join(datasets)}")
+    return Reextraction(datasets[name], requests)
 
 
 def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
-    """A recipe with the changes that `compare.HYPOTHESES` names."""
+    """A recipe with changes as in `diagnosis.HYPOTHESES`; "flow_order" is not a change of the recipe."""
     rgb, flow, network = recipe.rgb, recipe.flow, recipe.network
     if "bn_eps" in changes:
         network = replace(network, bn_eps=changes["bn_eps"])

@@ -1,4 +1,4 @@
-"""Which clips there are: manifests, class folders, the benchmarks' official files, the rendered demo."""
+"""The lists of clips: manifests, class folders, the benchmarks' official files, the rendered demo."""
 
 from cia_extract.datasets import class_folders, definition, manifest, sources
 from cia_extract.datasets.benchmarks import build

@@ -1,11 +1,11 @@
-"""Built-in datasets: from an official download, as it unpacks, to a manifest. Definitions are data: data/manifests/NAME.toml.
+"""Built-in datasets: from an unpacked official download to a manifest. Definitions are data: data/manifests/NAME.toml.
 
 definition  the TOMLs
-disk        what lies below a root
+disk        the files below a root
 hmdb_ucf    UCF101 and HMDB51: class folders and split files
 epic        EPIC-KITCHENS: segments of videos or of official frames
 tables      their annotations, CSV or pickle
-found       what was found against what is expected
+expected    what a reader read, and where it differs from the definition
 """
 
 from dataclasses import dataclass, field
@@ -24,9 +24,9 @@ __all__ = ["Built", "Definition", "build", "load", "names"]
 
 @dataclass(frozen=True)
 class Built:
-    """A dataset's manifest, how many of its clips are there, and where it differs from the definition, one line each.
+    """A dataset's manifest, the number of its clips on disk, and its differences from the definition, one line each.
 
-    `bad` describes the rows of the official files that are left out, since no clip can be read from them.
+    `bad` describes the rows of the official files that name no clip and are left out, one line each.
     """
 
     manifest: Manifest
@@ -35,7 +35,7 @@ class Built:
     bad: list[str] = field(default_factory=list)
 
     def left_out(self) -> str:
-        """The rows that are left out, as one line for the end of a command; empty where all were read."""
+        """The rows that are left out, as one line for the end of a command; empty if there are none."""
         if not self.bad:
             return ""
         return (
@@ -44,12 +44,12 @@ class Built:
 
 
 def build(name: str, root: Path, annotations: Path | None = None) -> Built:
-    """The manifest of a dataset of `names()`, of the clips below `root` and the annotation files below `annotations` (or `root`).
+    """The manifest of a dataset of `names()`: clips below `root`, annotation files below `annotations` (or `root`).
 
-    With `annotations`, `root` may be empty or absent: the manifest then names where the clips will be. Clips that are not there,
-    files that are in no split and counts other than the official ones are mismatches, not errors; rows of the official files that
-    name no clip are left out and described in `bad`, unless they are more than every second one. Raises UsageError for an
-    unknown name and where files are missing that are needed, DataError for files that cannot be read.
+    With `annotations`, `root` may be empty or absent: the manifest then says where the clips will be. Missing clips, files that
+    are in no split and unofficial counts are mismatches, not errors. Rows of the official files that name no clip are left out
+    and described in `bad`. Raises UsageError for an unknown name or a missing annotation file, DataError for files that cannot be
+    read, or if more than half of a file's rows name no clip.
     """
     definition = load(name)
     if annotations is None and not root.is_dir():
@@ -58,21 +58,21 @@ def build(name: str, root: Path, annotations: Path | None = None) -> Built:
     try:
         files = _annotation_files(definition, annotations or root, "--annotations" if annotations else "--root")
         read = epic.rows if definition.reader == "epic" else hmdb_ucf.rows
-        found = read(definition, files, root)
+        listing = read(definition, files, root)
     except OSError as error:
         raise DataError(f"{error.filename or root}: {error.strerror or error}; make it readable") from error
-    manifest, bad = select(name, found.rows)
+    manifest, bad = select(name, listing.rows)
     if not len(manifest):
         raise DataError(bad[0])
-    return Built(manifest, found.on_disk, [*mismatches(definition, manifest), *found.notes], [*found.bad, *bad])
+    return Built(manifest, listing.on_disk, [*mismatches(definition, manifest), *listing.notes], [*listing.bad, *bad])
 
 
 def _annotation_files(definition: Definition, folder: Path, flag: str) -> dict[str, Path]:
-    """{file name: path} of all annotation files of a dataset. Raises UsageError if one is missing."""
+    """{file name: path} of a dataset's annotation files in the folder that `flag` gave. Raises UsageError if one is missing."""
     if not folder.is_dir():
         why = "is a file, not a folder" if folder.is_file() else "no such folder"
         raise UsageError(f"{flag} {folder}: {why}; for {definition.name}, {definition.how_to_get()}")
-    # `{folder}` in a name stands for every class folder; where a part has several names, one of them will do.
+    # `{folder}` in a name stands for every class folder. If a part has several names, one of them is enough.
     parts = [
         [name.format(folder=class_folder) for name in part.files]
         for part in definition.annotations
@@ -81,6 +81,6 @@ def _annotation_files(definition: Definition, folder: Path, flag: str) -> dict[s
     files = disk.find_files(folder, (name for names in parts for name in names), epic.is_frames)
     missing = [names[-1] for names in parts if not any(name in files for name in names)]
     if missing:
-        wanted = disk.some(dict.fromkeys(missing))
-        raise UsageError(f"{flag} {folder}: no {wanted} in it; for {definition.name}, {definition.how_to_get()}")
+        examples = disk.some(dict.fromkeys(missing))
+        raise UsageError(f"{flag} {folder}: no {examples} in it; for {definition.name}, {definition.how_to_get()}")
     return files

@@ -1,7 +1,7 @@
 """A manifest from folders: DIR/<class>/<clip>, or DIR/<split>/<class>/<clip>.
 
-A folder is a split where its name is a usual one (`SPLITS`) and its clips lie in class folders of their own. Beside training
-folders, other folders are left out, with a word: an `unlabelled` must not become a class. What may be read both ways is refused.
+A folder is a split if it has a usual name (`SPLITS`) and its clips lie in class folders below it. Folders beside a training
+split that are no split are left out with a note: an `unlabelled` must not become a class. Ambiguous folders are refused.
 """
 
 from collections import Counter, defaultdict
@@ -24,13 +24,13 @@ SPLITS: Final = {
     "testing": "test",
 }
 _PICTURES: Final = frozenset([".jpg", ".jpeg", ".png"])
-_OF_SYSTEMS: Final = frozenset(["__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"])
-_DEEPEST: Final = 9  # folders
+_SYSTEM_FOLDERS: Final = frozenset(["__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"])
+_DEEPEST: Final = 9  # folders around a clip
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A manifest, and what the user should know of it, one line each."""
+    """A manifest, and notes on it for the user, one line each."""
 
     manifest: Manifest
     notes: list[str]
@@ -42,15 +42,15 @@ def read(folder: Path, val_every: int = 0) -> Listing:
     Clip ids are the paths without suffix, so that equal names in two classes stay apart.
 
     Args:
-        folder: DIR. Links are followed (datasets are often linked in); hidden files and folders are left out.
-        val_every: without split folders, every such clip of each class, in the order of names, is `val`, the others `train`;
-            0: all are `train`.
+        folder: DIR. Links are followed (datasets are often linked); hidden files and folders are left out.
+        val_every: without split folders, every `val_every`-th clip of each class, in the order of names, is `val`, the others
+            `train`; 0: all are `train`.
 
     Returns:
         The rows, and notes: folders left out or without clips, classes that a split lacks.
 
     Raises:
-        UsageError: no such folder, no videos, clips outside of class folders, or folders that may be read in two ways.
+        UsageError: the folder is missing, has no videos or clips outside class folders, or can be read in two ways.
     """
     where = f"--from-folders {folder}"
     _check_folder(where, folder)
@@ -69,8 +69,8 @@ def read(folder: Path, val_every: int = 0) -> Listing:
     splits, notes = _split_folders(where, files)
     if splits and val_every:
         raise UsageError(f"{where}: {', '.join(splits)} are splits already; leave --val-every out")
-    kept = [file for file in files if not splits or file.parts[0] in splits or len(file.parts) == 1]
-    rows = _rows(where, kept, splits, val_every)
+    listed = [file for file in files if not splits or file.parts[0] in splits or len(file.parts) == 1]
+    rows = _rows(where, listed, splits, val_every)
     notes += _without_videos(files, folders)
     notes += _lacking(rows, val_every)
     return Listing(manifests.check(str(folder), rows), notes)
@@ -87,7 +87,7 @@ def _check_folder(where: str, folder: Path) -> None:
 
 
 def _split_folders(where: str, files: Sequence[Path]) -> tuple[list[str], list[str]]:
-    """The folders that are splits, none where all are classes, and what is to be said of it. Raises UsageError."""
+    """(the folders that are splits, empty if all are classes; notes on that choice). Raises UsageError for ambiguous folders."""
     tops = list(dict.fromkeys(file.parts[0] for file in files if len(file.parts) > 1))
     named = [top for top in tops if top.casefold() in SPLITS]
     flat = {file.parts[0] for file in files if len(file.parts) == 2}
@@ -95,7 +95,7 @@ def _split_folders(where: str, files: Sequence[Path]) -> tuple[list[str], list[s
     if not named:
         return [], []
     if rest and all(top in flat for top in named):
-        return [], [f"{_some(named)}: taken as a class, since clips lie directly in it and in no class folders below"]
+        return [], [f"{_some(named)}: taken as a class, since clips lie directly in it, not in class folders"]
     mixed = [top for top in named if top in flat]
     if mixed:
         raise UsageError(f"{where}: clips in {mixed[0]} lie in no class folder; expected {mixed[0]}/<class>/<clip>")
@@ -104,10 +104,10 @@ def _split_folders(where: str, files: Sequence[Path]) -> tuple[list[str], list[s
     if "train" not in {SPLITS[top.casefold()] for top in named}:
         raise UsageError(
             f"{where}: {_some(named)} is named like a split and {_some(rest)} like a class; move all classes into split folders, "
-            "or rename it if it is a class"
+            f"or rename {_some(named)} if it is a class"
         )
     clips = Counter(file.parts[0] for file in files)
-    return named, [f"{top}: left out with {clips[top]} clips, it is no split like {_some(named)} beside it" for top in rest]
+    return named, [f"{top}: left out with {clips[top]} clips, since it is no split like {_some(named)}" for top in rest]
 
 
 def _rows(where: str, files: Sequence[Path], splits: Sequence[str], val_every: int) -> list[dict[str, str]]:
@@ -131,7 +131,7 @@ def _rows(where: str, files: Sequence[Path], splits: Sequence[str], val_every: i
 
 
 def _without_videos(files: Sequence[Path], folders: Sequence[Path]) -> list[str]:
-    """Folders that look like classes or clips and give no clip; the outermost are named."""
+    """A note on the folders that have no clip in or below them, naming the outermost ones; empty if there are none."""
     full = {parent for file in files for parent in file.parents}
     empty = set(folders) - full
     outer = [path for path in folders if path in empty and not empty.intersection(path.parents)]
@@ -139,7 +139,7 @@ def _without_videos(files: Sequence[Path], folders: Sequence[Path]) -> list[str]
 
 
 def _lacking(rows: Sequence[dict[str, str]], val_every: int) -> list[str]:
-    """Which classes a split lacks, and labels that may be one class."""
+    """Notes on the classes that a split lacks, and on labels that differ only in case."""
     labels = sorted({row["label"] for row in rows})
     by_split: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
@@ -151,7 +151,7 @@ def _lacking(rows: Sequence[dict[str, str]], val_every: int) -> list[str]:
     alike = [label for label in labels if forms[label.casefold().strip()] > 1]
     return [
         *filter(None, notes),
-        *([f"{_some(alike)}: kept as classes of their own, although only case differs"] if alike else []),
+        *([f"{_some(alike)}: kept as separate classes, although only case differs"] if alike else []),
     ]
 
 
@@ -166,7 +166,7 @@ def _without_val(val_every: int, train: Counter[str], lacking: Sequence[str]) ->
     if not lacking:
         return ""
     least = min(train[label] for label in lacking)
-    advice = f"choose {least} or less" if least > 1 else "a class of one clip has none to spare"
+    advice = f"choose {least} or less" if least > 1 else "which train needs"
     return f"--val-every {val_every}: no validation clip of {_some(lacking)}; the smallest of these classes has {least}, {advice}"
 
 
@@ -180,7 +180,10 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
 
 
 def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, bool]]:
-    """All files and folders below, through links, but for hidden ones and links back to a folder that we came through."""
+    """(path, is it a folder) of all below `folder`, through links, without hidden ones; `above` are the folders around it.
+
+    A link back to one of these is not followed. Raises UsageError for folders that are nested too deeply.
+    """
     status = folder.stat()
     this = (status.st_dev, status.st_ino)
     if this in above:
@@ -188,7 +191,7 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Pa
     if len(above) > _DEEPEST:
         raise UsageError(f"--from-folders: {folder} lies more than {_DEEPEST} folders deep; give the folder of the classes")
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith(".") or entry.name in _OF_SYSTEMS:
+        if entry.name.startswith(".") or entry.name in _SYSTEM_FOLDERS:
             continue
         if entry.is_dir():
             yield entry, True

@@ -13,7 +13,7 @@ from cia_extract.common.suggest import did_you_mean
 
 @dataclass(frozen=True)
 class Annotations:
-    """One part of a dataset: the names its file may have, the published one last, and what its clips are.
+    """One annotation file of a dataset: the names it may have, the published one last, and the split and domain of its clips.
 
     `{folder}` in a name stands for each class folder.
     """
@@ -26,7 +26,7 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Recording:
-    """Frames a second of EPIC's annotations and official frames, and the rate and bound (pixels) of its official flow."""
+    """Frames a second of EPIC's annotations and official frames, and flows a second and bound (px) of its official flow."""
 
     rate: int
     flow_rate: int
@@ -35,7 +35,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Expected:
-    """Clips of one part, in all and by class (in the order of `classes`; empty where not known)."""
+    """The official number of clips of one part, in all and by class (in the order of `classes`; empty if not known)."""
 
     split: str
     clips: int
@@ -45,7 +45,10 @@ class Expected:
 
 @dataclass(frozen=True)
 class Definition:
-    """One TOML. `path` is where a clip is expected that is not there; `clip` names EPIC's column of ids."""
+    """The definition of a dataset, one TOML.
+
+    `path` is a template of the path of a clip that is not on disk; `clip` names EPIC's column of ids.
+    """
 
     name: str
     title: str
@@ -66,13 +69,13 @@ class Definition:
     recordings: dict[int, Recording] = field(default_factory=dict)
 
     def how_to_get(self) -> str:
-        """What to download, from where, and how it must look, for a message."""
+        """What to download, from where, and how it must be laid out, for a message."""
         sources = " and ".join(f"{item['what']} ({item['url']})" for item in self.get)
         return f"get {sources}; expected in it: {self.layout}"
 
 
 def manifests() -> Traversable:
-    """The folder of the definitions: in the package once installed, data/manifests in a checkout."""
+    """The folder of the definitions: part of the installed package, data/manifests in a checkout."""
     packaged = resources.files("cia_extract").joinpath("manifests")
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "data" / "manifests"
 
@@ -84,7 +87,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Definition:
-    """The definition of a dataset of `names()`. Raises UsageError for another one."""
+    """The definition of a dataset of `names()`. Raises UsageError for another name."""
     if name not in names():
         raise UsageError(f"--dataset {name}: not a built-in dataset; they are {', '.join(names())}{did_you_mean(name, names())}")
     table = _table(name)
@@ -99,7 +102,7 @@ def load(name: str) -> Definition:
 
 
 def _table(name: str) -> dict[str, Any]:
-    """The TOML's table; with `extends`, over that of another one."""
+    """The table of a TOML; with `extends`, its values override those of the TOML named there."""
     table = tomllib.loads(manifests().joinpath(f"{name}.toml").read_text(encoding="utf-8"))
     base = table.pop("extends", None)
     return table if base is None else {**_table(base), **table}

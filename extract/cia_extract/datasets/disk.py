@@ -1,4 +1,4 @@
-"""What lies below a dataset's root: folders listed once each, never a question per clip."""
+"""The files below a dataset's root: each folder is listed once, no clip is looked up by itself."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-# EPIC's deepest layout, frames_rgb_flow/flow/train/P08/P08_01, with a few folders of the user's around it.
+# EPIC's deepest layout, frames_rgb_flow/flow/train/P08/P08_01, with a few of the user's folders around it.
 DEEPEST: Final = 9
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder: where it is, that relative to the root, and the names of its files (none are listed for a leaf)."""
+    """A folder: its path, its path relative to the root, and the names of its files (none for a leaf, which is not listed)."""
 
     path: Path
     relative: PurePosixPath
@@ -46,16 +46,16 @@ def _below(path: Path, relative: PurePosixPath, is_leaf: Callable[[Path], bool],
                 yield from _below(below, inner, is_leaf, seen)
 
 
-def find_files(root: Path, wanted: Iterable[str], is_leaf: Callable[[Path], bool] = lambda _: False) -> dict[str, Path]:
-    """{name: path} of the files of these names that lie anywhere below `root`; the first of several. Raises OSError."""
-    names, found = set(wanted), dict[str, Path]()
+def find_files(root: Path, names: Iterable[str], is_leaf: Callable[[Path], bool] = lambda _: False) -> dict[str, Path]:
+    """{name: path} of the files anywhere below `root` that have one of `names`; the first of several. Raises OSError."""
+    sought, paths = set(names), dict[str, Path]()
     for folder in folders(root, is_leaf):
-        for name in names.intersection(folder.files):
-            found.setdefault(name, folder.path / name)
-    return found
+        for name in sought.intersection(folder.files):
+            paths.setdefault(name, folder.path / name)
+    return paths
 
 
 def some(names: Iterable[str], first: int = 3) -> str:
-    """The first few of many names, for a message."""
+    """The first few of `names`, for a message: "a, b, c, …"."""
     listed = list(names)
     return ", ".join(listed[:first]) + (", …" if len(listed) > first else "")

@@ -1,4 +1,4 @@
-"""EPIC-KITCHENS: action segments of long videos, which come as videos or as the official folders of frames and flow.
+"""EPIC-KITCHENS: action segments of long videos, stored as videos or as the official folders of frames and flow.
 
 Segments are given in frames counted at 60 (2018) or 50 (2020) a second, whatever the video's own rate is. Frame numbers are
 1-based: a segment begins at index start_frame − 1 and has stop_frame − start_frame − 1 frames (the rule of TBN's video records).
@@ -16,7 +16,7 @@ import cia_extract.datasets.disk as disk
 import cia_extract.datasets.tables as tables
 from cia_extract.common.errors import DataError
 from cia_extract.datasets.definition import Annotations, Definition, Recording
-from cia_extract.datasets.expected import Found, parse_each
+from cia_extract.datasets.expected import Listing, parse_each
 from cia_extract.datasets.manifest import VIDEO_SUFFIXES
 
 LAST_FRAME: Final = 100_000_000  # 19 days at 60 frames a second
@@ -24,25 +24,25 @@ LAST_FRAME: Final = 100_000_000  # 19 days at 60 frames a second
 
 @dataclass
 class Place:
-    """Where a video is, relative to the root: as a file, as a folder of frames, and its flow."""
+    """Paths of a video relative to the root: its file, its folder of frames, its folder of flow. None: not on disk."""
 
     video: PurePosixPath | None = None
     frames: PurePosixPath | None = None
     flow: PurePosixPath | None = None
 
 
-def rows(definition: Definition, files: dict[str, Path], root: Path) -> Found:
-    """Manifest rows of a dataset. `files`: the annotation files by name. Raises DataError.
+def rows(definition: Definition, files: dict[str, Path], root: Path) -> Listing:
+    """The manifest rows of a dataset; `files` are its annotation files by name. Raises DataError.
 
-    A folder of frames is preferred to a video: it is what the annotations count.
+    A folder of frames is preferred to a video, since the annotations count its frames.
     """
     bad: list[str] = []
-    made = [row for part in definition.annotations for row in _segments(definition, part, files, bad)]
+    segments = [row for part in definition.annotations for row in _segments(definition, part, files, bad)]
     places = _places(root) if root.is_dir() else {}
-    clips_of = Counter(row["group"] for row in made)
-    missing = sorted(video for video in clips_of if video not in places)
-    with_flow = any(place.frames and place.flow for video, place in places.items() if video in clips_of)
-    for row in made:
+    clips = Counter(row["group"] for row in segments)  # by video
+    missing = sorted(video for video in clips if video not in places)
+    with_flow = any(place.frames and place.flow for video, place in places.items() if video in clips)
+    for row in segments:
         place = places.get(row["group"], Place())
         participant = row["group"].split("_")[0]
         row["path"] = str(place.frames or place.video or definition.path.format(participant=participant, video=row["group"]))
@@ -50,19 +50,20 @@ def rows(definition: Definition, files: dict[str, Path], root: Path) -> Found:
             row |= _flow_columns(place, _recording(definition, row["group"], row["clip"]))
     notes = []
     if missing:
-        clips = sum(clips_of[video] for video in missing)
+        lost = sum(clips[video] for video in missing)
         notes.append(
-            f"{len(missing)} of {len(clips_of)} videos ({clips} of {len(made)} clips) have neither a video nor a folder "
+            f"{len(missing)} of {len(clips)} videos ({lost} of {len(segments)} clips) have neither a video nor a folder "
             f"of frames below {root}: {disk.some(missing)}"
         )
-    return Found(made, sum(count for video, count in clips_of.items() if video in places), notes, bad)
+    on_disk = sum(count for video, count in clips.items() if video in places)
+    return Listing(segments, on_disk, notes, bad)
 
 
 def _segments(definition: Definition, part: Annotations, files: dict[str, Path], bad: list[str]) -> list[dict[str, str]]:
     path = next(files[name] for name in part.files if name in files)
     table = tables.read(path, [definition.clip, "video_id", "start_frame", "stop_frame"], bad)
     if "verb_class" not in table[0] and not part.label_free:
-        raise DataError(f"{path}: column verb_class is missing; take the file as it is published")
+        raise DataError(f"{path}: column verb_class is missing; take the file as published")
     return parse_each(path, table, lambda row: _segment(definition, part, path, row), bad)
 
 
@@ -75,20 +76,20 @@ def _segment(definition: Definition, part: Annotations, path: Path, row: tables.
         noun = _class(definition.nouns, row.get("noun_class", "")) if definition.nouns else ""
     except (ValueError, IndexError) as error:
         why = str(error)[:100]
-        raise DataError(f"{where}: not the numbers of a frame or class ({why}); take the file as it is published") from error
+        raise DataError(f"{where}: not the numbers of frames or a class ({why}); take the file as published") from error
     if not 0 <= first < stop <= LAST_FRAME:
         raise DataError(
             f"{where}: frames {row['start_frame'][:20]} to {row['stop_frame'][:20]} are no segment; take the file as published"
         )
     rate = _recording(definition, row["video_id"], where).rate
-    made = {"clip": clip, "path": "", "label": verb, "split": part.split, "domain": part.domain, "group": row["video_id"]}
-    made |= {"start": repr(round(first / rate, 6)), "stop": repr(round(stop / rate, 6)), "rate": str(rate)}
-    made |= {"start_frame": row["start_frame"], "stop_frame": row["stop_frame"]}
-    return made | {"verb": verb, "noun": noun, "narration_id": clip} if definition.nouns else made
+    columns = {"clip": clip, "path": "", "label": verb, "split": part.split, "domain": part.domain, "group": row["video_id"]}
+    columns |= {"start": repr(round(first / rate, 6)), "stop": repr(round(stop / rate, 6)), "rate": str(rate)}
+    columns |= {"start_frame": row["start_frame"], "stop_frame": row["stop_frame"]}
+    return columns | {"verb": verb, "noun": noun, "narration_id": clip} if definition.nouns else columns
 
 
 def _class(names: list[str], number: str) -> str:
-    """The name of a class, empty where the annotations have no labels."""
+    """The name of class `number`; empty if the annotations have no labels. Raises ValueError or IndexError."""
     if number and int(number) < 0:
         raise IndexError(f"class {number}")
     return names[int(number)] if number else ""
@@ -97,9 +98,7 @@ def _class(names: list[str], number: str) -> str:
 def _recording(definition: Definition, video: str, where: str) -> Recording:
     match = re.fullmatch(r"P\d+_(\d+)", video)
     if match is None or len(match.group(1)) not in definition.recordings:
-        raise DataError(
-            f"{where}: {video[:60]!r} is not the name of a video of {definition.name}; take the file as it is published"
-        )
+        raise DataError(f"{where}: {video[:60]!r} is not the name of a video of {definition.name}; take the file as published")
     return definition.recordings[len(match.group(1))]
 
 
@@ -110,7 +109,7 @@ def _flow_columns(place: Place, recording: Recording) -> dict[str, str]:
 
 
 def _places(root: Path) -> dict[str, Place]:
-    """{video: place} for all videos below the root, whichever of the official layouts they lie in; the first of several."""
+    """{video: place} of all videos below the root, in any of the official layouts; the first of several."""
     places: dict[str, Place] = {}
     for folder in disk.folders(root, is_frames):
         if folder.leaf:

@@ -1,4 +1,4 @@
-"""What a reader found, and how it compares with what the definition expects."""
+"""What a reader of official files read, and where it differs from the definition."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,10 +15,10 @@ Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
-class Found:
-    """Manifest rows, how many of them have a file, and what is to be said of the others; one line each.
+class Listing:
+    """Manifest rows, how many of them have a file on disk, and notes on the others, one line each.
 
-    `bad` describes the rows of the official files that no clip can be read from; they are in no other list.
+    `bad` describes the rows of the official files that name no clip, one line each; they are in no other list.
     """
 
     rows: list[dict[str, str]]
@@ -28,10 +28,10 @@ class Found:
 
 
 def parse_each(path: Path, lines: Iterable[Line], parse: Callable[[Line], Parsed | None], bad: list[str]) -> list[Parsed]:
-    """What `parse` makes of each line of an official file, None being left out.
+    """The values of `parse` for the lines of an official file, without None.
 
-    A line for which it raises DataError is left out and described in `bad`. Raises DataError where that is more than every second
-    line: the file is then another one, or damaged.
+    A line for which it raises DataError is left out and described in `bad`. Raises DataError if these are more than half of the
+    lines: the file is then another one, or damaged.
     """
     parsed, wrong, count = [], [], 0
     for line in lines:
@@ -51,7 +51,7 @@ def parse_each(path: Path, lines: Iterable[Line], parse: Callable[[Line], Parsed
 
 
 def mismatches(definition: Definition, manifest: Manifest) -> list[str]:
-    """Where the clips of a domain, split or class are not as many as expected; one line each."""
+    """One line for each domain, split or class whose number of clips is not the expected one."""
     columns = manifest.columns
     clips = list(zip(columns.get("domain", [""] * len(manifest)), columns["split"], columns["label"], strict=True))
     parts = Counter((domain, split) for domain, split, _ in clips)

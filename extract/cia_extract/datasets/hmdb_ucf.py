@@ -1,7 +1,7 @@
 """UCF101 and HMDB51 as they unpack, for UCF-HMDB (TA3N, Chen et al. 2019): class folders of clips, and official split 1.
 
-Clips are matched to the split files by name without suffix; where a download or an archiver dropped characters such as
-`& ( ) !` (published lists do so), by what remains of the name.
+Clips are matched to the split files by name without suffix; failing that, by the name without characters such as `& ( ) !`,
+which some archivers and published lists drop.
 """
 
 import re
@@ -14,7 +14,7 @@ import cia_extract.datasets.disk as disk
 from cia_extract.common import text_files
 from cia_extract.common.errors import DataError
 from cia_extract.datasets.definition import Definition
-from cia_extract.datasets.expected import Found, parse_each
+from cia_extract.datasets.expected import Listing, parse_each
 from cia_extract.datasets.manifest import VIDEO_SUFFIXES
 
 
@@ -27,14 +27,14 @@ class Listed:
     split: str
 
 
-def rows(definition: Definition, files: dict[str, Path], root: Path) -> Found:
-    """Manifest rows of a dataset. `files`: the split files by name. Raises DataError."""
+def rows(definition: Definition, files: dict[str, Path], root: Path) -> Listing:
+    """The manifest rows of a dataset; `files` are its split files by name. Raises DataError."""
     read = _read_ucf101 if definition.reader == "ucf101" else _read_hmdb51
     bad: list[str] = []
     listed = read(definition, files, bad)
     on_disk = _class_folders(root, set(definition.folders))
     paths = _match(listed, on_disk)
-    made = [
+    clips = [
         {
             "clip": entry.clip,
             "path": str(paths.get(entry) or definition.path.format(folder=entry.folder, clip=entry.clip)),
@@ -48,15 +48,15 @@ def rows(definition: Definition, files: dict[str, Path], root: Path) -> Found:
     missing = [entry.clip for entry in listed if entry.split and entry not in paths]
     notes = []
     if missing:
-        notes.append(f"{len(missing)} of {len(made)} clips of the split files are not below {root}: {disk.some(missing)}")
-    strays = sorted({str(path) for clips in on_disk.values() for path in clips.values()} - {str(path) for path in paths.values()})
+        notes.append(f"{len(missing)} of {len(clips)} clips of the split files are not below {root}: {disk.some(missing)}")
+    strays = sorted({str(path) for folder in on_disk.values() for path in folder.values()} - set(map(str, paths.values())))
     if strays:
         notes.append(f"{len(strays)} clips below {root} are in no split file and are left out: {disk.some(strays)}")
-    return Found(made, len(made) - len(missing), notes, bad)
+    return Listing(clips, len(clips) - len(missing), notes, bad)
 
 
 def _read_ucf101(definition: Definition, files: dict[str, Path], bad: list[str]) -> list[Listed]:
-    """trainlist01.txt and testlist01.txt: `Class/v_Class_g01_c01.avi`, in the former followed by a number of the class."""
+    """trainlist01.txt and testlist01.txt: lines `Class/v_Class_g01_c01.avi`, with the class's number after it in the former."""
 
     def parse(path: Path, split: str, numbered: tuple[int, str]) -> Listed | None:
         number, line = numbered
@@ -73,13 +73,13 @@ def _read_ucf101(definition: Definition, files: dict[str, Path], bad: list[str])
 
 
 def _read_hmdb51(definition: Definition, files: dict[str, Path], bad: list[str]) -> list[Listed]:
-    """<class>_test_split1.txt: `<clip>.avi 1`, the number saying which part of the split (the definition's `codes`)."""
+    """<class>_test_split1.txt: lines `<clip>.avi 1`; the number is the part of the split (the definition's `codes`)."""
 
     def parse(path: Path, folder: str, numbered: tuple[int, str]) -> Listed:
         number, line = numbered
         name, _, code = line.rpartition(" ")
         if not name.strip() or code not in definition.codes:
-            raise DataError(f"{path}, line {number}: {_shown(line)} is not <clip>.avi and 0, 1 or 2; download them again")
+            raise DataError(f"{path}, line {number}: {_shown(line)} is not <clip>.avi and 0, 1 or 2; download the files again")
         return Listed(folder, name.strip().removesuffix(".avi"), definition.codes[code])
 
     listed = []
@@ -99,13 +99,16 @@ def _shown(line: str) -> str:
     return f"'{line[:60]}'" if line.isprintable() else ascii(line[:60])
 
 
-def _class_folders(root: Path, wanted: set[str]) -> dict[str, dict[str, PurePosixPath]]:
-    """{class folder: {clip: path relative to the root}}, wherever the class folders are; the first of equal names."""
+def _class_folders(root: Path, names: set[str]) -> dict[str, dict[str, PurePosixPath]]:
+    """{class folder: {clip: path relative to the root}} for the folders in `names`, anywhere below `root`.
+
+    The first of two clips with one name counts.
+    """
     on_disk: dict[str, dict[str, PurePosixPath]] = defaultdict(dict)
     if root.is_dir():
         for folder in disk.folders(root):
             name = folder.relative.name
-            for file in folder.files if name in wanted else []:
+            for file in folder.files if name in names else []:
                 path = folder.relative / file
                 if path.suffix.lower() in VIDEO_SUFFIXES:
                     on_disk[name].setdefault(path.stem, path)
@@ -113,7 +116,7 @@ def _class_folders(root: Path, wanted: set[str]) -> dict[str, dict[str, PurePosi
 
 
 def _match(listed: list[Listed], on_disk: dict[str, dict[str, PurePosixPath]]) -> dict[Listed, PurePosixPath]:
-    """The file of each listed clip that has one: by its name, else by what a list that drops characters leaves of it."""
+    """{listed clip: its file} for clips on disk: matched by name, else by name without special characters."""
     paths = {entry: on_disk[entry.folder][entry.clip] for entry in listed if entry.clip in on_disk[entry.folder]}
     taken = set(paths.values())
     alike: dict[tuple[str, str], list[PurePosixPath]] = defaultdict(list)
@@ -122,10 +125,10 @@ def _match(listed: list[Listed], on_disk: dict[str, dict[str, PurePosixPath]]) -
             if path not in taken:
                 alike[folder, _plain(clip)].append(path)
     left = [entry for entry in listed if entry not in paths]
-    wanted = Counter((entry.folder, _plain(entry.clip)) for entry in left)
+    claims = Counter((entry.folder, _plain(entry.clip)) for entry in left)
     for entry in left:
         key = (entry.folder, _plain(entry.clip))
-        if len(alike[key]) == wanted[key] == 1:
+        if len(alike[key]) == claims[key] == 1:
             paths[entry] = alike[key][0]
     return paths
 
@@ -135,7 +138,7 @@ def _plain(name: str) -> str:
 
 
 def _group(entry: Listed) -> str:
-    """What a clip was cut from: UCF101 numbers the videos within a class, HMDB51's names begin with the film's.
+    """The video that a clip was cut from: UCF101 numbers the videos of a class, HMDB51's names begin with the film's name.
 
     >>> _group(Listed("Biking", "v_Biking_g07_c02", "val")), _group(Listed("walk", "Tron_walk_f_cm_np1_ba_med_3", "val"))
     ('Biking_g07', 'Tron')

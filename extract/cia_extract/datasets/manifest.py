@@ -1,8 +1,8 @@
-"""The manifest: a CSV with one clip a row, which says what is extracted and carries the labels.
+"""The manifest: a CSV with one clip a row. It lists the clips to extract, with their labels.
 
 Columns: `clip` (unique id), `path` (relative to a root: a video or a folder of numbered pictures), `label`, `split`; optional
 `start`, `stop` (seconds), `group` (clips that belong together, for example cut from one video), `domain`, `rate` (frames a second
-by which the clip is read), and for stored flow `flow_path` (a folder), `flow_rate` (flows a second), `flow_bound` (px).
+at which the clip is read), and for stored flow `flow_path` (a folder), `flow_rate` (flows a second), `flow_bound` (px).
 Unknown columns are kept and copied into the feature file.
 """
 
@@ -21,11 +21,11 @@ from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.names import printable, unfit
 
 REQUIRED: Final = ("clip", "path", "label", "split")
-# Columns that messages, tables and file names show; control, surrogate and line-parting characters are none of a name.
+# Columns that messages, tables and file names show: no control, surrogate or line-breaking characters.
 _SHOWN: Final = frozenset(["clip", "path", "label", "split", "group", "domain", "flow_path"])
 _UNSEEN: Final = frozenset(["Cc", "Cs", "Zl", "Zp"])
 _LONGEST_ID: Final = 1000  # bytes
-_ADDED: Final = 55  # bytes that file names add to a dataset's or domain's
+_ADDED: Final = 55  # bytes that file names add to the name of a dataset or domain
 _LONGEST_S: Final = 1e7  # four months of video
 OPTIONAL: Final = ("start", "stop", "group", "domain", "rate", "flow_path", "flow_rate", "flow_bound")
 VIDEO_SUFFIXES: Final = frozenset(
@@ -51,7 +51,7 @@ VIDEO_SUFFIXES: Final = frozenset(
 
 @dataclass(frozen=True)
 class Manifest:
-    """Validated rows, by column; `source` names them in messages (a file, or a built-in dataset)."""
+    """Validated rows, by column; `source` names their origin in messages (a file, or a built-in dataset)."""
 
     source: str
     columns: Mapping[str, Sequence[str]]
@@ -60,19 +60,21 @@ class Manifest:
         return len(self.columns["clip"])
 
     def path(self, row: int, root: Path) -> Path:
+        """The file or folder of a row's clip."""
         return root / self.columns["path"][row]
 
     def seconds(self, row: int) -> tuple[float | None, float | None]:
-        """(start, stop) of a row in its video, None where not given."""
+        """(start, stop) of a row in its video (s), None for an empty cell or missing column."""
         start, stop = (self.columns[name][row] if name in self.columns else "" for name in ("start", "stop"))
         return (float(start) if start else None, float(stop) if stop else None)
 
     def number(self, row: int, column: str) -> float:
-        """A numeric column's value, 0 where not given."""
+        """A row's value in a numeric column, 0 for an empty cell or missing column."""
         text = self.columns[column][row] if column in self.columns else ""
         return float(text) if text else 0.0
 
     def sha256(self) -> str:
+        """SHA-256 (hex) of the columns, by which the feature file recognises the manifest."""
         return hashlib.sha256(json.dumps({k: list(v) for k, v in self.columns.items()}).encode()).hexdigest()
 
     def write(self, path: Path) -> None:
@@ -86,16 +88,16 @@ class Manifest:
 
 
 def read(path: Path, needs_path: bool = True) -> Manifest:
-    """Read and check a manifest. Without `needs_path` the clips' ids stand for the paths, where it has none.
+    """Read and check a manifest. Without `needs_path`, a manifest may lack paths: the clips' ids stand for them.
 
-    The text is UTF-8, or what its byte order mark declares; cells are parted by commas, semicolons or tabs. A bad row is refused,
-    not left out: the file is the user's own and can be mended. Raises DataError naming file, line and column.
+    The text is UTF-8, or in the encoding of its byte order mark; commas, semicolons or tabs separate the cells. A bad row is an
+    error, not left out, since the user can correct the file. Raises DataError naming file, line and column.
     """
     if not path.exists():
         raise DataError(f"{path}: no such manifest; write one with: cia-extract manifest --from-folders DIR")
-    what, mend = "UTF-8 CSV", "save it as CSV with the encoding UTF-8"
-    text = text_files.read_text(path, what, mend)
-    lines = list(text_files.table(path, text, what, mend, _delimiter(text)))
+    kind, advice = "UTF-8 CSV", "save it as CSV with the encoding UTF-8"
+    text = text_files.read_text(path, kind, advice)
+    lines = list(text_files.table(path, text, kind, advice, _delimiter(text)))
     header = [cell.strip() for cell in lines.pop(0)[1]] if lines else []
     if not needs_path and "path" not in header:
         at = header.index("clip") if "clip" in header else 0
@@ -104,20 +106,20 @@ def read(path: Path, needs_path: bool = True) -> Manifest:
     _check_header(path, header)
     for number, cells in lines:
         if len(cells) != len(header):
-            raise DataError(f"{path}, line {number}: {len(cells)} cells under {len(header)} columns")
+            raise DataError(f"{path}, line {number}: has {len(cells)} cells, but the header has {len(header)} columns")
     rows = [dict(zip(header, (cell.strip() for cell in cells), strict=True)) for _, cells in lines]
     return check(str(path), rows, [number for number, _ in lines])
 
 
 def _delimiter(text: str) -> str:
-    """What parts the header's cells: a comma, or the semicolon or tab of a spreadsheet in another language."""
+    """The character between the header's cells: a comma, or the semicolon or tab of a spreadsheet in another language."""
     header = text[: 1 << 16].lstrip().partition("\n")[0]
-    words = [word for word in (",", ";", "\t") if {"clip", "label"} <= {cell.strip(' "\r') for cell in header.split(word)}]
-    return words[0] if words else ","
+    marks = [mark for mark in (",", ";", "\t") if {"clip", "label"} <= {cell.strip(' "\r') for cell in header.split(mark)}]
+    return marks[0] if marks else ","
 
 
 def check(source: str, rows: Sequence[Mapping[str, str]], line_numbers: Sequence[int] | None = None) -> Manifest:
-    """Check rows that have the required columns and make them a manifest. Raises DataError for the first bad row."""
+    """A manifest of rows that have the required columns. Raises DataError for the first bad row."""
     sound, bad = select(source, rows, line_numbers)
     if bad:
         more = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
@@ -128,7 +130,7 @@ def check(source: str, rows: Sequence[Mapping[str, str]], line_numbers: Sequence
 def select(
     source: str, rows: Sequence[Mapping[str, str]], line_numbers: Sequence[int] | None = None
 ) -> tuple[Manifest, list[str]]:
-    """The manifest of the rows that are sound, and one line for each of the others. Raises DataError where no row is there."""
+    """(a manifest of the sound rows, one line about each bad row). Raises DataError if there are no rows at all."""
     if not rows:
         raise DataError(f"{source}: no clips in it")
     first: dict[str, int] = {}
@@ -145,7 +147,7 @@ def select(
 
 
 def _check_row(where: str, row: Mapping[str, str], first: Mapping[str, int]) -> None:
-    """`first`: the line of each clip id so far."""
+    """Raise DataError if a row is bad; `first` holds the line of each clip id so far."""
     for column, text in row.items():
         unseen = {character for character in text if unicodedata.category(character) in _UNSEEN}
         if unseen if column in _SHOWN else unseen - set("\t\r\n"):
@@ -153,14 +155,14 @@ def _check_row(where: str, row: Mapping[str, str], first: Mapping[str, int]) -> 
     if not row["clip"]:
         raise DataError(f"{where} clip: empty; every clip needs an id")
     if row["clip"] in first:
-        raise DataError(f"{where} clip: '{row['clip']}' stands in line {first[row['clip']]} already; ids are unique")
+        raise DataError(f"{where} clip: '{row['clip']}' is in line {first[row['clip']]} already; every clip needs its own id")
     if len(row["clip"].encode()) > _LONGEST_ID:
         raise DataError(f"{where} clip: '{row['clip'][:60]}…' is longer than {_LONGEST_ID} bytes; give a shorter id")
     _check_path(where, "path", row["path"])
     if row.get("flow_path"):
         _check_path(where, "flow_path", row["flow_path"])
     if row.get("domain") and (why := unfit(row["domain"], _ADDED)):
-        raise DataError(f"{where} domain: '{row['domain'][:60]}' {why}; it names folders of results")
+        raise DataError(f"{where} domain: '{row['domain'][:60]}' {why}; rename it, since it becomes a folder's name")
     _check_positive(where, row)
     if not row["split"]:
         raise DataError(f"{where} split: empty; write train, val or test")
@@ -168,18 +170,18 @@ def _check_row(where: str, row: Mapping[str, str], first: Mapping[str, int]) -> 
 
 
 def check_name(dataset: str) -> None:
-    """Raises UsageError for what cannot be a group of the feature file and part of a file's name."""
+    """Raise UsageError if a dataset's name cannot be a group of the feature file and part of a file's name."""
     if why := unfit(dataset, _ADDED):
-        raise UsageError(f"--dataset '{printable(dataset[:60])}': {why}; give a plain name, it names a group and files")
+        raise UsageError(f"--dataset '{printable(dataset[:60])}': {why}; give a plain name, since files are named after it")
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
     missing = [column for column in REQUIRED if column not in header]
     if missing:
-        raise DataError(f"{path}, line 1: column {', '.join(missing)} is missing; needed are {', '.join(REQUIRED)}")
+        raise DataError(f"{path}, line 1: column {', '.join(missing)} is missing; a manifest needs {', '.join(REQUIRED)}")
     for column, count in Counter(header).items():
         if count > 1 or unfit(column) or column in {"n_frames", "fps", "indices"}:
-            why = "stands twice" if count > 1 else "cannot be used as a column's name"
+            why = "appears twice" if count > 1 else "cannot be used as a column's name; rename it"
             raise DataError(f"{path}, line 1, column {_quoted(column)}: {why}")
 
 
@@ -188,9 +190,11 @@ def _check_path(where: str, column: str, text: str) -> None:
     if not text:
         raise DataError(f"{where} {column}: empty; give the clip's file relative to the root")
     if path.is_absolute() or ".." in path.parts or "\\" in text:
-        raise DataError(f"{where} {column}: '{text[:200]}' leaves the root; paths are relative to it, with '/' and without '..'")
+        raise DataError(
+            f"{where} {column}: '{text[:200]}' leaves the root; write it relative to the root, with '/', without '..'"
+        )
     if len(text.encode()) > 4000 or any(len(part.encode()) > 255 for part in path.parts):
-        raise DataError(f"{where} {column}: '{text[:60]}…' is longer than a path can be")
+        raise DataError(f"{where} {column}: '{text[:60]}…' is too long for a path; shorten it")
 
 
 def _check_positive(where: str, row: Mapping[str, str]) -> None:
@@ -201,10 +205,12 @@ def _check_positive(where: str, row: Mapping[str, str]) -> None:
         except ValueError:
             fine = False
         if not fine:
-            raise DataError(f"{where} {name}: {_quoted(text or '')} is not a positive number of at most {most}")
+            raise DataError(f"{where} {name}: {_quoted(text or '')} is not a positive number up to {most}")
     missing = [name for name in ("flow_rate", "flow_bound") if row.get("flow_path") and not row.get(name)]
     if missing:
-        raise DataError(f"{where} {', '.join(missing)}: empty, but there is a flow_path; EPIC's are 30 and 25, or 50 and 8")
+        raise DataError(
+            f"{where} {', '.join(missing)}: empty, but the row has a flow_path; EPIC has 30 and 25 (2018), or 50 and 8 (2020)"
+        )
 
 
 def _check_seconds(where: str, row: Mapping[str, str]) -> None:
@@ -218,7 +224,7 @@ def _check_seconds(where: str, row: Mapping[str, str]) -> None:
             if not 0 <= values[name] <= _LONGEST_S:
                 raise DataError(f"{where} {name}: {row[name][:60]} is not a time in a video (seconds from its start)")
     if "stop" in values and values["stop"] <= values.get("start", 0.0):
-        raise DataError(f"{where} stop: {row['stop']} does not lie after start {row.get('start') or 0}")
+        raise DataError(f"{where} stop: {row['stop']} is not after start {row.get('start') or 0}")
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""From a `--dataset` name to its manifest and root folder."""
+"""From a `--dataset` name to its manifest and root folder, and checks of paths that flags name."""
 
 import os
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ from cia_extract.datasets.manifest import Manifest
 
 @dataclass(frozen=True)
 class Source:
-    """Rows and the folder that their paths are relative to; `notes` is what the user should know of them, one line each."""
+    """A manifest, the folder that its paths are relative to, and notes on it for the user, one line each."""
 
     manifest: Manifest
     root: Path
     notes: list[str] = field(default_factory=list)
     left_out: str = ""
-    """Rows of official files that name no clip, as one line; the command ends with it and exit code 3."""
+    """The rows of official files that name no clip, as one line; the command ends with it and exit code 3. Empty: none."""
 
 
 def find(
@@ -35,11 +35,11 @@ def find(
     render: bool,
     annotations: Path | None = None,
 ) -> Source:
-    """The rows of a dataset.
+    """The manifest and root of a dataset.
 
-    `demo` is rendered on the spot; the built-in names are read from the official downloads below `root`, and from `annotations`
-    if the split files lie elsewhere; any other name needs `manifest`, or a manifest.csv in its root. A `manifest` goes before all
-    of these. `render` off lists the demo's clips without making them. Raises UsageError, DataError or MismatchError.
+    A `manifest` goes before everything else. Without one, `demo` is rendered into `root` (or only listed, without `render`); the
+    built-in datasets are read from the official downloads below `root`, with their split files below `annotations` if given; any
+    other dataset needs a manifest.csv in its root. Raises UsageError, DataError or MismatchError.
     """
     manifests.check_name(dataset)
     if manifest is not None:
@@ -55,26 +55,26 @@ def find(
     if not _is_folder(root):
         like = "" if manifest else did_you_mean(dataset, ["demo", *definition.names()])
         raise UsageError(
-            f"--root {root}: {_no_folder(root)}; it should hold the clips of --dataset {dataset}{_known(manifest)}{like}"
+            f"--root {root}: {_no_folder(root)}; it should hold the clips of --dataset {dataset}{_built_in_names(manifest)}{like}"
         )
     if manifest is None:
         manifest = root / "manifest.csv"
         if not manifest.is_file():
             raise UsageError(
                 f"--dataset {dataset}: no {manifest}; put the clips in class folders and run "
-                f"cia-extract manifest --from-folders {root}, or pass --manifest FILE{_known(None)}"
+                f"cia-extract manifest --from-folders {root}, or pass --manifest FILE{_built_in_names(None)}"
                 + did_you_mean(dataset, ["demo", *definition.names()])
             )
     return Source(manifests.read(manifest), root)
 
 
 def default_root(folder: str) -> Path:
-    """`$CIA_DATA/FOLDER`, else `data/FOLDER`."""
+    """The root of a dataset without `--root`: `$CIA_DATA/FOLDER`, else `data/FOLDER`."""
     return Path(os.environ.get("CIA_DATA") or "data") / folder
 
 
 def check_file(flag: str, path: Path) -> None:
-    """Raises UsageError where a flag that names a file is given a folder, or a path that cannot exist."""
+    """Raise UsageError if `path`, given to a flag for a file, is a folder or cannot exist. It need not exist."""
     try:
         is_folder = path.is_dir()
     except (OSError, ValueError) as error:
@@ -88,7 +88,7 @@ def check_file(flag: str, path: Path) -> None:
 
 
 def check_folder(flag: str, path: Path) -> None:
-    """Raises UsageError where a flag that names a folder, which may be new, is given a file or a path that cannot exist."""
+    """Raise UsageError if `path`, given to a flag for a folder, is a file or cannot exist. It need not exist."""
     if not _is_folder(path) and (why := _no_folder(path)) != "no such folder":
         raise UsageError(f"{flag} {_shown(path)}: {why}")
 
@@ -101,7 +101,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _no_folder(path: Path) -> str:
-    """Why a path that is no folder is none."""
+    """Why a path is not a folder, as the end of a sentence."""
     try:
         return "is a file, not a folder" if path.exists() else "no such folder"
     except (OSError, ValueError) as error:
@@ -112,7 +112,8 @@ def _shown(path: Path) -> str:
     return str(path) if str(path).isprintable() else ascii(str(path))[1:-1]
 
 
-def _known(manifest: Path | None) -> str:
+def _built_in_names(manifest: Path | None) -> str:
+    """The built-in names for a message; empty if the user gave a manifest."""
     return "" if manifest else f" (built-in names: demo, {', '.join(definition.names())})"
 
 
@@ -138,5 +139,5 @@ def _demo(root: Path, clips_per_class: int, seed: int, workers: int, render: boo
     except ValueError as error:
         raise MismatchError(str(error)) from error
     except OSError as error:
-        raise UsageError(f"--root {root}: {error.strerror or error}") from error
+        raise UsageError(f"--root {root}: {error.strerror or error}; make room or choose another folder") from error
     return Source(manifests.check("demo", rows), root)

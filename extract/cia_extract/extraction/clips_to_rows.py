@@ -116,7 +116,7 @@ class Consumer:
         for row, pairs, windows in computed:
             if self.settings.flow_cache:
                 kept = cache.load(self.settings.flow_cache, self.jobs_of[row])
-                kept |= zip(pairs.wanted, windows.images, strict=True)
+                kept |= zip(pairs.indices, windows.images, strict=True)
                 self._warn(cache.save(self.settings.flow_cache, self.jobs_of[row], kept))
             self._store("flow", self.batchers["flow"].add(row, windows))
 

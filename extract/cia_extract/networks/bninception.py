@@ -20,9 +20,12 @@ BATCH_NORM_EPS: Final = 1e-5
 
 
 class Block(NamedTuple):
-    """Output channels of one Inception block's convolutions. Without 1×1 and projection it halves height and width."""
+    """Output channels of one Inception block's convolutions; 0: the block lacks this one.
 
-    one: int
+    A block without 1×1 convolution and projection halves height and width.
+    """
+
+    single: int  # 1×1
     three_reduce: int
     three: int
     double_reduce: int
@@ -31,10 +34,12 @@ class Block(NamedTuple):
 
     @property
     def stride(self) -> int:
-        return 1 if self.one else 2
+        """Stride of the last 3×3 convolutions and of the pool: 1, or 2 in a block that halves the map."""
+        return 1 if self.single else 2
 
     def out_channels(self, in_channels: int) -> int:
-        return self.one + self.three + self.double + (self.projection or in_channels)
+        """Channels of the concatenated branches; a block without projection passes its pooled input on."""
+        return self.single + self.three + self.double + (self.projection or in_channels)
 
 
 INCEPTION: Final = {
@@ -62,15 +67,15 @@ class Unit(NamedTuple):
 
 
 def units(in_channels: int) -> Iterator[Unit]:
-    """The 69 convolutions in the order in which the network computes them."""
+    """The 69 convolutions of a stream with `in_channels` input channels, in the order in which the network computes them."""
     yield Unit("conv1_7x7_s2", in_channels, 64, 7, 2)
     yield Unit("conv2_3x3_reduce", 64, 64, 1)
     yield Unit("conv2_3x3", 64, 192, 3)
     channels = 192
     for name, block in INCEPTION.items():
         prefix = f"inception_{name}"
-        if block.one:
-            yield Unit(f"{prefix}_1x1", channels, block.one, 1)
+        if block.single:
+            yield Unit(f"{prefix}_1x1", channels, block.single, 1)
         yield Unit(f"{prefix}_3x3_reduce", channels, block.three_reduce, 1)
         yield Unit(f"{prefix}_3x3", block.three_reduce, block.three, 3, block.stride)
         yield Unit(f"{prefix}_double_3x3_reduce", channels, block.double_reduce, 1)
@@ -82,7 +87,7 @@ def units(in_channels: int) -> Iterator[Unit]:
 
 
 class BNInception(nn.Module):
-    """The trunk of one stream. The modules are flat, since the checkpoints' names are."""
+    """The trunk of one stream. Its modules are flat, like the names in the released checkpoints."""
 
     def __init__(self, in_channels: int = 3) -> None:
         super().__init__()
@@ -100,12 +105,12 @@ class BNInception(nn.Module):
         return x
 
     def maps(self, x: Tensor) -> Tensor:
-        """The same: a frame has no time to average over."""
+        """[B, C, H, W] → maps [B, 1024, ⌈H/32⌉, ⌈W/32⌉], as `forward`: a frame has no time to average over."""
         out: Tensor = self(x)
         return out
 
     def fold(self) -> "BNInception":
-        """Fold every batch normalisation into its convolution: the same function. Returns itself, in evaluation mode."""
+        """Fold every batch normalisation into its convolution, the same function. Returns itself, in evaluation mode."""
         self.eval()
         for name, module in list(self.named_children()):
             if isinstance(module, nn.BatchNorm2d):

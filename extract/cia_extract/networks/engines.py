@@ -1,6 +1,6 @@
-"""How a network is run: eager torch, compiled torch or OpenVINO, in a precision, and the proof that its numbers are right.
+"""How a network runs: eager torch, compiled torch or OpenVINO, in some precision, and the test that its numbers are right.
 
-Every engine is tried on one window against eager float32 before anything is extracted: libraries have shipped convolutions that
+Every engine is compared with eager float32 on one window before anything is extracted: libraries have shipped convolutions that
 were wrong or tens of times slower in one precision. cuDNN 9.10.2 gave wrong 3D convolutions in bfloat16 for large shapes
 (https://github.com/pytorch/pytorch/issues/163539); torch 2.9.0 ran them without cuDNN, four times slower (issue 166122); on CPUs
 with AMX those of width 1 were wrong in bfloat16 (issue 169688).
@@ -25,27 +25,32 @@ PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16")
 # Least cosine with eager float32 on the same window, by precision.
 ENOUGH: Final = {"fp32": 0.999999, "tf32": 0.9999, "bf16": 0.999, "fp16": 0.999}
 _DTYPE: Final = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Converting for OpenVINO takes about ten seconds a network and compiling up to a minute: `auto` does it for jobs that gain more.
+# Converting for OpenVINO takes about 10 s a network, compiling up to a minute: `auto` does so only for jobs that gain more.
 WORTH_CONVERTING: Final = 200  # windows
 WORTH_COMPILING: Final = 1500
 
 
 @dataclass(frozen=True)
 class Engine:
-    """`run` takes [B, C, L, H, W] (I3D) or [B, C, H, W] (BN-Inception) to maps [B, 1024, h, w], float32 on `device`."""
+    """A network that is ready to run.
+
+    `run` maps [B, C, L, H, W] (I3D) or [B, C, H, W] (BN-Inception) to [B, 1024, h, w], float32 on `device`.
+    """
 
     name: str
     precision: str
     device: torch.device
     batch: int
     fixed: bool
-    """Only whole batches: a ragged one is filled up."""
+    """It takes batches of exactly `batch` windows; the caller fills up a smaller one."""
     run: Callable[[Tensor], Tensor]
     cosine: float = 1.0
+    """Cosine with eager float32 on the test window."""
     difference: float = 0.0
     """Largest difference from eager float32 on the test window, relative to its largest value."""
 
     def describe(self) -> dict[str, Any]:
+        """The engine, its precision and device, and how it did on the test window, as the feature file records them."""
         return {
             "engine": self.name,
             "precision": self.precision,
@@ -56,13 +61,14 @@ class Engine:
 
 
 class Trunk(nn.Module):
-    """A network and what a recipe makes of its time slices: [B, …] → [B, 1024, h, w]."""
+    """A network, and the average over its time slices as the recipe's `network.reduce` says: [B, …] → [B, 1024, h, w]."""
 
     def __init__(self, network: nn.Module, reduce: str) -> None:
         super().__init__()
         self.network, self.reduce = network, reduce
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, L, H, W] or [B, C, H, W] → [B, 1024, h, w]."""
         maps: Tensor = self.network(x)
         if maps.ndim == 4:
             return maps
@@ -83,35 +89,36 @@ def build(
     windows: int = 0,
     say: Say = print,
 ) -> Engine:
-    """The engine for a folded network in evaluation mode, tried on `example` [1, C, …] float32.
+    """The engine for a folded network in evaluation mode, tested on `example` [1, C, …] float32 against eager float32.
 
-    `windows` is how many are to be described: `auto` weighs compilation against it. What was asked for by name and fails its
-    test is refused (DataError); what `auto` chose falls back to eager float32, saying so.
+    `windows` is how many will be described: `auto` weighs compilation against it. Raises DataError if an engine that was named
+    fails the test; one that `auto` chose falls back to eager float32 and says so. Raises UsageError as `check`.
     """
     check(engine, precision, device)
-    chosen = _choose(device, windows) if engine == "auto" else engine
+    name = _choose(device, windows) if engine == "auto" else engine
     reference = _eager(network, recipe, device, "fp32", batch)
-    if (chosen, precision) == ("eager", "fp32"):
+    if (name, precision) == ("eager", "fp32"):
         return reference
     expected = reference.run(example.to(device))
     try:
-        made = _BUILDERS[chosen](network, recipe, device, precision, batch, example)
-        full = example.to(device).repeat(made.batch, *[1] * (example.ndim - 1)) if made.fixed else example.to(device)
-        cosine, difference = _agreement(made.run(full)[:1], expected)
+        candidate = _BUILDERS[name](network, recipe, device, precision, batch, example)
+        copies = candidate.batch if candidate.fixed else 1
+        maps = candidate.run(example.to(device).repeat(copies, *[1] * (example.ndim - 1)))
+        cosine, difference = _agreement(maps[:1], expected)
     except (RuntimeError, ImportError) as error:  # no compiler here, or a device without one of the network's operators
         cosine, difference, why = 0.0, 1.0, (str(error).splitlines() or [type(error).__name__])[0]
     else:
-        why = f"cosine {cosine:.6f} with eager float32, {ENOUGH[precision]} is needed"
+        why = f"cosine {cosine:.6f} with eager float32, at least {ENOUGH[precision]} is needed"
     if cosine >= ENOUGH[precision]:
-        return Engine(**{**vars(made), "cosine": cosine, "difference": difference})
+        return Engine(**{**vars(candidate), "cosine": cosine, "difference": difference})
     if engine == "auto" and precision == "fp32":
-        say(f"{chosen}: fails its test here ({why}); going on with eager")
+        say(f"engine {name}: fails its test on this machine ({why}); going on with eager")
         return reference
-    raise DataError(f"--engine {chosen} --precision {precision}: fails its test on this machine ({why}); use --engine eager")
+    raise DataError(f"--engine {name} --precision {precision}: fails its test on this machine ({why}); use --engine eager")
 
 
 def check(engine: str, precision: str, device: torch.device) -> None:
-    """Raises UsageError for combinations that cannot be."""
+    """Raise UsageError for an unknown engine or precision, or a combination that this machine or device cannot run."""
     if engine not in ENGINES:
         raise UsageError(f"--engine {engine}: unknown, choose from {', '.join(ENGINES)}")
     if precision not in PRECISIONS:
@@ -120,11 +127,11 @@ def check(engine: str, precision: str, device: torch.device) -> None:
         raise UsageError("--precision tf32: exists on NVIDIA GPUs only; use fp32 here")
     if engine == "openvino":
         if importlib.util.find_spec("openvino") is None:
-            raise UsageError("--engine openvino: not installed here; pip install openvino")
+            raise UsageError("--engine openvino: openvino is not installed; pip install openvino")
         if device.type != "cpu":
             raise UsageError("--engine openvino: runs on the CPU; add --device cpu, or use --engine compiled")
         if precision == "fp16":
-            raise UsageError("--engine openvino --precision fp16: not on CPUs; use fp32 or bf16")
+            raise UsageError("--engine openvino --precision fp16: does not run on CPUs; use fp32 or bf16")
 
 
 def _choose(device: torch.device, windows: int) -> str:
@@ -134,15 +141,16 @@ def _choose(device: torch.device, windows: int) -> str:
     return "compiled" if windows >= WORTH_COMPILING and has_compiler else "eager"
 
 
-def _agreement(found: Tensor, expected: Tensor) -> tuple[float, float]:
-    a, b = found.double().flatten(), expected.double().flatten()
+def _agreement(maps: Tensor, expected: Tensor) -> tuple[float, float]:
+    """(cosine, largest difference relative to the largest expected value); (0, ∞) if `maps` has values that are not finite."""
+    a, b = maps.double().flatten(), expected.double().flatten()
     if not bool(torch.isfinite(a).all()):
         return 0.0, float("inf")
     return float(torch.cosine_similarity(a, b, dim=0)), float((a - b).abs().max() / b.abs().max())
 
 
 def _prepared(network: nn.Module, recipe: Recipe, device: torch.device, precision: str) -> Trunk:
-    """A copy of its own for each engine, so that the reference stays what it was."""
+    """A copy of the network for one engine, in its precision and memory layout; the reference stays as it was."""
     import copy
 
     trunk = Trunk(copy.deepcopy(network), recipe.network.reduce).eval().to(device, _DTYPE[precision])
@@ -152,13 +160,13 @@ def _prepared(network: nn.Module, recipe: Recipe, device: torch.device, precisio
 
 
 def _in_precision(run: Callable[[Tensor], Tensor], precision: str) -> Callable[[Tensor], Tensor]:
-    def described(batch: Tensor) -> Tensor:
+    def in_precision(batch: Tensor) -> Tensor:
         # Global switches, so set for each call: torch's default for convolutions is TF32 on.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         with torch.no_grad():
             return run(batch.to(_DTYPE[precision])).float()
 
-    return described
+    return in_precision
 
 
 def _eager(
@@ -204,7 +212,7 @@ _BUILDERS: Final[dict[str, _Builder]] = {"eager": _eager, "compiled": _compiled,
 
 
 def _batch(network: nn.Module, device: torch.device) -> int:
-    """Windows at a time: on two cores four are fastest and take 1 GB of activations; a GPU wants more."""
+    """Default windows in a batch: on two cores 4 are fastest and take 1 GB of activations; a GPU is fastest with more."""
     volume = any(isinstance(module, nn.Conv3d) for module in network.modules())
     if device.type == "cuda":
         return 32 if volume else 256

@@ -45,7 +45,7 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 class Unit3d(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU; SAME padding."""
+    """3D convolution without bias and with SAME padding, then batch normalisation and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
@@ -53,6 +53,7 @@ class Unit3d(nn.Module):
         self.bn: nn.Module = nn.BatchNorm3d(out_channels, eps=BATCH_NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, L, H, W] → [B, out, ⌈L/stride⌉, ⌈H/stride⌉, ⌈W/stride⌉]."""
         kernel, stride = self.conv.kernel_size, self.conv.stride
         pads = [same_padding(size, k, s) for size, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
         if all(front == back for front, back in pads):
@@ -63,7 +64,7 @@ class Unit3d(nn.Module):
         return F.relu_(self.bn(x))
 
     def fold(self) -> None:
-        """Move the batch normalisation into the convolution: the same function, half the memory traffic. Not reversible."""
+        """Move the batch normalisation into the convolution: the same function with half the memory traffic. Not reversible."""
         if not isinstance(self.bn, nn.BatchNorm3d):
             return
         variance, mean = self.bn.running_var, self.bn.running_mean
@@ -83,6 +84,7 @@ class MaxPool3dSame(nn.Module):
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, L, H, W] → the maxima, each axis shortened to ⌈length/stride⌉."""
         pads = [same_padding(size, k, s) for size, k, s in zip(x.shape[2:], self.kernel, self.stride, strict=True)]
         if all(front == back for front, back in pads):
             return F.max_pool3d(x, self.kernel, self.stride, tuple(front for front, _ in pads))
@@ -111,11 +113,12 @@ class Inception3d(nn.Module):
         self.out_channels = b0 + b1 + b2 + b3
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, in, L, H, W] → [B, out_channels, L, H, W]."""
         return torch.cat([self.Branch_0(x), self.Branch_1(x), self.Branch_2(x), self.Branch_3(x)], dim=1)
 
 
 class I3D(nn.Module):
-    """The trunk, with the 400-way Kinetics head when `head` is set (needed only to check weights)."""
+    """The trunk up to `Mixed_5c`; `head` adds the 400-way Kinetics classifier, needed only to check weights."""
 
     def __init__(self, in_channels: int = 3, head: bool = False) -> None:
         super().__init__()
@@ -154,7 +157,7 @@ class I3D(nn.Module):
         return out.flatten(2).mean(dim=2)
 
     def fold(self) -> "I3D":
-        """Fold every batch normalisation, for inference. Returns itself, in evaluation mode."""
+        """Fold every batch normalisation into its convolution, for inference. Returns itself, in evaluation mode."""
         self.eval()
         for module in self.modules():
             if isinstance(module, Unit3d):

@@ -1,6 +1,6 @@
-"""Frozen networks that turn what a clip shows and sounds like into 1024-channel maps, and what each of them takes in.
+"""The backbones' streams: which network describes which modality, and the shape of its input.
 
-Importing this needs no torch; the networks themselves are in `i3d` and `bninception`.
+The networks themselves are in `i3d` and `bninception`.
 
 >>> IN_CHANNELS["tbn"]["flow"]
 10
@@ -28,12 +28,12 @@ GMACS: Final = {
 
 
 def network_of(backbone: str, modality: str) -> str:
-    """The backbone that describes a modality: sound always goes through TBN's audio stream."""
+    """The network ("i3d" or "tbn") that describes a modality under a recipe's backbone: audio always goes through TBN."""
     return "tbn" if modality == "audio" else backbone
 
 
 def example(recipe: Recipe, modality: str) -> Tensor:
-    """One window of smooth moving noise, as a network sees it: what engines are tried on. [1, C, L, H, W] or [1, C, H, W]."""
+    """One window of smooth moving noise, on which engines are tested: [1, C, L, H, W] or [1, C, H, W] float32."""
     generator = torch.Generator().manual_seed(0)
     backbone = network_of(recipe.backbone, modality)
     channels = IN_CHANNELS[backbone][modality]

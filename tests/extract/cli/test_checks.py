@@ -119,7 +119,7 @@ def test_words_of_flags_are_those_that_the_parts_know():
 
     kinds = get_type_hints(options.Computing)
     words = [get_args(kinds[field]) for field in ("engine", "precision", "flow_by")]
-    assert words == [engines.ENGINES, engines.PRECISIONS, flow.ASKED]
+    assert words == [engines.ENGINES, engines.PRECISIONS, flow.FLOW_BY]
 
 
 @pytest.mark.parametrize("group", [options.Clips, options.Preprocessing, options.Computing])

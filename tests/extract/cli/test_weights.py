@@ -144,7 +144,7 @@ def test_convert_two_streams_of_i3d(cli, kinetics, tmp_path):
     loaded = weights.load("i3d", "flow", str(tmp_path / "both.safetensors"), print)
     assert loaded.sha256 == flow.sha256
     code, _, err = cli("convert", tmp_path / "both.npz", "--out", tmp_path / "x.safetensors", "--layout", "piergiaj")
-    assert code == 2 and "use tf" in err
+    assert code == 2 and "use --layout tf" in err
 
 
 def test_convert_tbn(cli, tbn_file, tmp_path):
@@ -156,7 +156,7 @@ def test_convert_tbn(cli, tbn_file, tmp_path):
     for modality, tensors in random_tbn().items():
         assert weights.load("tbn", modality, str(out), print).sha256 == identity.sha256(tensors)
     code, _, err = cli("convert", tbn_file, "--out", tmp_path / "x.safetensors", "--layout", "tf")
-    assert code == 2 and "holds a TBN; leave it out" in err
+    assert code == 2 and "holds a TBN; leave --layout out" in err
 
 
 def test_what_convert_refuses(cli, tmp_path):

@@ -199,10 +199,10 @@ def test_windows_follow_tbns_rule(centres, tmp_path):
     """Also: reading only a stretch of the recording gives what reading all of it gives."""
     path = write_wav(tmp_path / "s.wav", noise(20))
     samples = read_wav(path) / np.float32(32768)
-    found = spectrograms(path, centres)
-    assert found.status == "ok" and found.present.all() and found.message == ""
-    assert found.images.shape == (len(centres), 256, 256) and found.images.dtype == np.float32
-    for image, centre in zip(found.images, centres, strict=True):
+    sound = spectrograms(path, centres)
+    assert sound.status == "ok" and sound.present.all() and sound.message == ""
+    assert sound.images.shape == (len(centres), 256, 256) and sound.images.dtype == np.float32
+    for image, centre in zip(sound.images, centres, strict=True):
         np.testing.assert_allclose(image, by_torch(tbn_windows(samples, centre)), rtol=0, atol=2e-6)
 
 
@@ -210,9 +210,9 @@ def test_a_real_clip_whole(shared):
     path = shared / "clips/audio/v_GGSY1Qvo990.mp4"
     centres = np.arange(25) * 18.04 / 25 + 0.36
     samples = whole(path) / np.float32(32768)
-    found = spectrograms(path, centres)
-    assert found.status == "ok"
-    for image, centre in zip(found.images, centres, strict=True):
+    sound = spectrograms(path, centres)
+    assert sound.status == "ok"
+    for image, centre in zip(sound.images, centres, strict=True):
         np.testing.assert_allclose(image, by_torch(tbn_windows(samples, centre)), rtol=0, atol=2e-6)
 
 
@@ -246,27 +246,27 @@ def test_times_are_those_of_the_video(name, video_starts, audio_starts, tmp_path
 def test_a_recording_shorter_than_a_window_is_padded(seconds, inside, tmp_path):
     samples = noise(seconds)
     path = write_wav(tmp_path / "s.wav", samples)
-    found = spectrograms(path, np.array([seconds / 2, 0.0, 9.0]))
+    sound = spectrograms(path, np.array([seconds / 2, 0.0, 9.0]))
     # 1.2785 s hold the 1.278 s around their middle, but not the 1.279 s of their ends.
-    assert found.present.tolist() == [inside, False, False] and found.status == "short"
-    assert found.images.shape == (3, 256, 256)
+    assert sound.present.tolist() == [inside, False, False] and sound.status == "short"
+    assert sound.images.shape == (3, 256, 256)
     last = -(-len(samples) // 120) + 1
-    assert (found.images[1][:, last:] == np.float32(SILENCE)).all() and (found.images[1][:, :last] > SILENCE + 1).any()
+    assert (sound.images[1][:, last:] == np.float32(SILENCE)).all() and (sound.images[1][:, :last] > SILENCE + 1).any()
 
 
 def test_a_moment_without_sound_is_not_present(tmp_path):
     """TBN takes the last window of the recording for any later moment; the image is that, and marked."""
     path = write_video(tmp_path / "v.mkv", noise(3), seconds=6)
-    found = spectrograms(path, np.array([1.0, 2.9, 5.0]))
-    assert found.present.tolist() == [True, True, False] and found.status == "short"
-    np.testing.assert_array_equal(found.images[1], found.images[2])
+    sound = spectrograms(path, np.array([1.0, 2.9, 5.0]))
+    assert sound.present.tolist() == [True, True, False] and sound.status == "short"
+    np.testing.assert_array_equal(sound.images[1], sound.images[2])
 
 
 def test_no_audio_is_a_status(tmp_path):
     path = write_video(tmp_path / "v.mkv", None)
-    found = spectrograms(path, np.array([1.0, 2.0]))
-    assert found.status == "no audio" and not found.present.any() and not found.images.any()
-    assert found.images.shape == (2, 256, 256)
+    sound = spectrograms(path, np.array([1.0, 2.0]))
+    assert sound.status == "no audio" and not sound.present.any() and not sound.images.any()
+    assert sound.images.shape == (2, 256, 256)
     assert spectrograms(path, np.empty(0)).images.shape == (0, 256, 256)
 
 
@@ -277,9 +277,9 @@ def test_a_wav_beside_a_silent_video(shared, tmp_path):
     assert sound_of(folder / "mmaction2_demo.mp4") is None
     assert sound_of(folder / "v_GGSY1Qvo990.mp4") == folder / "v_GGSY1Qvo990.mp4"
     centres = np.array([1.0, 3.0, 6.0])
-    found, direct = (spectrograms(folder / f"mmaction2_test.{kind}", centres) for kind in ("mp4", "wav"))
-    np.testing.assert_array_equal(found.images, direct.images)
-    assert found.status == "ok" and found.images.std() > 0.5
+    beside, direct = (spectrograms(folder / f"mmaction2_test.{kind}", centres) for kind in ("mp4", "wav"))
+    np.testing.assert_array_equal(beside.images, direct.images)
+    assert beside.status == "ok" and beside.images.std() > 0.5
     frames = tmp_path / "P01_01"
     frames.mkdir()
     assert sound_of(frames) is None
@@ -294,7 +294,7 @@ def test_a_wav_beside_a_clip_goes_before_the_clips_own_sound(tmp_path):
     assert sound_of(path) == wav and spectrograms(path, np.array([2.0])).images.max() < SILENCE + 1e-3
 
 
-def test_damaged_sound_keeps_what_came_before(shared, tmp_path):
+def test_damaged_sound_is_kept_up_to_the_damage(shared, tmp_path):
     """Zeros over a stretch of the file: AAC frames that cannot be decoded from there on."""
     path = tmp_path / "v.mp4"
     content = bytearray((shared / "clips/audio/v_GGSY1Qvo990.mp4").read_bytes())
@@ -302,11 +302,11 @@ def test_damaged_sound_keeps_what_came_before(shared, tmp_path):
     path.write_bytes(content)
     whole_clip = shared / "clips/audio/v_GGSY1Qvo990.mp4"
     centres = np.array([1.0, 17.0])
-    found, healthy = spectrograms(path, centres), spectrograms(whole_clip, centres)
-    assert found.present.tolist() == [True, False] and found.status == "short"
-    assert "v.mp4: the sound cannot be decoded beyond" in found.message and "\n" not in found.message
-    np.testing.assert_array_equal(found.images[0], healthy.images[0])
-    assert found.images[1].shape == (256, 256)
+    damaged, healthy = spectrograms(path, centres), spectrograms(whole_clip, centres)
+    assert damaged.present.tolist() == [True, False] and damaged.status == "short"
+    assert "v.mp4: the sound cannot be decoded beyond" in damaged.message and "\n" not in damaged.message
+    np.testing.assert_array_equal(damaged.images[0], healthy.images[0])
+    assert damaged.images[1].shape == (256, 256)
 
 
 def test_files_that_cannot_be_opened(tmp_path):

@@ -46,7 +46,7 @@ def with_tracks(path: Path, tracks: list[tuple[np.ndarray, Disposition]]) -> Pat
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_of_several_tracks_the_one_that_players_choose_is_heard(tmp_path, order):
+def test_sound_comes_from_the_track_that_players_choose(tmp_path, order):
     """A track for the hard of hearing beside the film's own, in either order."""
     kinds = [(noise(5, seed=1), Disposition.default), (noise(5, seed=2), Disposition.hearing_impaired)]
     path = with_tracks(tmp_path / "v.mkv", [kinds[k] for k in order])
@@ -129,12 +129,12 @@ def test_wavs_of_every_format_are_heard(tmp_path, kind):
     (tmp_path / "v.wav").write_bytes(content)
     encode(tmp_path / "v.mp4", 75)
     expected = spectrograms(write_wav(tmp_path / "s.wav", SAMPLES), CENTRES).images
-    found = spectrograms(tmp_path / "v.mp4", CENTRES)
-    assert found.status == "ok" and np.median(np.abs(found.images - expected)) < tolerance
+    sound = spectrograms(tmp_path / "v.mp4", CENTRES)
+    assert sound.status == "ok" and np.median(np.abs(sound.images - expected)) < tolerance
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_wav_costs_the_sound_alone_and_one_line(tmp_path, kind):
+def test_a_broken_wav_fails_audio_alone_with_one_line(tmp_path, kind):
     (tmp_path / "v.wav").write_bytes(BROKEN[kind])
     encode(tmp_path / "v.mp4", 75)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -149,12 +149,12 @@ def test_a_broken_wav_costs_the_sound_alone_and_one_line(tmp_path, kind):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
 
-def test_a_wav_that_stops_to_decode_or_holds_nothing_is_told(tmp_path):
+def test_a_wav_that_stops_decoding_or_is_empty_is_no_audio(tmp_path):
     encode(tmp_path / "v.mp4", 75)
     for content, message in ((wav(b""), ""), (wav(PCM, kind=0x55), "cannot be decoded beyond 0.00 s")):
         (tmp_path / "v.wav").write_bytes(content)
-        found = spectrograms(tmp_path / "v.mp4", CENTRES)
-        assert found.status == "no audio" and not found.present.any() and message in found.message
+        sound = spectrograms(tmp_path / "v.mp4", CENTRES)
+        assert sound.status == "no audio" and not sound.present.any() and message in sound.message
 
 
 def test_values_that_are_no_numbers_do_not_reach_the_features(tmp_path):
@@ -172,8 +172,8 @@ def test_damaged_wavs_give_sound_or_one_line(tmp_path):
             content[place] = random.integers(256)
         (tmp_path / "v.wav").write_bytes(content)
         try:
-            found = spectrograms(tmp_path / "v.wav", np.array([0.4]))
-            assert np.isfinite(found.images).all() and found.images.shape == (1, 256, 256)
+            sound = spectrograms(tmp_path / "v.wav", np.array([0.4]))
+            assert np.isfinite(sound.images).all() and sound.images.shape == (1, 256, 256)
         except ClipError as error:
             assert "\n" not in str(error)
 

@@ -28,19 +28,19 @@ def pictures(folder: Path, numbers, mode: str = "RGB", name: str = "frame_{:010d
 def test_pictures_are_read_by_time(tmp_path):
     """EPIC: the annotation's start_frame 11 and stop_frame 21 at 60 a second are the files 11 … 19 (TBN: −1, −2)."""
     folder = pictures(tmp_path / "P01_01", range(1, 61))
-    found = list(clips.decode(folder, (11 - 1) / 60, (21 - 2) / 60, rate=60.0))
-    assert [int(frame.image[0, 0, 0]) for frame in found] == list(range(11, 20))
-    assert [round(frame.time * 60) for frame in found] == list(range(10, 19))
+    frames = list(clips.decode(folder, (11 - 1) / 60, (21 - 2) / 60, rate=60.0))
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == list(range(11, 20))
+    assert [round(frame.time * 60) for frame in frames] == list(range(10, 19))
     assert len(list(clips.decode(folder))) == 60  # without times: all of them
 
 
-def test_what_a_frame_folder_lacks_is_said(tmp_path):
+def test_an_error_names_what_a_frame_folder_lacks(tmp_path):
     folder = pictures(tmp_path / "frames", [1, 2, 3, 5, 6])
     with pytest.raises(ClipError, match="picture number 4 is missing"):
         list(clips.decode(folder))
     with pytest.raises(ClipError, match="frame folders have no times; give the manifest a column `rate`"):
         list(clips.decode(folder, 0.1, 0.2))
-    with pytest.raises(ClipError, match=r"cut: the clip ends at 0\.53 s, stop is 1 s") as error:
+    with pytest.raises(ClipError, match=r"cut: the clip ends at 0\.53 s, but stop is 1 s") as error:
         list(clips.decode(pictures(tmp_path / "cut", range(1, 33)), 0.5, 1.0, rate=60.0))
     assert error.value.outcome.name == "partial decode"
     (tmp_path / "empty").mkdir()
@@ -110,19 +110,21 @@ def test_stacks_of_a_short_clip_repeat_its_last_flow(tmp_path):
 
 def test_i3d_rescales_stored_flow_to_its_own_bound(tmp_path):
     """EPIC's bytes mean ±25 px, I3D's ±20: 10 px is 178 in one and 191 in the other. TBN keeps the bytes."""
-    kept = greys(preparation.prepare(stored_flow_job(tmp_path, "tbn-epic55", 0, 60)), "flow")
+    unscaled = greys(preparation.prepare(stored_flow_job(tmp_path, "tbn-epic55", 0, 60)), "flow")
     rescaled = preparation.prepare(stored_flow_job(tmp_path, "kinetics", 0, 60))
     values = {int(v) for row in greys(rescaled, "flow") for v in row}
     px = flow.dequantise(np.arange(1, 31, dtype=np.uint8), 25.0)
-    assert values <= set(flow.quantise(px, 20.0).tolist()) and kept[0][0] == 5
+    assert values <= set(flow.quantise(px, 20.0).tolist()) and unscaled[0][0] == 5
     centres = rescaled.centres // 2
     assert greys(rescaled, "flow")[1][8] == int(flow.quantise(flow.dequantise(np.uint8([centres[1] + 1]), 25.0), 20.0)[0])
 
 
-def test_a_missing_flow_folder_costs_the_flow_alone(tmp_path):
-    one = stored_flow_job(tmp_path, "tbn-epic55", 0, 60)
+def test_a_missing_flow_folder_fails_flow_alone(tmp_path):
+    task = stored_flow_job(tmp_path, "tbn-epic55", 0, 60)
     gone = clips_job.StoredFlow(tmp_path / "nowhere", 30.0, 25.0)
-    prepared = preparation.prepare(clips_job.ClipJob(one.path, one.modalities, one.recipe, one.start, one.stop, one.rate, gone))
+    prepared = preparation.prepare(
+        clips_job.ClipJob(task.path, task.modalities, task.recipe, task.start, task.stop, task.rate, gone)
+    )
     assert "rgb" in prepared.windows and "flow" not in prepared.windows
     assert "no such folder of flow frames" in str(prepared.errors["flow"])
 
@@ -132,10 +134,10 @@ def test_videos_are_read_at_a_rate_as_ffmpeg_would(tmp_path, native):
     """Slot k of 60 a second shows the last frame whose time rounds to k or earlier: a slow loop over all frames' times."""
     path = encode(tmp_path / "clip.mp4", native, rate=native)
     plain = list(clips.decode(path))
-    found = list(clips.decode(path, 0.25, 0.75, rate=60.0))
+    frames = list(clips.decode(path, 0.25, 0.75, rate=60.0))
     slots = [int(frame.time * 60 + 0.5) for frame in plain]
-    assert len(found) == 30
-    for k, frame in zip(range(15, 45), found, strict=True):
+    assert len(frames) == 30
+    for k, frame in zip(range(15, 45), frames, strict=True):
         shown = max(i for i, slot in enumerate(slots) if slot <= k)
         np.testing.assert_array_equal(frame.image, plain[shown].image)
         assert frame.time == pytest.approx(k / 60)
@@ -218,7 +220,7 @@ def test_a_folder_that_counts_from_0_gives_the_features_of_one_that_counts_from_
 
 
 @pytest.mark.parametrize("first", [2, 31])
-def test_a_folder_that_begins_at_another_number_is_named_since_its_first_frames_lack(tmp_path, first):
+def test_a_folder_that_begins_above_number_1_is_refused(tmp_path, first):
     job = counted(tmp_path, first, first, "denseflow")
     with pytest.raises(ClipError, match=rf"rgb: its pictures begin at number {first}, not at 0 or 1; unpack the frames again"):
         list(clips.decode(job.path, None, None, 25.0))
@@ -254,7 +256,7 @@ def test_a_gap_in_the_flow_is_named_where_a_window_needs_it(tmp_path):
         folder.read(2)
 
 
-def test_what_macos_leaves_beside_pictures_is_not_taken_for_them(tmp_path):
+def test_hidden_files_of_macos_are_not_read_as_pictures(tmp_path):
     for letter in "uv":
         pictures(tmp_path / f"flow/{letter}", [1, 2], "L")
         (tmp_path / f"flow/{letter}/._frame_0000000001.png").write_bytes(b"\0\5\26\7")
@@ -264,7 +266,7 @@ def test_what_macos_leaves_beside_pictures_is_not_taken_for_them(tmp_path):
 
 
 @pytest.mark.parametrize(("start", "stop"), [(1e300, None), (None, 1e300), (1e307, 1e308)])
-def test_absurd_times_are_one_line(tmp_path, start, stop):
+def test_absurd_times_give_one_line(tmp_path, start, stop):
     folder = pictures(tmp_path / "f", [1, 2, 3])
     with pytest.raises(ClipError):
         preparation.prepare(clips_job.ClipJob(folder, ("rgb",), recipes.load("kinetics"), start, stop, 60.0))

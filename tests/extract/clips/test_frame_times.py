@@ -36,30 +36,30 @@ DROPPED = {
 def test_times_of_an_avi_count_the_frames_that_its_recorder_dropped(tmp_path, shown, index):
     path = avi_file.write(tmp_path / "a.avi", shown, index=index or shown[-1] is None)
     frames = list(clips.decode(path))
-    kept = [t for t in shown if t is not None]
-    assert numbers(frames) == kept and slots(frames) == kept
-    assert numbers(clips.decode(path, 0.04, 0.16)) == [t for t in kept if 1 <= t < 4]
+    present = [t for t in shown if t is not None]
+    assert numbers(frames) == present and slots(frames) == present
+    assert numbers(clips.decode(path, 0.04, 0.16)) == [t for t in present if 1 <= t < 4]
     whole = numbers(clips.decode(path, rate=25.0))
-    assert whole == [max((k for k in kept if k <= t), default=None) for t in range(kept[0], kept[-1] + 1)]
+    assert whole == [max((k for k in present if k <= t), default=None) for t in range(present[0], present[-1] + 1)]
 
 
 @pytest.mark.parametrize(("codec", "b_frames"), [("mpeg4", 0), ("mpeg4", 2), ("libx264", 0), ("libx264", 3)])
 def test_dropped_frames_are_counted_where_the_decoder_reorders(tmp_path, codec, b_frames):
-    kept = [t for t in range(60) if not 10 <= t < 13 and not 40 <= t < 52]
+    present = [t for t in range(60) if not 10 <= t < 13 and not 40 <= t < 52]
     with av.open(str(tmp_path / "a.avi"), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.max_b_frames = b_frames
-        for t in kept:
+        for t in present:
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 4 * t, np.uint8), format="rgb24")
             frame.pts, frame.time_base = t, Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    assert slots(clips.decode(tmp_path / "a.avi")) == kept
-    assert slots(clips.decode(tmp_path / "a.avi", 1.0, 2.2)) == [t for t in kept if 25 <= t < 55]
+    assert slots(clips.decode(tmp_path / "a.avi")) == present
+    assert slots(clips.decode(tmp_path / "a.avi", 1.0, 2.2)) == [t for t in present if 25 <= t < 55]
 
 
-def test_an_avi_that_is_cut_off_is_still_told_by_its_header(tmp_path):
+def test_an_avi_shorter_than_its_header_says_is_refused(tmp_path):
     whole = avi_file.write(tmp_path / "a.avi", list(range(40))).read_bytes()
     (tmp_path / "a.avi").write_bytes(whole[: whole.index(avi_file.picture(24)) - 8])
     with pytest.raises(ClipError, match="truncated, 24/40 frames could be decoded"):
@@ -114,7 +114,7 @@ def test_a_last_frame_that_is_shown_long_is_repeated_at_a_rate(tmp_path, name):
 
 @pytest.mark.parametrize("sound", [False, True])
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.flv", "a.avi"])
-def test_a_truncated_film_is_told_in_true_numbers_and_a_whole_one_with_longer_sound_is_not(tmp_path, name, sound):
+def test_a_truncated_video_is_refused_and_a_whole_one_with_longer_sound_is_not(tmp_path, name, sound):
     path = tmp_path / name
     with av.open(str(path), "w", options={"movflags": "faststart"} if name.endswith("mp4") else {}) as container:
         stream = container.add_stream("flv" if name.endswith("flv") else "mpeg4", rate=25)

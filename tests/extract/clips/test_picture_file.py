@@ -126,7 +126,7 @@ def test_a_broken_picture_is_one_line_about_its_file(tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", ["folder", "broken link", "pipe"])
-def test_what_is_no_file_is_named_and_does_not_hang(tmp_path, kind):
+def test_a_path_that_is_no_file_is_refused_without_hanging(tmp_path, kind):
     path = tmp_path / "img_00001.jpg"
     match kind:
         case "folder":

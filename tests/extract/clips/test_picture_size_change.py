@@ -113,7 +113,7 @@ def test_ladders_that_round_their_widths_are_scaled_to_the_first_frames_size(tmp
     np.testing.assert_array_equal(last, expected[:, (width - 224) // 2 :][:, :224])
 
 
-def test_sound_alone_does_not_mind(tmp_path):
+def test_audio_ignores_a_change_of_picture_size(tmp_path):
     path = stream(tmp_path / "clip.ts", [(64, 48), (96, 48)])
     prepared = preparation.prepare(job.ClipJob(path, ("audio",), recipes.load("kinetics")))
     assert prepared.n_frames == 8 and prepared.outcomes["audio"].name == "no audio"
@@ -134,7 +134,7 @@ def test_stored_flow_may_not_change_its_size_since_its_px_would_change_too(tmp_p
     assert "rgb" in prepared.windows
 
 
-def test_x_and_y_of_different_sizes_are_one_line(tmp_path):
+def test_x_and_y_of_different_sizes_give_one_line(tmp_path):
     folder(tmp_path / "rgb", [(320, 240)], 2)
     for letter, size in (("x", (320, 240)), ("y", (240, 320))):
         for t in range(2):
@@ -144,7 +144,7 @@ def test_x_and_y_of_different_sizes_are_one_line(tmp_path):
     assert "x and y of flow 0 have different sizes, 320x240 and 240x320" in str(prepared.errors["flow"])
 
 
-def test_a_picture_like_a_thread_is_refused_before_it_fills_the_memory(tmp_path):
+def test_an_extremely_narrow_picture_is_refused_before_it_fills_memory(tmp_path):
     Image.new("RGB", (2, 60_000)).save(tmp_path / "1.png")
     with pytest.raises(ClipError, match="picture of 2x60000 is too long and narrow"):
         preparation.prepare(job.ClipJob(tmp_path, ("rgb",), recipes.load("kinetics")))

@@ -43,11 +43,11 @@ def test_centres_lie_in_their_segments():
 )
 def test_tbn_stacks_start_inside_the_clip(n_flows, expected):
     """TBN's rule for stacks of five, tick = (N − 4)/25, as published where it does not leave the clip."""
-    found = sampling.tsn(n_flows, 25, length=5)
-    assert found.tolist() == expected
+    starts = sampling.tsn(n_flows, 25, length=5)
+    assert starts.tolist() == expected
     tick = (n_flows - 4) / 25
     if tick >= 0:
-        assert found.tolist() == [int(tick / 2 + tick * i) for i in range(25)]
+        assert starts.tolist() == [int(tick / 2 + tick * i) for i in range(25)]
 
 
 @pytest.mark.parametrize("n_frames", [1, 5, 16, 22, 25, 193])
@@ -62,11 +62,11 @@ def test_linspace_equals_the_third_partys_rule(n_frames):
 )
 def test_inside_keeps_whole_windows_in_the_clip(n_frames, expected):
     """MM-SADA: linspace(16, N − 16, 7)[1:-1], whole numbers below."""
-    found = sampling.inside(n_frames, 5, 16, 16)
-    assert found.tolist() == expected
+    centres = sampling.inside(n_frames, 5, 16, 16)
+    assert centres.tolist() == expected
     if n_frames > 32:
-        assert found.tolist() == [int(x) for x in np.linspace(16, n_frames - 16, 7)[1:-1]]
-        assert found.min() - 16 >= 0 and found.max() + 14 < n_frames
+        assert centres.tolist() == [int(x) for x in np.linspace(16, n_frames - 16, 7)[1:-1]]
+        assert centres.min() - 16 >= 0 and centres.max() + 14 < n_frames
 
 
 @pytest.mark.parametrize(

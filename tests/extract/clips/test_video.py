@@ -73,7 +73,7 @@ def test_times_of_a_real_avi_with_b_frames_rise(shared):
 
 
 @pytest.mark.parametrize(("start", "stop"), [(None, 6.0), (2.0, 6.0), (5.0, 6.0)])
-def test_a_truncated_avi_is_found_out_when_cut_as_well(shared, tmp_path, start, stop):
+def test_a_cut_of_a_truncated_avi_is_refused(shared, tmp_path, start, stop):
     whole = (shared / "clips/ucf101/Archery/v_Archery_g02_c02.avi").read_bytes()
     path = tmp_path / "cut.avi"
     path.write_bytes(whole[: len(whole) // 2])
@@ -108,7 +108,7 @@ def test_the_clip_with_broken_metadata_decodes(shared):
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.9])
-def test_a_truncated_avi_is_found_out(shared, tmp_path, share):
+def test_a_truncated_avi_is_refused(shared, tmp_path, share):
     """AVI decodes up to the cut without a complaint."""
     whole = (shared / "clips/ucf101/Archery/v_Archery_g02_c02.avi").read_bytes()
     path = tmp_path / "cut.avi"

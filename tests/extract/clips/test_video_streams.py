@@ -146,7 +146,7 @@ def noisy(path, codec="libx264", frames=60, gop=20, size=(160, 120)):
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("mkv", "libx264"), ("ts", "libx264"), ("avi", "mpeg4")])
-def test_a_hole_of_zeros_in_a_video_is_never_passed_over_without_a_word(tmp_path, suffix, codec):
+def test_a_hole_of_zeros_in_a_video_is_always_reported(tmp_path, suffix, codec):
     """Twelve places; where pictures come out wrong, frames from the damage to the next key frame are named, and no others."""
     path = noisy(tmp_path / f"a.{suffix}", codec)
     whole = list(clips.decode(path))
@@ -219,11 +219,11 @@ def unreadable(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("codec.mp4", "its pictures are coded in a way that cannot be decoded"),
-        ("folder.mp4", "no numbered pictures in it"),
-        ("pipe.mp4", "is no file but a folder, pipe or device"),
+        ("codec.mp4", "its video has a codec that cannot be decoded"),
+        ("folder.mp4", "has no numbered pictures"),
+        ("pipe.mp4", "is a folder, pipe or device, not a file"),
         ("loop.mp4", "no such file"),
-        ("device.mp4", "is no file but a folder, pipe or device"),
+        ("device.mp4", "is a folder, pipe or device, not a file"),
         ("empty.mp4", "cannot be decoded .it is empty.; get the file again"),
         ("address.m3u8", "cannot be decoded"),
         ("frameless.avi", "no frame could be decoded"),
@@ -231,7 +231,7 @@ def unreadable(tmp_path):
         ("n" * 300 + ".mp4", "cannot be decoded .File name too long"),
     ],
 )
-def test_what_is_no_video_is_one_line_and_hangs_nothing(tmp_path, name, message):
+def test_a_path_that_is_no_video_gives_one_line_without_hanging(tmp_path, name, message):
     unreadable(tmp_path)
     for at_rate in (0.0, 25.0):
         with pytest.raises(ClipError, match=message) as error:

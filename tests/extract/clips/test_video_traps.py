@@ -41,8 +41,8 @@ def test_rgb_fed_to_a_bgr_net(tmp_path):
     """TBN's networks are Caffe's: blue first. I3D's are not."""
     Image.new("RGB", (320, 256), (200, 100, 50)).save(tmp_path / "frame_1.png")
     for name, expected in (("tbn-epic55", [50, 100, 200]), ("kinetics", [200, 100, 50])):
-        one = clips_job.ClipJob(tmp_path, ("rgb",), recipes.load(name))
-        assert preparation.prepare(one).windows["rgb"].images[0, 0, 0].tolist() == expected
+        task = clips_job.ClipJob(tmp_path, ("rgb",), recipes.load(name))
+        assert preparation.prepare(task).windows["rgb"].images[0, 0, 0].tolist() == expected
 
 
 def test_flow_on_unscaled_frames(tmp_path):
@@ -64,17 +64,17 @@ def test_one_tvl1_object_in_several_threads():
     pairs = [{0: scene, 1: np.roll(scene, 2, axis=1)} for scene in scenes]
     alone = [flow.pairs(pair, [0], rule)[0] for pair in pairs]
     with ThreadPoolExecutor(4) as pool:
-        for expected, found in zip(alone, pool.map(lambda pair: flow.pairs(pair, [0], rule)[0], pairs), strict=True):
-            np.testing.assert_array_equal(found, expected)
+        for expected, flow_of_pair in zip(alone, pool.map(lambda pair: flow.pairs(pair, [0], rule)[0], pairs), strict=True):
+            np.testing.assert_array_equal(flow_of_pair, expected)
 
 
 def test_h5_handle_across_fork(tmp_path):
     """Workers are started afresh: none of them holds the feature file, open here in two ways, nor a lock on it."""
     make_dataset(tmp_path / "f.h5", "d", seed=0, clips_per_class=1)
     encode(tmp_path / "clip.mp4", 3)
-    one = clips_job.ClipJob(tmp_path / "clip.mp4", ("rgb",), recipes.load("kinetics"))
+    task = clips_job.ClipJob(tmp_path / "clip.mp4", ("rgb",), recipes.load("kinetics"))
     with h5py.File(tmp_path / "f.h5", "r", locking=False), (tmp_path / "f.h5").open("r+b"):
-        ((_, result),) = workers.prepared_clips(iter([(0, one)]), workers=1, work=_open_files)
+        ((_, result),) = workers.prepared_clips(iter([(0, task)]), workers=1, work=_open_files)
     assert isinstance(result, ClipError) and "clip.mp4" not in str(result)
     assert json.loads(str(result)) and not [name for name in json.loads(str(result)) if name.endswith(".h5")]
 
@@ -94,7 +94,7 @@ def test_tolist_float64(tmp_path):
     assert kinds == {f"{m}/{n}": k for m in ("rgb", "flow") for n, k in (("maps", "float16"), ("pooled", "float32"))}
 
 
-def test_existing_but_broken_output_is_found_and_redone(tmp_path):
+def test_broken_output_is_detected_and_redone(tmp_path):
     """A row is done when it says so, after its bytes; one whose bytes were damaged since is found, and done again."""
     (tmp_path / "clips" / "run").mkdir(parents=True)
     for index in range(3):

@@ -14,7 +14,7 @@ ESCAPES = ("\x1b[2J", "\x1b]0;x\x07", "a\rb", "\u202eabc", "\x9b31m", "\ud800")
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_name_that_leads_elsewhere_or_names_nothing_becomes_no_path(name):
+def test_a_name_that_leads_elsewhere_or_is_empty_becomes_no_path(name):
     with pytest.raises(DataError, match="cannot become the name of a file or folder; rename it") as error:
         names.check(name, "feats.h5: domain")
     assert str(error.value).isprintable()

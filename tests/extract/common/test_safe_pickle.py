@@ -77,11 +77,11 @@ print(json.dumps(counts | {"mb": hostile.peak_mb() - before}))
 """
 
 
-def test_no_attack_takes_the_memory_or_the_process():
+def test_no_attack_takes_all_memory_or_ends_the_process():
     """3 GB of address space; Python's own reader asks for 64 GB of it for one of these files of 10 bytes."""
-    found = json.loads(hostile.in_its_own_process(ATTACKS, memory_gb=3))
-    assert found["read"] == 1 and found["refused"] == len(hostile.pickles_that_attack())
-    assert found["mb"] < 900  # three million dictionaries: two million are made
+    counts = json.loads(hostile.in_its_own_process(ATTACKS, memory_gb=3))
+    assert counts["read"] == 1 and counts["refused"] == len(hostile.pickles_that_attack())
+    assert counts["mb"] < 900  # three million dictionaries: two million are made
 
 
 NESTED = """
@@ -97,8 +97,8 @@ print(json.dumps(counts | {"cases": len(cases), "mb": hostile.peak_mb() - before
 
 
 def test_a_value_nested_without_end_is_refused_wherever_it_stands():
-    found = json.loads(hostile.in_its_own_process(NESTED, memory_gb=3))
-    assert found["cases"] > 50 and found["refused"] > found["cases"] / 2 and found["mb"] < 300  # the rest is not looked at
+    counts = json.loads(hostile.in_its_own_process(NESTED, memory_gb=3))
+    assert counts["cases"] > 50 and counts["refused"] > counts["cases"] / 2 and counts["mb"] < 300  # the rest is not looked at
 
 
 FUZZ = """
@@ -132,10 +132,10 @@ print(json.dumps(counts | {"mb": hostile.peak_mb() - before}))
 
 
 def fuzz(count: int) -> None:
-    found = json.loads(hostile.in_its_own_process(FUZZ, count, memory_gb=2, seconds=3000))
-    assert found["read"] + found["refused"] == 2 * count
-    assert found["read"] > count / 50 and found["refused"] > count / 2  # both ends are reached
-    assert found["mb"] < 200
+    counts = json.loads(hostile.in_its_own_process(FUZZ, count, memory_gb=2, seconds=3000))
+    assert counts["read"] + counts["refused"] == 2 * count
+    assert counts["read"] > count / 50 and counts["refused"] > count / 2  # both ends are reached
+    assert counts["mb"] < 200
 
 
 def test_damaged_and_improvised_pickles_give_plain_data_or_one_line():

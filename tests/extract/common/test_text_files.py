@@ -54,7 +54,7 @@ def test_a_manifest_of_another_program_keeps_every_label(tmp_path, data):
         (GOOD.replace("jump", '"ju\nmp"'), "line 4, column label: .*control"),
         (GOOD.replace("jump", "\x1b[31m"), "line 3, column label: .*control"),
         (GOOD.replace("jump", "j" * 200_000), r"line 3: .*limit"),
-        (GOOD.replace("label,", "label,label,"), "line 1, column 'label': stands twice"),
+        (GOOD.replace("label,", "label,label,"), "line 1, column 'label': appears twice"),
         (GOOD.replace("label", "klass"), "line 1: column label is missing"),
         (GOOD.replace("clip,", "clip,,"), "line 1, column '': cannot"),
         (",".join(f"c{i}" for i in range(1_000_000)), "line 1: 1000000 columns"),
@@ -63,13 +63,13 @@ def test_a_manifest_of_another_program_keeps_every_label(tmp_path, data):
         (bytes(range(256)) * 4, r"m\.csv"),
         ("", "missing"),
         (b"\xef\xbb\xbf", "missing"),
-        (GOOD.replace("x/b", "x" * 300), "longer than a path"),
-        (GOOD.replace("1.5", "1,5"), "line 3: 7 cells under 6 columns"),
+        (GOOD.replace("x/b", "x" * 300), "too long for a path"),
+        (GOOD.replace("1.5", "1,5"), "line 3: has 7 cells, but the header has 6 columns"),
         (GOOD.replace(",", ";").replace("1.5", "1,5"), "line 3, column start: '1,5' is not a number of seconds, such as 1.5"),
         (GOOD.replace("1.5", "1e300").replace(",3\n", ",\n"), "line 3, column start: .*not a time"),
     ],
 )
-def test_a_manifest_that_cannot_be_read_is_one_line_that_names_the_line(tmp_path, data, message):
+def test_an_unreadable_manifest_gives_one_line_that_names_its_line(tmp_path, data, message):
     with pytest.raises(DataError, match=message) as error:
         manifest.read(write(tmp_path, data))
     assert str(error.value).isprintable() and len(str(error.value)) < 500
@@ -117,7 +117,7 @@ def epic(folder: Path, rows: str = "") -> Path:
         "x,P01_01,200,300,1,1",
     ],
 )
-def test_one_bad_row_of_an_official_csv_does_not_cost_the_other_clips(tmp_path, row):
+def test_one_bad_row_of_an_official_csv_leaves_the_other_clips(tmp_path, row):
     built = datasets.build("e55", Path("nowhere"), epic(tmp_path, row + "\n"))
     assert len(built.manifest) == 48 and len(built.bad) == 1
     assert built.left_out().startswith("1 rows of the official files are left out: ") and built.left_out().isprintable()
@@ -195,8 +195,8 @@ def fuzz(folder: Path, count: int, seed: int) -> None:
                     (folder / "ucf" / name).write_bytes(mutated(data, chance))
                 rows = datasets.build("ucf", Path("nowhere"), folder / "ucf").manifest
             else:
-                name, kept = E55[0], (folder / E55[1]).read_bytes().replace(b"\n2", b"\n1")
-                (folder / name).write_bytes(mutated(kept, chance))
+                name, content = E55[0], (folder / E55[1]).read_bytes().replace(b"\n2", b"\n1")
+                (folder / name).write_bytes(mutated(content, chance))
                 rows = datasets.build("e55", Path("nowhere"), folder).manifest
             assert all(clip.isprintable() or "\xa0" in clip or clip.strip() for clip in rows.columns["clip"])
             assert all(0 <= (rows.seconds(i)[0] or 0) < 1e7 for i in range(len(rows)))

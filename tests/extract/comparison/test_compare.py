@@ -39,18 +39,18 @@ def diagnose(tmp_path, a, b, **options):
 
 def test_figures_against_their_definitions(tmp_path):
     a, b = clips(seed=1), clips(seed=2)
-    found = diagnose(tmp_path, a, b)
-    assert [row.clip for row in found.rows] == sorted(a) and {row.modality for row in found.rows} == {"rgb"}
-    for row in found.rows:
+    comparison = diagnose(tmp_path, a, b)
+    assert [row.clip for row in comparison.rows] == sorted(a) and {row.modality for row in comparison.rows} == {"rgb"}
+    for row in comparison.rows:
         x, y = a[row.clip].astype(np.float64), b[row.clip].astype(np.float64)
         assert row.cosine == pytest.approx((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()), abs=1e-12)
         assert row.relative_l2 == pytest.approx(np.sqrt(((x - y) ** 2).sum() / (x * x).sum()), rel=1e-12)
         assert row.max_abs == abs(x - y).max() and row.maps_max_abs is None
         assert (row.frames_a, row.frames_b) == (12, 12)
-    worst = min(found.rows, key=lambda row: row.cosine)
-    assert found.summary["rgb"]["worst_clip"] == worst.clip and found.summary["rgb"]["clips"] == 4
-    assert found.summary["rgb"]["median_cosine"] == np.median([row.cosine for row in found.rows])
-    assert found.diagnosis == ["rgb: different, and neither a shift in time, a permutation nor a scale explains it"]
+    worst = min(comparison.rows, key=lambda row: row.cosine)
+    assert comparison.summary["rgb"]["worst_clip"] == worst.clip and comparison.summary["rgb"]["clips"] == 4
+    assert comparison.summary["rgb"]["median_cosine"] == np.median([row.cosine for row in comparison.rows])
+    assert comparison.diagnosis == ["rgb: different, and neither a shift in time, a permutation nor a scale explains it"]
 
 
 def test_maps_are_pooled_and_compared(tmp_path):
@@ -64,19 +64,19 @@ def test_maps_are_pooled_and_compared(tmp_path):
     assert row.max_abs < 1e-7 and row.maps_max_abs is None
 
 
-def test_what_only_one_side_has(tmp_path):
+def test_clips_of_one_side_alone_are_listed(tmp_path):
     a, b = clips(4), clips(4)
     del a["clip0"], b["clip3"]
-    found = diagnose(tmp_path, a, b)
-    assert (found.only_a, found.only_b) == (["clip3"], ["clip0"]) and len(found.rows) == 2
-    assert found.diagnosis == ["rgb: identical"]
+    comparison = diagnose(tmp_path, a, b)
+    assert (comparison.only_a, comparison.only_b) == (["clip3"], ["clip0"]) and len(comparison.rows) == 2
+    assert comparison.diagnosis == ["rgb: identical"]
 
 
 def test_json_has_no_nan(tmp_path):
-    found = diagnose(tmp_path, {"x": np.ones((3, 8), np.float32)}, {"x": np.ones((3, 16), np.float32)})
-    as_json = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    comparison = diagnose(tmp_path, {"x": np.ones((3, 8), np.float32)}, {"x": np.ones((3, 16), np.float32)})
+    as_json = json.loads(json.dumps(comparison.as_dict(), allow_nan=False))
     assert as_json["rows"][0]["cosine"] is None and as_json["rows"][0]["clip"] == "x"
-    assert as_json["diagnosis"] == ["rgb: 8 channels in A, 16 in B: other features altogether"]
+    assert as_json["diagnosis"] == ["rgb: 8 channels in A, 16 in B: these are different kinds of features"]
 
 
 # causes seen in the numbers
@@ -121,7 +121,7 @@ def test_small_noise_is_no_permutation_and_no_scale(tmp_path):
 
 @pytest.mark.parametrize(("change", "line"), [
     (lambda x: x.astype(np.float16), "the same up to rounding to float16"),
-    (lambda x: x * np.float32(1 + 3e-6) + np.float32(2e-6), "the same up to numerical noise, as of other libraries or devices"),
+    (lambda x: x * np.float32(1 + 3e-6) + np.float32(2e-6), "the same up to numerical noise, as between libraries or devices"),
 ])  # fmt: skip
 def test_rounding_is_named(change, line, tmp_path):
     a = clips()
@@ -130,9 +130,9 @@ def test_rounding_is_named(change, line, tmp_path):
 
 def test_other_numbers_of_frames(tmp_path):
     a = clips()
-    found = diagnose(tmp_path, a, {c: x[::2] for c, x in a.items()})
-    assert found.diagnosis == ["rgb: 12 frames a clip in A, 6 in B (4 of 4 clips); their means over time are compared"]
-    row, x = found.rows[0], a["clip0"].astype(np.float64)
+    comparison = diagnose(tmp_path, a, {c: x[::2] for c, x in a.items()})
+    assert comparison.diagnosis == ["rgb: 12 frames a clip in A, 6 in B (4 of 4 clips); their means over time are compared"]
+    row, x = comparison.rows[0], a["clip0"].astype(np.float64)
     assert (row.frames_a, row.frames_b) == (12, 6)
     assert row.max_abs == pytest.approx(abs(x.mean(0) - x[::2].mean(0)).max(), rel=1e-9)
 
@@ -142,9 +142,9 @@ def test_zero_and_nan_frames_are_named(tmp_path):
     b = {c: x.copy() for c, x in a.items()}
     b["clip1"][3] = 0
     b["clip2"][4, 5] = np.nan
-    found = diagnose(tmp_path, a, b)
-    assert found.diagnosis[0] == "rgb: 2 clips have frames that are all zero or not finite: B's clip1, …"
-    nan = found.rows[2]
+    comparison = diagnose(tmp_path, a, b)
+    assert comparison.diagnosis[0] == "rgb: 2 clips have frames that are all zero or not finite: B's clip1, …"
+    nan = comparison.rows[2]
     assert nan.clip == "clip2" and nan.cosine == pytest.approx(1, abs=1e-12) and nan.max_abs == 0
     b["clip2"][:] = np.nan
     assert np.isnan(diagnose(tmp_path, a, b).rows[2].cosine)
@@ -157,9 +157,9 @@ def test_feature_files(tmp_path):
     one = make_dataset(tmp_path / "a.h5", "here", seed=1, clips_per_class=1)
     make_dataset(tmp_path / "a.h5", "there", seed=2, clips_per_class=1)
     make_dataset(tmp_path / "b.h5", "here", seed=1, clips_per_class=1)
-    found = compare(tmp_path / "a.h5", tmp_path / "b.h5")  # the common dataset
-    assert found.diagnosis == ["the recipes are the same", "rgb: identical", "flow: identical"]
-    assert len(found.rows) == 2 * len(one) and all(row.maps_max_abs == 0 for row in found.rows)
+    comparison = compare(tmp_path / "a.h5", tmp_path / "b.h5")  # the common dataset
+    assert comparison.diagnosis == ["the recipes are the same", "rgb: identical", "flow: identical"]
+    assert len(comparison.rows) == 2 * len(one) and all(row.maps_max_abs == 0 for row in comparison.rows)
     make_dataset(tmp_path / "b.h5", "there", seed=3, clips_per_class=1)
     with pytest.raises(UsageError, match=r"a\.h5: several datasets in it; choose with --dataset from: here, there"):
         compare(tmp_path / "a.h5", tmp_path / "b.h5")
@@ -192,8 +192,8 @@ def test_an_unfinished_clip_is_not_compared(tmp_path):
     b = make_dataset(tmp_path / "b.h5", "d", seed=1, clips_per_class=1)
     with writer.RowWriter(b) as rows:
         rows._mark(1, "rgb", features.TO_DO)
-    found = compare(tmp_path / "a.h5", tmp_path / "b.h5")
-    assert [(row.clip, row.modality) for row in found.rows] == [
+    comparison = compare(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert [(row.clip, row.modality) for row in comparison.rows] == [
         ("d0", "rgb"),
         ("d2", "rgb"),
         ("d0", "flow"),
@@ -256,24 +256,24 @@ def write(layout, folder, arrays):
 ])  # fmt: skip
 def test_layouts_in_use(layout, plain, tmp_path):
     folder, arrays = plain
-    found = compare(folder, write(layout, tmp_path / "other", arrays))
-    assert [(row.clip, row.modality, row.frames_b) for row in found.rows] == [
+    comparison = compare(folder, write(layout, tmp_path / "other", arrays))
+    assert [(row.clip, row.modality, row.frames_b) for row in comparison.rows] == [
         (f"clip{i}", modality, 5) for modality in ("rgb", "flow") for i in (0, 1)
     ]
-    assert (found.only_a, found.only_b) == ([], [])
+    assert (comparison.only_a, comparison.only_b) == ([], [])
     if layout == "pt in half precision":  # 8 bits
-        assert all(0 < row.max_abs < 0.02 for row in found.rows)
+        assert all(0 < row.max_abs < 0.02 for row in comparison.rows)
     else:
-        assert found.diagnosis == ["rgb: identical", "flow: identical"]
+        assert comparison.diagnosis == ["rgb: identical", "flow: identical"]
 
 
 def test_one_vector_a_clip_and_no_modality(tmp_path):
     vectors = {clip: x[0] for clip, x in clips().items()}
     folder = save(tmp_path / "a", vectors, suffix="")
-    found = compare(folder, folder)
-    assert found.diagnosis == ["features: identical"] and found.rows[0].frames_a == 1
-    found = compare(folder, save(tmp_path / "b", vectors))  # *_rgb.npy
-    assert found.diagnosis == ["rgb: identical"]
+    comparison = compare(folder, folder)
+    assert comparison.diagnosis == ["features: identical"] and comparison.rows[0].frames_a == 1
+    comparison = compare(folder, save(tmp_path / "b", vectors))  # *_rgb.npy
+    assert comparison.diagnosis == ["rgb: identical"]
     save(tmp_path / "b", vectors, "_flow")
     with pytest.raises(UsageError, match=r"a: rgb, flow or audio\? Name the files \*_rgb\.npy"):
         compare(folder, tmp_path / "b")
@@ -283,9 +283,9 @@ def test_a_feature_file_against_a_folder_named_by_files(tmp_path):
     """The clip ids of the file are d0, …; those who used other tools name their files after the videos."""
     data = make_dataset(tmp_path / "a.h5", "d", seed=1, clips_per_class=1)
     save(tmp_path / "b" / "jump", {f"d{i}": np.asarray(data.array("rgb/maps")[i]) for i in range(3)})
-    found = compare(tmp_path / "a.h5", tmp_path / "b")
-    assert len(found.rows) == 3 and all(row.maps_max_abs == 0 and row.cosine > 1 - 1e-6 for row in found.rows)
-    assert found.diagnosis == ["rgb: the same up to rounding to float16"]
+    comparison = compare(tmp_path / "a.h5", tmp_path / "b")
+    assert len(comparison.rows) == 3 and all(row.maps_max_abs == 0 and row.cosine > 1 - 1e-6 for row in comparison.rows)
+    assert comparison.diagnosis == ["rgb: the same up to rounding to float16"]
 
 
 class Hostile:
@@ -365,16 +365,16 @@ def i3d_features(shared, kinetics):
 @pytest.mark.parametrize(
     ("name", "changes"), [(name, changes) for name, modalities, changes in HYPOTHESES if "rgb" in modalities]
 )
-def test_the_change_that_made_b_is_found(name, changes, i3d_features, tmp_path):
+def test_the_change_of_recipe_that_turns_a_into_b_is_named(name, changes, i3d_features, tmp_path):
     """Also with B rounded to float16, as files of features are."""
     a, b = (i3d_features("punch", "rgb", these) for these in ({}, changes))
-    found = diagnose(tmp_path, {"punch": a}, {"punch": b.astype(np.float16)}, reextract=i3d_features)
-    (line,) = found.diagnosis
+    comparison = diagnose(tmp_path, {"punch": a}, {"punch": b.astype(np.float16)}, reextract=i3d_features)
+    (line,) = comparison.diagnosis
     figures = re.fullmatch(rf"rgb: B matches A re-extracted with {re.escape(name)} \(cosine (\S+) against (\S+), punch\)", line)
     assert figures and 1 - float(figures[1]) < 0.25 * (1 - float(figures[2]))
 
 
-def test_what_no_change_explains_is_not_explained(i3d_features, tmp_path):
+def test_no_cause_is_named_if_no_change_explains_b(i3d_features, tmp_path):
     a = i3d_features("punch", "rgb", {})
     b = a[:, np.random.default_rng(0).permutation(1024)]
     lines = diagnose(tmp_path, {"punch": a}, {"punch": b}, reextract=i3d_features).diagnosis
@@ -384,7 +384,7 @@ def test_what_no_change_explains_is_not_explained(i3d_features, tmp_path):
     ]
     stranger = a[::-1]
     (line,) = diagnose(tmp_path, {"punch": stranger}, {"punch": b}, reextract=i3d_features).diagnosis
-    assert line.startswith("rgb: punch extracted again is not A")
+    assert line.startswith("rgb: punch extracted again differs from A")
 
 
 def test_changes_of_flow(tmp_path):
@@ -424,10 +424,10 @@ EXTREMES = {
 def test_extreme_values_are_compared_without_a_warning_or_an_error(first, tmp_path):
     a = save(tmp_path / "a", {"x": EXTREMES[first]})
     for number, (second, array) in enumerate(EXTREMES.items()):
-        found = compare(a, save(tmp_path / f"b{number}", {"x": array}))
-        assert len(found.rows) == 1 and found.diagnosis and json.dumps(found.as_dict())
+        comparison = compare(a, save(tmp_path / f"b{number}", {"x": array}))
+        assert len(comparison.rows) == 1 and comparison.diagnosis and json.dumps(comparison.as_dict())
         if first == second and first not in ("not a number", "infinite", "maps beyond float32"):
-            assert found.diagnosis[-1] == "rgb: identical"
+            assert comparison.diagnosis[-1] == "rgb: identical"
 
 
 def test_a_clips_name_cannot_reach_the_terminal_as_an_escape_sequence(tmp_path):

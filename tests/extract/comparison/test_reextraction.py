@@ -23,23 +23,23 @@ def files(tmp_path_factory):
     root = tmp_path_factory.mktemp("again")
     moving(root / "clip", FRAMES)
     rows = manifest.check("test", [{"clip": "clip", "path": "clip", "label": "a", "split": "train"}])
-    made = {}
+    paths = {}
     for name, knobs in {"plain": {}, "zero": {"flow.edge": "zero", "rgb.edge": "zero"}}.items():
-        made[name] = root / f"{name}.h5"
+        paths[name] = root / f"{name}.h5"
         recipe = recipes.load("tbn-epic100", KNOBS | {"flow.first": -2} | knobs)
         settings = extraction_settings.Settings(
-            dataset="d", manifest=rows, root=root, out=made[name], recipe=recipe, weights=("random",), engine="eager", workers=1
+            dataset="d", manifest=rows, root=root, out=paths[name], recipe=recipe, weights=("random",), engine="eager", workers=1
         )
         assert not pipeline.extract(settings, print).failed
-    return made
+    return paths
 
 
 def pooled(path, modality):
     return features.open_features(path)["d"].array(f"{modality}/pooled")[0]
 
 
-def test_a_clip_extracted_again_is_what_the_file_has_and_with_the_others_change_what_that_has(files):
-    again = reextraction.of(files["plain"], None, [])
+def test_a_clip_extracted_again_equals_the_file_and_with_a_change_equals_the_changed_file(files):
+    again = reextraction.load(files["plain"], None, [])
     for modality in ("rgb", "flow"):
         np.testing.assert_allclose(again("clip", modality, {}), pooled(files["plain"], modality), rtol=1e-3, atol=1e-3)
     other = again("clip", "flow", {"edge": "zero"})
@@ -53,7 +53,7 @@ def test_the_change_is_named_and_no_pair_is_computed_twice(files, monkeypatch):
     computed: list[int] = []
     real = tvl1_pair.flow
     monkeypatch.setattr(tvl1_pair, "flow", lambda *pair: computed.append(1) or real(*pair))
-    found = compare(files["plain"], files["zero"], reextract=reextraction.of(files["plain"], None, []))
-    (line,) = [line for line in found.diagnosis if line.startswith("flow: B")]
+    comparison = compare(files["plain"], files["zero"], reextract=reextraction.load(files["plain"], None, []))
+    (line,) = [line for line in comparison.diagnosis if line.startswith("flow: B")]
     assert "A re-extracted with zeros beyond the clip's ends" in line
     assert 0 < len(computed) <= FRAMES - 1

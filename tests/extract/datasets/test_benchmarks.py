@@ -80,19 +80,19 @@ def test_per_class_counts_of_ucf_hmdb(listed):
         ("hmdb", "val", [30] * 12),
     ]:
         columns = listed[name].manifest.columns
-        found = Counter(label for label, s in zip(columns["label"], columns["split"], strict=True) if s == split)
-        assert found == dict(zip(CLASSES, counts, strict=True))
+        clips = Counter(label for label, s in zip(columns["label"], columns["split"], strict=True) if s == split)
+        assert clips == dict(zip(CLASSES, counts, strict=True))
         assert datasets_definition.load(name).classes == CLASSES
 
 
 def published(path: Path) -> dict[str, int]:
     """{clip: class} of a list: `clip,class`, or `folder/clip frames class`."""
-    found = {}
+    classes = {}
     for line in path.read_text().split("\n"):
         if line.strip():
             name, number = line.rsplit(",", 1) if path.suffix == ".csv" else (line.rsplit(" ", 2)[0], line.rsplit(" ", 1)[1])
-            found[name.split("/")[-1]] = int(number)
-    return found
+            classes[name.split("/")[-1]] = int(number)
+    return classes
 
 
 def of_split(built: benchmarks.Built, split: str) -> dict[str, int]:
@@ -163,7 +163,7 @@ def test_ucf_as_it_unpacks(tmp_path, listed, shared, nested):
     assert small.mismatches == [] and small.on_disk == 671
 
 
-def test_what_is_missing_and_what_is_too_much_is_said(tmp_path, listed, shared):
+def test_missing_and_extra_clips_are_named(tmp_path, listed, shared):
     fill(tmp_path, listed["ucf"])
     gone = sorted((tmp_path / "UCF-101/Punch").iterdir())[:4]
     for path in gone:
@@ -177,7 +177,7 @@ def test_what_is_missing_and_what_is_too_much_is_said(tmp_path, listed, shared):
     assert built.on_disk == 2005 and len(built.manifest) == 2009
 
 
-def test_counts_that_differ_are_said(tmp_path, shared):
+def test_counts_that_differ_are_named(tmp_path, shared):
     lists = tmp_path / "lists"
     lists.mkdir()
     for name in ("trainlist01.txt", "testlist01.txt"):
@@ -206,7 +206,7 @@ def test_hmdb_as_it_unpacks(tmp_path, listed, shared, folder):
     assert built.manifest.columns["clip"] == listed["hmdb"].manifest.columns["clip"]
 
 
-def test_hmdb_names_with_characters_dropped_are_found(tmp_path, listed, shared):
+def test_hmdb_names_with_dropped_characters_are_matched(tmp_path, listed, shared):
     fill(tmp_path, listed["hmdb"], lambda path: re.sub(r"[()&!\[\];#]", "", path))
     built = benchmarks.build("hmdb", tmp_path, shared / "splits/hmdb51")
     assert built.mismatches == [] and built.on_disk == 1200
@@ -243,11 +243,26 @@ def test_missing_downloads_are_named_in_one_line(tmp_path):
         ("hmdb", "walk_test_split1.txt", "a_walk.avi 7", "walk_test_split1.txt, line 1: .* is not <clip>.avi and 0, 1 or 2"),
         ("e55", "D2_test.csv", "uid,video_id,start_frame\n1,P01_01,1\n", "D2_test.csv: column stop_frame is missing"),
         ("e55", "D2_test.csv", "uid,video_id,start_frame,stop_frame\n1,P01_01,1,9\n", "column verb_class is missing"),
-        ("e55", "D2_test.csv", "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01,1,9,8\n", "uid 7: not the numbers"),
-        ("e55", "D2_test.csv", "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01,1,9,-1\n", "uid 7: not the numbers"),
+        (
+            "e55",
+            "D2_test.csv",
+            "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01,1,9,8\n",
+            "uid 7: not the numbers of frames",
+        ),
+        (
+            "e55",
+            "D2_test.csv",
+            "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01,1,9,-1\n",
+            "uid 7: not the numbers of frames",
+        ),
         ("e55", "D2_test.csv", "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01,8,9,1\n", "8 to 9 are no segment"),
         ("e55", "D2_test.csv", "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_101,1,9,1\n", "'P01_101' is not .* of e55"),
-        ("e55", "D2_test.csv", "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01\n", "row 2: not as many cells"),
+        (
+            "e55",
+            "D2_test.csv",
+            "uid,video_id,start_frame,stop_frame,verb_class\n7,P01_01\n",
+            "row 2: has 2 cells",
+        ),
     ],
 )
 def test_damaged_annotations_are_named(tmp_path, shared, name, file, line, message):
@@ -276,7 +291,7 @@ def test_sources_of_built_in_names(tmp_path, listed, shared, monkeypatch):
     assert find("ucf", csv_file=tmp_path / "own.csv").manifest.columns == small.manifest.columns
 
 
-def test_sources_that_cannot_be_found(tmp_path, shared, monkeypatch):
+def test_missing_sources_are_named(tmp_path, shared, monkeypatch):
     monkeypatch.setenv("CIA_DATA", str(tmp_path))
     lists = shared / "splits/ucf101"
     (tmp_path / "mine").mkdir()

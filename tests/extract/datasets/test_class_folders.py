@@ -35,7 +35,7 @@ def test_a_folder_beside_split_folders_is_left_out_and_named(tmp_path, stray):
     touch(tmp_path, "train/run/a.avi", "val/run/b.avi", stray)
     listing = class_folders.read(tmp_path)
     assert {(label, split) for _, label, split in rows(listing)} == {("run", "train"), ("run", "val")}
-    assert listing.notes == [f"{stray.split('/')[0]}: left out with 1 clips, it is no split like train, val beside it"]
+    assert listing.notes == [f"{stray.split('/')[0]}: left out with 1 clips, since it is no split like train, val"]
 
 
 def test_a_class_that_is_called_test_keeps_its_clips_and_is_named(tmp_path):
@@ -55,7 +55,7 @@ def test_a_class_that_is_called_test_keeps_its_clips_and_is_named(tmp_path):
         (["run/frames/frame_0001.jpg"], "looks like a frame: frame folders need a manifest"),
     ],
 )
-def test_what_may_be_read_both_ways_is_refused_not_guessed(tmp_path, files, message):
+def test_ambiguous_folders_are_refused(tmp_path, files, message):
     touch(tmp_path, *files)
     with pytest.raises(UsageError, match=message) as error:
         class_folders.read(tmp_path)
@@ -89,7 +89,7 @@ def test_a_link_back_ends_and_a_linked_folder_serves_two_splits(tmp_path):
 
 def test_classes_that_differ_in_case_are_named(tmp_path):
     touch(tmp_path, "train/Run/a.avi", "val/run/b.avi")
-    assert "Run, run: kept as classes of their own, although only case differs" in class_folders.read(tmp_path).notes
+    assert "Run, run: kept as separate classes, although only case differs" in class_folders.read(tmp_path).notes
 
 
 def test_val_every_says_which_classes_get_no_validation_clip(tmp_path):
@@ -107,7 +107,7 @@ def test_val_every_beside_split_folders_is_refused_not_ignored(tmp_path):
         class_folders.read(tmp_path, 2)
 
 
-def test_a_file_or_an_impossible_path_for_a_folder_is_one_line(tmp_path):
+def test_a_file_or_an_impossible_path_for_a_folder_gives_one_line(tmp_path):
     touch(tmp_path, "a.csv")
     for path, why in [
         (tmp_path / "a.csv", "is a file"),
@@ -119,7 +119,7 @@ def test_a_file_or_an_impossible_path_for_a_folder_is_one_line(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
-def test_a_folder_that_cannot_be_listed_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_listed_gives_one_line(tmp_path):
     touch(tmp_path, "run/a.avi", "jump/b.avi")
     (tmp_path / "jump").chmod(0)
     with pytest.raises(UsageError, match="jump cannot be listed"):

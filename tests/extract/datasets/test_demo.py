@@ -79,12 +79,12 @@ def test_build_with_workers_renders_what_render_does(tmp_path: Path, monkeypatch
     for row in rows:
         assert set(row) == {"clip", "path", "label", "split", "group", "domain", "seed"}
     row = rows[-1]
-    wanted = clip(row["domain"], row["label"], 0, 5, row["split"])
-    assert (tmp_path / row["path"]).read_bytes() == render(wanted)
-    assert row["path"] == f"{row['domain']}/{row['label']}/{row['clip']}.mp4" and row["seed"] == str(wanted.own_seed)
+    expected = clip(row["domain"], row["label"], 0, 5, row["split"])
+    assert (tmp_path / row["path"]).read_bytes() == render(expected)
+    assert row["path"] == f"{row['domain']}/{row['label']}/{row['clip']}.mp4" and row["seed"] == str(expected.own_seed)
 
 
-def test_enlarging_keeps_what_is_there(tmp_path: Path, quick: None) -> None:
+def test_enlarging_keeps_the_rendered_clips(tmp_path: Path, quick: None) -> None:
     small = demo.build(tmp_path, 2, workers=1)
     before = {row["path"]: (tmp_path / row["path"]).stat().st_mtime_ns for row in small}
     large = demo.build(tmp_path, 5, workers=1)
@@ -104,9 +104,9 @@ def test_splits_share_neither_actor_nor_seed(tmp_path: Path, quick: None) -> Non
     bodies: dict[str, set[float]] = {row["group"]: set() for row in rows}
     for row in rows:
         if int(row["clip"][-4:]) < 20:
-            one = clip(row["domain"], row["label"], int(row["clip"][-4:]), 0, row["split"])
-            bodies[row["group"]].add(one.actor_rng().random())
-    assert all(len(found) == 1 for found in bodies.values())
+            member = clip(row["domain"], row["label"], int(row["clip"][-4:]), 0, row["split"])
+            bodies[row["group"]].add(member.actor_rng().random())
+    assert all(len(looks) == 1 for looks in bodies.values())
     assert len(set.union(*bodies.values())) == len(bodies)
 
 
@@ -143,16 +143,16 @@ def test_recoloured_pairs_are_one_film_in_grey(first: str, second: str, domain: 
         assert coloured.mean() > 0.004  # a patch of 18 x 18 px or more
 
 
-def test_domains_differ_in_what_can_be_measured(rendered: dict[str, bytes]) -> None:
+def test_domains_differ_in_light_detail_and_motion(rendered: dict[str, bytes]) -> None:
     """Brightness, detail and motion of the frame's left and right margins, which the figure does not enter."""
-    found: dict[str, list[list[float]]] = {domain: [] for domain in classes.DOMAINS}
+    figures: dict[str, list[list[float]]] = {domain: [] for domain in classes.DOMAINS}
     for name, content in rendered.items():
         frames = decode(content)
         margins = np.concatenate([frames[:, :, :40], frames[:, :, -40:]], axis=2).astype(float).mean(axis=3)
         still = margins.mean(axis=0)
         change = np.abs(np.diff(margins, axis=0)).mean()
-        found[name.split("-")[0]].append([still.mean(), np.abs(np.diff(still, axis=0)).mean(), change])
-    light, detail, motion = (np.array([np.median(np.array(found[d]), axis=0) for d in classes.DOMAINS])).T
+        figures[name.split("-")[0]].append([still.mean(), np.abs(np.diff(still, axis=0)).mean(), change])
+    light, detail, motion = (np.array([np.median(np.array(figures[d]), axis=0) for d in classes.DOMAINS])).T
     assert light[0] > 1.2 * light[1]
     assert detail[1] > 2.0 * detail[0]
     assert motion[1] > 3.0 * motion[0]
@@ -169,7 +169,7 @@ def test_sound_is_clean_in_one_domain_and_noisy_in_the_other(rendered: dict[str,
     assert np.median(floor["studio"]) < -35 < -25 < np.median(floor["street"])
 
 
-def test_other_seed_or_version_or_strangers_are_refused(tmp_path: Path, quick: None) -> None:
+def test_a_folder_of_another_seed_or_version_or_origin_is_refused(tmp_path: Path, quick: None) -> None:
     demo.build(tmp_path, 1, workers=1)
     with pytest.raises(ValueError, match=r"demo\.json: .*seed 0.*seed 1.*another folder"):
         demo.build(tmp_path, 1, seed=1, workers=1)
@@ -239,9 +239,9 @@ def test_killed_build_leaves_whole_files_and_no_processes(tmp_path: Path) -> Non
     else:
         os.killpg(process.pid, signal.SIGKILL)
         pytest.fail("workers outlived the build by 10 s")
-    there = sorted(root.rglob("*.mp4"))
-    assert 3 <= len(there) < 48
-    for path in there:
+    rendered = sorted(root.rglob("*.mp4"))
+    assert 3 <= len(rendered) < 48
+    for path in rendered:
         assert len(decode(path.read_bytes())) >= 46
 
 

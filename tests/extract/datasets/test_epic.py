@@ -105,7 +105,7 @@ def test_a_pickle_of_anything_else_is_refused_and_not_run(tmp_path, shared):
     assert not (tmp_path / "run").exists()
 
 
-def test_csv_of_the_same_columns_will_do(tmp_path, listed, shared):
+def test_a_csv_with_the_same_columns_is_read_alike(tmp_path, listed, shared):
     for path in (shared / "splits/epic55_mmsada").glob("*.pkl"):
         rows = tables.read(path, [])
         with (tmp_path / f"{path.stem}.csv").open("w", newline="") as file:
@@ -155,10 +155,10 @@ def test_epic_frame_folders_in_every_official_layout(tmp_path, listed, shared, n
     built = benchmarks.build(name, tmp_path, shared / "splits" / LISTS[name])
     assert built.mismatches == [] and built.on_disk == len(built.manifest)
     keys = ("group", "path", "flow_path", "flow_rate", "flow_bound")
-    for video, *found in set(zip(*(built.manifest.columns[key] for key in keys), strict=True)):
+    for video, *columns in set(zip(*(built.manifest.columns[key] for key in keys), strict=True)):
         place = {"p": video[:3], "v": video}
         stored = [flow.format(**place), *(["50", "8"] if len(video) == 7 else ["30", "25"])] if video != videos[-1] else [""] * 3
-        assert found == [rgb.format(**place), *stored]
+        assert columns == [rgb.format(**place), *stored]
 
 
 def test_frame_folders_are_not_listed_and_links_back_end(tmp_path):
@@ -209,7 +209,7 @@ def test_a_table_written_by_hand_is_read_cell_by_cell(tmp_path):
         (b"\\x01", b"\\x09"),
     ],
 )
-def test_a_table_that_is_damaged_is_one_line(tmp_path, old, new):
+def test_a_damaged_table_gives_one_line(tmp_path, old, new):
     (tmp_path / "x.pkl").write_bytes(pickled_table([["a", "b"], ["1", "2"]], ["uid", "frame"]).replace(old, new))
     with pytest.raises(DataError, match=r"x\.pkl: not .*download it again$") as error:
         tables.read(tmp_path / "x.pkl", [])
@@ -218,7 +218,7 @@ def test_a_table_that_is_damaged_is_one_line(tmp_path, old, new):
 
 @pytest.mark.parametrize("nested", [b"N" + b"\x85" * 1_000_000, b"N" + b"2\x86" * 60], ids=["deep", "doubling"])
 @pytest.mark.parametrize("place", [b"S'|'\n", b"S'O8'\n", b"Va\n", b"Vuid\n", b"I00\n", b"(I2\nt"])
-def test_a_table_that_nests_without_end_is_one_line(tmp_path, nested, place):
+def test_a_table_nested_without_end_gives_one_line(tmp_path, nested, place):
     """In a process of its own: to hash or to print such values ends Python."""
     data = pickled_table([["a", "b"], ["1", "2"]], ["uid", "frame"])
     assert place in data
@@ -234,7 +234,7 @@ def test_a_table_that_nests_without_end_is_one_line(tmp_path, nested, place):
 
 
 @pytest.mark.parametrize("encoding", ["latin1", "utf-16"])
-def test_a_csv_of_another_encoding_is_one_line_and_not_guessed(tmp_path, encoding):
+def test_a_csv_in_another_encoding_gives_one_line(tmp_path, encoding):
     (tmp_path / "x.csv").write_bytes("uid,verb\n1,caf\xe9\n".encode(encoding))
     with pytest.raises(DataError, match=r"x\.csv: cannot be read as a UTF-8 CSV .*; download it again$") as error:
         tables.read(tmp_path / "x.csv", ["uid"])
@@ -267,9 +267,9 @@ print(json.dumps(counts | {"mb": hostile.peak_mb() - before}))
 
 def fuzz(count, path):
     path.write_bytes(pickled_table([["a", "b"], ["1", "2"]], ["uid", "frame"]))
-    found = json.loads(hostile.in_its_own_process(FUZZ, count, path, memory_gb=2, seconds=3000))
-    assert found["read"] + found["refused"] == 2 * count
-    assert found["read"] > count / 600 and found["refused"] > count / 2 and found["mb"] < 200
+    counts = json.loads(hostile.in_its_own_process(FUZZ, count, path, memory_gb=2, seconds=3000))
+    assert counts["read"] + counts["refused"] == 2 * count
+    assert counts["read"] > count / 600 and counts["refused"] > count / 2 and counts["mb"] < 200
 
 
 def test_damaged_tables_give_text_or_one_line(tmp_path):

@@ -35,7 +35,7 @@ def test_windows_line_ends_and_byte_order_mark_do_not_matter(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a,y.avi,run,train,,,", r"m\.csv, line 4, column clip: 'a' stands in line 2 already"),
+        ("a,y.avi,run,train,,,", r"m\.csv, line 4, column clip: 'a' is in line 2 already"),
         (",y.avi,run,train,,,", "line 4, column clip: empty"),
         ("c,../y.avi,run,train,,,", "line 4, column path: .* leaves the root"),
         ("c,/etc/passwd,run,train,,,", "line 4, column path: .* leaves the root"),
@@ -45,8 +45,8 @@ def test_windows_line_ends_and_byte_order_mark_do_not_matter(tmp_path):
         ("c,y.avi,run,train,soon,,", "line 4, column start: 'soon' is not a number"),
         ("c,y.avi,run,train,-1,,", "line 4, column start"),
         ("c,y.avi,run,train,nan,,", "line 4, column start"),
-        ("c,y.avi,run,train,3,2,", "line 4, column stop: 2 does not lie after start 3"),
-        ("c,y.avi,run", "line 4: 3 cells under 7 columns"),
+        ("c,y.avi,run,train,3,2,", "line 4, column stop: 2 is not after start 3"),
+        ("c,y.avi,run", "line 4: has 3 cells, but the header has 7 columns"),
     ],
 )
 def test_errors_name_file_line_and_column(tmp_path, line, message):
@@ -58,7 +58,7 @@ def test_errors_name_file_line_and_column(tmp_path, line, message):
     ("text", "message"),
     [
         ("clip,path,label\na,b,c\n", "line 1: column split is missing"),
-        ("clip,path,label,split,label\na,b,c,d,e\n", "line 1, column 'label': stands twice"),
+        ("clip,path,label,split,label\na,b,c,d,e\n", "line 1, column 'label': appears twice"),
         ("clip,path,label,split,fps\na,b,c,d,e\n", "cannot be used"),
         ("clip,path,label,split\n", "no clips"),
         ("", "is missing"),
@@ -69,7 +69,7 @@ def test_errors_of_the_whole_file(tmp_path, text, message):
         manifest.read(write(tmp_path, text))
 
 
-def test_not_utf8_and_not_there(tmp_path):
+def test_a_manifest_that_is_missing_or_not_utf8(tmp_path):
     with pytest.raises(DataError, match="UTF-8"):
         manifest.read(write(tmp_path, GOOD.replace("sunny", "ü"), "latin-1"))
     with pytest.raises(DataError, match="no such manifest"):
@@ -84,19 +84,19 @@ def touch(root, *names):
 
 def test_from_class_folders(tmp_path):
     touch(tmp_path, "run/a.avi", "run/b.mp4", "jump/a.AVI", "jump/notes.txt", ".hidden/x.avi")
-    made = class_folders.read(tmp_path).manifest
-    assert made.columns["clip"] == ["jump/a", "run/a", "run/b"]  # equal stems in two classes stay apart
-    assert made.columns["label"] == ["jump", "run", "run"]
-    assert set(made.columns["split"]) == {"train"}
+    rows = class_folders.read(tmp_path).manifest
+    assert rows.columns["clip"] == ["jump/a", "run/a", "run/b"]  # equal stems in two classes stay apart
+    assert rows.columns["label"] == ["jump", "run", "run"]
+    assert set(rows.columns["split"]) == {"train"}
 
 
 def test_from_split_and_class_folders(tmp_path):
     touch(tmp_path, "train/run/a.avi", "validation/run/b.avi", "test/jump/deep/c.avi")
-    made = class_folders.read(tmp_path).manifest
-    assert dict(zip(made.columns["path"], made.columns["split"], strict=True)) == {
+    rows = class_folders.read(tmp_path).manifest
+    assert dict(zip(rows.columns["path"], rows.columns["split"], strict=True)) == {
         "test/jump/deep/c.avi": "test", "train/run/a.avi": "train", "validation/run/b.avi": "val",
     }  # fmt: skip
-    assert set(made.columns["label"]) == {"run", "jump"}
+    assert set(rows.columns["label"]) == {"run", "jump"}
 
 
 def test_clips_that_differ_in_their_suffix_only_keep_it(tmp_path):
@@ -106,8 +106,8 @@ def test_clips_that_differ_in_their_suffix_only_keep_it(tmp_path):
 
 def test_every_nth_clip_of_a_class_for_validation(tmp_path):
     touch(tmp_path, *(f"{c}/{i}.avi" for c in ("run", "jump") for i in range(6)))
-    made = class_folders.read(tmp_path, val_every=3).manifest
-    assert [s for s, c in zip(made.columns["split"], made.columns["label"], strict=True) if c == "run"] == [
+    rows = class_folders.read(tmp_path, val_every=3).manifest
+    assert [s for s, c in zip(rows.columns["split"], rows.columns["label"], strict=True) if c == "run"] == [
         "train", "train", "val", "train", "train", "val",
     ]  # fmt: skip
 
@@ -115,7 +115,7 @@ def test_every_nth_clip_of_a_class_for_validation(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"), [((), "no video"), (("a.avi",), "lies in no class folder"), (("x/notes.txt",), "no video")]
 )
-def test_folders_that_do_not_fit(tmp_path, files, message):
+def test_folders_without_class_folders_are_refused(tmp_path, files, message):
     touch(tmp_path, *files)
     with pytest.raises(UsageError, match=message):
         class_folders.read(tmp_path)

@@ -88,7 +88,7 @@ def test_a_damaged_or_unwritable_cache_costs_nothing_but_time(tmp_path):
     np.testing.assert_array_equal(seen(again.windows["flow"]), seen(plain.windows["flow"]))
     (tmp_path / "file").write_text("")
     warned = preparation.prepare(job(path, flow_cache=tmp_path / "file"))
-    assert "flow is not kept" in warned.warning and "flow" in warned.windows
+    assert "the flow of this clip is not cached" in warned.warning and "flow" in warned.windows
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_folding_is_the_same_function(network):
     torch.testing.assert_close(after, before, atol=1e-4 * before.abs().max().item(), rtol=0)
 
 
-@pytest.mark.parametrize(("backbone", "modality"), [(b, m) for b, known in IN_CHANNELS.items() for m in known])
+@pytest.mark.parametrize(("backbone", "modality"), [(b, m) for b, channels in IN_CHANNELS.items() for m in channels])
 def test_random_weights_neither_die_nor_explode(backbone, modality):
     """69 (57) layers under He's initialisation: about half of the last one's cells are alive, of about the input's size."""
     model = weights.build(backbone, modality, weights.load(backbone, modality, "random", print))

@@ -1,4 +1,4 @@
-"""Every way of running a network gives the same numbers, and one that does not is found out before anything is extracted."""
+"""Every way of running a network gives the same numbers, and one that does not is refused before anything is extracted."""
 
 import numpy as np
 import pytest
@@ -29,28 +29,28 @@ def build(networks, name: str, engine: str, precision: str = "fp32", **changes):
 @pytest.mark.parametrize("name", ["i3d", "tbn"])
 def test_openvino_equals_eager(networks, name):
     pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
-    made, example = build(networks, name, "openvino")
+    engine, example = build(networks, name, "openvino")
     eager, _ = build(networks, name, "eager")
-    expected, found = eager.run(example), made.run(example)
-    assert (made.name, made.batch) == ("openvino", 1)
-    assert made.cosine > 0.9999999 and (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+    expected, maps = eager.run(example), engine.run(example)
+    assert (engine.name, engine.batch) == ("openvino", 1)
+    assert engine.cosine > 0.9999999 and (maps - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
 def test_compiled_equals_eager(networks):
     """TBN's trunk: I3D's takes a minute to compile (benchmarks/engines.py runs it)."""
-    made, example = build(networks, "tbn", "compiled", batch=2)
+    engine, example = build(networks, "tbn", "compiled", batch=2)
     eager, _ = build(networks, "tbn", "eager")
     expected = eager.run(example)
-    assert made.fixed and (made.run(example.repeat(2, 1, 1, 1))[1:] - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert engine.fixed and (engine.run(example.repeat(2, 1, 1, 1))[1:] - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-def test_bfloat16_is_measured_and_told(networks):
-    made, _ = build(networks, "tbn", "eager", "bf16")
-    assert 0.999 <= made.cosine < 1 and 1e-4 < made.difference < 0.1
-    assert made.describe()["precision"] == "bf16" and made.describe()["cosine_with_eager_fp32"] == round(made.cosine, 8)
+def test_bfloat16_is_measured_and_recorded(networks):
+    engine, _ = build(networks, "tbn", "eager", "bf16")
+    assert 0.999 <= engine.cosine < 1 and 1e-4 < engine.difference < 0.1
+    assert engine.describe()["precision"] == "bf16" and engine.describe()["cosine_with_eager_fp32"] == round(engine.cosine, 8)
 
 
-def test_an_engine_with_wrong_numbers_is_refused_or_left(networks, monkeypatch):
+def test_an_engine_with_wrong_numbers_is_refused_or_replaced(networks, monkeypatch):
     """A library whose convolutions are wrong, as some have shipped: here one that loses the last channel."""
 
     def wrong(network, recipe, device, precision, batch, example):
@@ -64,8 +64,8 @@ def test_an_engine_with_wrong_numbers_is_refused_or_left(networks, monkeypatch):
         build(networks, "tbn", "compiled")
     said: list[str] = []
     monkeypatch.setattr(engines, "_choose", lambda device, windows: "compiled")
-    made, _ = build(networks, "tbn", "auto", say=said.append)
-    assert made.name == "eager" and "going on with eager" in said[0]
+    engine, _ = build(networks, "tbn", "auto", say=said.append)
+    assert engine.name == "eager" and "going on with eager" in said[0]
 
 
 @pytest.mark.parametrize(
@@ -74,41 +74,41 @@ def test_an_engine_with_wrong_numbers_is_refused_or_left(networks, monkeypatch):
         ("onnx", "fp32", "--engine onnx: unknown"),
         ("eager", "int8", "--precision int8: unknown"),
         ("eager", "tf32", "exists on NVIDIA GPUs only"),
-        ("openvino", "fp16", "not on CPUs|not installed"),
+        ("openvino", "fp16", "does not run on CPUs|not installed"),
     ],
 )
-def test_what_cannot_be(engine, precision, message):
+def test_impossible_engines_are_refused(engine, precision, message):
     with pytest.raises(UsageError, match=message):
         engines.check(engine, precision, CPU)
 
 
 def clips(lengths, seed=0):
     random = np.random.default_rng(seed)
-    made = {}
+    windows_of = {}
     for key, length in enumerate(lengths):
         images = random.integers(0, 256, (length, 224, 224, 3), dtype=np.uint8)
-        made[key] = Windows(images, np.arange(length, dtype=np.int32)[:, None])
-    return made
+        windows_of[key] = Windows(images, np.arange(length, dtype=np.int32)[:, None])
+    return windows_of
 
 
-def described(batcher, made) -> dict[int, np.ndarray]:
-    found = {}
-    for key, windows in made.items():
-        found |= dict(batcher.add(key, windows))
-    return found | dict(batcher.flush())
+def described(batcher, windows_of) -> dict[int, np.ndarray]:
+    maps = {}
+    for key, windows in windows_of.items():
+        maps |= dict(batcher.add(key, windows))
+    return maps | dict(batcher.flush())
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 16])
 def test_batches_fill_across_clips_and_give_each_its_own(networks, batch):
     """Clips of 1 to 5 windows: whatever the batch, every clip gets what it gets alone; only whole batches run, but the last."""
-    made = clips([2, 5, 1, 4])
+    windows_of = clips([2, 5, 1, 4])
     eager, _ = build(networks, "tbn", "eager", batch=batch)
     sizes: list[int] = []
     run = lambda x: (sizes.append(len(x)), eager.run(x))[1]  # noqa: E731
     counting = engines.Engine(**{**vars(eager), "run": run})
-    together = described(Batcher(counting, RECIPES["tbn"], "rgb"), made)
+    together = described(Batcher(counting, RECIPES["tbn"], "rgb"), windows_of)
     assert sizes == [batch] * (12 // batch) + ([12 % batch] if 12 % batch else [])
-    for key, windows in made.items():
+    for key, windows in windows_of.items():
         alone = described(Batcher(engines.Engine(**{**vars(eager), "batch": 1}), RECIPES["tbn"], "rgb"), {0: windows})[0]
         np.testing.assert_allclose(together[key], alone, atol=1e-4 * alone.max())
         if batch == 1:
@@ -119,8 +119,8 @@ def test_a_fixed_engine_only_sees_whole_batches(networks):
     eager, _ = build(networks, "tbn", "eager", batch=4)
     sizes: list[int] = []
     fixed = engines.Engine(**{**vars(eager), "fixed": True, "run": lambda x: (sizes.append(len(x)), eager.run(x))[1]})
-    found = described(Batcher(fixed, RECIPES["tbn"], "rgb"), clips([3, 2]))
-    assert sizes == [4, 4] and found[0].shape == (3, 1024, 7, 7) and found[1].shape == (2, 1024, 7, 7)
+    maps = described(Batcher(fixed, RECIPES["tbn"], "rgb"), clips([3, 2]))
+    assert sizes == [4, 4] and maps[0].shape == (3, 1024, 7, 7) and maps[1].shape == (2, 1024, 7, 7)
 
 
 def test_windows_beyond_the_clip_are_zeros_after_scaling(networks):

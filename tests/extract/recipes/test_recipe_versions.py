@@ -96,11 +96,11 @@ def test_files_of_two_versions_are_not_merged(file, tmp_path):
 def test_comparing_again_says_by_which_rules_it_extracts(file):
     run = cia_extract("compare", file, file.parent / "new.h5", "--again", "--weights", "random")
     assert run.returncode == 0, run.stderr
-    assert "was made by version 1 of its recipe; its clips are extracted again by the rules of version 2" in run.stdout
+    assert "was extracted with version 1 of its recipe; its clips are extracted again by the rules of version 2" in run.stdout
     as_json = json.loads(cia_extract("compare", file, file.parent / "new.h5", "--again", "--weights", "random", "--json").stdout)
     assert "by the rules of version 2" in as_json["diagnosis"][0]
-    assert reextraction.of(file.parent / "new.h5", None, []).note == ""
-    repeated = reextraction.of(file, None, [])("2", "rgb", {})
+    assert reextraction.load(file.parent / "new.h5", None, []).note == ""
+    repeated = reextraction.load(file, None, [])("2", "rgb", {})
     np.testing.assert_allclose(repeated, features.open_features(file)["d"].array("rgb/pooled")[2], rtol=1e-3, atol=1e-3)
 
 
@@ -143,7 +143,7 @@ def test_clips_that_are_read_by_a_rate_or_cut_are_extracted_again_as_they_were(t
     assert not pipeline.extract(settings, lambda line: None).failed
     dataset = features.open_features(tmp_path / "f.h5")["d"]
     assert dataset.array("clips/n_frames").tolist() == [10]
-    repeated = reextraction.of(tmp_path / "f.h5", None, [])("c", "rgb", {})
+    repeated = reextraction.load(tmp_path / "f.h5", None, [])("c", "rgb", {})
     np.testing.assert_allclose(repeated, dataset.array("rgb/pooled")[0], rtol=1e-3, atol=1e-3)
 
 
@@ -153,4 +153,4 @@ def test_a_file_whose_clips_are_gone_says_so(file, tmp_path):
     with h5py.File(path, "r+") as opened:
         opened["d"].attrs["root"] = str(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"the clips of .* are not in .*nowhere any more"):
-        reextraction.of(path, None, [])
+        reextraction.load(path, None, [])

@@ -5,7 +5,7 @@
 
 from cia_extract.clips.flow import cache
 from cia_extract.clips.flow.methods import (
-    ASKED,
+    FLOW_BY,
     Pixels,
     choose,
     count,
@@ -18,7 +18,7 @@ from cia_extract.clips.flow.methods import (
 )
 
 __all__ = [
-    "ASKED",
+    "FLOW_BY",
     "Pixels",
     "cache",
     "choose",

@@ -1,5 +1,7 @@
-"""Quantised, cropped flow kept between extractions (`--flow-cache`): TV-L1 is the slow part, and other windows, frames or
-networks reuse it. One compressed file a clip, written whole or not at all; safe to delete at any time."""
+"""A cache of quantised, cropped flow (`--flow-cache`): TV-L1 is the slow part, and other windows, frames or networks reuse it.
+
+One compressed file a clip, written whole or not at all. The cache may be deleted at any time.
+"""
 
 import contextlib
 import hashlib
@@ -23,32 +25,32 @@ Flows = dict[int, npt.NDArray[np.uint8]]
 
 
 def path_of(folder: Path, job: "ClipJob") -> Path:
-    """Where a clip's flow lies: named by everything that decides its numbers, the video's size and time among it."""
-    found = job.path.stat()
+    """The file of a clip's flow. Its name is a digest of all that decides the numbers, the video's size and time included."""
+    status = job.path.stat()
     rule = {
         k: v
         for k, v in asdict(job.recipe.flow).items()
         if k in {"algorithm", "median", "stride", "dilation", "bound", "quantiser"}
     }
-    video = [str(job.path.resolve()), found.st_size, found.st_mtime_ns, job.start, job.stop, job.rate]
+    video = [str(job.path.resolve()), status.st_size, status.st_mtime_ns, job.start, job.stop, job.rate]
     by = implementation(job.flow_by)
-    # The version too: it says by which rules a clip's frames are chosen.
+    # The recipe's version decides the rules by which a clip's frames are read.
     knobs = [video, rule, by, asdict(job.recipe.picture), job.recipe.version]
     digest = hashlib.sha256(json.dumps(knobs).encode()).hexdigest()
     return folder / digest[:2] / f"{digest[2:34]}.npz"
 
 
 def load(folder: Path, job: "ClipJob") -> Flows:
-    """{flow index: [224, 224, 2] uint8} of a clip; empty where nothing is kept or the file is damaged."""
+    """{flow index: [crop, crop, 2] uint8} of a clip; empty if nothing is cached or the file is damaged."""
     try:
-        with np.load(path_of(folder, job), allow_pickle=False) as kept:
-            return dict(zip(kept["indices"].tolist(), kept["flows"], strict=True))
+        with np.load(path_of(folder, job), allow_pickle=False) as stored:
+            return dict(zip(stored["indices"].tolist(), stored["flows"], strict=True))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return {}
 
 
 def save(folder: Path, job: "ClipJob", flows: Flows) -> str:
-    """Keep a clip's flow. Returns what went wrong, if anything: a full cache must not cost the clip."""
+    """Cache a clip's flow. Returns a warning if that failed, else "": a full disk must not cost the clip."""
     order = sorted(flows)
     part: Path | None = None
     try:
@@ -62,5 +64,5 @@ def save(folder: Path, job: "ClipJob", flows: Flows) -> str:
         if part is not None:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-        return f"--flow-cache {folder}: {error.strerror or error}; flow is not kept"
+        return f"--flow-cache {folder}: {error.strerror or error}; the flow of this clip is not cached"
     return ""

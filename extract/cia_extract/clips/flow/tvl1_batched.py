@@ -2,11 +2,11 @@
 
 Zach, Pock and Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM 2007,
 https://doi.org/10.1007/978-3-540-74936-3_22, with the numerics of Sánchez Pérez, Meinhardt-Llopis and Facciolo, IPOL 2013,
-https://doi.org/10.5201/ipol.2013.26. What OpenCV decides on its own (borders, sizes, where the median stands, when it stops)
-follows modules/optflow/src/tvl1flow.cpp; `tests/extract/test_tvl1.py` compares the two on real clips.
+https://doi.org/10.5201/ipol.2013.26. OpenCV's own choices (borders, sizes, the place of the median filter, when to stop) follow
+modules/optflow/src/tvl1flow.cpp; the tests compare the two on real clips.
 
-Where frames do not tell the motion (flat places, the scene that leaves the frame), TV-L1 amplifies rounding: OpenCV's own result
-moves by 0.0001 to 0.12 px in the mean of a pair when its input changes by 1e-6 of itself, and ours differs from it by as much.
+Where frames do not determine the motion (flat regions, a scene that leaves the frame), TV-L1 amplifies rounding: OpenCV's own
+result changes by 0.0001 to 0.12 px in the mean of a pair if its input changes by 1e-6, relatively; ours differs by as much.
 """
 
 import math
@@ -22,11 +22,11 @@ from torch.nn import functional as F
 SMALLEST_LEVEL: Final = 16  # px; OpenCV drops levels with a shorter side
 FLAT: Final = torch.finfo(torch.float32).eps  # |∇I|² under which the data term says nothing
 BORDER: Final = 4  # zeros around a plane that is warped
-# On a GPU, whether all pairs have converged is asked every so many iterations only: each question waits for the device.
+# On a GPU, convergence is checked only every so many iterations: each check waits for the device.
 CHUNK: Final = 5
-# Converged pairs leave the batch as soon as so few are left: regrouping costs about as much as 1.5 iterations.
+# Converged pairs leave the batch once at most this share is left: regrouping costs about as much as 1.5 iterations.
 REGROUP: Final = 0.75
-# A batch is never shrunk below this: torch.compile would compile everything anew for a batch of one.
+# The smallest batch: torch.compile would compile everything again for a batch of one.
 LEAST: Final = 2
 
 State = tuple[Tensor, ...]  # u1, u2, p11, p12, p21, p22, each [B, H, W]
@@ -35,8 +35,10 @@ Data = tuple[Tensor, ...]  # ρ's constant part, ∂I₁/∂x, ∂I₁/∂y, war
 
 @dataclass(frozen=True)
 class Parameters:
-    """OpenCV's names and defaults. `median` 0 is none; `warp_steps` is the number of subpixel positions per px that the warp
-    knows, 0 for all of them: OpenCV 5 warps exactly, OpenCV ≤ 4 on a grid of 1/32 px (`warp_steps=32`).
+    """TV-L1's parameters with OpenCV's names and defaults.
+
+    `median` is the filter's side in px, 0 for none. `warp_steps` is the number of subpixel positions per px in the warp, 0 for
+    exact ones: OpenCV 5 warps exactly, OpenCV ≤ 4 on a grid of 1/32 px (`warp_steps=32`).
     """
 
     tau: float = 0.25
@@ -59,13 +61,13 @@ OPENCV: Final = Parameters()
 def flow(first: Tensor, second: Tensor, parameters: Parameters = OPENCV, compile: bool | None = None) -> Tensor:
     """Motion from `first` to `second`, [B, H, W] uint8 or float32 grey (0 … 255) → [B, 2, H, W] float32 px, (x, y).
 
-    Each pair is solved as if it were alone. `compile` fuses the iterations by `torch.compile` (None: on a GPU only): seconds to
-    minutes once a process, for all image and batch sizes. Raises ValueError where the shapes do not fit.
+    Each pair gets the result that it would get alone. `compile` fuses the iterations by `torch.compile` (None: on a GPU only),
+    which takes seconds to minutes once a process, for all image and batch sizes. Raises ValueError for unfit shapes or medians.
     """
     if first.ndim != 3 or first.shape != second.shape or min(first.shape[1:]) < 3:
         raise ValueError(f"expected two [B, H, W] of at least 3×3 px, got {tuple(first.shape)} and {tuple(second.shape)}")
     if parameters.median > 1 and parameters.median not in NETWORKS:
-        raise ValueError(f"median filters are of 3 or 5 px, or 0 for none, got {parameters.median}")
+        raise ValueError(f"the median filter must have 3 or 5 px, or 0 for none, got {parameters.median}")
     fused = first.is_cuda if compile is None else compile
     if fused and len(first) == 1:  # see LEAST
         return flow(first.repeat(LEAST, 1, 1), second.repeat(LEAST, 1, 1), parameters, compile)[:1]
@@ -136,8 +138,10 @@ def _linearise(image: Tensor, planes: Tensor, u1: Tensor, u2: Tensor, warp_steps
 
 
 def _bicubic(planes: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`planes` at (x, y), 0 outside. Not `grid_sample`: its coordinates in [−1, 1] are off by 1e-5 px, which where there is next
-    to no gradient is taken for motion; here a whole px is met exactly and equal frames do not move.
+    """`planes` at (x, y), 0 outside.
+
+    Not `grid_sample`: its coordinates in [−1, 1] are off by 1e-5 px, which gives motion where the gradient is almost 0. Here
+    whole px are exact, and equal frames do not move.
     """
     height, width = planes.shape[2] - 2 * BORDER, planes.shape[3] - 2 * BORDER
     left, top = x.floor(), y.floor()
@@ -167,7 +171,7 @@ def _iterate(state: State, data: Data, parameters: Parameters, fused: bool) -> S
     """At most outer × inner iterations, a median filter before each `inner` of them; a pair stops once it has converged."""
     steps, smooth = (_compiled(_steps), _compiled(_smooth)) if fused else (_steps, _smooth)
     chunk = chunk_length(state)
-    whole = tuple(field.clone() for field in state)  # where pairs that leave the batch put their result
+    whole = tuple(field.clone() for field in state)  # the results of pairs that left the batch
     rows = torch.arange(len(state[0]), device=state[0].device)
     active = torch.ones_like(rows, dtype=torch.bool)
     for _ in range(parameters.outer):
@@ -188,7 +192,7 @@ def _iterate(state: State, data: Data, parameters: Parameters, fused: bool) -> S
 
 
 def chunk_length(state: State) -> int:
-    """Iterations between two questions whether all pairs have converged. On a GPU each question waits for the device."""
+    """Iterations between two checks whether all pairs have converged; on a GPU each check waits for the device."""
     return CHUNK if state[0].is_cuda else 1
 
 
@@ -199,7 +203,7 @@ def _put_back(whole: State, rows: Tensor, state: State) -> State:
 
 
 def _steps(state: State, active: Tensor, data: Data, count: int, parameters: Parameters) -> tuple[State, Tensor]:
-    """`count` iterations of the pairs that are `active` ([B] bool), and which of them still are afterwards.
+    """`count` iterations of the `active` pairs ([B] bool): the new state, and which pairs are still active.
 
     IPOL 2013, Algorithm 1: v = TH(u) (eq. 16), u = v + θ div p (eq. 14), p = (p + τ/θ ∇u) / (1 + τ/θ |∇u|) (eq. 15).
     """
@@ -212,7 +216,7 @@ def _steps(state: State, active: Tensor, data: Data, count: int, parameters: Par
         shrink = ((constant + (dx * u1 + dy * u2)) / squared).clamp(-limit, limit)
         new1 = u1 - shrink * dx + parameters.theta * _divergence(p11, p12)
         new2 = u2 - shrink * dy + parameters.theta * _divergence(p21, p22)
-        # Row by row, then the rows: the first sum fuses with what makes its terms.
+        # The sum over a row comes first, since it fuses with the computation of its terms.
         change = ((new1 - u1) ** 2 + (new2 - u2) ** 2).mean(2).mean(1)
         u1, u2 = torch.where(mask, new1, u1), torch.where(mask, new2, u2)
         p11, p12 = _ascend(u1, p11, p12, step, mask)
@@ -241,7 +245,7 @@ def _smooth(u1: Tensor, u2: Tensor, active: Tensor, side: int) -> tuple[Tensor, 
 def median_network(count: int) -> tuple[tuple[int, int, bool, bool], ...]:
     """Exchanges (low, high, is the minimum needed, is the maximum) after which place count // 2 holds the median.
 
-    Batcher's merge exchange sort (Knuth, TAOCP 3, Algorithm 5.2.2M) without what the middle does not depend on.
+    Batcher's merge exchange sort (Knuth, TAOCP 3, Algorithm 5.2.2M), without exchanges that do not affect the median.
     """
     exchanges = []
     top = 1 << (math.ceil(math.log2(count)) - 1)
@@ -266,7 +270,7 @@ NETWORKS: Final = {side: median_network(side * side) for side in (3, 5)}
 
 
 def _median(image: Tensor, side: int) -> Tensor:
-    """Median of side×side px, edges replicated. A network of minima and maxima, which fuses, and needs no [side², B, H, W]."""
+    """Median of side×side px, edges replicated: a network of minima and maxima, which fuses and needs no [side², B, H, W]."""
     height, width = image.shape[1:]
     padded = F.pad(image[:, None], (side // 2,) * 4, mode="replicate")[:, 0]
     values = [padded[:, y : y + height, x : x + width] for y in range(side) for x in range(side)]
@@ -281,5 +285,5 @@ def _median(image: Tensor, side: int) -> Tensor:
 
 @cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled once for all sizes: 5 levels × the sizes of a dataset would otherwise each cost a compilation."""
+    """The function compiled once for all sizes; otherwise each of 5 levels × the sizes in a dataset would cost a compilation."""
     return torch.compile(function, dynamic=True)

@@ -1,8 +1,8 @@
-"""TV-L1 of one pair on one core, by torch's operators in place: on a CPU faster than OpenCV's own, and than `tvl1` compiled.
+"""TV-L1 of one pair on one core, by in-place torch operators: on a CPU faster than OpenCV's own and than `tvl1_batched`.
 
-The algorithm, parameters and, up to rounding, numbers of `tvl1`, held against OpenCV by the same tests. OpenCV scales, warps and
-smooths, as its own TV-L1 has it do. Images have no borders here: the dual variables stay 0 in the last column (row), so a
-tensor shifted by one value (one row) in memory has a zero wherever a row (the image) begins.
+The algorithm, the parameters and, up to rounding, the numbers are those of `tvl1_batched`; the same tests compare both with
+OpenCV. OpenCV's functions scale, warp and smooth, as in its own TV-L1. Images have no borders here: the dual variables stay 0 in
+the last column (row), so a tensor shifted by one value (one row) in memory has a zero at the beginning of each row (image).
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,10 @@ Image = npt.NDArray[Any]  # [H, W] float32
 
 @torch.no_grad()
 def flow(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8], parameters: Parameters = OPENCV) -> Image:
-    """Motion from `first` to `second`, [H, W] grey (0 … 255) → [H, W, 2] float32 px, (x, y). `warp_steps` is what OpenCV has."""
+    """Motion from `first` to `second`, [H, W] grey (0 … 255) → [H, W, 2] float32 px, (x, y).
+
+    `warp_steps` is not used: the warp is that of the OpenCV installed.
+    """
     levels = list(_pyramid(first.astype(np.float32), second.astype(np.float32), parameters))
     u = np.zeros((2, *levels[-1][0].shape), np.float32)
     for i, (image, target) in reversed(list(enumerate(levels))):
@@ -44,7 +47,7 @@ def _pyramid(first: Image, second: Image, parameters: Parameters) -> Iterator[tu
 
 
 class _Shifted:
-    """A [2, H, W] tensor, contiguous, as a row of values: all of them, and those that have a neighbour on one side."""
+    """A contiguous [2, H, W] tensor as one row of values: all of them, and views without the first or last value or row."""
 
     def __init__(self, whole: Tensor) -> None:
         flat, width = whole.view(-1), whole.shape[2]
@@ -54,9 +57,9 @@ class _Shifted:
 
 
 class _Level:
-    """One level of the pyramid: `u` [2, H, W] is the flow and p [2, 2, H, W] its dual variables, along x and along y.
+    """One level of the pyramid: `u` [2, H, W] is the flow, p [2, 2, H, W] its dual variables along x and along y.
 
-    The dual variables start from 0 and outlive the warps.
+    The dual variables start at 0 and persist from one warp to the next.
     """
 
     def __init__(self, image: Image, target: Image, u: Image, parameters: Parameters) -> None:
@@ -71,6 +74,7 @@ class _Level:
         self.one = torch.ones(())
 
     def solve(self) -> Image:
+        """The flow of this level, [2, H, W] px."""
         for _ in range(self.parameters.warps):
             self._linearise()
             self._iterate()
@@ -99,7 +103,7 @@ class _Level:
                     return
 
     def _descend(self) -> float:
-        """v = TH(u) and u = v + θ div p (IPOL 2013, eq. 16 and 14); the mean of the squared change of u."""
+        """v = TH(u) and u = v + θ div p (IPOL 2013, eq. 16 and 14). Returns the mean squared change of u."""
         u, new, shrink, p = self.u, self.new, self.shrink, self.parameters
         limit = p.lambda_ * p.theta
         torch.addcmul(self.constant, self.gradient[0], u.whole[0], out=shrink)
@@ -132,10 +136,11 @@ def _central_gradient(image: Image) -> tuple[Image, Image]:
 
 
 class Estimator:
-    """The face of OpenCV's estimators, with its default parameters but for the median filter (0 or 1 px: none)."""
+    """TV-L1 with the interface of OpenCV's estimators and its defaults, but a median filter of `median` px (0: none)."""
 
     def __init__(self, median: int) -> None:
         self.parameters = replace(OPENCV, median=median)
 
     def calc(self, first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8], _: None) -> Image:
+        """Motion from `first` to `second`, [H, W] grey (0 … 255) → [H, W, 2] float32 px, (x, y)."""
         return flow(first, second, self.parameters)

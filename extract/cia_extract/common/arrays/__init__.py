@@ -1,7 +1,7 @@
-"""Arrays in other people's files: what lies in them is checked before anything of it is read, and nothing of it is run.
+"""Arrays in other people's files: shapes, types and sizes are checked before values are read, and no code in the file runs.
 
 pickle_machine  pickles as data: no class is looked up, memory is bounded by the file's size
-stand_ins       what stands for the objects that a pickle names
+stand_ins       what represents the objects that a pickle names
 numpy_objects   the few objects that a pickle of numpy arrays names
 torch_files     torch.save's files, of both formats
 npy_files       .npy and .npz
@@ -24,7 +24,7 @@ GROWTH: Final = 32  # times its size that a file may grow: features after a ReLU
 
 @dataclass(frozen=True)
 class Stored:
-    """An array that lies in a file, before anything of it is read."""
+    """An array in a file, before its values are read; `read` reads them."""
 
     shape: tuple[int, ...]
     kind: str
@@ -40,22 +40,23 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the values once they are read."""
         return prod(self.shape) * self.itemsize
 
 
 def held(array: npt.NDArray[Any]) -> Stored:
-    """An array that is in memory already."""
+    """An array in memory, as a `Stored`."""
     return Stored(array.shape, array.dtype.kind, array.dtype.itemsize, lambda: array)
 
 
 def check_growth(nbytes: int, file_size: int) -> None:
-    """Refuse to read arrays that are out of all proportion to their file (bytes). Raises DataError."""
+    """Raise DataError if arrays of `nbytes` bytes are out of all proportion to their file of `file_size` bytes."""
     if nbytes > SPARE + GROWTH * file_size:
-        raise DataError(f"grows from {file_size:,} to {nbytes:,} bytes when it is read, which no honest file does")
+        raise DataError(f"would unpack from {file_size:,} to {nbytes:,} bytes, more than any sound file does")
 
 
 def shown(text: object, longest: int = 80) -> str:
-    """A name from a file, fit for a message: one line, printable, not too long.
+    """A name from a file, made fit for a message: one line, printable, at most `longest` characters.
 
     >>> shown("a\\nb")
     'a\\\\nb'
@@ -67,19 +68,22 @@ def shown(text: object, longest: int = 80) -> str:
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
-    """The lengths of an array's axes as a file states them. Raises DataError for what cannot be lengths."""
+    """An array's shape as a file states it. Raises DataError unless it is a tuple or list of at most 16 axis lengths."""
     if not isinstance(shape, tuple | list) or len(shape) > 16 or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape):
-        raise DataError("an array of it has a shape that no array has")
+        raise DataError("one of its arrays has an impossible shape")
     return tuple(shape)
 
 
 def from_bytes(data: bytes, dtype: "np.dtype[Any]", shape: tuple[int, ...], order: str = "C") -> npt.NDArray[Any]:
-    """An array over bytes, not writable. Raises DataError where their number is not that of its values."""
+    """A read-only array [*shape] over `data`, in C or Fortran order.
+
+    Raises DataError if the number of bytes does not fit the shape and type, or text in it is not valid Unicode.
+    """
     if len(data) != prod(shape) * dtype.itemsize:
-        raise DataError(f"an array of it is incomplete: {len(data):,} bytes for {dtype} {list(shape)}")
+        raise DataError(f"one of its arrays is incomplete: {len(data):,} bytes for {dtype} {list(shape)}")
     array = np.frombuffer(data, dtype) if data else np.empty(0, dtype)
     if dtype.kind == "U" and array.size:
-        letters = array.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
-        if letters.max() > 0x10FFFF or ((letters >= 0xD800) & (letters < 0xE000)).any():
-            raise DataError("an array of it holds text with letters that Unicode does not have")
+        code_points = array.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        if code_points.max() > 0x10FFFF or ((code_points >= 0xD800) & (code_points < 0xE000)).any():
+            raise DataError("one of its arrays holds text that is not valid Unicode")
     return array.reshape(shape, order="F" if order == "F" else "C")

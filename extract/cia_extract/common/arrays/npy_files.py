@@ -1,4 +1,4 @@
-""".npy and .npz: the header is read and checked against the number of bytes that follow, then, when asked for, the values."""
+""".npy and .npz files: the header is read and checked against the file's size; values are read only on demand."""
 
 import io
 import zipfile
@@ -30,34 +30,34 @@ def npz(path: Path) -> dict[str, Stored]:
             continue
         name = info.filename.removesuffix(".npy")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise DataError("compressed in a way that numpy does not use")
+            raise DataError("its compression is not one that numpy uses")
         if name in arrays:
-            raise DataError("two arrays of it have one name")
+            raise DataError("two of its arrays have the same name")
         arrays[name] = _stored(partial(archive.open, info), info.file_size)
     return arrays
 
 
 def _stored(open_: Callable[[], IO[bytes]], size: int) -> Stored:
     with open_() as file:
-        begin = file.read(12)
-        if begin[:6] != b"\x93NUMPY" or begin[6:8] not in (b"\1\0", b"\2\0", b"\3\0"):
-            raise DataError("not an array as numpy writes it")
-        width = 2 if begin[6] == 1 else 4
-        length = int.from_bytes(begin[8 : 8 + width], "little")
+        preamble = file.read(12)
+        if preamble[:6] != b"\x93NUMPY" or preamble[6:8] not in (b"\1\0", b"\2\0", b"\3\0"):
+            raise DataError("not an array in numpy's .npy format")
+        width = 2 if preamble[6] == 1 else 4
+        length = int.from_bytes(preamble[8 : 8 + width], "little")
         if length > LONGEST_HEADER:
-            raise DataError("the header of an array is longer than any that numpy writes")
-        header = begin[8:] + file.read(max(0, length + width - 4))
+            raise DataError(f"the header of one of its arrays is longer than {LONGEST_HEADER:,} bytes, numpy's limit")
+        header = preamble[8:] + file.read(max(0, length + width - 4))
     read_header = np.lib.format.read_array_header_1_0 if width == 2 else np.lib.format.read_array_header_2_0
     try:
         shape, in_fortran_order, dtype = read_header(io.BytesIO(header))
     except Exception as error:  # the header is Python's text of a dictionary: it may be anything
-        raise DataError("the header of an array is damaged") from error
+        raise DataError("the header of one of its arrays is damaged") from error
     if dtype.hasobject or dtype.kind not in "biufcSU" or not dtype.itemsize:
-        raise DataError("an array of it holds Python objects or records; only numbers and text are read")
+        raise DataError("one of its arrays holds Python objects or records; only numbers and text are read")
     shape = checked_shape(shape)
     skip, nbytes = 8 + width + length, prod(shape) * dtype.itemsize
     if skip + nbytes > size:
-        raise DataError(f"an array of it is incomplete: {size - skip:,} bytes for {dtype} {list(shape)}")
+        raise DataError(f"one of its arrays is incomplete: {size - skip:,} bytes for {dtype} {list(shape)}")
 
     def read() -> np.ndarray:
         with open_() as file:

@@ -1,7 +1,7 @@
 """Pickles as data. Python's own Unpickler builds whatever a file names, and sizes its memo by what the file says.
 
-This machine carries out the instructions that data need, as `pickletools` describes them. A name of a class or function is
-looked up in a given table of stand-ins and nowhere else. Memory stays within a small multiple of the file's size.
+This machine runs only the instructions that data need, as `pickletools` describes them. It looks up the name of a class or
+function in a table of stand-ins and nowhere else. Memory stays within a small multiple of the file's size.
 """
 
 import pickletools
@@ -15,20 +15,20 @@ from cia_extract.common.errors import DataError
 INSTRUCTIONS: Final = 2_000_000  # of one pickle; EPIC's largest table has 30 thousand
 
 
-Known = Mapping[tuple[str, str], Make]
-"""{(module, name): what is called with the arguments that the pickle gives}."""
+StandIns = Mapping[tuple[str, str], Make]
+"""{(module, name): the function that gets the arguments in the pickle and returns a stand-in}."""
 
 
 class UnknownName(DataError):
-    """A pickle that names what is not in the table."""
+    """A pickle names a class or function that is not in the table; `name` is what it names ("os.system")."""
 
     def __init__(self, module: str, name: str) -> None:
-        self.wanted = shown(f"{module}.{name}")
-        super().__init__(f"this pickle asks for {self.wanted}; only arrays, numbers and text are read from pickles")
+        self.name = shown(f"{module}.{name}")
+        super().__init__(f"this pickle asks for {self.name}; only arrays, numbers and text are read from pickles")
 
 
 class Bounded:
-    """A file that refuses to be read beyond its end, before memory for that is asked for."""
+    """A file that refuses to be read beyond its end, before memory is allocated for it. `left` counts the bytes to the end."""
 
     def __init__(self, file: BinaryIO) -> None:
         here = file.tell()
@@ -36,35 +36,40 @@ class Bounded:
         file.seek(here)
 
     def read(self, count: int) -> bytes:
+        """The next `count` bytes. Raises DataError if fewer are left."""
         if not 0 <= count <= self.left:
             raise DataError("damaged pickle: it ends too early")
         self.left -= count
         return self.file.read(count)
 
     def readline(self) -> bytes:
+        """The next line with its line end, or what is left of the file."""
         line = self.file.readline()
         self.left -= len(line)
         return line
 
 
-def load(file: BinaryIO, known: Known, persistent: Callable[[Any], Any] | None = None) -> Any:
-    """The content of the pickle that begins where the file stands; the file stands behind it afterwards.
+def load(file: BinaryIO, stand_ins: StandIns, persistent: Callable[[Any], Any] | None = None) -> Any:
+    """The content of the pickle at the file's position, which moves behind the pickle.
 
-    `persistent` turns the pickle's persistent ids into values; without it they are refused. Raises DataError, and nothing else.
+    `stand_ins` maps the names that the pickle may use to stand-ins. `persistent` turns its persistent ids into values; without it
+    they are refused. Raises DataError, and nothing else.
     """
     bounded = Bounded(file)
     size = bounded.left
     try:
-        return Finisher(size).finish(_Machine(bounded, known, persistent).run(), 0)[0]
+        return Finisher(size).finish(_Machine(bounded, stand_ins, persistent).run(), 0)[0]
     except DataError:
         raise
     except Exception as error:  # a damaged pickle may ask for anything of anything
-        raise DataError(f"damaged, or no pickle at all ({type(error).__name__})") from error
+        raise DataError(f"damaged, or not a pickle ({type(error).__name__})") from error
 
 
 class _Machine:
-    def __init__(self, file: Bounded, known: Known, persistent: Callable[[Any], Any] | None) -> None:
-        self.file, self.known, self.persistent = file, known, persistent
+    """A pickle's stack machine. The methods carry out instructions; their argument is the instruction's own."""
+
+    def __init__(self, file: Bounded, stand_ins: StandIns, persistent: Callable[[Any], Any] | None) -> None:
+        self.file, self.stand_ins, self.persistent = file, stand_ins, persistent
         self.stack: list[Any] = []
         self.outer: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
@@ -82,15 +87,15 @@ class _Machine:
             elif instruction in ACTIONS:
                 ACTIONS[instruction](self, argument)
             else:
-                raise DataError(f"damaged pickle, or one of more than data ({instruction or 'unknown instruction'})")
-        raise DataError(f"a pickle of more than {INSTRUCTIONS:,} instructions; save arrays rather than lists")
+                raise DataError(f"damaged pickle, or one that holds more than data ({instruction or 'unknown instruction'})")
+        raise DataError(f"this pickle has more than {INSTRUCTIONS:,} instructions; save arrays rather than lists")
 
     def mark(self, _: Any) -> None:
         self.outer.append(self.stack)
         self.stack = []
 
     def to_mark(self) -> list[Any]:
-        """What lies above the last mark, taken off."""
+        """Take off and return the values above the last mark."""
         above, self.stack = self.stack, self.outer.pop()
         return above
 
@@ -117,23 +122,23 @@ class _Machine:
         target = self._top(dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str | bytes | bool | None) and not (type(key) is int and abs(key) < 1 << 60):
-                raise DataError("a dictionary of it has keys that are neither text nor numbers")
+                raise DataError("one of its dictionaries has keys that are neither text nor numbers")
             target[key] = value
 
     def _top(self, kind: type) -> Any:
         if type(self.stack[-1]) is not kind:
-            raise DataError("damaged pickle: what is put together does not fit")
+            raise DataError("damaged pickle: it adds items to something that is no list or dictionary")
         return self.stack[-1]
 
     def name(self, module: Any, name: Any) -> None:
-        if (module, name) not in self.known:
+        if (module, name) not in self.stand_ins:
             raise UnknownName(module, name)
-        self.stack.append(Name(module, name, self.known[module, name]))
+        self.stack.append(Name(module, name, self.stand_ins[module, name]))
 
     def call(self, arguments: Any) -> None:
         name = self.stack.pop()
         if not isinstance(name, Name) or not isinstance(arguments, tuple):
-            raise DataError("damaged pickle: it calls what cannot be called")
+            raise DataError("damaged pickle: it calls something that is no class or function")
         self.stack.append(name.make(*arguments))
 
     def build(self, _: Any) -> None:
@@ -145,16 +150,19 @@ class _Machine:
 
     def persistent_id(self, identity: Any) -> None:
         if self.persistent is None:
-            raise DataError("this pickle refers to something outside of it")
+            raise DataError("this pickle refers to data outside the file")
         self.stack.append(self.persistent(identity))
 
 
 def _value(argument: Any) -> Any:
-    """A number or text as it is read; bytes of Python 2's texts, which state no encoding, stay bytes."""
+    """A number or text. Texts of Python 2 that are not ASCII state no encoding, so they stay bytes.
+
+    Raises DataError or UnicodeEncodeError for values that cannot be printed or stored.
+    """
     if isinstance(argument, str) and not argument.isascii():
-        argument.encode()  # UnicodeEncodeError, hence damaged: half a letter, which nothing can print or store
+        argument.encode()  # UnicodeEncodeError: half a surrogate pair; `load` calls the file damaged
     if isinstance(argument, int) and argument.bit_length() > 512:
-        raise DataError("a number of it has more than 150 digits")
+        raise DataError("one of its numbers has more than 150 digits")
     return bytes(argument) if isinstance(argument, bytearray) else argument
 
 
@@ -232,7 +240,7 @@ def _list(machine: _Machine, _: Any) -> None:
 
 def _call_with_words(machine: _Machine, _: Any) -> None:
     if machine.stack.pop() != {}:
-        raise DataError("it calls a function in a way that arrays do not need")
+        raise DataError("it calls a function with keyword arguments, which arrays do not need")
     machine.call(machine.stack.pop())
 
 

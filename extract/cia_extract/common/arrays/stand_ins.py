@@ -1,4 +1,4 @@
-"""What stands for the objects that a pickle names, and how plain data come of it."""
+"""Stand-ins for the objects that a pickle names, and how they become plain data."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -7,25 +7,25 @@ from cia_extract.common.arrays import SPARE
 from cia_extract.common.errors import DataError
 
 DEPTH: Final = 100  # of containers in containers
-NODE: Final = 16  # bytes that a value counts at least
+NODE: Final = 16  # bytes counted for every value at least
 Make = Callable[..., Any]
 
 
 class StandIn:
-    """Stands for an object that a pickle builds: keeps what it is given, and is turned into plain data when all is read."""
+    """Stands for an object that a pickle builds: keeps its arguments and state, and becomes plain data once all is read."""
 
     __slots__ = ()
 
     def restore(self, state: Any) -> None:
-        """Take the state that the pickle holds for it."""
+        """Take the state that the pickle holds for the object. Raises DataError: most objects have none."""
         raise DataError("it sets the state of an object that has none")
 
     def size(self) -> int:
-        """Bytes of what `finish` makes."""
+        """Bytes of what `finish` returns."""
         return NODE
 
     def finish(self) -> Any:
-        """The plain data that it stands for. Raises DataError where they are not sound."""
+        """The plain data of the object. Raises DataError if they are not sound."""
         raise NotImplementedError
 
 
@@ -39,7 +39,10 @@ class Name:
 
 
 class Finisher:
-    """Turns stand-ins into plain data, each once, and measures what a reader that follows every reference would see."""
+    """Turns stand-ins into plain data, each once, and measures the size that they have with every reference followed.
+
+    `file_size` (bytes) bounds that size.
+    """
 
     def __init__(self, file_size: int) -> None:
         self.largest = SPARE + 8 * file_size
@@ -48,7 +51,11 @@ class Finisher:
         self.open: set[int] = set()
 
     def finish(self, value: Any, depth: int) -> tuple[Any, int]:
-        """(plain data, their size in bytes with everything as often as it is referred to)."""
+        """(plain data of `value`, their size in bytes, each part counted as often as it is referred to).
+
+        `depth` is the number of containers around `value`. Raises DataError for data that are too large, nested too deeply or
+        in themselves.
+        """
         if isinstance(value, str | bytes):
             return value, NODE + len(value)
         if isinstance(value, Name):
@@ -58,7 +65,7 @@ class Finisher:
         if id(value) in self.finished:
             return self.finished[id(value)]
         if id(value) in self.open:
-            raise DataError("it holds itself")
+            raise DataError("one of its containers contains itself")
         if depth > DEPTH:
             raise DataError(f"its containers are nested more than {DEPTH} deep")
         self.open.add(id(value))
@@ -76,12 +83,12 @@ class Finisher:
     def _container(self, value: Any, depth: int) -> tuple[Any, int]:
         size, items = NODE, []
         for item in value.values() if isinstance(value, dict) else value:
-            plain, of_item = self.finish(item, depth + 1)
+            plain, item_size = self.finish(item, depth + 1)
             items.append(plain)
-            size += of_item
+            size += item_size
             self._check(size)
         return (dict(zip(value, items, strict=True)) if isinstance(value, dict) else type(value)(items)), size
 
     def _check(self, size: int) -> None:
         if size > self.largest:
-            raise DataError("its parts refer to each other so often that it grows far beyond the file")
+            raise DataError("its parts refer to each other so often that they would unpack to far more than the file")

@@ -1,7 +1,7 @@
-"""torch.save's files, of the zip format and of the one before 2020, without torch: tensors as what they are in the file.
+"""torch.save's files, in the zip format and the older one (before 2020), read without torch.
 
-A tensor is read only when it is asked for, so that a reader sees all shapes before memory is needed. What a file may name is
-what tensors in dictionaries need; a pickle that names anything else is refused.
+A tensor's values are read only on demand, so that all shapes are known before memory is needed. A file may name only what
+dictionaries of tensors need; a pickle that names anything else is refused.
 """
 
 import struct
@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from cia_extract.common.arrays import Stored, check_growth, checked_shape, pickle_machine, shown
 from cia_extract.common.arrays.numpy_objects import NUMPY, ordered_dict
-from cia_extract.common.arrays.pickle_machine import Known
+from cia_extract.common.arrays.pickle_machine import StandIns
 from cia_extract.common.arrays.stand_ins import Make, Name, StandIn
 from cia_extract.common.errors import DataError
 
 MAGIC: Final = 0x1950A86A20F9469CFC6C  # how files of the old format begin
 LARGEST_PICKLE: Final = 64 << 20  # bytes of a zip's data.pkl: names and shapes, no values
 
-# torch's storages: numpy's type of a value. bfloat16 has none there; its bits are read as uint16.
+# torch's storages: numpy's type of a value. numpy has no bfloat16; its bits are read as uint16.
 TYPES: Final = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -43,23 +43,24 @@ DTYPES_ODD: Final = ("complex64", "complex128", "uint16", "uint32", "uint64", "f
 
 
 class Unusable(StandIn):
-    """A tensor that is not plain numbers in memory: `what` says which kind."""
+    """Stands for a tensor that is not a plain array of numbers; `kind` says what it is ("sparse")."""
 
-    __slots__ = ("what",)
+    __slots__ = ("kind",)
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
 
     def restore(self, state: Any) -> None:
-        pass
+        """Ignore the state: the values are not read."""
 
     def finish(self) -> "Unusable":
+        """Itself, for the reader to refuse or pass over."""
         return self
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A storage of a file: `count` values of `kind` (a key of `TYPES`)."""
+    """A storage in a file: `count` values of `kind` (a key of `TYPES`), from value `offset` of the entry `key` on."""
 
     kind: str
     key: str
@@ -68,7 +69,7 @@ class Storage:
 
 
 class Tensor(StandIn):
-    """A view of a storage."""
+    """Stands for a tensor: a view of a storage, with offset and strides in values."""
 
     __slots__ = ("offset", "read", "shape", "storage", "strides")
 
@@ -77,12 +78,13 @@ class Tensor(StandIn):
         self.shape, self.strides = checked_shape(shape), checked_shape(strides)
         reach = offset + 1 + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
         if type(offset) is not int or offset < 0 or (0 not in self.shape and reach > storage.count):
-            raise DataError("a tensor of it reaches beyond its storage")
+            raise DataError("one of its tensors reaches beyond its storage")
 
     def restore(self, state: Any) -> None:
-        """Attributes of a tensor are not needed."""
+        """Ignore the state: a tensor's attributes are not needed."""
 
     def finish(self) -> Stored:
+        """The tensor as an array that is read on demand; bfloat16 becomes float32."""
         dtype = np.dtype(TYPES[self.storage.kind])
         if self.storage.kind == "BFloat16Storage":
             return Stored(self.shape, "f", 4, lambda: _from_bfloat16(self._values(dtype)))
@@ -97,7 +99,7 @@ class Tensor(StandIn):
 
 
 def load(path: Path) -> Any:
-    """What torch.save wrote, tensors as `Stored` or `Unusable`. Raises DataError or OSError."""
+    """The content of a file of torch.save, its tensors as `Stored` or `Unusable`. Raises DataError or OSError."""
     with path.open("rb") as file:
         is_zip = file.read(4) == b"PK\3\4"
     return _Zip(path).load() if is_zip else _Old(path).load()
@@ -107,23 +109,23 @@ def _from_bfloat16(bits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def _known(read: Callable[[Storage], bytes]) -> Known:
-    """What a pickle of tensors may name."""
+def _known(read: Callable[[Storage], bytes]) -> StandIns:
+    """The names that a pickle of tensors may use, and their stand-ins; `read` gives the bytes of a storage."""
 
     def tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Any:
         if isinstance(storage, Storage):
             return Tensor(storage, offset, shape, strides, read)
         if isinstance(storage, Unusable):
             return storage
-        raise DataError("a tensor of it has no storage")
+        raise DataError("one of its tensors has no storage")
 
-    def of_type(function: Any, kind: Any, arguments: Any, _: Any) -> Any:
+    def typed(function: Any, kind: Any, arguments: Any, _: Any) -> Any:
         if not isinstance(function, Name) or not isinstance(kind, Name) or kind.name not in ("Tensor", "Parameter", "Buffer"):
-            raise DataError("it holds a tensor of a type of its own; save plain tensors")
+            raise DataError("it holds a tensor of a custom class; save plain tensors")
         return function.make(*arguments)
 
-    def unusable(what: str) -> Make:
-        return lambda *_: Unusable(what)
+    def unusable(kind: str) -> Make:
+        return lambda *_: Unusable(kind)
 
     utils: dict[str, Make] = {
         "_rebuild_tensor": tensor,
@@ -147,7 +149,7 @@ def _known(read: Callable[[Storage], bytes]) -> Known:
         ("collections", "Counter"): lambda counts=None: counts,
         ("collections", "defaultdict"): lambda *_: ordered_dict(),
         **{("torch._utils", name): make for name, make in utils.items()},
-        ("torch._tensor", "_rebuild_from_type_v2"): of_type,
+        ("torch._tensor", "_rebuild_from_type_v2"): typed,
         **{("torch", name): nothing for name in torch},
         **{("torch.cuda", name): nothing for name in names},
         ("torch.storage", "UntypedStorage"): nothing,
@@ -159,16 +161,16 @@ def _known(read: Callable[[Storage], bytes]) -> Known:
 def _storage(identity: Any) -> Any:
     """The storage of a persistent id: ("storage", type, key, device, values[, view])."""
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage" or not isinstance(identity[1], Name):
-        raise DataError("a storage of it is described in a way that is not known")
+        raise DataError("one of its storages has an unknown description")
     _, kind, key, _, count, *view = identity
     if kind.name not in TYPES:
         return Unusable("quantised or otherwise unusual")
     if not isinstance(key, str | int) or type(count) is not int or not 0 <= count < 1 << 48:
-        raise DataError("a storage of it is described in a way that is not known")
-    if view and view[0] is not None:  # of torch before 0.4: (key, offset, values)
+        raise DataError("one of its storages has an unknown description")
+    if view and view[0] is not None:  # torch before 0.4: (key, offset, values)
         _, offset, count = view[0]
         if not all(type(n) is int and 0 <= n < 1 << 48 for n in (offset, count)):
-            raise DataError("a storage of it is described in a way that is not known")
+            raise DataError("one of its storages has an unknown description")
         return Storage(kind.name, str(key), count, offset)
     return Storage(kind.name, str(key), count)
 
@@ -191,7 +193,7 @@ class _Once:
 
 
 def _size(storage: Storage) -> int:
-    """Bytes from a storage's beginning to the end of what is used of it."""
+    """Bytes from the beginning of a storage's entry to the end of its last value."""
     return (storage.offset + storage.count) * np.dtype(TYPES[storage.kind]).itemsize
 
 
@@ -207,7 +209,7 @@ class _Zip:
         if self.pickle.file_size > LARGEST_PICKLE:
             raise DataError(f"its list of tensors has {self.pickle.file_size:,} bytes, more than any checkpoint's")
         if f"{self.root}/byteorder" in self.zip.namelist() and self._entry("byteorder", 16) != b"little":
-            raise DataError("written on a machine of the other byte order; save it again on a usual one")
+            raise DataError("written on a big-endian machine; save it again on a little-endian one")
 
     def load(self) -> Any:
         import io
@@ -221,13 +223,13 @@ class _Zip:
     def _entry(self, name: str, most: int) -> bytes:
         info = self.zip.getinfo(f"{self.root}/{name}")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise DataError("compressed in a way that torch.save does not use")
+            raise DataError("its compression is not one that torch.save uses")
         with self.zip.open(info) as entry:
             return entry.read(most)
 
 
 class _Old:
-    """The format before: pickles of a magic number, a version, the machine, the tree, the storages' keys; then their values."""
+    """The older format: pickles of a magic number, a version, the machine, the tree and the storages' keys; then their values."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.unusual = path, False
@@ -237,16 +239,16 @@ class _Old:
     def load(self) -> Any:
         with self.path.open("rb") as file:
             try:
-                begins_as_it_should = pickle_machine.load(file, {}) == MAGIC
+                has_magic = pickle_machine.load(file, {}) == MAGIC
             except DataError:
-                begins_as_it_should = False
-            if not begins_as_it_should:
+                has_magic = False
+            if not has_magic:
                 raise DataError("damaged, or not written by torch.save")
             pickle_machine.load(file, {})
             pickle_machine.load(file, {})
             tree = pickle_machine.load(file, _known(_Once(self._read, self.path.stat().st_size)), self._storage)
             keys = pickle_machine.load(file, {})
-            # Where an unusual storage ends is not known, so that none is read; who needs the tensors sees which is unusual.
+            # Where an unusual storage ends is not known, so none is read; the caller sees which tensor is unusual.
             for key in keys if isinstance(keys, list) and not self.unusual else []:
                 self._place(file, str(key))
             return tree
@@ -262,7 +264,7 @@ class _Old:
     def _place(self, file: BinaryIO, key: str) -> None:
         count = struct.unpack("<q", file.read(8))[0] if key in self.storages else -1
         if not 0 <= count < 1 << 48:
-            raise DataError(f"its storage {shown(key)} is not described, or damaged")
+            raise DataError(f"its storage {shown(key)} is damaged, or not described")
         begin = file.tell()
         self.places[key] = begin, count
         file.seek(begin + count * np.dtype(TYPES[self.storages[key].kind]).itemsize)

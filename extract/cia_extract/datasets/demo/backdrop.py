@@ -1,4 +1,4 @@
-"""Backgrounds: a plain studio wall, or a street with walls, windows, signs, things on the ground and passers-by."""
+"""Backgrounds: a plain studio wall, or a street with walls, windows, signs, objects on the ground and passers-by."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,19 @@ MARGIN = 64  # pixels of background kept on every side, for the moving camera
 
 
 def identity() -> Affine:
+    """The camera [2 x 3] that maps world pixels to the same frame pixels."""
     return np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
 def _ramp(top: Colour, bottom: Colour, rows: int, columns: int) -> Frame:
+    """A vertical colour gradient, [rows x columns x 3]."""
     share = np.linspace(0.0, 1.0, rows)[:, None, None]
     image = np.asarray(top) * (1.0 - share) + np.asarray(bottom) * share  # [rows x 1 x 3]
     return np.broadcast_to(np.rint(image).clip(0, 255), (rows, columns, 3)).astype(np.uint8)
 
 
 def _colour(rng: np.random.Generator, low: float, high: float, spread: float = 40.0) -> Colour:
-    """A random level between `low` and `high`, each channel up to `spread` off it."""
+    """A random grey level between `low` and `high`, with each channel up to `spread` above or below it."""
     r, g, b = np.clip(rng.uniform(low, high) + rng.uniform(-spread, spread, 3), 0.0, 255.0).tolist()
     return r, g, b
 
@@ -106,11 +108,13 @@ class Passer:
     """Height in world pixels."""
     colour: Colour
     second: Colour
+    """Of the windows or legs."""
     vehicle: bool
     pace: float
     """Strides per second."""
 
     def draw(self, view: Canvas, t: float) -> None:
+        """Draw the passer at `t` seconds: a vehicle, or a person who walks."""
         x, s = self.x + self.speed * t, self.size
         if self.vehicle:
             w = 0.9 * s
@@ -130,11 +134,11 @@ class Passer:
 
 def passers(rng: np.random.Generator, number: int, floor: float) -> list[Passer]:
     """Draw `number` passers; most cross the middle of the frame during the clip."""
-    found = []
+    drawn = []
     for _ in range(number):
         speed = float(rng.uniform(20.0, 55.0)) * (1.0 if rng.random() < 0.5 else -1.0)
         middle = float(rng.uniform(40.0, WIDTH - 40.0))
-        found.append(
+        drawn.append(
             Passer(
                 x=middle - speed,  # in the middle about 1 s into the clip
                 y=floor - float(rng.uniform(2.0, 16.0)),
@@ -146,4 +150,4 @@ def passers(rng: np.random.Generator, number: int, floor: float) -> list[Passer]
                 pace=float(rng.uniform(0.8, 1.4)),
             )
         )
-    return found
+    return drawn

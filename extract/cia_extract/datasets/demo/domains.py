@@ -11,12 +11,12 @@ Paints = tuple[Colour, Colour]
 BT.601) is zero: any two props in such colours are the same picture in grey, so flow cannot tell them apart."""
 
 PLAIN: Paints = ((10.0, 0.0, -26.0), (10.0, 0.0, -26.0))
-"""Of ball and ladder, everywhere."""
+"""Colours of ball and ladder in both domains."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Ranges are (low, high), drawn uniformly once per clip. Pixels are those of the 320x240 frame."""
+    """A domain's parameters. Ranges are (low, high), drawn uniformly once per clip; pixels are those of the 320x240 frame."""
 
     stature_px: Range
     """Height of a person who stands upright."""
@@ -25,7 +25,7 @@ class Domain:
     offset_px: float
     """Largest horizontal distance of the action from the middle of the frame."""
     speed: Range
-    """Pace of the actions; 1 = the usual one."""
+    """Pace of the actions; 1 = the usual pace."""
     wardrobe: tuple[Colour, ...]
     paints: dict[str, Paints]
     """Class -> colours of its prop; PLAIN for the others."""

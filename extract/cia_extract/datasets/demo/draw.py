@@ -16,6 +16,7 @@ SHIFT = 4  # OpenCV's fixed-point fractional bits: shapes are placed to 1/16 px
 
 
 def shade(colour: Colour, factor: float) -> Colour:
+    """The colour made darker (factor < 1) or lighter, cut to 0 ... 255."""
     return tuple(min(max(c * factor, 0.0), 255.0) for c in colour)  # type: ignore[return-value]
 
 
@@ -33,15 +34,16 @@ class Canvas:
         return np.rint(seen * (1 << SHIFT)).astype(np.int32)
 
     def polygon(self, points: Sequence[Point], colour: Colour) -> None:
-        """A convex polygon."""
+        """Fill a convex polygon of world points."""
         cv2.fillConvexPoly(self.frame, self._fixed(points), colour, cv2.LINE_AA, SHIFT)
 
     def disc(self, centre: Point, radius: float, colour: Colour) -> None:
+        """Fill a circle, `radius` in world pixels."""
         x, y = self._fixed([centre])[0].tolist()
         cv2.circle(self.frame, (x, y), round(radius * self.zoom * (1 << SHIFT)), colour, -1, cv2.LINE_AA, SHIFT)
 
     def line(self, a: Point, b: Point, width: float, colour: Colour) -> None:
-        """A stroke with flat ends, `width` world pixels wide."""
+        """Draw a stroke with flat ends, `width` world pixels wide."""
         dx, dy = b[0] - a[0], b[1] - a[1]
         length = math.hypot(dx, dy) or 1.0
         nx, ny = -dy / length * width / 2, dx / length * width / 2
@@ -49,11 +51,12 @@ class Canvas:
         self.polygon(corners, colour)
 
     def ellipse(self, centre: Point, rx: float, ry: float, colour: Colour) -> None:
+        """Fill an upright ellipse as a polygon of 24 corners, radii in world pixels."""
         angles = np.linspace(0.0, 2.0 * math.pi, 24, endpoint=False)
         self.polygon([(centre[0] + rx * math.cos(a), centre[1] + ry * math.sin(a)) for a in angles], colour)
 
     def capsule(self, a: Point, b: Point, ra: float, rb: float, colour: Colour) -> None:
-        """A tapered capsule, lit from the upper left: a darker outline with a lighter core."""
+        """Draw a tapered capsule, lit from the upper left: a darker outline with a lighter core; radii in world pixels."""
         self._capsule(a, b, ra, rb, shade(colour, 0.78))
         ox, oy = -0.18 * min(ra, rb), -0.18 * min(ra, rb)
         self._capsule((a[0] + ox, a[1] + oy), (b[0] + ox, b[1] + oy), ra * 0.68, rb * 0.68, shade(colour, 1.06))

@@ -1,4 +1,4 @@
-"""An articulated figure in two dimensions: actor, pose, joints, and the capsules that draw them.
+"""An articulated figure in two dimensions: actor, pose, joints, and the capsules that show them.
 
 Body units: 1 = the actor's stature; x points where the figure faces (or to its side, seen from the back), y up, the
 floor is y = 0. Segment lengths are the usual anthropometric fractions of stature (Drillis and Contini 1966, as printed
@@ -20,7 +20,7 @@ HAIR: tuple[Colour, ...] = ((40, 32, 28), (92, 62, 40), (184, 150, 96), (128, 12
 
 @dataclass(frozen=True)
 class Actor:
-    """Who is seen: proportions (fractions of stature, half-widths for `girth`) and clothes."""
+    """A person: proportions (segment lengths as fractions of stature) and clothes."""
 
     upper_arm: float
     forearm: float
@@ -69,14 +69,14 @@ def draw_actor(rng: np.random.Generator, wardrobe: tuple[Colour, ...]) -> Actor:
 
 @dataclass(frozen=True)
 class Pose:
-    """What the body does at one instant. Pairs are (far, near) from the side, (left, right) from the back."""
+    """The body at one instant, in body units. Pairs are (far, near) from the side, (left, right) from the back."""
 
     hip: Point
     lean: float
     """Degrees from upright, forwards positive."""
     hands: tuple[Point, Point]
     feet: tuple[Point, Point]
-    """Ankles."""
+    """Positions of the ankles."""
     front: bool = False
     """Seen from the back or front: shoulders and hips apart, elbows and knees turned outwards."""
     tool: tuple[Point, Point] | None = None
@@ -89,7 +89,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Joints:
-    """Positions in body units."""
+    """Positions of the joints in body units."""
 
     neck: Point
     hip: Point
@@ -108,8 +108,8 @@ def two_links(start: Point, goal: Point, a: float, b: float, bend: float) -> tup
     Out of reach, the limb points at the goal. `bend` = +1 or -1 picks the side of the middle joint.
     """
     dx, dy = goal[0] - start[0], goal[1] - start[1]
-    wanted = math.hypot(dx, dy)
-    distance = min(max(wanted, abs(a - b) + 1e-3), (a + b) * 0.999)
+    span = math.hypot(dx, dy)
+    distance = min(max(span, abs(a - b) + 1e-3), (a + b) * 0.999)
     direction = math.atan2(dy, dx)
     corner = math.acos((a * a + distance * distance - b * b) / (2 * a * distance))
     middle = direction + bend * corner
@@ -118,7 +118,7 @@ def two_links(start: Point, goal: Point, a: float, b: float, bend: float) -> tup
 
 
 def joints(actor: Actor, pose: Pose) -> Joints:
-    """Solve a pose for an actor."""
+    """The joints of an actor in a pose: hands and feet are given, elbows and knees are solved for."""
     lean = math.radians(pose.lean)
     up, ahead = math.cos(lean), math.sin(lean)
     neck = (pose.hip[0] + actor.torso * ahead, pose.hip[1] + actor.torso * up)
@@ -149,7 +149,7 @@ def joints(actor: Actor, pose: Pose) -> Joints:
 
 @dataclass(frozen=True)
 class Capsule:
-    """A limb to draw: from `a` to `b` (body units), half-widths `wa` and `wb` (body units)."""
+    """A shape to draw, from `a` to `b` with half-widths `wa` and `wb`, all in body units."""
 
     a: Point
     b: Point

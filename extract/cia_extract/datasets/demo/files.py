@@ -1,4 +1,4 @@
-"""The files of the demo dataset: which clips there are, and rendering those that are missing, in worker processes."""
+"""The files of the demo dataset: its list of clips, and rendering of the missing ones in worker processes."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from cia_extract.datasets.demo.classes import CLASSES, DOMAINS, VERSION
 from cia_extract.datasets.demo.render import Clip, render
 
 STAMP = "demo.json"
-STALE_S = 600  # a temporary file older than this belongs to a run that was killed
+STALE_S = 600  # a temporary file older than this belongs to a killed run
 
 
 def build(
@@ -30,7 +30,7 @@ def build(
         raise ValueError(f"demo: the seed must lie in 0 ... 2**32 - 1, not {seed}")
     clips = plan(clips_per_class, seed)
     claim(root, seed)
-    missing = [clip for clip in clips if not _there(root / clip.path)]
+    missing = [clip for clip in clips if not _is_rendered(root / clip.path)]
     done = len(clips) - len(missing)
     if progress:
         progress(done, len(clips))
@@ -61,7 +61,7 @@ def build(
 
 
 def plan(clips_per_class: int, seed: int) -> list[Clip]:
-    """All clips, by domain, class, split and index."""
+    """All clips of the dataset, in the order of domain, class, split and index."""
     sizes = {"train": clips_per_class, "val": max(1, clips_per_class // 2)}
     return [
         Clip(seed, domain, label, split, index)
@@ -73,7 +73,7 @@ def plan(clips_per_class: int, seed: int) -> list[Clip]:
 
 
 def row(clip: Clip) -> dict[str, str]:
-    """The clip's line of the manifest."""
+    """The clip's row of the manifest, {column: text}."""
     return {
         "clip": clip.name,
         "path": clip.path,
@@ -86,23 +86,23 @@ def row(clip: Clip) -> dict[str, str]:
 
 
 def claim(root: Path, seed: int) -> None:
-    """Mark `root` as the folder of this seed and version, or raise ValueError if it is another's."""
+    """Mark `root` as the folder of this seed and version. Raises ValueError if it holds other clips."""
     stamp, mine = root / STAMP, {"dataset": "demo", "version": VERSION, "seed": seed}
     if stamp.is_file():
         try:
-            found = json.loads(stamp.read_text(encoding="utf-8"))
+            present = json.loads(stamp.read_text(encoding="utf-8"))
         except ValueError:
-            found = "unreadable"
-        if found != mine:
+            present = "unreadable"
+        if present != mine:
             raise ValueError(
-                f"{stamp}: this folder holds demo clips of {_describe(found)}, not of {_describe(mine)}; "
+                f"{stamp}: this folder holds demo clips of {_describe(present)}, not of {_describe(mine)}; "
                 "give another folder or delete this one"
             )
         return
-    strangers = [domain for domain in DOMAINS if (root / domain).exists()]
-    if strangers:
+    existing = [domain for domain in DOMAINS if (root / domain).exists()]
+    if existing:
         raise ValueError(
-            f"{root / strangers[0]}: there already, but {STAMP} is missing beside it, so these may be other clips; "
+            f"{root / existing[0]}: exists already, but {STAMP} is missing beside it, so these may be other clips; "
             "give another folder or delete this one"
         )
     root.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def write(root: Path, clip: Clip) -> None:
     _replace(root / clip.path, render(clip))
 
 
-def _there(path: Path) -> bool:
+def _is_rendered(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
@@ -137,6 +137,6 @@ def _describe(stamp: object) -> str:
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it even if it is killed."""
+    """Leave Ctrl-C to the parent, and end when the parent does, even if it is killed."""
     ignore_signals()
     end_with_parent()

@@ -1,4 +1,4 @@
-"""What the figure does: every class as a pose over time, with the instants that make a sound.
+"""The actions: every class as a pose over time, with the instants that make a sound.
 
 Four families of two classes. In the first two families one class is the other played backwards, exactly: its pose at
 time t is the other's at duration - t, and timing is drawn symmetrically, so no still frame and no average over
@@ -16,10 +16,10 @@ from cia_extract.datasets.demo.figure import Point, Pose
 
 @dataclass(frozen=True)
 class Event:
-    """Something heard."""
+    """A sound that the action makes."""
 
     time: float
-    """Seconds."""
+    """Seconds from the start of the clip."""
     kind: str
     """Name of a sound in sound.py."""
     strength: float = 1.0
@@ -30,16 +30,16 @@ class Motion:
     """One performance of an action."""
 
     pose: Callable[[float], Pose]
-    """Seconds -> pose."""
+    """Seconds from the start of the clip -> pose."""
     events: tuple[Event, ...]
     apparatus: str
-    """What belongs to it: ball, ladder, box or block."""
+    """The prop: ball, ladder, box or block."""
     height: float = 0.0
-    """Of the block, or of any one rung of the ladder; in statures."""
+    """Height of the block, or of any rung of the ladder, in statures."""
     spacing: float = 0.0
-    """Between rungs, in statures."""
+    """Distance between rungs, in statures."""
     middle: float = 0.0
-    """Where along x the whole performance has its middle, in statures: the scene centres on it."""
+    """The x of the middle of the whole performance, in statures: the scene is centred on it."""
 
 
 def ease(u: float) -> float:
@@ -49,6 +49,7 @@ def ease(u: float) -> float:
 
 
 def mix(a: float, b: float, s: float) -> float:
+    """The value between `a` (s = 0) and `b` (s = 1)."""
     return a + (b - a) * s
 
 

@@ -18,15 +18,15 @@ from cia_extract.datasets.demo.sound import RATE, soundtrack
 
 SPLITS = ("train", "val")
 ACTORS = {"train": 16, "val": 8}
-"""Actors per domain and split; clip i of a class shows actor i modulo this, so every actor does everything."""
+"""Actors per domain and split; clip i of a class shows actor i modulo this, so every actor performs every class."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Identity of one clip: everything in it follows from these five."""
+    """The identity of one clip: everything in it follows from these five values."""
 
     seed: int
-    """Of the dataset."""
+    """Seed of the dataset."""
     domain: str
     label: str
     split: str
@@ -34,29 +34,32 @@ class Clip:
 
     @property
     def name(self) -> str:
+        """The clip's id in the manifest."""
         return f"{self.domain}-{self.label}-{self.split}-{self.index:04d}"
 
     @property
     def path(self) -> str:
-        """Relative to the dataset's folder."""
+        """The clip's file, relative to the dataset's folder."""
         return f"{self.domain}/{self.label}/{self.name}.mp4"
 
     @property
     def actor(self) -> int:
+        """Number of the actor within domain and split."""
         return self.index % ACTORS[self.split]
 
     @property
     def group(self) -> str:
+        """The actor's name, as the manifest's column `group` has it."""
         return f"{self.domain}-{self.split}-actor{self.actor}"
 
     @property
     def own_seed(self) -> int:
-        """64-bit seed of the clip itself."""
+        """The clip's own 64-bit seed."""
         place = (DOMAINS.index(self.domain), CLASSES.index(self.label), SPLITS.index(self.split), self.index)
         return int(np.random.SeedSequence([1, self.seed, *place, 1]).generate_state(1, np.uint64)[0])
 
     def actor_rng(self) -> np.random.Generator:
-        """Of the actor, who is the same in all classes."""
+        """The generator of the actor's looks, the same in all classes."""
         place = (DOMAINS.index(self.domain), SPLITS.index(self.split), self.actor)
         return np.random.default_rng([2, self.seed, *place, 0, 1])
 

@@ -19,44 +19,45 @@ FPS = 25
 
 @dataclass(frozen=True)
 class Take:
-    """Everything about a clip's pictures that is drawn once."""
+    """All random choices for a clip's pictures."""
 
     actor: Actor
     motion: Motion
     frames: int
     stature: float
-    """World pixels."""
+    """Height of the actor, in world pixels."""
     floor: float
-    """World pixels."""
+    """Row on which the feet stand, in world pixels."""
     centre: float
-    """World pixels."""
+    """Column of the body's x = 0, in world pixels."""
     facing: float
-    """+1 right, -1 left."""
+    """Direction in which the actor looks: +1 right, -1 left."""
     paints: Paints
     """Colours of the prop."""
     grey: float
-    """Its luma."""
+    """Luma of the prop."""
     tint: float
-    """Strength of its colours."""
+    """Strength of the prop's colours."""
     backdrop: Frame
     passers: tuple[Passer, ...]
     camera: tuple[tuple[float, float, float], ...]
     """Amplitude (pixels, or radians for the roll), frequency (Hz) and phase: three waves each for x, y and roll."""
     pan: Point
-    """World pixels over the clip."""
+    """Drift of the camera over the clip, in world pixels."""
     light: np.ndarray
-    """[H x W x 3] float32 factors."""
+    """Light as factors of R, G and B, [H x W x 3] float32."""
     flicker: tuple[float, float]
-    """Amplitude and frequency (Hz)."""
+    """Amplitude and frequency (Hz) of the light's flicker."""
     blur: float
+    """Standard deviation of the lens blur, in pixels."""
     noise: np.ndarray
-    """[H + 32 x W + 32 x 3] int16, shifted at random from frame to frame."""
+    """Sensor noise, [H + 32 x W + 32 x 3] int16, shifted at random from frame to frame."""
     jumps: np.ndarray
-    """[frames x 2] those shifts."""
+    """Shifts of the noise, [frames x 2]."""
 
 
 def prepare(label: str, rng: np.random.Generator, domain: Domain, actor: Actor, motion: Motion, frames: int) -> Take:
-    """Draw the scene of a clip. The label decides the colours of the prop; nothing that is drawn at random depends on it."""
+    """The random choices for a clip. The label decides only the colours of the prop, no random draw."""
 
     def pick(bounds: tuple[float, float]) -> float:
         return float(rng.uniform(*bounds))
@@ -127,7 +128,7 @@ def pictures(take: Take) -> Iterator[Frame]:
 
 
 def stage(take: Take, t: float, view: Affine) -> Frame:
-    """What stands before the camera at `t` seconds, evenly lit: [H x W x 3]."""
+    """The scene before the camera at `t` seconds, evenly lit, [H x W x 3]."""
     shifted = view.copy()
     shifted[:, 2] -= view[:, :2] @ np.array([MARGIN, MARGIN])
     seen = cv2.warpAffine(take.backdrop, shifted, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

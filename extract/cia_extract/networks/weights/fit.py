@@ -1,4 +1,4 @@
-"""Whether canonical tensors fit a network, and what does not: the whole table, of which a message shows the first three."""
+"""Whether canonical tensors fit a network: a table of every tensor that does not, of which a message shows the first three."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -39,13 +39,13 @@ class MisfitError(DataError):
 
 
 def create(backbone: str, modality: str, head: bool = False) -> Network:
-    """A network without weights of its own."""
+    """A network of one stream with its initial weights; `head` adds I3D's Kinetics classifier."""
     channels = IN_CHANNELS[backbone][modality]
     return I3D(channels, head) if backbone == "i3d" else BNInception(channels)
 
 
 def shapes(backbone: str, modality: str, head: bool = False) -> dict[str, tuple[int, ...]]:
-    """{canonical name: shape} of what a network needs; the optional scales of I3D are not among it."""
+    """{canonical name: shape} of the tensors that a network needs, without the optional scales of I3D."""
     with torch.device("meta"):
         state = create(backbone, modality, head).state_dict()
     needed = {name: tuple(value.shape) for name, value in state.items() if not name.endswith("num_batches_tracked")}
@@ -58,26 +58,26 @@ def shapes(backbone: str, modality: str, head: bool = False) -> dict[str, tuple[
 
 
 def misfits(backbone: str, modality: str, tensors: Tensors, head: bool = False) -> list[Misfit]:
-    """Everything that keeps canonical tensors from being this network's: missing, foreign, of another shape, not finite.
+    """Every tensor that does not fit the network: missing, foreign, of another shape, or with values that are not finite.
 
-    Without `head` the Kinetics classifier may be missing or of any shape: a fine-tuned file has another one.
+    Without `head` the Kinetics classifier may be missing or have any shape, as in fine-tuned files.
     """
     needed = shapes(backbone, modality, head)
-    given = tensors if head else _without_head(tensors)
-    wrong = [Misfit(name, "is missing") for name in needed if name not in given]
-    for name, array in given.items():
-        wanted = needed.get(_offset_of(name))
-        if wanted is None:
-            wrong.append(Misfit(name, "does not belong"))
-        elif array.shape != wanted:
-            wrong.append(Misfit(name, f"is {array.shape}, not {wanted}"))
+    checked = tensors if head else _without_head(tensors)
+    table = [Misfit(name, "is missing") for name in needed if name not in checked]
+    for name, array in checked.items():
+        shape = needed.get(_offset_name(name))
+        if shape is None:
+            table.append(Misfit(name, "does not belong"))
+        elif array.shape != shape:
+            table.append(Misfit(name, f"is {array.shape}, not {shape}"))
         elif not np.isfinite(array).all():
-            wrong.append(Misfit(name, "holds values that are not finite"))
-    return wrong
+            table.append(Misfit(name, "holds values that are not finite"))
+    return table
 
 
 def fill(network: Network, tensors: Tensors) -> None:
-    """Load canonical tensors that fit."""
+    """Load canonical tensors, which must fit, into a network."""
     if isinstance(network, I3D):
         tensors = layouts.written(tensors if network.Logits is not None else _without_head(tensors), "network")
     network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
@@ -87,6 +87,6 @@ def _without_head(tensors: Mapping[str, np.ndarray]) -> Tensors:
     return {name: array for name, array in tensors.items() if not name.startswith(LOGITS)}
 
 
-def _offset_of(name: str) -> str:
-    """An optional scale belongs where its offset does, and has its shape."""
+def _offset_name(name: str) -> str:
+    """The name whose shape `name` must have: an optional scale has the shape of its offset."""
     return name.removesuffix("gamma") + "beta" if name.endswith("/batch_norm/gamma") else name

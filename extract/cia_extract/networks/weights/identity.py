@@ -1,4 +1,4 @@
-"""What proves that a file is what its name says: DeepMind's checksums tensor by tensor, git's blob ids byte by byte."""
+"""Checks that a file is what its name says: by DeepMind's checksum of each tensor, by git's blob id of the file."""
 
 import csv
 import hashlib
@@ -20,34 +20,38 @@ GIT_BLOBS: Final = {
 
 @dataclass(frozen=True)
 class Identity:
-    """The one of DeepMind's four checkpoints that agrees in most tensors, "unknown" where none agrees in any."""
+    """Which of DeepMind's four checkpoints agrees in most tensors; "unknown" if none agrees in any."""
 
     name: str
     matches: int
+    """Tensors with the checksum of that checkpoint."""
     differing: tuple[str, ...] = ()
     """Canonical names of the other tensors, sorted; empty for "unknown"."""
-    known: int = 230
+    total: int = 230
+    """Tensors of a checkpoint."""
 
     @property
     def complete(self) -> bool:
-        return self.matches == self.known
+        """Whether every tensor has the checkpoint's checksum."""
+        return self.matches == self.total
 
     def __str__(self) -> str:
         """`rgb_imagenet 230/230`, or which tensors differ."""
         if not self.matches:
-            return f"no known checkpoint (0/{self.known} tensors)"
+            return f"no known checkpoint (0/{self.total} tensors)"
         more = f" and {len(self.differing) - 3} more" if len(self.differing) > 3 else ""
         different = f", not {', '.join(self.differing[:3])}{more}" if self.differing else ""
-        return f"{self.name} {self.matches}/{self.known}{different}"
+        return f"{self.name} {self.matches}/{self.total}{different}"
 
 
 def identify(tensors: Tensors) -> Identity:
     """Which I3D these canonical tensors are, by the CRC32C that DeepMind's checkpoint index records for each."""
     sums = {name: f"{google_crc32c.value(array.tobytes()):08x}" for name, array in tensors.items()}
     differing = {
-        known: tuple(sorted(name for name, crc in rows.items() if sums.get(name) != crc)) for known, rows in crc_table().items()
+        checkpoint: tuple(sorted(name for name, crc in rows.items() if sums.get(name) != crc))
+        for checkpoint, rows in crc_table().items()
     }
-    best = min(differing, key=lambda known: len(differing[known]))
+    best = min(differing, key=lambda checkpoint: len(differing[checkpoint]))
     matches = len(crc_table()[best]) - len(differing[best])
     return Identity(best, matches, differing[best]) if matches else Identity("unknown", 0)
 
@@ -57,11 +61,11 @@ def crc_table() -> dict[str, dict[str, str]]:
     """{checkpoint: {tensor: CRC32C, 8 hex digits}} from the index files of deepmind/kinetics-i3d (unmasked)."""
     text = resources.files(__package__).joinpath("crc32c.csv").read_text()
     rows = list(csv.DictReader(text.splitlines()))
-    return {known: {row["tensor"]: row[known] for row in rows} for known in rows[0] if known != "tensor"}
+    return {checkpoint: {row["tensor"]: row[checkpoint] for row in rows} for checkpoint in rows[0] if checkpoint != "tensor"}
 
 
 def sha256(tensors: Tensors) -> str:
-    """A digest of names, shapes and values, whatever file they came from."""
+    """SHA-256 (hex) of the tensors' names, shapes and values, the same for every file that holds them."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].shape} ".encode())
@@ -70,7 +74,7 @@ def sha256(tensors: Tensors) -> str:
 
 
 def git_blob(path: Path) -> str:
-    """The id that `git hash-object` gives to a file: SHA-1 of "blob <bytes>\\0" and its content."""
+    """The id (hex) that `git hash-object` gives to a file: SHA-1 of "blob <bytes>\\0" and its content."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
         while part := file.read(1 << 20):

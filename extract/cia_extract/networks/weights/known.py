@@ -1,22 +1,20 @@
-"""The checkpoints that are known by name: what they are, where they come from, their licence."""
+"""The published checkpoints: what they are, where they come from, their licence."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    pass
+from typing import Final
 
 
 @dataclass(frozen=True)
 class Known:
-    """A checkpoint that is known by name."""
+    """A published checkpoint, as `cia-extract weights list` describes it."""
 
     network: str
     what: str
+    """How it was trained, and its published accuracy."""
     source: str
     licence: str
     check: str
-    """What `weights identify` says of the right file."""
+    """What `cia-extract weights identify` prints for the right file."""
 
 
 _TBN: Final = "the Dropbox link in the README of github.com/ekazakos/temporal-binding-network"

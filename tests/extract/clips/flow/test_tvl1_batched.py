@@ -133,7 +133,7 @@ def test_a_batch_equals_its_pairs_one_by_one():
 
 
 @pytest.mark.parametrize("chunk", [4, 30])
-def test_asking_for_convergence_rarely_changes_nothing(monkeypatch, chunk):
+def test_rare_convergence_checks_change_nothing(monkeypatch, chunk):
     """On a GPU it is asked every few iterations, converged pairs being frozen meanwhile."""
     first, second = batch()
     expected = tvl1_batched.flow(first, second)

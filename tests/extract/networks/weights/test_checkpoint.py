@@ -32,8 +32,8 @@ def test_the_canonical_names_are_those_of_deepminds_index():
 
 
 def test_the_downloaded_weights_are_rgb_scratch_tensor_by_tensor(kinetics):
-    found = identity.identify(kinetics.tensors)
-    assert (str(found), found.complete, found.differing) == ("rgb_scratch 230/230", True, ())
+    identified = identity.identify(kinetics.tensors)
+    assert (str(identified), identified.complete, identified.differing) == ("rgb_scratch 230/230", True, ())
     assert kinetics.name == "rgb_scratch"
     assert "230/230" in kinetics.provenance
 
@@ -45,9 +45,9 @@ def test_changed_values_are_noticed_and_named(kinetics):
     assert str(identity.identify(changed)) == f"rgb_scratch 229/230, not {names[0]}"
     for name in names:
         changed[name] = changed[name] + 1
-    found = identity.identify(changed)
-    assert found.differing == tuple(sorted(names)) and not found.complete
-    assert str(found).endswith("Mixed_5c/Branch_1/Conv3d_0a_1x1/batch_norm/beta and 1 more")
+    identified = identity.identify(changed)
+    assert identified.differing == tuple(sorted(names)) and not identified.complete
+    assert str(identified).endswith("Mixed_5c/Branch_1/Conv3d_0a_1x1/batch_norm/beta and 1 more")
     assert str(identity.identify({name: array + 1 for name, array in changed.items()})) == "no known checkpoint (0/230 tensors)"
 
 
@@ -74,7 +74,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, capsys):
 def test_a_torch_pickle_that_wants_to_run_code_is_refused(tmp_path, capsys, zipped):
     path = tmp_path / "evil.pt"
     torch.save({"state_dict": {"x": torch.ones(1)}, "y": Evil()}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(DataError, match=r"cannot be read safely, it asks for .*print.*model\.state_dict\(\)") as error:
+    with pytest.raises(DataError, match=r"cannot be read safely: it asks for .*print.*model\.state_dict\(\)") as error:
         checkpoints.read(path)
     assert "gotcha" not in capsys.readouterr().out and "\n" not in str(error.value)
     assert "python -c" not in str(error.value) and "weights_only=False" not in str(error.value)
@@ -95,7 +95,7 @@ def test_a_users_torch_file_is_recognised(kinetics, tmp_path, port, wrapping):
 
 @pytest.mark.parametrize("port", ["piergiaj", "hassony2"])
 def test_writing_a_torch_layout_is_what_the_port_has(kinetics, port):
-    """Names and every value, and so a strict `load_state_dict` there."""
+    """Names and every value, and so a strict `load_state_dict` in the port."""
     ours, theirs = layouts.written(kinetics.tensors, port), to_torch(kinetics.tensors, port)
     assert set(ours) == {name for name in theirs if not name.endswith("num_batches_tracked")}
     assert all(np.array_equal(ours[name], theirs[name].numpy()) and ours[name].flags.c_contiguous for name in ours)
@@ -103,17 +103,17 @@ def test_writing_a_torch_layout_is_what_the_port_has(kinetics, port):
 
 @pytest.mark.parametrize("layout", list(layouts.I3D_LAYOUTS))
 def test_layouts_convert_there_and_back_bit_for_bit(kinetics, layout):
-    found = layouts.recognise(layouts.written(kinetics.tensors, layout))
-    assert (found.network, found.layout, found.extra) == ("i3d", layout, ())
-    assert identity.sha256(found.streams["rgb"]) == kinetics.sha256
+    read = layouts.recognise(layouts.written(kinetics.tensors, layout))
+    assert (read.network, read.layout, read.extra) == ("i3d", layout, ())
+    assert identity.sha256(read.streams["rgb"]) == kinetics.sha256
 
 
 def test_a_kernels_axes():
     """[out, in, D, H, W] to [D, H, W, in, out], cell by cell, and nothing else is turned."""
     kernel = np.random.default_rng(0).random((2, 3, 4, 5, 6), np.float32)
-    found = layouts.recognise({"Mixed_5b.b2b.conv3d.weight": kernel}).streams["unknown"][MIXED_5B]
+    canonical = layouts.recognise({"Mixed_5b.b2b.conv3d.weight": kernel}).streams["unknown"][MIXED_5B]
     for o, i, d, h, w in np.ndindex(kernel.shape):
-        assert found[d, h, w, i, o] == kernel[o, i, d, h, w]
+        assert canonical[d, h, w, i, o] == kernel[o, i, d, h, w]
 
 
 def test_a_tensorflow_dump_of_two_streams(kinetics, tmp_path):
@@ -158,7 +158,7 @@ def test_a_scale_that_training_has_moved_is_kept(kinetics, tmp_path):
 
 
 @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
-def test_an_accuracy_that_is_numpys_is_no_obstacle(tmp_path, module):
+def test_a_numpy_accuracy_beside_the_weights_is_ignored(tmp_path, module):
     """Numpy 1 and 2 pickle their numbers under different names; torch's safe loader takes neither by itself."""
     content, state = io.BytesIO(), {"module.rgb.conv2_3x3.bias": torch.arange(192.0)}
     torch.save(
@@ -167,8 +167,8 @@ def test_an_accuracy_that_is_numpys_is_no_obstacle(tmp_path, module):
     ours = np.float64(0).__reduce__()[0].__module__.encode()
     assert ours in content.getvalue()
     (tmp_path / "x.pth.tar").write_bytes(content.getvalue().replace(ours, module.encode()))
-    found = checkpoints.read(tmp_path / "x.pth.tar").streams["rgb"]
-    np.testing.assert_array_equal(found["conv2_3x3.bias"], np.arange(192))
+    tensors = checkpoints.read(tmp_path / "x.pth.tar").streams["rgb"]
+    np.testing.assert_array_equal(tensors["conv2_3x3.bias"], np.arange(192))
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.pth.tar", "w.safetensors", "w.npz", "w.ckpt", "w.tar.gz", "w.h5"])

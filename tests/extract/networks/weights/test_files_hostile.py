@@ -1,4 +1,4 @@
-"""Weight files made to harm, or damaged: one line that names the file, and never more memory than weights need."""
+"""Malicious or damaged weight files give one line that names the file, and never more memory than weights need."""
 
 import gzip
 import json
@@ -62,7 +62,7 @@ TENSORS = {
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", TENSORS)
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_tensor_that_is_no_plain_one_is_named_and_not_unfolded(tmp_path, kind, zipped):
+def test_a_tensor_that_is_not_plain_is_refused_by_name(tmp_path, kind, zipped):
     path = save(tmp_path / "w.pt", {"state_dict": SMALL | {"x": TENSORS[kind]()}}, zipped)
     with pytest.raises(DataError, match=r"^weights .*w\.pt: (x is a|[\d,]+ values, the most in x |a storage|.*grows)") as error:
         checkpoints.read(path)
@@ -193,7 +193,7 @@ HOSTILE = {
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("attack", HOSTILE)
-def test_a_hostile_file_is_one_line_of_code_3_from_each_command(tmp_path, attack):
+def test_a_hostile_file_gives_one_line_and_code_3_from_each_command(tmp_path, attack):
     HOSTILE[attack](tmp_path)
     (path,) = tmp_path.iterdir()
     for words in (("identify", path), ("convert", path, "--out", tmp_path / "out.safetensors")):
@@ -265,8 +265,8 @@ print(json.dumps(hostile.attempts(read, cases) | {"cases": len(cases), "mb": hos
 
 def test_a_value_nested_without_end_is_refused_wherever_it_stands_in_a_pt(tmp_path):
     path = save(tmp_path / "w.pt", {"state_dict": {"x": torch.ones(2)}, "n": 1})
-    found = json.loads(hostile.in_its_own_process(NESTED, path, memory_gb=4))
-    assert found["cases"] > 30 and found["refused"] > found["cases"] / 2 and found["mb"] < 300
+    counts = json.loads(hostile.in_its_own_process(NESTED, path, memory_gb=4))
+    assert counts["cases"] > 30 and counts["refused"] > counts["cases"] / 2 and counts["mb"] < 300
 
 
 FUZZ = """
@@ -330,10 +330,10 @@ def sound_files(tmp_path):
 
 
 def fuzz(count, folder):
-    found = json.loads(hostile.in_its_own_process(FUZZ, count, folder, memory_gb=4, seconds=3000))
-    assert found["read"] + found["refused"] == 3 * count
-    assert found["read"] > count / 50 and found["refused"] > count
-    assert found["mb"] < 400
+    counts = json.loads(hostile.in_its_own_process(FUZZ, count, folder, memory_gb=4, seconds=3000))
+    assert counts["read"] + counts["refused"] == 3 * count
+    assert counts["read"] > count / 50 and counts["refused"] > count
+    assert counts["mb"] < 400
 
 
 def test_damaged_weight_files_give_weights_or_one_line(sound_files):

@@ -42,8 +42,8 @@ def test_cross_modality_initialisation(kinetics):
 
 
 def test_one_tbn_file_serves_three_streams(tbn, tbn_file):
-    found = checkpoint.read(tbn_file)
-    assert (found.network, found.layout, found.extra, list(found.streams)) == ("tbn", "tbn", (), ["rgb", "flow", "audio"])
+    read = checkpoint.read(tbn_file)
+    assert (read.network, read.layout, read.extra, list(read.streams)) == ("tbn", "tbn", (), ["rgb", "flow", "audio"])
     for modality, tensors in tbn.items():
         loaded = weights.load("tbn", modality, str(tbn_file), print)
         assert loaded.sha256 == identity.sha256(tensors) and loaded.name == "file:TBN-epic-kitchens-55.pth"
@@ -74,7 +74,7 @@ def test_one_stream_of_pretrainedmodels_or_tsn(tbn, tmp_path):
         weights.load("tbn", "rgb", str(tmp_path / "tsn_flow.pth"), print)
 
 
-def test_the_other_network_is_told_apart(kinetics, tbn_file, tmp_path):
+def test_weights_of_the_other_network_are_refused(kinetics, tbn_file, tmp_path):
     torch.save(to_torch(kinetics.tensors, "hassony2"), tmp_path / "i3d.pth")
     with pytest.raises(DataError, match="it is a tbn file with 1242 tensors of TBN; add --backbone tbn"):
         weights.load("i3d", "rgb", str(tbn_file), print)
@@ -179,7 +179,7 @@ def test_tbn_has_no_default():
         weights.load("tbn", "rgb", "kinetics", print)
 
 
-def test_weights_that_are_asked_for_in_vain():
+def test_requests_for_weights_that_cannot_be_met():
     with pytest.raises(UsageError, match="add --modality flow"):
         weights.choose(("rgb",), ["flow=b.pt"], "i3d")
     with pytest.raises(UsageError, match="--weights flow=: names no file"):
