@@ -146,7 +146,9 @@ def _add(out: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[str, 
             part.unlink(missing_ok=True)
 
 
-def _write(part: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[str, Readers], provenance: dict[str, Any]) -> Shapes:
+def _write(
+    part: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[str, Readers], provenance: dict[str, Any]
+) -> Shapes:
     """Add a group with all its rows done to the file `part`; return the shapes of what was stored."""
     clips, frames, shapes = columns["clip"], provenance["frames"], {}
     with h5py.File(part, "a") as file:

@@ -1,4 +1,4 @@
-"""The folder of a run: its key, its lock, its files, its state, and going on from it."""
+"""The folder of a run: its key, its lock, its files, its state, and how training continues from it."""
 
 from cia_adapt.runs import files, lock, resume, writing
 from cia_adapt.runs.correlations import rank_correlation, validator_correlations

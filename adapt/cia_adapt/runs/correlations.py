@@ -7,9 +7,9 @@ import pandas as pd
 
 
 def validator_correlations(history: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """{validator: Spearman's rank correlation with the target's accuracy over the epochs}, None where one does not vary."""
+    """{validator: Spearman's ρ of its values and the target's accuracies over the epochs}; None where one does not vary."""
     names = [key.removeprefix("validator_") for key in history[-1] if key.startswith("validator_")]
-    history = [m for m in history if all(f"validator_{name}" in m for name in names)]  # some epochs may have gone without
+    history = [m for m in history if all(f"validator_{name}" in m for name in names)]  # epochs may lack validators
     return {
         name: rank_correlation([m[f"validator_{name}"] for m in history], [m["target_val_accuracy"] for m in history])
         for name in names
@@ -17,7 +17,7 @@ def validator_correlations(history: Sequence[Mapping[str, Any]]) -> dict[str, fl
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's ρ; None for fewer than three values or where one side does not vary.
+    """Spearman's rank correlation ρ, −1 … 1, to four decimals; None for fewer than three values or where one side does not vary.
 
     >>> rank_correlation([1, 2, 3], [10, 30, 20])
     0.5

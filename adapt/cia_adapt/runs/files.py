@@ -1,7 +1,6 @@
-"""Reading the files of runs, which may be damaged, of another version, or somebody else's: what is wrong is one DataError."""
+"""Reading the files of runs. They may be damaged, of another version, or somebody else's; whatever is wrong is one DataError."""
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import Any, Final
 import torch
 from cia_extract.common import spreadsheets
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.json_objects import json_object
 from safetensors.torch import load_file
 
 MOST_BYTES: Final = 256 << 20  # of a text file of a run; a run of 10,000 epochs has 10 MB
-AGAIN: Final = "train the run again with --overwrite, or leave it out"
+AGAIN: Final = "train the run again with --overwrite, or leave it out"  # how the messages of this file end
 
-# What the commands read, and the type of each; a tuple's first entry is the type of every element or value.
+# The fields that commands read, and their types. [type] is a list of that type, (type,) an object with values of that type.
 RESULT: Final = {
     **dict.fromkeys(("source", "target", "method", "setup"), str),
     **dict.fromkeys(("last", "selected", "oracle", "source_val"), float),
@@ -33,7 +33,7 @@ METRICS: Final = dict.fromkeys(("source_val_accuracy", "target_val_accuracy", "c
 
 
 def find(paths: Sequence[Path]) -> list[Path]:
-    """All finished runs at or below the given folders, sorted. Raises UsageError when there is none."""
+    """The folders of all finished runs at or below `paths`, sorted. Raises UsageError where there is none."""
     try:
         folders = sorted({done.parent for path in paths for done in path.glob("**/done") if not done.parent.name.startswith(".")})
     except OSError as error:
@@ -44,16 +44,16 @@ def find(paths: Sequence[Path]) -> list[Path]:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The result of a finished run. Raises DataError."""
+    """result.json of a finished run, as `writing.result_of` gives it: accuracies in %. Raises DataError."""
     result = read_json(folder / "result.json")
     check(folder / "result.json", result, RESULT)
     if not isinstance(result.get("advice") or "", str):
-        raise DataError(f"{folder / 'result.json'}: 'advice' is no text; {AGAIN}")
+        raise DataError(f"{folder / 'result.json'}: 'advice' is not text; {AGAIN}")
     return result
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What a run is of; a finished one's has `classes`, {label column: names}. Raises DataError."""
+    """config.json: the fields of a run's `RunKey`, and of a finished run `classes`, {label column: names}. Raises DataError."""
     path = folder / "config.json"
     config = read_json(path)
     check(path, config, CONFIG)
@@ -63,28 +63,28 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_stamp(folder: Path) -> dict[str, Any]:
-    """The circumstances of a run. Raises DataError."""
+    """stamp.json: the circumstances of a finished run, such as its feature file and device. Raises DataError."""
     stamp = read_json(folder / "stamp.json")
     check(folder / "stamp.json", stamp, STAMP)
     return stamp
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """One object an epoch. Raises DataError."""
+    """metrics.jsonl: the metrics of each epoch, in order. Raises DataError."""
     path = folder / "metrics.jsonl"
-    history = [_object(path, line) for line in _text(path).splitlines()]
+    history = [json_object(line, f"{path}: line {number}", AGAIN) for number, line in enumerate(_text(path).splitlines(), 1)]
     if not history:
         raise DataError(f"{path}: empty; {AGAIN}")
     for metrics in history:
         check(path, metrics, METRICS)
         wrong = [k for k, v in metrics.items() if k != "advice" and not isinstance(v, int | float | None)]
         if wrong:
-            raise DataError(f"{path}: '{wrong[0]}' is no number; {AGAIN}")
+            raise DataError(f"{path}: '{wrong[0]}' is not a number; {AGAIN}")
     return history
 
 
 def read_predictions(folder: Path) -> list[dict[str, str]]:
-    """The rows of predictions.csv, as they were before they were made safe for spreadsheets. Raises DataError."""
+    """predictions.csv: a row for each target validation clip, as it was before spreadsheets.cell. Raises DataError."""
     path = folder / "predictions.csv"
     try:
         lines = [list(map(spreadsheets.plain, cells)) for cells in csv.reader(_text(path).splitlines(keepends=True), strict=True)]
@@ -96,12 +96,15 @@ def read_predictions(folder: Path) -> list[dict[str, str]]:
 
 
 def load_model(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    """The state dict of `last` or `selected`. Raises DataError."""
+    """The state dict of the model `name`, "last" or "selected". Raises DataError."""
     return _tensors(folder / f"{name}.safetensors")
 
 
 def load_scores(folder: Path) -> dict[str, torch.Tensor]:
-    """Probabilities and features, the features [clips, D] and finite, of one D in both domains. Raises DataError."""
+    """scores.safetensors: class probabilities, and the clips' features of both domains, [N_s, D] and [N_t, D], all finite.
+
+    Raises DataError.
+    """
     path = folder / "scores.safetensors"
     scores = _tensors(path)
     both = [scores.get(f"selected/{domain}_features") for domain in ("source", "target")]
@@ -111,25 +114,26 @@ def load_scores(folder: Path) -> dict[str, torch.Tensor]:
         if not torch.isfinite(features).all():
             raise DataError(f"{path}: has features that are not finite; {AGAIN}")
     if both[0].shape[1] != both[1].shape[1]:  # type: ignore[union-attr]
-        raise DataError(f"{path}: the domains' features differ in length; {AGAIN}")
+        raise DataError(f"{path}: the domains' features have different widths; {AGAIN}")
     return scores
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises DataError."""
-    return _object(path, _text(path))
+    """The JSON object in a file of a run. Raises DataError."""
+    return json_object(_text(path), f"{path}:", AGAIN)
 
 
 def check(path: Path, value: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-    """Raises DataError where a field is missing or of another type. Numbers must be finite."""
+    """Raise DataError where one of `fields`, {name: type}, is missing or has another type in `value`. Numbers must be finite."""
     for name, kind in fields.items():
         if name not in value:
-            raise DataError(f"{path}: '{name}' is missing, damaged or of another version; {AGAIN}")
+            raise DataError(f"{path}: '{name}' is missing; the file is damaged or of another version; {AGAIN}")
         if not _fits(value[name], kind):
-            raise DataError(f"{path}: '{name}' has a wrong value, damaged or of another version; {AGAIN}")
+            raise DataError(f"{path}: '{name}' has a wrong value; the file is damaged or of another version; {AGAIN}")
 
 
 def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value out of JSON has the type `kind`, written as in `CONFIG`."""
     if isinstance(kind, dict):
         return isinstance(value, dict) and all(name in value and _fits(value[name], inner) for name, inner in kind.items())
     if isinstance(kind, list):
@@ -143,28 +147,20 @@ def _fits(value: Any, kind: Any) -> bool:
     return abs(value) < 1 << 53 if isinstance(value, int) else math.isfinite(value)
 
 
-def _object(path: Path, text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: damaged ({error}); {AGAIN}") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: damaged (no JSON object); {AGAIN}")
-    return value
-
-
 def _text(path: Path) -> str:
+    """The text of a run's file. Raises DataError."""
     try:
         if not path.is_file():
             raise DataError(f"{path}: missing; {AGAIN}")
         if path.stat().st_size > MOST_BYTES:
-            raise DataError(f"{path}: larger than any file of a run; {AGAIN}")
+            raise DataError(f"{path}: larger than a run's file can be, {MOST_BYTES >> 20} MiB; {AGAIN}")
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); {AGAIN}") from error
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a run's safetensors file. Raises DataError."""
     try:
         if not path.is_file():
             raise DataError(f"{path}: missing; {AGAIN}")

@@ -1,12 +1,12 @@
-"""The run directory: runs/<setup>/<method>/<source>-<target>/seed<k>/, complete or not there at all.
+"""The folder of a run: runs/<setup>/<method>/<source>-<target>/seed<k>/. It is complete, or it does not exist.
 
 config.json          set-up, method, modalities, classes        stamp.json        who, what, with which features
 metrics.jsonl        one line an epoch                          result.json       last, selected, oracle
 last.safetensors     the model after the last epoch             selected.safetensors
 predictions.csv      each target validation clip                scores.safetensors  probabilities and features
-state.safetensors    to go on with more epochs (not of a sweep) done                written last
+state.safetensors    to continue with more epochs (not a sweep's) done              written last
 
-While it trains, and after an interrupt, `.seed<k>.unfinished/` beside it has the last state that was written.
+While a run trains, and after an interrupt, `.seed<k>.unfinished/` beside that folder has the last state that was written.
 """
 
 import json
@@ -21,9 +21,10 @@ ROOM: Final = "make room or choose another --runs folder"
 
 
 def unfinished_folder(folder: Path) -> Path:
+    """Where the state of the run lies until it is finished, given the run's own folder."""
     return folder.with_name(f".{folder.name}.unfinished")
 
 
-def _write_json(path: Path, value: Any) -> None:
-    """Whole or not at all."""
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all. Raises OSError."""
     writes.text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""What a run is of, and whether two runs are of the same."""
+"""A run's key: everything that decides its numbers; and whether two runs have the same key."""
 
 import json
 from collections.abc import Sequence
@@ -16,34 +16,37 @@ from cia_adapt.runs.files import read_config
 
 @dataclass(frozen=True)
 class RunKey:
-    """What a run is of; two runs with equal keys must give equal numbers on one machine."""
+    """Everything that decides a run's numbers: two runs with equal keys give equal numbers on one machine."""
 
     setup: Setup
     method: Method
     source: str
+    """Name of the domain whose labels train."""
     target: str
+    """Name of the domain that is adapted to."""
     modalities: tuple[str, ...]
     seed: int
     features: str
-    """Digest of the feature file's datasets that are read, and of their labels."""
+    """Digest of both domains' features and labels (`cia_adapt.data.digest`)."""
     precision: str = "fp32"
+    """"fp32" or "bf16"."""
 
     def folder(self, root: Path) -> Path:
-        """Where the run lies below `root`. Raises DataError for names that would lead elsewhere or name no folder."""
-        for what, name in (("set-up", self.setup.name), ("method", self.method.name)):
-            names.check(name, what)
+        """The run's folder below `root`. Raises DataError for a name that cannot be a folder's, or leads out of `root`."""
+        for kind, name in (("set-up", self.setup.name), ("method", self.method.name)):
+            names.check(name, kind)
         for name in (self.source, self.target):
             names.check(name, "domain")
         pair = names.check(f"{self.source}-{self.target}", "the pair of domains")
         return root / self.setup.name / self.method.name / pair / f"seed{self.seed}"
 
     def fields(self) -> dict[str, Any]:
-        """As JSON has them. What does not decide numbers (published values, texts) is left out of comparisons by `compare`."""
+        """All fields as config.json has them, texts and published numbers of the method too, which `compare` ignores."""
         return json.loads(json.dumps(asdict(self)))
 
 
 def completed(setup: dict[str, Any]) -> dict[str, Any]:
-    """A set-up of config.json with the fields that versions before did not write, at the value that they had."""
+    """The set-up of a config.json; fields that earlier versions did not write get the value that they then had."""
     return {"train_split": "train"} | setup
 
 
@@ -51,27 +54,31 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
     """The fields in which two configurations differ, of those that decide numbers."""
     texts = ("paper", "published", "reconstructed")
 
-    def stripped(c: dict[str, Any]) -> dict[str, Any]:
-        method = {k: v for k, v in c["method"].items() if k not in texts}
-        return {k: v for k, v in c.items() if k != "classes"} | {"method": method, "setup": completed(c["setup"])}
+    def decisive(config: dict[str, Any]) -> dict[str, Any]:
+        method = {k: v for k, v in config["method"].items() if k not in texts}
+        return {k: v for k, v in config.items() if k != "classes"} | {"method": method, "setup": completed(config["setup"])}
 
-    return between(stripped(old), stripped(new))
+    return between(decisive(old), decisive(new))
 
 
 def finished(folder: Path, key: RunKey, extend: bool = False) -> bool:
-    """Whether this very run is there already. Raises MismatchError when another one is, listing what differs.
+    """Whether `folder` holds the finished run of this key. Raises MismatchError, with the differences, for another run.
 
-    With `extend`, a run that differs in having fewer epochs is not finished.
+    With `extend` a run of the same key with fewer epochs counts as unfinished.
     """
     if not (folder / "done").exists():
         return False
-    return _same(folder, read_config(folder), key, extend)
+    return same_run(folder, read_config(folder), key, extend)
 
 
-def _same(folder: Path, there: dict[str, Any], key: RunKey, extend: bool) -> bool:
-    differing = compare(there, key.fields())
-    more = extend and there["setup"]["epochs"] < key.setup.epochs
-    wrong = [one for one in differing if not (more and one.field == "setup.epochs")]
+def same_run(folder: Path, config: dict[str, Any], key: RunKey, extend: bool) -> bool:
+    """Whether `config`, read from `folder`, is of this key. Raises MismatchError, with the differences, where it is not.
+
+    With `extend` the result is False, without an error, where the key has more epochs and nothing else differs.
+    """
+    differing = compare(config, key.fields())
+    more = extend and config["setup"]["epochs"] < key.setup.epochs
+    wrong = [difference for difference in differing if not (more and difference.field == "setup.epochs")]
     if wrong:
         raise MismatchError(
             f"{folder}: holds a run with other settings ({listed(wrong)}); pass --overwrite, or --runs for another folder"
@@ -80,7 +87,7 @@ def _same(folder: Path, there: dict[str, Any], key: RunKey, extend: bool) -> boo
 
 
 def check_alike(folders: Sequence[Path]) -> None:
-    """Refuse to average runs that differ in more than the seed. Raises MismatchError with the fields."""
+    """Raise MismatchError, with the differences, for runs that differ in more than the seed and must not be averaged."""
     first, *others = (read_config(folder) | {"seed": None} for folder in folders)
     for folder, config in zip(folders[1:], others, strict=True):
         differing = compare(first, config)

@@ -1,4 +1,4 @@
-"""One process trains a run."""
+"""A lock, so that only one process trains a run."""
 
 import fcntl
 import os
@@ -16,7 +16,10 @@ from cia_adapt.runs.folder import ROOM, unfinished_folder
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """This process trains the run; raises MismatchError where another one does. Makes the unfinished run's folder."""
+    """Inside this context no other process trains the run. Raises MismatchError where another one is training it.
+
+    Creates the folder of the unfinished run, and removes it at the end unless a state is in it.
+    """
     working = unfinished_folder(folder)
     with _lock(folder, working / "lock"):
         try:
@@ -27,7 +30,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path, path: Path) -> TextIO:
-    """The open, locked file at `path`; not one that another process has removed with its run meanwhile."""
+    """The open, locked file at `path`. Tries again where another process has removed the file meanwhile, with its run."""
     while True:
         with writes.translated(str(folder), ROOM):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,13 +38,16 @@ def _lock(folder: Path, path: Path) -> TextIO:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise MismatchError(f"{folder}: another process is training it") from None
+                raise MismatchError(
+                    f"{folder}: another process is training it; wait for it, or give another --runs folder"
+                ) from None
         if _same_file(path, lock):
             return lock
         lock.close()
 
 
 def _same_file(path: Path, opened: TextIO) -> bool:
+    """Whether the open file still lies at `path`."""
     try:
         return os.path.samestat(path.stat(), os.fstat(opened.fileno()))
     except FileNotFoundError:

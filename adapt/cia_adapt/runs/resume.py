@@ -1,4 +1,4 @@
-"""Putting a run's whole state into tensors and JSON, and taking it out again: training goes on bit for bit."""
+"""A run's whole state as tensors and JSON, and a trainer brought back to it: training continues bit for bit."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,26 +15,30 @@ import cia_adapt.runs.files as files
 import cia_adapt.runs.state as state
 from cia_adapt.data import SealedLabels
 from cia_adapt.runs.files import read_config
-from cia_adapt.runs.folder import ROOM, _write_json, unfinished_folder
-from cia_adapt.runs.key import RunKey, _same
+from cia_adapt.runs.folder import ROOM, unfinished_folder, write_json
+from cia_adapt.runs.key import RunKey, same_run
 from cia_adapt.training import Outcome, Prediction, Snapshot, Trainer, best_epoch
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A run between two epochs; nothing in it changes when training goes on."""
+    """The state of a run between two epochs. Nothing in it changes when training continues."""
 
     tensors: Mapping[str, Tensor]
+    """Weights, the optimiser's state, random states and snapshots, by names such as "model/…" and "optimiser/…"."""
     rest: Mapping[str, Any]
+    """What JSON holds: history, samplers, steps, openings of target labels, circumstances."""
 
     @property
     def epoch(self) -> int:
+        """Number of epochs that are done."""
         return len(self.rest["history"])
 
 
 def pack(trainer: Trainer, outcome: Outcome, labels: SealedLabels, circumstances: Mapping[str, Any]) -> Packed:
-    """Model, objectives, optimiser, random states, samplers, history, both snapshots; and `circumstances`, which decide no
-    setting of a run, and yet whether it goes on bit for bit.
+    """The state of a run after an epoch: model, objectives, optimiser, random states, samplers, history and both snapshots.
+
+    `circumstances` are no settings of the run, but decide whether it continues bit for bit.
     """
     tensors = {
         **state.prefixed(_copied(trainer.model.state_dict()), "model"),
@@ -51,8 +55,8 @@ def pack(trainer: Trainer, outcome: Outcome, labels: SealedLabels, circumstances
         if name == "selected":  # the last epoch's is the model itself
             tensors |= state.prefixed(_copied(snapshot.state), "selected.state")
         for domain, prediction in (("source", snapshot.source), ("target", snapshot.target)):
-            found = {f"p{i}": p for i, p in enumerate(prediction.probabilities)} | {"features": prediction.features}
-            tensors |= state.prefixed(found, f"{name}.{domain}")
+            scores = {f"p{i}": p for i, p in enumerate(prediction.probabilities)} | {"features": prediction.features}
+            tensors |= state.prefixed(scores, f"{name}.{domain}")
     rest = {
         "step": trainer.step,
         "source_random": trainer.source_random.bit_generator.state,
@@ -66,9 +70,10 @@ def pack(trainer: Trainer, outcome: Outcome, labels: SealedLabels, circumstances
 
 
 def unpack(packed: Packed, trainer: Trainer, labels: SealedLabels, where: Path = Path("state.safetensors")) -> Outcome:
-    """Bring a new trainer of the same run to the packed state, read from the file `where`.
+    """Bring a new trainer of the same run to the packed state and return the outcome so far.
 
-    Raises DataError for a state that is not one of such a run, whatever it lacks; the trainer is of no use then.
+    `where` is the state's file, for messages. Raises DataError for a state that does not fit the run; the trainer is unusable
+    then.
     """
     try:
         outcome = _unpack(packed, trainer, labels)
@@ -79,7 +84,7 @@ def unpack(packed: Packed, trainer: Trainer, labels: SealedLabels, where: Path =
 
 
 def _check(outcome: Outcome, trainer: Trainer, where: Path) -> None:
-    """Raises DataError, ValueError."""
+    """Raise DataError or ValueError where history, steps, samplers and snapshots do not fit each other or the trainer."""
     history, task = outcome.history, trainer.task
     for number, metrics in enumerate(history, 1):
         files.check(where, metrics, files.METRICS)
@@ -94,7 +99,7 @@ def _check(outcome: Outcome, trainer: Trainer, where: Path) -> None:
     for snapshot in (outcome.last, outcome.selected):
         assert snapshot is not None
         if not 1 <= snapshot.epoch <= len(history):
-            raise ValueError("its snapshots are of epochs that it has not")
+            raise ValueError("its snapshots are of epochs that it does not have")
         model = trainer.model.state_dict()
         if {name: value.shape for name, value in snapshot.state.items()} != {name: v.shape for name, v in model.items()}:
             raise ValueError("its selected model is of another network")
@@ -120,44 +125,53 @@ def _unpack(packed: Packed, trainer: Trainer, labels: SealedLabels) -> Outcome:
 
 
 def _snapshot(tensors: Mapping[str, Tensor], name: str, epoch: int) -> Snapshot:
+    """The snapshot `name`, "last" or "selected", of a packed run."""
     predictions = []
     for domain in ("source", "target"):
-        found = state.under(tensors, f"{name}.{domain}")
-        predictions.append(Prediction(tuple(found[f"p{i}"] for i in range(len(found) - 1)), found["features"]))
+        scores = state.under(tensors, f"{name}.{domain}")
+        predictions.append(Prediction(tuple(scores[f"p{i}"] for i in range(len(scores) - 1)), scores["features"]))
     return Snapshot(epoch, state.under(tensors, "model" if name == "last" else "selected.state"), *predictions)
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in the machine's memory, which training does not change."""
     return {
         name: value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value for name, value in tensors.items()
     }
 
 
 def save_state(folder: Path, key: RunKey, packed: Packed) -> None:
-    """Keep an unfinished run. Raises UsageError when the disk says no; what was kept before stays."""
+    """Write the state of an unfinished run. Raises UsageError where the disk refuses; the state before is then still there."""
     working = unfinished_folder(folder)
     with writes.translated(str(folder), ROOM):
         working.mkdir(parents=True, exist_ok=True)
-        _write_json(working / "config.json", key.fields())
+        write_json(working / "config.json", key.fields())
         state.save(working / "state.safetensors", packed.tensors, packed.rest)
 
 
 def interrupted(folder: Path) -> bool:
+    """Whether the run of this folder has the state of an unfinished training."""
     return (unfinished_folder(folder) / "state.safetensors").exists()
 
 
 def load_state(folder: Path, key: RunKey, circumstances: Mapping[str, Any]) -> Packed:
-    """The state of an interrupted run, or of a finished one that is to get more epochs. Raises MismatchError, DataError."""
+    """The state of an interrupted run, or of a finished one that is to get more epochs.
+
+    Raises MismatchError for a run of another key, in other circumstances, without a state, or with more epochs than asked for;
+    DataError for a damaged state.
+    """
     working = unfinished_folder(folder) if interrupted(folder) else folder
     if not (working / "state.safetensors").exists():
-        raise MismatchError(f"{folder}: was finished without keeping its state and cannot go on; --overwrite trains it again")
-    _same(folder, read_config(working), key, extend=True)
+        raise MismatchError(f"{folder}: was finished without keeping its state and cannot continue; --overwrite trains it again")
+    same_run(folder, read_config(working), key, extend=True)
     packed = Packed(*state.load(working / "state.safetensors"))
     differing = differences.between(packed.rest.get("circumstances", circumstances), circumstances)  # older states have none
     if differing:
         raise MismatchError(
-            f"{folder}: would not go on as it began ({differences.listed(differing)}); give the same flags, or --overwrite"
+            f"{folder}: would not continue as it began ({differences.listed(differing)}); give the same flags, or start again with --overwrite"
         )
     if packed.epoch > key.setup.epochs:
-        raise MismatchError(f"{folder}: has {packed.epoch} epochs behind it, more than --epochs {key.setup.epochs}")
+        raise MismatchError(
+            f"{folder}: has trained {packed.epoch} epochs, more than --epochs {key.setup.epochs}; give at least as many"
+        )
     return packed

@@ -1,4 +1,4 @@
-"""A finished run's folder, written whole."""
+"""Writing the folder of a finished run, whole or not at all."""
 
 import csv
 import json
@@ -19,14 +19,18 @@ from safetensors.torch import save_file
 import cia_adapt.runs.state as state
 from cia_adapt.data import SealedLabels, Task
 from cia_adapt.runs.correlations import validator_correlations
-from cia_adapt.runs.folder import ROOM, Result, _write_json, unfinished_folder
+from cia_adapt.runs.folder import ROOM, Result, unfinished_folder, write_json
 from cia_adapt.runs.key import RunKey
 from cia_adapt.runs.resume import Packed
 from cia_adapt.training import Evaluator, Outcome, Snapshot, Trainer
 
 
 def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, trainer: Trainer) -> Result:
-    """The three target numbers side by side, in percent. `oracle` alone uses target labels to choose the epoch."""
+    """What result.json holds: the target's accuracies in % at the last, the selected and the best epoch, and what belongs to
+    them.
+
+    `last` and `selected` use no target label to choose the epoch; `oracle` does.
+    """
     assert outcome.last is not None and outcome.selected is not None
     history = outcome.history
     best = max(history, key=lambda metrics: metrics["target_val_accuracy"])
@@ -67,9 +71,10 @@ def write(
     evaluator: Evaluator,
     packed: Packed | None,
 ) -> Result:
-    """Write the whole directory under a temporary name, then rename it; with `packed`, more epochs can follow.
+    """Write a run's folder under a temporary name, then rename it; return its result.
 
-    Raises UsageError when the disk says no; the unfinished run's state stays where it is then.
+    With `packed` the folder has a state from which more epochs can follow. Raises UsageError where the disk refuses; the state of
+    the unfinished run then stays where it is.
     """
     assert outcome.last is not None and outcome.selected is not None
     task, labels = trainer.task, evaluator.target_labels
@@ -83,7 +88,7 @@ def write(
             with uninterrupted():
                 _put_in_place(part, folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)  # it holds the room that others need
+        shutil.rmtree(part, ignore_errors=True)  # after an error it would take up space
     return result
 
 
@@ -96,11 +101,11 @@ def _fill(
     result: Result,
     packed: Packed | None,
 ) -> None:
-    """All files of a finished run; raises what the disk and safetensors raise."""
+    """Write all files of a finished run into `part`. Raises what the disk and safetensors raise."""
     assert outcome.last is not None and outcome.selected is not None
     task = trainer.task
-    _write_json(part / "config.json", key.fields() | {"classes": task.classes})
-    _write_json(part / "result.json", result)
+    write_json(part / "config.json", key.fields() | {"classes": task.classes})
+    write_json(part / "result.json", result)
     writes.text(part / "metrics.jsonl", "".join(json.dumps(metrics) + "\n" for metrics in outcome.history))
     for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
         save_file({k: v.contiguous() for k, v in snapshot.state.items()}, part / f"{name}.safetensors")
@@ -108,15 +113,15 @@ def _fill(
     _write_predictions(part / "predictions.csv", task, outcome, labels)
     if packed is not None:
         state.save(part / "state.safetensors", packed.tensors, packed.rest)
-    _write_json(part / "stamp.json", _stamp(task, labels, trainer.device))  # after the last opening of labels
+    write_json(part / "stamp.json", _stamp(task, labels, trainer.device))  # after the last opening of labels
     (part / "done").touch()
 
 
 def _put_in_place(part: Path, folder: Path) -> None:
-    """Rename a whole run to its name, in place of an older one; then the unfinished run's state has had its use."""
+    """Rename a complete run to its name, in place of an older one, and remove the unfinished run's state."""
     if folder.exists():
         old = part.with_suffix(".old")
-        shutil.rmtree(old, ignore_errors=True)  # of a kill at this very place
+        shutil.rmtree(old, ignore_errors=True)  # left behind by a process that was killed here
         folder.rename(old)
         part.rename(folder)
         shutil.rmtree(old)
@@ -126,15 +131,16 @@ def _put_in_place(part: Path, folder: Path) -> None:
 
 
 def _scores(task: Task, last: Snapshot, selected: Snapshot) -> dict[str, torch.Tensor]:
+    """What scores.safetensors holds: features [N_s, D] and [N_t, D], and the target's class probabilities [N_t, K]."""
     scores = {"selected/source_features": selected.source.features, "selected/target_features": selected.target.features}
     for name, snapshot in (("last", last), ("selected", selected)):
         for column, p in zip(task.classes, snapshot.target.probabilities, strict=True):
             scores[f"{name}/target_probabilities/{column}"] = p
-    return {name: value.clone() for name, value in scores.items()}  # `last` and `selected` may be one
+    return {name: value.clone() for name, value in scores.items()}  # `last` and `selected` may share their tensors
 
 
 def _write_predictions(path: Path, task: Task, outcome: Outcome, labels: SealedLabels) -> None:
-    """clip, then label, last, selected; with several labels a triple of columns each, named after them."""
+    """Write predictions.csv: clip, then label, last and selected; with several labels three columns each, named after it."""
     assert outcome.last is not None and outcome.selected is not None
     truth = labels.open("the label column of predictions.csv")
     header, columns = ["clip"], [task.target_val.names]
@@ -144,7 +150,7 @@ def _write_predictions(path: Path, task: Task, outcome: Outcome, labels: SealedL
             truth[:, i].tolist(),
             *(s.target.probabilities[i].argmax(1).tolist() for s in (outcome.last, outcome.selected)),
         ]
-        columns += [[classes[number] if number >= 0 else "" for number in of_column] for of_column in numbers]
+        columns += [[classes[number] if number >= 0 else "" for number in column_numbers] for column_numbers in numbers]
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         for cells in (header, *zip(*columns, strict=True)):
@@ -152,7 +158,7 @@ def _write_predictions(path: Path, task: Task, outcome: Outcome, labels: SealedL
 
 
 def _stamp(task: Task, labels: SealedLabels, device: torch.device) -> dict[str, Any]:
-    """Circumstances of a run; nothing here decides whether two runs are the same."""
+    """What stamp.json holds: the circumstances of a run, none of which decides whether two runs are the same."""
     return {
         "argv": sys.argv,
         "version": __version__,

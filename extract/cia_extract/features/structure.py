@@ -4,7 +4,6 @@ A file may come from anywhere. What this module lets through can be mapped and i
 type and shape that its name promises and lies inside the file, by itself.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract.common.errors import CiaError, DataError
+from cia_extract.common.json_objects import json_object
 from cia_extract.features.region import Region
 
 MODALITIES: Final = ("rgb", "flow", "audio")
@@ -131,16 +131,10 @@ def _provenance(path: Path, name: str, group: h5py.Group) -> dict[str, Any]:
 
 
 def _json_table(place: str, attribute: Any) -> dict[str, Any]:
-    """An attribute that holds a table as JSON."""
+    """An attribute that holds a JSON object."""
     if not isinstance(attribute, str) or len(attribute) > MAX_RECIPE:
         raise DataError(f"{place} is no text; was the file written by cia-extract?")
-    try:
-        table = json.loads(attribute)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{place} is no JSON ({type(error).__name__}); the file is damaged") from error
-    if not isinstance(table, dict):
-        raise DataError(f"{place} is a {type(table).__name__}; schema 1 has a table")
-    return table
+    return json_object(attribute, place, "get or make the file again")
 
 
 def _regions(

@@ -94,7 +94,7 @@ def test_the_report_names_a_run_that_it_cannot_show_and_shows_the_rest(small_fil
     (second / "result.json").write_text("[" * 60000)
     said: list[str] = []
     shown = page.write(files.find([root]), tmp_path / "out.html", None, 0, 0, said.append)
-    assert shown == [folder_of(root)] and any("seed1/result.json: damaged" in line for line in said)
+    assert shown == [folder_of(root)] and any("seed1/result.json: is damaged" in line for line in said)
     html = (tmp_path / "out.html").read_text()
     assert "Left out:" in html and "seed1/result.json" in html and "data:image/png" in html
 

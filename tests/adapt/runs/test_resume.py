@@ -93,7 +93,7 @@ def test_an_interrupted_run_goes_on_with_resume_only(small_file, tmp_path, monke
         with pytest.raises(MismatchError, match=r"setup.lr: 0.003 → 0.001.*--overwrite"):
             runner.run(request(small_file, tmp_path / "b", epochs=5, lr=1e-3, resume=go_on), print)
     said.clear()
-    with pytest.raises(MismatchError, match=r"seed0: would not go on as it began \(validators: True → False\)"):
+    with pytest.raises(MismatchError, match=r"seed0: would not continue as it began \(validators: True → False\)"):
         runner.run(replace(request(small_file, tmp_path / "b", epochs=5, resume=True), validators=False), said.append)
     assert not any("goes on" in line or line.startswith("reading") for line in said)
     resumed = runner.run(request(small_file, tmp_path / "b", epochs=5, resume=True), said.append)

@@ -71,7 +71,7 @@ FAULTS = {
     "frames that are true": (lambda g: recipe(g, frames=True), "recipe has frames"),
     "frames without end": (lambda g: recipe(g, frames=10**30), "recipe has frames"),
     "a recipe that is a list": (lambda g: g.attrs.__setitem__("recipe", "[1]"), "recipe is a list"),
-    "a recipe nested without end": (lambda g: g.attrs.__setitem__("recipe", "[" * 60_000), "recipe is no JSON"),
+    "a recipe nested without end": (lambda g: g.attrs.__setitem__("recipe", "[" * 60_000), "recipe is damaged (not JSON"),
     "a recipe that is a number": (lambda g: g.attrs.__setitem__("recipe", 7), "recipe is no text"),
     "a recipe of bytes": (lambda g: g.attrs.__setitem__("recipe", np.void(b"\xff\0\xfe")), "recipe is no text"),
     "an engine that is a list": (lambda g: recipe(g, engine=[1]), "recipe has engine [1]; it is a table"),
@@ -83,7 +83,10 @@ FAULTS = {
         lambda g: (g.move("crc32c", "other"), g.__setitem__("crc32c", h5py.SoftLink("/d/other"))),
         "d/crc32c is a link",
     ),
-    "damaged checksums of columns": (lambda g: g.attrs.__setitem__("columns_crc32c", "[" * 10), "columns_crc32c is no JSON"),
+    "damaged checksums of columns": (
+        lambda g: g.attrs.__setitem__("columns_crc32c", "[" * 10),
+        "columns_crc32c is damaged (not JSON",
+    ),
 }  # fmt: skip
 
 
