@@ -168,7 +168,8 @@ def load_state(folder: Path, key: RunKey, circumstances: Mapping[str, Any]) -> P
     differing = differences.between(packed.rest.get("circumstances", circumstances), circumstances)  # older states have none
     if differing:
         raise MismatchError(
-            f"{folder}: would not continue as it began ({differences.listed(differing)}); give the same flags, or start again with --overwrite"
+            f"{folder}: would not continue as it began ({differences.listed(differing)}); give the same flags, or start again "
+            "with --overwrite"
         )
     if packed.epoch > key.setup.epochs:
         raise MismatchError(

@@ -3,16 +3,12 @@
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cia_extract.common import console
 from cia_extract.common.errors import DataError, MismatchError, UsageError
-
-if TYPE_CHECKING:
-    pass
-from cia_extract.networks.weights import KNOWN, identity_line, misfit_lines, renamed
 
 app = console.application("Weights: list the known ones, get the default, identify a file, convert between layouts.")
 
@@ -22,7 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """Names, what they are, where they come from, their licence, and whether they are in the cache."""
-    from cia_extract.networks.weights import download
+    from cia_extract.networks.weights import KNOWN, download
 
     path = download.cached()
     cached = {"kinetics": str(path) if path.is_file() else f"not yet; will be {path}"}
@@ -31,8 +27,11 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def get(name: Annotated[str, typer.Argument(help=", ".join(KNOWN))]) -> None:
+def get(name: Annotated[str, typer.Argument(help="A name that `cia-extract weights list` shows.")]) -> None:
     """Download the default weights into the cache, once; say where the others are to be had."""
+    from cia_extract.networks import weights
+    from cia_extract.networks.weights import KNOWN, download
+
     if name not in KNOWN:
         raise UsageError(f"weights get {name}: unknown, choose from {', '.join(KNOWN)}")
     known = KNOWN[name]
@@ -41,9 +40,6 @@ def get(name: Annotated[str, typer.Argument(help=", ".join(KNOWN))]) -> None:
             f"weights get {name}: cannot be downloaded by name; take it from {known.source} ({known.licence}), compare "
             f"`cia-extract weights identify FILE` with: {known.check}; then pass --weights FILE"
         )
-    from cia_extract.networks import weights
-    from cia_extract.networks.weights import download
-
     path = download.fetch(console.say)
     download.check(path, weights.read(path))
     console.out(f"{path}: {known.check}")
@@ -56,7 +52,7 @@ def identify(
 ) -> None:
     """Say what a checkpoint is: layout, network, streams, checksums, and every tensor that does not fit. Code 3 if one does."""
     from cia_extract.networks import weights
-    from cia_extract.networks.weights import identity
+    from cia_extract.networks.weights import identity, identity_line, misfit_lines
 
     checkpoint = weights.read(file)
     blob = identity.git_blob(file)
@@ -88,12 +84,13 @@ def convert(
     if layout not in {"", "tf", "piergiaj", "hassony2"}:
         raise UsageError(f"--layout {layout}: unknown, choose from tf, piergiaj, hassony2")
     if out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: ends in no .safetensors, the only kind that is written")
+        raise UsageError(f"--out {out}: must end in .safetensors, the only format that is written")
     if out.exists() and not overwrite:
         raise MismatchError(f"{out}: is there already; pass --overwrite or another --out")
     from safetensors.numpy import save_file
 
     from cia_extract.networks import weights
+    from cia_extract.networks.weights import identity_line, misfit_lines, renamed
 
     checkpoint = weights.read(file)
     misfits = [line for lines in misfit_lines(checkpoint).values() for line in lines]

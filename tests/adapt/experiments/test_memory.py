@@ -8,7 +8,7 @@ from cia_adapt.experiments import memory
 
 FAULTS = """
 import resource, sys, torch
-from cia_adapt import memory
+from cia_adapt.experiments import memory
 if sys.argv[1] == "keep":
     memory.keep_freed()
 torch.ones(2**24)  # 64 MB

@@ -46,7 +46,7 @@ def test_cached_flow_is_the_computed_flow_and_is_not_computed_again(tmp_path, mo
     first = preparation.prepare(job(path, flow_cache=tmp_path / "cache"))
     asked: list[int] = []
     real = flow.pairs
-    monkeypatch.setattr(preparation.flow, "pairs", lambda grey, wanted, *rest: asked.extend(wanted) or real(grey, wanted, *rest))
+    monkeypatch.setattr(methods, "pairs", lambda grey, wanted, *rest: asked.extend(wanted) or real(grey, wanted, *rest))
     second = preparation.prepare(job(path, flow_cache=tmp_path / "cache"))
     assert asked == []
     for other in (first, second):
@@ -129,7 +129,7 @@ def test_batches_of_pairs_fill_across_clips_and_leave_each_its_own(tmp_path, mon
         )
 
     monkeypatch.setattr(flow_batches, "PAIRS", 8)
-    monkeypatch.setattr(flow_batches.tvl1, "flow", fake)
+    monkeypatch.setattr(flow_batches.tvl1_batched, "flow", fake)
     random, found = np.random.default_rng(0), {}
     device = DeviceFlow(recipes.load("kinetics"), torch.device("cpu"))
     pairs = {}
