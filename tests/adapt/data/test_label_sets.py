@@ -1,7 +1,5 @@
 """Domains whose classes differ: what `check` and the start of training say, so that nobody trains on labels that do not match."""
 
-import time
-
 import h5py
 import numpy as np
 import pytest

@@ -46,7 +46,12 @@ def test_cached_flow_is_the_computed_flow_and_is_not_computed_again(tmp_path, mo
     first = preparation.prepare(job(path, flow_cache=tmp_path / "cache"))
     asked: list[int] = []
     real = flow.pairs
-    monkeypatch.setattr(methods, "pairs", lambda grey, wanted, *rest: asked.extend(wanted) or real(grey, wanted, *rest))
+
+    def counted(grey, wanted, *rest):
+        asked.extend(wanted)
+        return real(grey, wanted, *rest)
+
+    monkeypatch.setattr(preparation.methods, "pairs", counted)
     second = preparation.prepare(job(path, flow_cache=tmp_path / "cache"))
     assert asked == []
     for other in (first, second):
