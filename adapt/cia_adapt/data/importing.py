@@ -25,14 +25,14 @@ from cia_extract.common.arrays import shown
 from cia_extract.common.console import Progress
 from cia_extract.common.errors import DataError, MismatchError, UsageError
 from cia_extract.datasets import manifest
-from cia_extract.features import Features
+from cia_extract.features import ClipFeatures
 from cia_extract.features import collection as collected
 
 from cia_adapt.data.matching import Found, match
 from cia_adapt.data.sampling import centre_frames
 
 FRAMES: Final = 25  # TSN's, of clips that have more than one
-Clips = dict[str, Callable[[], Features]]  # by the manifest's ids, read on request
+Clips = dict[str, Callable[[], ClipFeatures]]  # by the manifest's ids, read on request
 Shapes = dict[str, dict[str, tuple[int, ...]]]  # {modality: {array: a clip's shape}}
 
 
@@ -71,7 +71,7 @@ def take_over(
     return {"imported": len(kept), "of the manifest, without features": len(rows) - len(kept), "arrays": shapes, "file": str(out)}
 
 
-def _single(clip: str, read: Callable[[], Features]) -> Features:
+def _single(clip: str, read: Callable[[], ClipFeatures]) -> ClipFeatures:
     """Features of one frame. Raises DataError for more, of which the wrong ones would be dropped without a word."""
     one = read()
     if len(one.pooled) > 1:
@@ -86,7 +86,7 @@ def _rows_file(path: Path) -> Iterator[tuple[str, Found]]:
         for clip, values in zip(ids, array, strict=True):
             frames = values if values.ndim == 2 else values[None]  # [T, C]
             where = shown(f"{clip} in {path}", 1000)
-            yield name, Found(where, PurePosixPath(clip).parts or (clip,), partial(Features, frames, None))
+            yield name, Found(where, PurePosixPath(clip).parts or (clip,), partial(ClipFeatures, frames, None))
 
 
 def _folder(path: Path, modality: str | None, names: Container[str]) -> Iterator[tuple[str, Found]]:
@@ -169,7 +169,7 @@ def _write(part: Path, columns: Mapping[str, Sequence[str]], found: Mapping[str,
     return shapes
 
 
-def _stored(clip: Features, frames: int, name: str) -> dict[str, npt.NDArray[Any]]:
+def _stored(clip: ClipFeatures, frames: int, name: str) -> dict[str, npt.NDArray[Any]]:
     """maps [T, C, H, W] float16, where there are any, and pooled [T, C] float32; T = `frames` of the clip's by TSN's rule.
 
     Frames repeat where it has fewer. Raises DataError for what is not finite.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from cia_extract.common.errors import DataError
-from cia_extract.features import Features
+from cia_extract.features import ClipFeatures
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class Found:
     """For messages."""
     name: tuple[str, ...]
     """Folders and name without suffix."""
-    read: Callable[[], Features]
+    read: Callable[[], ClipFeatures]
     folder: str = ""
     """Name of the folder in which they were looked for; it may be a class's or a domain's."""
 
 
-def match(columns: Mapping[str, Sequence[str]], entries: Sequence[Found], listed: str) -> dict[str, Callable[[], Features]]:
+def match(columns: Mapping[str, Sequence[str]], entries: Sequence[Found], listed: str) -> dict[str, Callable[[], ClipFeatures]]:
     """{clip id: its features} of the clips that have any.
 
     A clip's features are those whose folders and name agree with its id, or with its `path` where no other clip has the same
@@ -36,7 +36,7 @@ def match(columns: Mapping[str, Sequence[str]], entries: Sequence[Found], listed
     indexes = [_Index(entries, fold) for fold in (False, True)]
     paths = columns.get("path", columns["clip"])
     counts = Counter(paths)
-    found: dict[str, Callable[[], Features]] = {}
+    found: dict[str, Callable[[], ClipFeatures]] = {}
     taken: dict[int, str] = {}
     for clip, path in zip(columns["clip"], paths, strict=True):
         names = [PurePosixPath(clip).parts]

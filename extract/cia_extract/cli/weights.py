@@ -12,7 +12,7 @@ from cia_extract.common.errors import DataError, MismatchError, UsageError
 
 if TYPE_CHECKING:
     pass
-from cia_extract.networks.weights import KNOWN, _identity, _misfits, _renamed
+from cia_extract.networks.weights import KNOWN, identity_line, misfits_by_stream, renamed
 
 app = console.application("Weights: list the known ones, get the default, identify a file, convert between layouts.")
 
@@ -45,7 +45,7 @@ def get(name: Annotated[str, typer.Argument(help=", ".join(KNOWN))]) -> None:
     from cia_extract.networks.weights import download
 
     path = download.fetch(console.say)
-    download.check(path, weights.read(path))
+    download.check_cached(path, weights.read(path))
     console.out(f"{path}: {known.check}")
 
 
@@ -60,13 +60,13 @@ def identify(
 
     checkpoint = weights.read(file)
     blob = identity.git_blob(file)
-    misfits = _misfits(checkpoint)
+    misfits = misfits_by_stream(checkpoint)
     report = {
         "file": str(file),
         "network": checkpoint.network,
         "layout": checkpoint.layout,
         "streams": {stream: f"{len(tensors)} tensors" for stream, tensors in checkpoint.streams.items()},
-        "identity": _identity(checkpoint),
+        "identity": identity_line(checkpoint),
         "git_blob": blob,
         "known_file": identity.GIT_BLOBS.get(blob, "none"),
         "misfits": misfits,
@@ -96,12 +96,12 @@ def convert(
     from cia_extract.networks import weights
 
     checkpoint = weights.read(file)
-    misfits = [line for lines in _misfits(checkpoint).values() for line in lines]
+    misfits = [line for lines in misfits_by_stream(checkpoint).values() for line in lines]
     if misfits:
         raise DataError(
             f"weights {file}: {len(misfits)} tensors do not fit ({misfits[0]}); all of them: cia-extract weights identify FILE"
         )
-    tensors = _renamed(file, checkpoint, layout)
+    tensors = renamed(file, checkpoint, layout)
     part = out.with_name(f".{out.name}.part")
     try:
         save_file(tensors, part)
@@ -109,4 +109,4 @@ def convert(
     except Exception as error:  # safetensors has kinds of its own
         part.unlink(missing_ok=True)
         raise UsageError(f"--out {out}: cannot be written ({error})") from error
-    console.out(f"{out}: {len(tensors)} tensors, {_identity(checkpoint)}")
+    console.out(f"{out}: {len(tensors)} tensors, {identity_line(checkpoint)}")

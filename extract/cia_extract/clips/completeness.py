@@ -21,7 +21,7 @@ class Decoded:
     from_start: bool
 
 
-def check(path: Path, container: Any, stream: Any, decoded: Decoded, cut: Cut) -> None:
+def check_complete(path: Path, container: Any, stream: Any, decoded: Decoded, cut: Cut) -> None:
     """Raises ClipError for a video that ends before its header says so.
 
     The duration shows it in most containers; in AVI ffmpeg shortens the duration to what is there, and the header's number of

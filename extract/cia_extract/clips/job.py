@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cia_extract.clips.picture import Pixels
 from cia_extract.clips.sampling import Indices
 from cia_extract.common.outcomes import ClipError, Outcome
 from cia_extract.recipes import Recipe
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class FramePairs:
     """Flow that is yet to be computed: grey frames [G, H, W] uint8 and, for each flow, its two rows in them ([U, 2]).
 
     A pair whose second frame does not exist has its first one twice.
@@ -71,7 +70,7 @@ class PreparedClip:
     fps: float
     centres: Indices
     windows: dict[str, Windows] = field(default_factory=dict)
-    pairs: Pairs | None = None
+    pairs: FramePairs | None = None
     present: npt.NDArray[np.bool_] | None = None  # [T]: where there is sound
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     errors: dict[str, ClipError] = field(default_factory=dict)  # of single modalities

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from cia_extract.common.outcomes import ClipError
 from cia_extract.recipes import Picture
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]  # [H, W], [H, W, 3] RGB or [H, W, 2] flow
 
 # Adaptive streams round the same picture to 854×480 and 848×480, or 1920×1080 and 1920×1088: 0.8 % apart at most.
 SAME_SHAPE: Final = 0.01
@@ -70,7 +70,7 @@ class Scaler:
         self.first: tuple[int, int] | None = None  # (height, width) of the first frame
         self.size = (0, 0)  # (height, width) that every frame gets
 
-    def check(self, image: Pixels, number: int) -> None:
+    def check_size(self, image: Pixels, number: int) -> None:
         """Raises ClipError where frame `number` (from 0) has another shape than the first, or one too long to be scaled."""
         height, width = image.shape[:2]
         if (height, width) == self.first:
@@ -88,8 +88,8 @@ class Scaler:
             )
 
     def __call__(self, image: Pixels, number: int) -> Pixels:
-        """`image` scaled. Raises as `check`."""
-        self.check(image, number)
+        """`image` scaled. Raises as `check_size`."""
+        self.check_size(image, number)
         return resize(image, self.picture, self.size)
 
 

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image as Pillow
 
+from cia_extract.clips.picture import Pixels
 from cia_extract.common.outcomes import ClipError
-
-Pixels = npt.NDArray[np.uint8]
 
 # Not every format that Pillow knows: its reader of EPS starts Ghostscript.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")

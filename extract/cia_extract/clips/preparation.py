@@ -15,7 +15,7 @@ import cia_extract.clips.sampling as sampling
 from cia_extract.clips.audio import spectrograms
 from cia_extract.clips.cuts import frame_number
 from cia_extract.clips.frame_folder import FlowFolder
-from cia_extract.clips.job import ClipJob, Pairs, Pixels, PreparedClip, StoredFlow, Windows
+from cia_extract.clips.job import ClipJob, FramePairs, Pixels, PreparedClip, StoredFlow, Windows
 from cia_extract.clips.video import decode, frame_rate
 from cia_extract.common.outcomes import OK, ClipError, Outcome, first_line
 from cia_extract.datasets import Manifest
@@ -39,7 +39,7 @@ def job_of(rows: Manifest, row: int, root: Path, recipe: Recipe, modalities: tup
     return ClipJob(rows.path(row, root), modalities, recipe, start, stop, rate, stored)
 
 
-def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedClip:
+def prepare_clip(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedClip:
     """Decode, sample, scale, crop, compute flow and spectrograms. Each frame is decoded once and each flow computed once.
 
     `beat` is called while things go on, so that a hang can be told from a long clip. Raises ClipError.
@@ -79,12 +79,12 @@ def _outcome(n_frames: int, described: int, damaged: int) -> Outcome:
 def seen_frames(job: ClipJob, indices: Sequence[int]) -> list[Pixels]:
     """The frames of these indices [crop, crop, 3] uint8 RGB, as extraction counted, scaled and cropped them.
 
-    Raises ClipError as `prepare`, and where the clip has become shorter than an index.
+    Raises ClipError as `prepare_clip`, and where the clip has become shorter than an index.
     """
     wanted, scale = set(indices), preprocess.Scaler(str(job.path), job.recipe.picture)
     seen: dict[int, Pixels] = {}
     for t, frame in enumerate(decode(job.path, job.start, job.stop, job.rate)):
-        scale.check(frame.image, t)
+        scale.check_size(frame.image, t)
         if t in wanted:
             seen[t] = preprocess.centre_crop(scale(frame.image, t), job.recipe.picture.crop)
         if len(seen) == len(wanted):
@@ -120,7 +120,7 @@ def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pi
     scale = preprocess.Scaler(str(job.path), picture)
     for frame in decode(job.path, job.start, job.stop, job.rate, beat):
         if pictures:
-            scale.check(frame.image, len(times))
+            scale.check_size(frame.image, len(times))
         if pictures and len(times) < HELD_FRAMES:
             scaled[len(times)] = scale(frame.image, len(times))
         times.append(frame.time)
@@ -170,20 +170,22 @@ def _computed_flow(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], 
         clip.pairs = _pairs(job, clip, scaled, rows, wanted)
         return
     grey = {t: preprocess.grey(scaled[t]) for i in lacking for t in methods.frame_pair(i, rule) if t < clip.n_frames}
-    computed = methods.pairs(grey, lacking, rule, beat, job.flow_by)
+    computed = methods.quantised_flows(grey, lacking, rule, beat, job.flow_by)
     crops = {i: preprocess.centre_crop(image, recipe.picture.crop) for i, image in computed.items()}
     if job.flow_cache and crops:
         clip.warning = cache.save(job.flow_cache, job, cached | crops)
     clip.windows["flow"] = _gather(rows, cached | crops)
 
 
-def _pairs(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], rows: npt.NDArray[np.int32], wanted: list[int]) -> Pairs:
+def _pairs(
+    job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], rows: npt.NDArray[np.int32], wanted: list[int]
+) -> FramePairs:
     ends = np.asarray([methods.frame_pair(i, job.recipe.flow) for i in wanted])
     ends[:, 1] = np.where(ends[:, 1] < clip.n_frames, ends[:, 1], ends[:, 0])
     order = np.unique(ends)
     grey = np.stack([preprocess.grey(scaled[t]) for t in order.tolist()])
     windows = np.where(rows < 0, rows, np.searchsorted(wanted, rows)).astype(np.int32)
-    return Pairs(grey, np.searchsorted(order, ends).astype(np.int32), windows, tuple(wanted))
+    return FramePairs(grey, np.searchsorted(order, ends).astype(np.int32), windows, tuple(wanted))
 
 
 def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
@@ -205,7 +207,7 @@ def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
     scale = preprocess.Scaler(str(stored.folder), recipe.picture, exactly=True)  # its px are of its own size
     for index in _distinct(rows):
         image = folder.read(offset + index)
-        scale.check(image, offset + index)
+        scale.check_size(image, offset + index)
         if rule.stored == "rescale" and stored.bound != rule.bound:
             image = methods.quantise(methods.dequantise(image, stored.bound), rule.bound, rule.quantiser)
         images[index] = preprocess.centre_crop(scale(image, offset + index), recipe.picture.crop)

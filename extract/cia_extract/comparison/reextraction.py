@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from cia_extract import features, recipes
-from cia_extract.clips import Windows, flow, prepare
+from cia_extract.clips import Windows, flow, prepare_clip
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.datasets import check
 from cia_extract.extraction import Batcher, Settings
@@ -48,7 +48,7 @@ class Reextraction:
     def __call__(self, clip: str, modality: str, changes: dict[str, Any]) -> npt.NDArray[np.float32]:
         recipe = changed(self.recipe, changes)
         job = replace(self.settings, recipe=recipe).job(self.rows[clip], (modality,), self.flow_by)
-        clip_ = prepare(job)
+        clip_ = prepare_clip(job)
         if modality in clip_.errors:
             raise clip_.errors[modality]
         windows = clip_.windows[modality]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cia_extract import features, recipes
-from cia_extract.clips import PreparedClip, Windows, flow, prepare
+from cia_extract.clips import Pixels, PreparedClip, Windows, flow, prepare_clip
 from cia_extract.common.console import Say
 from cia_extract.common.outcomes import ClipError
 from cia_extract.extraction.flow_batches import DeviceFlow
@@ -78,7 +78,7 @@ class _Probe:
         """A clip with flow computed for a few pairs only, and the seconds of all its pairs noted."""
         settings = self.settings
         job = settings.job(row, settings.modalities, flow_by="device")
-        clip = prepare(job)
+        clip = prepare_clip(job)
         self.seconds["decode"] += clip.decode_s
         if clip.pairs is None:
             return clip
@@ -117,13 +117,13 @@ class _Probe:
         return {stage: round(value, 3) for stage, value in hours.items()}
 
 
-def _pair_seconds(grey: dict[int, flow.Pixels], rule: recipes.Flow, by: str) -> float:
+def _pair_seconds(grey: dict[int, Pixels], rule: recipes.Flow, by: str) -> float:
     """Of the flow from frame 0 on one core, as in a worker."""
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     began = time.perf_counter()
-    flow.pairs(grey, [0], rule, by=by)
+    flow.quantised_flows(grey, [0], rule, by=by)
     seconds = time.perf_counter() - began
     torch.set_num_threads(threads[0])
     cv2.setNumThreads(threads[1])

@@ -88,7 +88,7 @@ def build(
     `windows` is how many are to be described: `auto` weighs compilation against it. What was asked for by name and fails its
     test is refused (DataError); what `auto` chose falls back to eager float32, saying so.
     """
-    check(engine, precision, device)
+    check_engine(engine, precision, device)
     chosen = _choose(device, windows) if engine == "auto" else engine
     reference = _eager(network, recipe, device, "fp32", batch)
     if (chosen, precision) == ("eager", "fp32"):
@@ -110,7 +110,7 @@ def build(
     raise DataError(f"--engine {chosen} --precision {precision}: fails its test on this machine ({why}); use --engine eager")
 
 
-def check(engine: str, precision: str, device: torch.device) -> None:
+def check_engine(engine: str, precision: str, device: torch.device) -> None:
     """Raises UsageError for combinations that cannot be."""
     if engine not in ENGINES:
         raise UsageError(f"--engine {engine}: unknown, choose from {', '.join(ENGINES)}")

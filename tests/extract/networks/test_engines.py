@@ -79,7 +79,7 @@ def test_an_engine_with_wrong_numbers_is_refused_or_left(networks, monkeypatch):
 )
 def test_what_cannot_be(engine, precision, message):
     with pytest.raises(UsageError, match=message):
-        engines.check(engine, precision, CPU)
+        engines.check_engine(engine, precision, CPU)
 
 
 def clips(lengths, seed=0):

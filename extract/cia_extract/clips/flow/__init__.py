@@ -6,20 +6,18 @@
 from cia_extract.clips.flow import cache
 from cia_extract.clips.flow.methods import (
     ASKED,
-    Pixels,
     choose,
     count,
     dequantise,
     estimator,
     frame_pair,
     implementation,
-    pairs,
     quantise,
+    quantised_flows,
 )
 
 __all__ = [
     "ASKED",
-    "Pixels",
     "cache",
     "choose",
     "count",
@@ -27,6 +25,6 @@ __all__ = [
     "estimator",
     "frame_pair",
     "implementation",
-    "pairs",
     "quantise",
+    "quantised_flows",
 ]

@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract import recipes
+from cia_extract.clips.picture import Pixels
 from cia_extract.common.errors import UsageError
 
 ASKED: Final = ("auto", "opencv", "torch")
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def quantise(flow: npt.NDArray[np.float32], bound: float = 20.0, quantiser: str = "floor") -> Pixels:
@@ -112,7 +111,7 @@ def estimator(rule: recipes.Flow, by: str = "opencv") -> Any:
     raise ValueError(f"unknown flow algorithm {rule.algorithm!r}")
 
 
-def pairs(
+def quantised_flows(
     grey: dict[int, Pixels],
     wanted: Iterable[int],
     rule: recipes.Flow,

@@ -58,7 +58,7 @@ def fetch(say: Callable[[str], None]) -> Path:
     return path
 
 
-def check(path: Path, checkpoint: Checkpoint) -> None:
+def check_cached(path: Path, checkpoint: Checkpoint) -> None:
     """Raise DataError unless a file of the cache is still whole."""
     found = identify(checkpoint.streams.get("rgb", {}))
     if (found.name, found.complete) != (NAME, True):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from cia_extract.networks.weights.layouts import Checkpoint, Tensors
 
 
-def _renamed(file: Path, checkpoint: "Checkpoint", layout: str) -> "Tensors":
+def renamed(file: Path, checkpoint: "Checkpoint", layout: str) -> "Tensors":
     """The tensors under the names that they get in the new file; two streams of one file keep their prefixes."""
     import cia_extract.networks.weights.layouts as layouts
 
@@ -38,7 +38,7 @@ def _released(stream: str) -> str:
     return "spec" if stream == "audio" else stream
 
 
-def _misfits(checkpoint: "Checkpoint") -> dict[str, list[str]]:
+def misfits_by_stream(checkpoint: "Checkpoint") -> dict[str, list[str]]:
     """{stream: lines} of what keeps each stream from its network; "file" for names that belong to no stream."""
     from cia_extract.networks.streams import IN_CHANNELS
     from cia_extract.networks.weights.fit import misfits
@@ -51,7 +51,7 @@ def _misfits(checkpoint: "Checkpoint") -> dict[str, list[str]]:
     return {stream: lines for stream, lines in table.items() if lines}
 
 
-def _identity(checkpoint: "Checkpoint") -> str:
+def identity_line(checkpoint: "Checkpoint") -> str:
     """One line: `rgb_scratch 230/230`, or what can be said of a TBN."""
     import cia_extract.networks.weights.identity as identity
     from cia_extract.networks.weights.fit import shapes

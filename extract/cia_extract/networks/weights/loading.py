@@ -101,7 +101,7 @@ def _read(path: Path, changed: int, official: bool) -> Checkpoint:
     """A file once for all its streams; `changed` is its time, so that another file in its place is read."""
     checkpoint = checkpoints.read(path)
     if official:
-        download.check(path, checkpoint)
+        download.check_cached(path, checkpoint)
     return checkpoint
 
 
