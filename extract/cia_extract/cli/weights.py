@@ -3,15 +3,12 @@
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cia_extract.common import console
 from cia_extract.common.errors import DataError, MismatchError, UsageError
-
-if TYPE_CHECKING:
-    pass
 from cia_extract.networks.weights import KNOWN, identity_line, misfits_by_stream, renamed
 
 app = console.application("Weights: list the known ones, get the default, identify a file, convert between layouts.")

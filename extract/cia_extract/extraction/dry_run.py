@@ -16,7 +16,7 @@ from cia_extract.extraction.flow_batches import DeviceFlow
 from cia_extract.extraction.pipeline import Extraction
 from cia_extract.extraction.settings import Settings
 from cia_extract.features import writer
-from cia_extract.networks import GMACS, Engine, streams
+from cia_extract.networks import GMACS, Engine, example, network_of
 
 PROBED: Final = 3  # clips
 
@@ -47,7 +47,7 @@ def plan(settings: Settings, say: Say) -> dict[str, Any]:
 
 
 def _gmacs(settings: Settings, modality: str) -> float:
-    backbone = streams.network_of(settings.recipe.backbone, modality)
+    backbone = network_of(settings.recipe.backbone, modality)
     window = settings.recipe.rgb.window if modality == "rgb" else settings.recipe.flow.window
     return GMACS[backbone][modality] * (window / 16 if backbone == "i3d" else 1)
 
@@ -132,7 +132,7 @@ def _pair_seconds(grey: dict[int, Pixels], rule: recipes.Flow, by: str) -> float
 
 def _window_seconds(settings: Settings, modality: str, engine: Engine) -> float:
     """Of one window in a whole batch, the second time."""
-    one = streams.example(settings.recipe, modality).to(engine.device)
+    one = example(settings.recipe, modality).to(engine.device)
     batch = one.repeat(engine.batch, *[1] * (one.ndim - 1))
     engine.run(batch).cpu()
     began = time.perf_counter()
@@ -143,4 +143,4 @@ def _window_seconds(settings: Settings, modality: str, engine: Engine) -> float:
 def _parameters(settings: Settings, modality: str) -> Any:
     from cia_extract.networks.weights import fit
 
-    return fit.create(streams.network_of(settings.recipe.backbone, modality), modality).parameters()
+    return fit.create(network_of(settings.recipe.backbone, modality), modality).parameters()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cia_extract.common.console import Say
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.networks.streams import IN_CHANNELS, network_of
 from cia_extract.recipes import Recipe
 
 ENGINES: Final = ("auto", "eager", "compiled", "openvino")
@@ -72,10 +73,24 @@ class Trunk(nn.Module):
         return maps.mean(dim=2)
 
 
+def example(recipe: Recipe, modality: str) -> Tensor:
+    """One window of smooth moving noise, as a network sees it: what engines are tried on. [1, C, L, H, W] or [1, C, H, W]."""
+    generator = torch.Generator().manual_seed(0)
+    backbone = network_of(recipe.backbone, modality)
+    channels = IN_CHANNELS[backbone][modality]
+    size = recipe.audio.shape if modality == "audio" else (recipe.picture.crop,) * 2
+    if backbone == "i3d":
+        window = recipe.rgb.window if modality == "rgb" else recipe.flow.window
+        coarse = torch.rand(1, channels, max(window // 4, 2), 14, 14, generator=generator) * 2 - 1
+        return torch.nn.functional.interpolate(coarse, (window, *size), mode="trilinear")
+    coarse = torch.rand(1, channels, 16, 16, generator=generator) * 2 - 1
+    return 100 * torch.nn.functional.interpolate(coarse, size, mode="bilinear")
+
+
 def build(
     network: nn.Module,
     recipe: Recipe,
-    example: Tensor,
+    window: Tensor,
     device: torch.device,
     engine: str = "auto",
     precision: str = "fp32",
@@ -83,7 +98,7 @@ def build(
     windows: int = 0,
     say: Say = print,
 ) -> Engine:
-    """The engine for a folded network in evaluation mode, tried on `example` [1, C, …] float32.
+    """The engine for a folded network in evaluation mode, tried on `window` [1, C, …] float32.
 
     `windows` is how many are to be described: `auto` weighs compilation against it. What was asked for by name and fails its
     test is refused (DataError); what `auto` chose falls back to eager float32, saying so.
@@ -93,10 +108,10 @@ def build(
     reference = _eager(network, recipe, device, "fp32", batch)
     if (chosen, precision) == ("eager", "fp32"):
         return reference
-    expected = reference.run(example.to(device))
+    expected = reference.run(window.to(device))
     try:
-        made = _BUILDERS[chosen](network, recipe, device, precision, batch, example)
-        full = example.to(device).repeat(made.batch, *[1] * (example.ndim - 1)) if made.fixed else example.to(device)
+        made = _BUILDERS[chosen](network, recipe, device, precision, batch, window)
+        full = window.to(device).repeat(made.batch, *[1] * (window.ndim - 1)) if made.fixed else window.to(device)
         cosine, difference = _agreement(made.run(full)[:1], expected)
     except (RuntimeError, ImportError) as error:  # no compiler here, or a device without one of the network's operators
         cosine, difference, why = 0.0, 1.0, (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,6 +1,4 @@
-"""Frozen networks that turn what a clip shows and sounds like into 1024-channel maps, and what each of them takes in.
-
-Importing this needs no torch; the networks themselves are in `i3d` and `bninception`.
+"""What each frozen network takes in and costs, without torch; the networks themselves are in `i3d` and `bninception`.
 
 >>> IN_CHANNELS["tbn"]["flow"]
 10
@@ -8,11 +6,6 @@ Importing this needs no torch; the networks themselves are in `i3d` and `bnincep
 
 from collections.abc import Mapping
 from typing import Final
-
-import torch
-from torch import Tensor
-
-from cia_extract.recipes import Recipe
 
 IN_CHANNELS: Final[Mapping[str, Mapping[str, int]]] = {
     "i3d": {"rgb": 3, "flow": 2},
@@ -30,17 +23,3 @@ GMACS: Final = {
 def network_of(backbone: str, modality: str) -> str:
     """The backbone that describes a modality: sound always goes through TBN's audio stream."""
     return "tbn" if modality == "audio" else backbone
-
-
-def example(recipe: Recipe, modality: str) -> Tensor:
-    """One window of smooth moving noise, as a network sees it: what engines are tried on. [1, C, L, H, W] or [1, C, H, W]."""
-    generator = torch.Generator().manual_seed(0)
-    backbone = network_of(recipe.backbone, modality)
-    channels = IN_CHANNELS[backbone][modality]
-    size = recipe.audio.shape if modality == "audio" else (recipe.picture.crop,) * 2
-    if backbone == "i3d":
-        window = recipe.rgb.window if modality == "rgb" else recipe.flow.window
-        coarse = torch.rand(1, channels, max(window // 4, 2), 14, 14, generator=generator) * 2 - 1
-        return torch.nn.functional.interpolate(coarse, (window, *size), mode="trilinear")
-    coarse = torch.rand(1, channels, 16, 16, generator=generator) * 2 - 1
-    return 100 * torch.nn.functional.interpolate(coarse, size, mode="bilinear")

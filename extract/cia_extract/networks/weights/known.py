@@ -1,10 +1,7 @@
 """The checkpoints that are known by name: what they are, where they come from, their licence."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    pass
+from typing import Final
 
 
 @dataclass(frozen=True)
