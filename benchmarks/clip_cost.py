@@ -36,7 +36,7 @@ for path in paths:
     totals["pairs"] += len(wanted)
     for algorithm in ("dis", "tvl1"):
         began = time.perf_counter()
-        flow.pairs(grey, wanted, RULES[algorithm])
+        flow.quantised_flows(grey, wanted, RULES[algorithm])
         totals[algorithm] += time.perf_counter() - began
 frames_a_clip = totals["frames"] / len(paths)
 print(f"{len(paths)} clips, {frames_a_clip:.0f} frames each on average")

@@ -25,7 +25,7 @@ from cia_extract.common.arrays import shown
 from cia_extract.common.console import Progress
 from cia_extract.common.errors import DataError, MismatchError, UsageError
 from cia_extract.datasets import manifest
-from cia_extract.features import Features
+from cia_extract.features import ClipFeatures
 from cia_extract.features import collection as collected
 
 from cia_adapt.data.matching import Candidate, match

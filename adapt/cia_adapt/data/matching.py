@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from cia_extract.common.errors import DataError
-from cia_extract.features import Features
+from cia_extract.features import ClipFeatures
 
 
 @dataclass(frozen=True)

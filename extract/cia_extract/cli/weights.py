@@ -41,7 +41,7 @@ def get(name: Annotated[str, typer.Argument(help="A name that `cia-extract weigh
             f"`cia-extract weights identify FILE` with: {known.check}; then pass --weights FILE"
         )
     path = download.fetch(console.say)
-    download.check(path, weights.read(path))
+    download.check_cached(path, weights.read(path))
     console.out(f"{path}: {known.check}")
 
 

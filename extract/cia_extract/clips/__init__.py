@@ -1,15 +1,15 @@
 """One clip, from its file to what the networks see: frames, windows, pictures, sound. Runs in worker processes, without torch."""
 
 from cia_extract.clips import preparation
-from cia_extract.clips.job import ClipJob, Pairs, PreparedClip, Windows
+from cia_extract.clips.job import ClipJob, FramePairs, PreparedClip, Windows
 from cia_extract.clips.picture import Pixels
-from cia_extract.clips.preparation import job_of, prepare
+from cia_extract.clips.preparation import job_of, prepare_clip
 from cia_extract.clips.video import decode, frame_rate
 from cia_extract.clips.workers import prepared_clips
 
 __all__ = [
     "ClipJob",
-    "Pairs",
+    "FramePairs",
     "Pixels",
     "PreparedClip",
     "Windows",
@@ -17,6 +17,6 @@ __all__ = [
     "frame_rate",
     "job_of",
     "preparation",
-    "prepare",
+    "prepare_clip",
     "prepared_clips",
 ]

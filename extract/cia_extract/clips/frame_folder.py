@@ -86,7 +86,7 @@ def frames(folder: Path, start: float | None, stop: float | None, rate: float) -
     first = frame_number(start, rate) if rate and start is not None else 0
     end = frame_number(stop, rate) if rate and stop is not None else pictures.frames
     if rate:
-        Cut(start, stop).check(folder, pictures.frames / rate)
+        Cut(start, stop).check_reached(folder, pictures.frames / rate)
     for frame in range(first, min(end, pictures.frames)):
         yield pictures.read(frame, "RGB"), frame / rate if rate else 0.0
 

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cia_extract.clips.picture import Pixels
 from cia_extract.clips.sampling import Indices
 from cia_extract.common.outcomes import ClipError, Outcome
 from cia_extract.recipes import Recipe
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from cia_extract.common.outcomes import ClipError
 from cia_extract.recipes import Picture
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]  # [H, W], [H, W, 3] RGB or [H, W, 2] flow
 
 # Adaptive streams round the same picture to 854×480 and 848×480, or 1920×1080 and 1920×1088: 0.8 % apart at most.
 SAME_SHAPE: Final = 0.01

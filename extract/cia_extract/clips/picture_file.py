@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image as Pillow
 
+from cia_extract.clips.picture import Pixels
 from cia_extract.common.outcomes import ClipError
 
 Pixels = npt.NDArray[np.uint8]

@@ -15,7 +15,7 @@ import cia_extract.clips.sampling as sampling
 from cia_extract.clips.audio import spectrograms
 from cia_extract.clips.cuts import frame_number
 from cia_extract.clips.frame_folder import FlowFolder
-from cia_extract.clips.job import ClipJob, Pairs, Pixels, PreparedClip, StoredFlow, Windows
+from cia_extract.clips.job import ClipJob, FramePairs, Pixels, PreparedClip, StoredFlow, Windows
 from cia_extract.clips.video import decode, frame_rate
 from cia_extract.common.outcomes import OK, ClipError, Outcome, first_line
 from cia_extract.datasets import Manifest
@@ -122,7 +122,7 @@ def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pi
     scale = preprocess.Scaler(str(job.path), picture)
     for frame in decode(job.path, job.start, job.stop, job.rate, beat):
         if pictures:
-            scale.check(frame.image, len(times))
+            scale.check_size(frame.image, len(times))
         if pictures and len(times) < HELD_FRAMES:
             scaled[len(times)] = scale(frame.image, len(times))
         times.append(frame.time)
@@ -212,7 +212,7 @@ def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
     scale = preprocess.Scaler(str(stored.folder), recipe.picture, exactly=True)  # stored flow counts px of its own size
     for index in _distinct(rows):
         image = folder.read(offset + index)
-        scale.check(image, offset + index)
+        scale.check_size(image, offset + index)
         if rule.stored == "rescale" and stored.bound != rule.bound:
             image = methods.quantise(methods.dequantise(image, stored.bound), rule.bound, rule.quantiser)
         images[index] = preprocess.centre_crop(scale(image, offset + index), recipe.picture.crop)

@@ -155,8 +155,8 @@ def _decode(container: Any, path: Path, span: Cut, cut: Cut, beat: Callable[[], 
             yield Frame(pixels(frame), shown.time, shown.lasts, damaged)
     if count == 0 and seek:
         raise _SeekFailed
-    completeness.check(path, container, stream, completeness.Decoded(count, end, not seek), cut)
-    cut.check(path, end)
+    completeness.check_complete(path, container, stream, completeness.Decoded(count, end, not seek), cut)
+    cut.check_reached(path, end)
 
 
 def _seek(container: Any, stream: Any, clock: Clock, span: Cut) -> None:

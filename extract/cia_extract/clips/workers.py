@@ -16,7 +16,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Final
 
 from cia_extract.clips.job import ClipJob, PreparedClip
-from cia_extract.clips.preparation import prepare
+from cia_extract.clips.preparation import prepare_clip
 from cia_extract.common.errors import CiaError
 from cia_extract.common.outcomes import ClipError, first_line
 from cia_extract.common.processes import ENDING, end_with_parent, ignore_signals
@@ -42,7 +42,7 @@ class _Worker:
 
 
 def prepared_clips(
-    jobs: Iterator[Job], workers: int, timeout: float = 600.0, work: Work = prepare
+    jobs: Iterator[Job], workers: int, timeout: float = 600.0, work: Work = prepare_clip
 ) -> Generator[tuple[int, Result], None, None]:
     """Prepare clips in parallel; yields (key, clip or the error it failed with) in the order in which they are finished.
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from cia_extract import features, recipes
-from cia_extract.clips import Windows, flow, prepare
+from cia_extract.clips import Windows, flow, prepare_clip
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.datasets import check
 from cia_extract.extraction import Batcher, Settings

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 
-from cia_extract.clips import ClipJob, Pairs, PreparedClip, Windows
+from cia_extract.clips import ClipJob, FramePairs, PreparedClip, Windows
 from cia_extract.clips.flow import cache
 from cia_extract.common.console import Progress
 from cia_extract.common.errors import DataError
@@ -112,7 +112,7 @@ class Consumer:
             if self.settings.deterministic:  # alone in its batch
                 self._flows(self.flow.flush())
 
-    def _flows(self, computed: Iterator[tuple[int, Pairs, Windows]]) -> None:
+    def _flows(self, computed: Iterator[tuple[int, FramePairs, Windows]]) -> None:
         for row, pairs, windows in computed:
             if self.settings.flow_cache:
                 kept = cache.load(self.settings.flow_cache, self.jobs_of[row])

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from cia_extract import features, recipes
-from cia_extract.clips import PreparedClip, Windows, flow, prepare
+from cia_extract.clips import Pixels, PreparedClip, Windows, flow, prepare_clip
 from cia_extract.common.console import Say
 from cia_extract.common.outcomes import ClipError
 from cia_extract.extraction.flow_batches import DeviceFlow
 from cia_extract.extraction.pipeline import Extraction
 from cia_extract.extraction.settings import Settings
 from cia_extract.features import writer
-from cia_extract.networks import GMACS, Engine, streams
+from cia_extract.networks import GMACS, Engine, example, network_of
 
 PROBED: Final = 3  # clips
 
@@ -47,7 +47,7 @@ def plan(settings: Settings, say: Say) -> dict[str, Any]:
 
 
 def _gmacs(settings: Settings, modality: str) -> float:
-    backbone = streams.network_of(settings.recipe.backbone, modality)
+    backbone = network_of(settings.recipe.backbone, modality)
     window = settings.recipe.rgb.window if modality == "rgb" else settings.recipe.flow.window
     return GMACS[backbone][modality] * (window / 16 if backbone == "i3d" else 1)
 
@@ -78,7 +78,7 @@ class _Probe:
         """A clip with flow computed for a few pairs only, and the seconds of all its pairs noted."""
         settings = self.settings
         job = settings.job(row, settings.modalities, flow_by="device")
-        clip = prepare(job)
+        clip = prepare_clip(job)
         self.seconds["decode"] += clip.decode_s
         if clip.pairs is None:
             return clip
@@ -117,13 +117,13 @@ class _Probe:
         return {stage: round(value, 3) for stage, value in hours.items()}
 
 
-def _pair_seconds(grey: dict[int, flow.Pixels], rule: recipes.Flow, by: str) -> float:
+def _pair_seconds(grey: dict[int, Pixels], rule: recipes.Flow, by: str) -> float:
     """Of the flow from frame 0 on one core, as in a worker."""
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     began = time.perf_counter()
-    flow.pairs(grey, [0], rule, by=by)
+    flow.quantised_flows(grey, [0], rule, by=by)
     seconds = time.perf_counter() - began
     torch.set_num_threads(threads[0])
     cv2.setNumThreads(threads[1])
@@ -132,7 +132,7 @@ def _pair_seconds(grey: dict[int, flow.Pixels], rule: recipes.Flow, by: str) -> 
 
 def _window_seconds(settings: Settings, modality: str, engine: Engine) -> float:
     """Of one window in a whole batch, the second time."""
-    one = streams.example(settings.recipe, modality).to(engine.device)
+    one = example(settings.recipe, modality).to(engine.device)
     batch = one.repeat(engine.batch, *[1] * (one.ndim - 1))
     engine.run(batch).cpu()
     began = time.perf_counter()
@@ -143,4 +143,4 @@ def _window_seconds(settings: Settings, modality: str, engine: Engine) -> float:
 def _parameters(settings: Settings, modality: str) -> Any:
     from cia_extract.networks.weights import fit
 
-    return fit.create(streams.network_of(settings.recipe.backbone, modality), modality).parameters()
+    return fit.create(network_of(settings.recipe.backbone, modality), modality).parameters()

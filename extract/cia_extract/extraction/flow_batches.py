@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from cia_extract.clips import Pairs, Windows
+from cia_extract.clips import FramePairs, Windows
 from cia_extract.clips.flow import tvl1_batched
 from cia_extract.recipes import Recipe
 
@@ -19,7 +19,7 @@ WAITING_CLIPS: Final = 8  # of rarer frame sizes, before a batch is run that is 
 class _Group:
     """Clips of one frame size."""
 
-    clips: list[tuple[int, Pairs]] = field(default_factory=list)
+    clips: list[tuple[int, FramePairs]] = field(default_factory=list)
     pairs: int = 0
 
 
@@ -32,7 +32,7 @@ class DeviceFlow:
         self.groups: dict[tuple[int, ...], _Group] = {}
         self.computed = 0
 
-    def add(self, key: int, pairs: Pairs) -> Iterator[tuple[int, Pairs, Windows]]:
+    def add(self, key: int, pairs: FramePairs) -> Iterator[tuple[int, FramePairs, Windows]]:
         """Take a clip; yields (key, pairs, windows) of clips whose batch was filled by it."""
         group = self.groups.setdefault(pairs.grey.shape[1:], _Group())
         group.clips.append((key, pairs))
@@ -40,11 +40,11 @@ class DeviceFlow:
         if group.pairs >= PAIRS or sum(len(other.clips) for other in self.groups.values()) > WAITING_CLIPS:
             yield from self._run(max(self.groups, key=lambda size: self.groups[size].pairs))
 
-    def flush(self) -> Iterator[tuple[int, Pairs, Windows]]:
+    def flush(self) -> Iterator[tuple[int, FramePairs, Windows]]:
         for size in list(self.groups):
             yield from self._run(size)
 
-    def _run(self, size: tuple[int, ...]) -> Iterator[tuple[int, Pairs, Windows]]:
+    def _run(self, size: tuple[int, ...]) -> Iterator[tuple[int, FramePairs, Windows]]:
         group = self.groups.pop(size)
         first, second = [], []
         for _, pairs in group.clips:

@@ -67,7 +67,7 @@ class Extraction:
 
     def __init__(self, settings: Settings, say: Say) -> None:
         self.settings, self.say = settings, say
-        engines.check("eager" if settings.deterministic else settings.engine, settings.precision, settings.device)
+        engines.check_engine("eager" if settings.deterministic else settings.engine, settings.precision, settings.device)
         backbone = settings.recipe.backbone
         choices = weights.choose(settings.modalities, settings.weights, backbone)
         self.used = {m: weights.load(network_of(backbone, m), m, choices[m], say) for m in settings.modalities}

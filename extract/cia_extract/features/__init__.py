@@ -2,7 +2,7 @@
 
 from cia_extract.features import collection, failures, merging, writer
 from cia_extract.features.claims import Claims
-from cia_extract.features.collection import MODALITIES, Array, Collection, Features, from_dataset, from_folder
+from cia_extract.features.collection import MODALITIES, Array, ClipFeatures, Collection, from_dataset, from_folder
 from cia_extract.features.failures import failures_path, write_failures
 from cia_extract.features.journal import journal_path
 from cia_extract.features.reader import DatasetFeatures, open_features
@@ -30,9 +30,9 @@ __all__ = [
     "TO_DO",
     "Array",
     "Claims",
+    "ClipFeatures",
     "Collection",
     "DatasetFeatures",
-    "Features",
     "Provenance",
     "RowWriter",
     "collection",

@@ -32,7 +32,7 @@ FRAME: Final = re.compile(r"(?:(?:img|frame|rgb|flow)_)?\d+")  # name of a file 
 
 
 @dataclass(frozen=True)
-class Features:
+class ClipFeatures:
     """One clip and modality."""
 
     pooled: Array  # [T, C] float64
@@ -44,7 +44,7 @@ class Collection:
     """Features by clip and modality, read on request."""
 
     path: Path
-    clips: Mapping[str, Mapping[str, Callable[[], Features]]]
+    clips: Mapping[str, Mapping[str, Callable[[], ClipFeatures]]]
     short_names: Mapping[str, str]  # a clip's name without folders and suffix
     provenance: Provenance | None
 
@@ -54,9 +54,9 @@ def from_dataset(data: DatasetFeatures) -> Collection:
     done = {modality: data.done([modality]) for modality in data.modalities}
     arrays = {name: data.array(name) for name in data.regions if name.endswith(("/maps", "/pooled"))}
 
-    def read(row: int, modality: str) -> Features:
+    def read(row: int, modality: str) -> ClipFeatures:
         maps = arrays.get(f"{modality}/maps")
-        return Features(arrays[f"{modality}/pooled"][row].astype(np.float64), None if maps is None else np.asarray(maps[row]))
+        return ClipFeatures(arrays[f"{modality}/pooled"][row].astype(np.float64), None if maps is None else np.asarray(maps[row]))
 
     clips, short = {}, {}
     for row, (clip, path) in enumerate(zip(data.columns["clip"].tolist(), data.columns["path"].tolist(), strict=True)):
@@ -91,7 +91,7 @@ def from_folder(path: Path, known: Container[str] = ()) -> Collection:
             raise DataError(f"{path}: {first} and {second} are the same clip, {shown(whole, 200)}; keep one")
     if not found:
         raise DataError(f"{path}: no features in it ({', '.join(SUFFIXES)})")
-    clips: dict[str, dict[str, Callable[[], Features]]] = {}
+    clips: dict[str, dict[str, Callable[[], ClipFeatures]]] = {}
     for (clip, modality), files in found.items():
         clips.setdefault(clip, {})[modality] = partial(_stack, files, modality)
     return Collection(path, clips, {clip: clip.rpartition("/")[2] for clip in clips}, None)
@@ -243,7 +243,7 @@ def _load(file: Path, modality: str) -> Array:
         raise DataError(f"{shown(file, 1000)}: damaged ({shown(str(error) or type(error).__name__, 200)})") from error
 
 
-def _stack(files: Sequence[Path], modality: str) -> Features:
+def _stack(files: Sequence[Path], modality: str) -> ClipFeatures:
     """A clip from its file, or from its frames' files."""
     arrays = [_load(file, modality) for file in files]
     if any(array.shape != arrays[0].shape for array in arrays):
@@ -253,5 +253,5 @@ def _stack(files: Sequence[Path], modality: str) -> Features:
     if array.ndim == 4 and array.shape[1:3] == (1, 1):  # [T, 1, 1, C], channels last
         array = array[:, 0, 0]
     if array.ndim == 2:
-        return Features(array.astype(np.float64), None)
-    return Features(array.mean((2, 3), dtype=np.float64), array)
+        return ClipFeatures(array.astype(np.float64), None)
+    return ClipFeatures(array.mean((2, 3), dtype=np.float64), array)

@@ -138,7 +138,7 @@ def test_a_broken_wav_fails_audio_alone_with_one_line(tmp_path, kind):
     (tmp_path / "v.wav").write_bytes(BROKEN[kind])
     encode(tmp_path / "v.mp4", 75)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    prepared = preparation.prepare(
+    prepared = preparation.prepare_clip(
         job.ClipJob(tmp_path / "v.mp4", ("rgb", "audio"), recipes.load("kinetics", {"sampling.frames": 3}))
     )
     assert "rgb" in prepared.windows and "audio" not in prepared.windows
@@ -204,7 +204,7 @@ def test_sound_follows_the_times_of_frames_where_the_camera_paused(tmp_path, nam
         container.mux(sound.encode(None))
     count = sum((start or 0) <= time < (stop or 9) for time in times)
     recipe = recipes.load("tbn-epic55", {"sampling.frames": count})  # every frame
-    prepared = preparation.prepare(job.ClipJob(path, ("audio",), recipe, start, stop))
+    prepared = preparation.prepare_clip(job.ClipJob(path, ("audio",), recipe, start, stop))
     inside = [time for time in times if (start or 0) <= time < (stop or 9)]
     assert prepared.n_frames == count and prepared.centres.tolist() == list(range(count))
     image = prepared.windows["audio"].images[inside.index(clicks_at), ..., 0]

@@ -94,7 +94,7 @@ def greys(prepared: clips_job.PreparedClip, modality: str) -> list[list[int]]:
 
 def test_stored_flow_starts_at_half_the_frames_number(tmp_path):
     """TBN: flow index = ⌊start · 30/60⌋ + position; here start 41 → 20, and stacks of five by its own rule over N = 29.5."""
-    prepared = preparation.prepare(stored_flow_job(tmp_path, "tbn-epic55", 41, 100))
+    prepared = preparation.prepare_clip(stored_flow_job(tmp_path, "tbn-epic55", 41, 100))
     assert greys(prepared, "rgb") == [[41 + 9 + 1], [41 + 29 + 1], [41 + 49 + 1]]
     tick = (29.5 - 4) / 3
     starts = [int(tick / 2 + tick * i) for i in range(3)]
@@ -103,7 +103,7 @@ def test_stored_flow_starts_at_half_the_frames_number(tmp_path):
 
 def test_stacks_of_a_short_clip_repeat_its_last_flow(tmp_path):
     """Five frames are 2.5 flows: TBN's own rule would begin before the clip; here they begin with it."""
-    prepared = preparation.prepare(stored_flow_job(tmp_path, "tbn-epic55", 40, 45))
+    prepared = preparation.prepare_clip(stored_flow_job(tmp_path, "tbn-epic55", 40, 45))
     assert greys(prepared, "flow") == [[21, 22, 23, 23, 23]] * 3
     assert prepared.outcomes["rgb"].name == "ok" and prepared.n_frames == 5
 
@@ -209,7 +209,7 @@ def test_a_folder_that_counts_from_0_gives_the_features_of_one_that_counts_from_
     """The right value: frame i of the clip is the i-th picture, whatever it is called."""
     random = np.random.default_rng(0).integers(0, 255, (50, 3))
     for first, flow_first in ((0, 0), (1, 1), (0, 1), (1, 0)):
-        prepared = preparation.prepare(counted(tmp_path / f"{first}{flow_first}", first, flow_first, naming))
+        prepared = preparation.prepare_clip(counted(tmp_path / f"{first}{flow_first}", first, flow_first, naming))
         assert not prepared.errors
         frames = np.clip(prepared.centres[:, None] + np.arange(-8, 8), 0, 24) + 10
         assert greys(prepared, "rgb") == random[frames, 0].tolist()
@@ -225,7 +225,7 @@ def test_a_folder_that_begins_above_number_1_is_refused(tmp_path, first):
     with pytest.raises(ClipError, match=rf"rgb: its pictures begin at number {first}, not at 0 or 1; unpack the frames again"):
         list(clips.decode(job.path, None, None, 25.0))
     whole = counted(tmp_path / "whole", 1, first, "denseflow")
-    prepared = preparation.prepare(
+    prepared = preparation.prepare_clip(
         clips_job.ClipJob(whole.path, ("rgb", "flow"), whole.recipe, None, None, 25.0, whole.stored_flow)
     )
     assert f"flow: its pictures begin at number {first}" in str(prepared.errors["flow"]) and "rgb" in prepared.windows
@@ -269,7 +269,7 @@ def test_hidden_files_of_macos_are_not_read_as_pictures(tmp_path):
 def test_absurd_times_give_one_line(tmp_path, start, stop):
     folder = pictures(tmp_path / "f", [1, 2, 3])
     with pytest.raises(ClipError):
-        preparation.prepare(clips_job.ClipJob(folder, ("rgb",), recipes.load("kinetics"), start, stop, 60.0))
+        preparation.prepare_clip(clips_job.ClipJob(folder, ("rgb",), recipes.load("kinetics"), start, stop, 60.0))
 
 
 def test_stored_flow_is_scaled_component_by_component(tmp_path):
@@ -282,7 +282,7 @@ def test_stored_flow_is_scaled_component_by_component(tmp_path):
     job = clips_job.ClipJob(
         tmp_path / "rgb", ("flow",), recipes.load("kinetics"), rate=25.0, stored_flow=clips_job.StoredFlow(tmp_path, 25.0, 20.0)
     )
-    image = preparation.prepare(job).windows["flow"].images[0]
+    image = preparation.prepare_clip(job).windows["flow"].images[0]
     for channel, plane in enumerate(planes):
         scaled = np.asarray(Image.fromarray(plane).resize((340, 256), Image.Resampling.BILINEAR))
         np.testing.assert_array_equal(image[..., channel], scaled[16:240, 58:282])

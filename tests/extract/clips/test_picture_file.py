@@ -136,7 +136,7 @@ def test_a_path_that_is_no_file_is_refused_without_hanging(tmp_path, kind):
         case "pipe":
             os.mkfifo(path)
     with pytest.raises(ClipError, match=r"img_00001\.jpg: cannot be read: it "):
-        preparation.prepare(job.ClipJob(tmp_path, ("rgb",), recipes.load("kinetics")))
+        preparation.prepare_clip(job.ClipJob(tmp_path, ("rgb",), recipes.load("kinetics")))
 
 
 def test_a_broken_frame_in_the_middle_costs_this_clip_one_line(tmp_path):
@@ -144,7 +144,7 @@ def test_a_broken_frame_in_the_middle_costs_this_clip_one_line(tmp_path):
         (tmp_path / f"img_{number:05d}.jpg").write_bytes(JPG)
     (tmp_path / "img_00002.jpg").write_bytes(JPG[:500])
     with pytest.raises(ClipError, match=r"img_00002\.jpg: cannot be read: it is damaged or cut off; unpack the frames again$"):
-        preparation.prepare(job.ClipJob(tmp_path, ("rgb", "flow"), recipes.load("kinetics")))
+        preparation.prepare_clip(job.ClipJob(tmp_path, ("rgb", "flow"), recipes.load("kinetics")))
 
 
 def test_a_thousand_damaged_pictures_give_pixels_or_one_line(tmp_path):

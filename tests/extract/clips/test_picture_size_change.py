@@ -59,7 +59,7 @@ def folder(path: Path, parts: list[tuple[int, int]], frames: int = 4) -> Path:
 def flow_of(path: Path, how: str) -> job.Windows:
     algorithm, by = FLOWS[how]
     recipe = recipes.load("kinetics", KNOBS | {"flow.algorithm": algorithm})
-    prepared = preparation.prepare(job.ClipJob(path, ("flow",), recipe, flow_by=by))
+    prepared = preparation.prepare_clip(job.ClipJob(path, ("flow",), recipe, flow_by=by))
     if prepared.pairs is not None:
         device = DeviceFlow(recipe, torch.device("cpu"))
         ((_, _, windows),) = [*device.add(0, prepared.pairs), *device.flush()]
@@ -85,7 +85,7 @@ def test_rgb_windows_follow_the_same_rule(tmp_path, make, held, monkeypatch):
     monkeypatch.setattr(preparation, "HELD_FRAMES", held)  # 3: a clip too long to be held is read twice
     path = make(tmp_path / "clip.ts", [(64, 48), (48, 64)])
     with pytest.raises(ClipError, match="picture size changes from 64x48 to 48x64 at frame 4"):
-        preparation.prepare(job.ClipJob(path, ("rgb",), recipes.load("kinetics")))
+        preparation.prepare_clip(job.ClipJob(path, ("rgb",), recipes.load("kinetics")))
 
 
 @pytest.mark.parametrize("make", [stream, folder])
@@ -103,7 +103,7 @@ def test_another_resolution_of_the_same_picture_moves_as_if_nothing_had_changed(
 @pytest.mark.parametrize("sizes", [[(854, 480), (848, 480)], [(426, 240), (640, 360)], [(1920, 1080), (1920, 1088)]])
 def test_ladders_that_round_their_widths_are_scaled_to_the_first_frames_size(tmp_path, sizes):
     path = folder(tmp_path / "clip", sizes, frames=2)
-    prepared = preparation.prepare(
+    prepared = preparation.prepare_clip(
         job.ClipJob(path, ("rgb", "flow"), recipes.load("kinetics", KNOBS | {"flow.algorithm": "dis"}))
     )
     assert not prepared.errors
@@ -115,7 +115,7 @@ def test_ladders_that_round_their_widths_are_scaled_to_the_first_frames_size(tmp
 
 def test_audio_ignores_a_change_of_picture_size(tmp_path):
     path = stream(tmp_path / "clip.ts", [(64, 48), (96, 48)])
-    prepared = preparation.prepare(job.ClipJob(path, ("audio",), recipes.load("kinetics")))
+    prepared = preparation.prepare_clip(job.ClipJob(path, ("audio",), recipes.load("kinetics")))
     assert prepared.n_frames == 8 and prepared.outcomes["audio"].name == "no audio"
 
 
@@ -127,7 +127,7 @@ def test_stored_flow_may_not_change_its_size_since_its_px_would_change_too(tmp_p
         for letter in "xy":
             Image.new("L", (320, 240) if t < 5 else second, 128).save(tmp_path / f"flow/flow_{letter}_{t:05d}.png")
     stored = job.StoredFlow(tmp_path / "flow", 25.0, 20.0)
-    prepared = preparation.prepare(
+    prepared = preparation.prepare_clip(
         job.ClipJob(tmp_path / "rgb", ("rgb", "flow"), recipes.load("kinetics", KNOBS), None, None, 25.0, stored)
     )
     assert f"picture size changes from 320x240 to {second[0]}x{second[1]} at frame 5" in str(prepared.errors["flow"])
@@ -140,11 +140,13 @@ def test_x_and_y_of_different_sizes_give_one_line(tmp_path):
         for t in range(2):
             Image.new("L", size, 128).save(tmp_path / f"flow_{letter}_{t}.png")
     stored = job.StoredFlow(tmp_path, 25.0, 20.0)
-    prepared = preparation.prepare(job.ClipJob(tmp_path / "rgb", ("flow",), recipes.load("kinetics"), None, None, 25.0, stored))
+    prepared = preparation.prepare_clip(
+        job.ClipJob(tmp_path / "rgb", ("flow",), recipes.load("kinetics"), None, None, 25.0, stored)
+    )
     assert "x and y of flow 0 have different sizes, 320x240 and 240x320" in str(prepared.errors["flow"])
 
 
 def test_an_extremely_narrow_picture_is_refused_before_it_fills_memory(tmp_path):
     Image.new("RGB", (2, 60_000)).save(tmp_path / "1.png")
     with pytest.raises(ClipError, match="picture of 2x60000 is too long and narrow"):
-        preparation.prepare(job.ClipJob(tmp_path, ("rgb",), recipes.load("kinetics")))
+        preparation.prepare_clip(job.ClipJob(tmp_path, ("rgb",), recipes.load("kinetics")))

@@ -62,7 +62,9 @@ def test_a_tagged_mp4_gives_its_film_not_its_cover(tmp_path):
     assert levels(clips.decode(path)) == [t % 25 for t in range(40)]
     assert clips.frame_rate(path) == 25
     assert levels(clips.decode(path, 0.4, 0.8)) == list(range(10, 20))
-    prepared = preparation.prepare(clips_job.ClipJob(path, ("rgb", "flow"), recipes.load("tbn-epic100", {"sampling.frames": 2})))
+    prepared = preparation.prepare_clip(
+        clips_job.ClipJob(path, ("rgb", "flow"), recipes.load("tbn-epic100", {"sampling.frames": 2}))
+    )
     assert prepared.n_frames == 40 and prepared.fps == 25
 
 
@@ -181,12 +183,12 @@ def test_a_clip_with_damaged_frames_is_used_and_says_how_many(tmp_path):
     raw = path.read_bytes()
     path.write_bytes(raw[: packet.pos + 40] + bytes(32) + raw[packet.pos + 72 :])
     job = clips_job.ClipJob(path, ("rgb", "flow"), recipes.load("tbn-epic100", {"sampling.frames": 2, "flow.algorithm": "dis"}))
-    prepared = preparation.prepare(job)
+    prepared = preparation.prepare_clip(job)
     for modality in ("rgb", "flow"):
         outcome = prepared.outcomes[modality]
         assert (outcome.name, outcome.code) == ("damaged", 9)
         assert outcome.message == "15 of 60 frames are damaged, or build on damaged ones; get the file again"
-    undamaged = preparation.prepare(clips_job.ClipJob(path, ("rgb",), job.recipe, 1.6, 2.4))
+    undamaged = preparation.prepare_clip(clips_job.ClipJob(path, ("rgb",), job.recipe, 1.6, 2.4))
     assert undamaged.outcomes["rgb"].name == "ok", "the cut lies behind the next key frame"
     assert OUTCOMES[9] == "damaged" and OUTCOMES[8] == "missing", "codes in files do not change"
 

@@ -52,7 +52,7 @@ def test_flow_on_unscaled_frames(tmp_path):
     for t in range(2):
         Image.fromarray(scene[:128, 10 - 2 * t : 180 - 2 * t]).save(tmp_path / f"frame_{t + 1}.png")
     rule = recipes.load("kinetics", {"sampling.frames": 1, "flow.algorithm": "dis"})
-    images = preparation.prepare(clips_job.ClipJob(tmp_path, ("flow",), rule)).windows["flow"].images
+    images = preparation.prepare_clip(clips_job.ClipJob(tmp_path, ("flow",), rule)).windows["flow"].images
     assert np.median(flow.dequantise(images)[..., 0]) == pytest.approx(4, abs=0.3)
 
 
@@ -62,7 +62,7 @@ def test_one_tvl1_object_in_several_threads():
     random = np.random.default_rng(0)
     scenes = [cv2.GaussianBlur(random.integers(0, 255, (64, 96), dtype=np.uint8), (0, 0), 2) for _ in range(4)]
     pairs = [{0: scene, 1: np.roll(scene, 2, axis=1)} for scene in scenes]
-    alone = [flow.pairs(pair, [0], rule)[0] for pair in pairs]
+    alone = [flow.quantised_flows(pair, [0], rule)[0] for pair in pairs]
     with ThreadPoolExecutor(4) as pool:
         for expected, flow_of_pair in zip(alone, pool.map(lambda pair: flow.pairs(pair, [0], rule)[0], pairs), strict=True):
             np.testing.assert_array_equal(flow_of_pair, expected)

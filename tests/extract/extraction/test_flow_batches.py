@@ -12,7 +12,7 @@ from cia_extract.clips import job as clips_job
 from cia_extract.clips.flow import cache
 from cia_extract.extraction.flow_batches import DeviceFlow
 from cia_extract.extraction.window_batches import Batcher
-from cia_extract.networks import engines, streams, weights
+from cia_extract.networks import engines, weights
 from PIL import Image
 
 from tests.extract.features.test_failures import with_sound
@@ -42,8 +42,8 @@ def seen(windows: clips_job.Windows) -> np.ndarray:
 
 def test_cached_flow_is_the_computed_flow_and_is_not_computed_again(tmp_path, monkeypatch):
     path = with_sound(tmp_path / "clip.mkv", 90, 0)
-    plain = preparation.prepare(job(path))
-    first = preparation.prepare(job(path, flow_cache=tmp_path / "cache"))
+    plain = preparation.prepare_clip(job(path))
+    first = preparation.prepare_clip(job(path, flow_cache=tmp_path / "cache"))
     asked: list[int] = []
     real = flow.pairs
 
@@ -56,9 +56,9 @@ def test_cached_flow_is_the_computed_flow_and_is_not_computed_again(tmp_path, mo
     assert asked == []
     for other in (first, second):
         np.testing.assert_array_equal(seen(other.windows["flow"]), seen(plain.windows["flow"]))
-    wider = preparation.prepare(job(path, flow_cache=tmp_path / "cache", knobs={"sampling.frames": 5} | DIS))
+    wider = preparation.prepare_clip(job(path, flow_cache=tmp_path / "cache", knobs={"sampling.frames": 5} | DIS))
     lacking = len(asked)
-    alone = preparation.prepare(job(path, knobs={"sampling.frames": 5} | DIS))
+    alone = preparation.prepare_clip(job(path, knobs={"sampling.frames": 5} | DIS))
     np.testing.assert_array_equal(seen(wider.windows["flow"]), seen(alone.windows["flow"]))
     assert 0 < lacking < len(asked) - lacking  # of what it needed, the second one only computed what was not there
     assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1
@@ -85,11 +85,11 @@ def test_a_cache_of_other_settings_or_another_video_is_not_used(tmp_path):
 
 def test_a_damaged_or_unwritable_cache_costs_nothing_but_time(tmp_path):
     path = with_sound(tmp_path / "clip.mkv", 20, 0)
-    plain = preparation.prepare(job(path))
-    preparation.prepare(job(path, flow_cache=tmp_path / "cache"))
+    plain = preparation.prepare_clip(job(path))
+    preparation.prepare_clip(job(path, flow_cache=tmp_path / "cache"))
     (kept,) = (tmp_path / "cache").rglob("*.npz")
     kept.write_bytes(kept.read_bytes()[:1000])
-    again = preparation.prepare(job(path, flow_cache=tmp_path / "cache"))
+    again = preparation.prepare_clip(job(path, flow_cache=tmp_path / "cache"))
     np.testing.assert_array_equal(seen(again.windows["flow"]), seen(plain.windows["flow"]))
     (tmp_path / "file").write_text("")
     warned = preparation.prepare(job(path, flow_cache=tmp_path / "file"))
@@ -107,8 +107,8 @@ def test_flow_on_the_device_gives_the_workers_windows(tmp_path, name, count, rig
     """
     moving(tmp_path, count, right)
     knobs = {"sampling.frames": 3, "picture.short_side": 224}
-    here = preparation.prepare(job(tmp_path, name, knobs=knobs))
-    there = preparation.prepare(job(tmp_path, name, knobs=knobs, flow_by="device"))
+    here = preparation.prepare_clip(job(tmp_path, name, knobs=knobs))
+    there = preparation.prepare_clip(job(tmp_path, name, knobs=knobs, flow_by="device"))
     assert there.pairs is not None and "flow" not in there.windows
     device = DeviceFlow(recipes.load(name, knobs), torch.device("cpu"))
     ((key, _, windows),) = [*device.add(7, there.pairs), *device.flush()]
@@ -141,7 +141,7 @@ def test_batches_of_pairs_fill_across_clips_and_leave_each_its_own(tmp_path, mon
     for key, count in enumerate((3, 4, 2, 5)):
         grey = random.integers(0, 255, (count + 1, 1, 1), dtype=np.uint8).repeat(224, 1).repeat(230, 2)
         rows = np.stack([np.arange(count), np.arange(count) + 1], 1).astype(np.int32)
-        pairs[key] = clips_job.Pairs(grey, rows, np.zeros((1, 16), np.int32), tuple(range(count)))
+        pairs[key] = clips_job.FramePairs(grey, rows, np.zeros((1, 16), np.int32), tuple(range(count)))
         for done, _, windows in device.add(key, pairs[key]):
             found[done] = windows
     for done, _, windows in device.flush():
@@ -166,7 +166,7 @@ def test_i3d_sees_the_same_in_both_flows(shared, kinetics, name, stable):
     """
     recipe = recipes.load("kinetics", {"sampling.frames": 1})
     network = weights.build("i3d", "flow", weights.load("i3d", "flow", "kinetics", print)).fold()
-    engine = engines.build(network, recipe, streams.example(recipe, "flow"), torch.device("cpu"), "eager")
+    engine = engines.build(network, recipe, engines.example(recipe, "flow"), torch.device("cpu"), "eager")
 
     def features(windows: clips_job.Windows) -> np.ndarray:
         batcher = Batcher(engine, recipe, "flow")
@@ -175,11 +175,11 @@ def test_i3d_sees_the_same_in_both_flows(shared, kinetics, name, stable):
         return pooled / np.linalg.norm(pooled)
 
     one = clips_job.ClipJob(shared / "clips" / name, ("flow",), recipe)
-    opencv = features(preparation.prepare(one).windows["flow"])
-    pairs = preparation.prepare(replace(one, flow_by="device")).pairs
+    opencv = features(preparation.prepare_clip(one).windows["flow"])
+    pairs = preparation.prepare_clip(replace(one, flow_by="device")).pairs
     device = DeviceFlow(recipe, torch.device("cpu"))
     ((_, _, windows),) = [*device.add(0, pairs), *device.flush()]
-    here = preparation.prepare(replace(one, flow_by="torch")).windows["flow"]
+    here = preparation.prepare_clip(replace(one, flow_by="torch")).windows["flow"]
     distance = max(1 - opencv @ features(each) for each in (windows, here))
     if stable:
         assert distance <= 0.001

@@ -213,7 +213,7 @@ def test_each_frame_is_decoded_once_and_each_pair_computed_once(tmp_path, monkey
             return self.method.calc(*arguments)
 
     monkeypatch.setattr(methods, "estimator", Counting)
-    prepared = preparation.prepare(job(path))
+    prepared = preparation.prepare_clip(job(path))
     assert prepared.n_frames == count == len(decoded)
     assert len(pairs) == count - 1
     for modality, channels in (("rgb", 3), ("flow", 2)):
@@ -224,9 +224,9 @@ def test_each_frame_is_decoded_once_and_each_pair_computed_once(tmp_path, monkey
 
 def test_a_clip_too_long_to_hold_gives_the_same_windows(tmp_path, monkeypatch):
     path = encode(tmp_path / "clip.mp4", 60)
-    held = preparation.prepare(job(path, frames=3))
+    held = preparation.prepare_clip(job(path, frames=3))
     monkeypatch.setattr(preparation, "HELD_FRAMES", 10)
-    streamed = preparation.prepare(job(path, frames=3))
+    streamed = preparation.prepare_clip(job(path, frames=3))
     for modality in ("rgb", "flow"):
         a, b = held.windows[modality], streamed.windows[modality]
         np.testing.assert_array_equal(a.images[a.rows], b.images[b.rows])
@@ -269,7 +269,7 @@ def test_a_clip_that_crashes_its_worker_costs_that_clip_alone(tmp_path):
 def _prepare_or_die(one: clips_job.ClipJob, beat):
     if "clip2" in one.path.name:
         os.kill(os.getpid(), signal.SIGSEGV)
-    return preparation.prepare(one, beat)
+    return preparation.prepare_clip(one, beat)
 
 
 def test_a_hanging_decoder_is_killed_and_a_slow_one_is_not(tmp_path):
@@ -289,7 +289,7 @@ def _open_or_dawdle(one: clips_job.ClipJob, beat):
         for _ in range(8):
             time.sleep(0.5)
             beat()
-    return preparation.prepare(one, beat)
+    return preparation.prepare_clip(one, beat)
 
 
 def test_jobs_are_asked_for_a_few_ahead_only(tmp_path):
@@ -329,6 +329,6 @@ def test_flow_by_torch_is_the_same_to_the_byte_in_one_worker_or_two(tmp_path):
 
 
 def _prepare_on_one_thread(one: clips_job.ClipJob, beat):
-    found = preparation.prepare(one, beat)
+    found = preparation.prepare_clip(one, beat)
     assert torch.get_num_threads() == 1
     return found

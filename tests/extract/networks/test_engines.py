@@ -7,7 +7,7 @@ from cia_extract import recipes
 from cia_extract.clips.job import Windows
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.extraction.window_batches import Batcher
-from cia_extract.networks import engines, streams, weights
+from cia_extract.networks import engines, weights
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ RECIPES = {"i3d": recipes.load("kinetics"), "tbn": recipes.load("tbn-epic55")}
 
 
 def build(networks, name: str, engine: str, precision: str = "fp32", **changes):
-    example = streams.example(RECIPES[name], "rgb")
+    example = engines.example(RECIPES[name], "rgb")
     return engines.build(networks[name], RECIPES[name], example, CPU, engine, precision, **changes), example
 
 
@@ -79,7 +79,7 @@ def test_an_engine_with_wrong_numbers_is_refused_or_replaced(networks, monkeypat
 )
 def test_impossible_engines_are_refused(engine, precision, message):
     with pytest.raises(UsageError, match=message):
-        engines.check(engine, precision, CPU)
+        engines.check_engine(engine, precision, CPU)
 
 
 def clips(lengths, seed=0):

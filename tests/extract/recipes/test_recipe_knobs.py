@@ -16,7 +16,7 @@ from cia_extract.datasets import manifest
 from cia_extract.extraction import pipeline
 from cia_extract.extraction import settings as extraction_settings
 from cia_extract.extraction.window_batches import scaling
-from cia_extract.networks import engines, streams, weights
+from cia_extract.networks import engines, weights
 from PIL import Image
 from torch import nn
 
@@ -48,7 +48,7 @@ def numbered(tmp: Path, recipe: Recipe, modality: str) -> tuple[clips_job.Prepar
             (tmp / folder).mkdir(exist_ok=True)
             Image.new(mode, (256, 256), (grey,) * 3 if mode == "RGB" else grey).save(tmp / folder / f"{t}.png")
     stored = clips_job.StoredFlow(tmp, 25.0, recipe.flow.bound)
-    prepared = preparation.prepare(clips_job.ClipJob(tmp / "rgb", (modality,), recipe, rate=25.0, stored_flow=stored))
+    prepared = preparation.prepare_clip(clips_job.ClipJob(tmp / "rgb", (modality,), recipe, rate=25.0, stored_flow=stored))
     windows = prepared.windows[modality]
     greys = np.concatenate([windows.images[:, 0, 0, 0].astype(int), [-1 if modality == "rgb" else 99]])
     return prepared, greys[windows.rows] - (0 if modality == "rgb" else 100)
@@ -58,7 +58,7 @@ def first_image(tmp: Path, recipe: Recipe, size=(640, 471)) -> tuple[np.ndarray,
     """A picture of noise as the RGB network sees it, and the picture itself."""
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8))
     picture.save(tmp / "1.png")
-    return preparation.prepare(clips_job.ClipJob(tmp, ("rgb",), recipe)).windows["rgb"].images[0], picture
+    return preparation.prepare_clip(clips_job.ClipJob(tmp, ("rgb",), recipe)).windows["rgb"].images[0], picture
 
 
 def middle(image: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ def _(recipe, tmp):
     """Read at 50 a second, a second of video has 50 frames."""
     encode(tmp / "a.mp4", 25)
     rows = manifest.check("test", [{"clip": "a", "path": "a.mp4", "label": "x", "split": "train"}])
-    assert preparation.prepare(preparation.job_of(rows, 0, tmp, recipe, ("rgb",))).n_frames == 50
+    assert preparation.prepare_clip(preparation.job_of(rows, 0, tmp, recipe, ("rgb",))).n_frames == 50
 
 
 @knob("picture.short_side", 240)
@@ -194,7 +194,7 @@ def moved(tmp: Path, recipe: Recipe) -> tuple[np.ndarray, tuple[np.ndarray, np.n
     for t in range(2):
         Image.fromarray(scene[: 256 - 3 * t or None, 4 - 2 * t : 260 - 2 * t][:253]).save(tmp / f"{t}.png")
     frames = [np.asarray(Image.open(tmp / f"{t}.png").convert("L").resize((258, 256), 2)) for t in range(2)]
-    image = preparation.prepare(clips_job.ClipJob(tmp, ("flow",), recipe)).windows["flow"].images[0]
+    image = preparation.prepare_clip(clips_job.ClipJob(tmp, ("flow",), recipe)).windows["flow"].images[0]
     return image, (frames[0], frames[1])
 
 
@@ -239,7 +239,7 @@ def pairs_of(tmp: Path, recipe: Recipe) -> set[tuple[int, int]]:
     """The frames between which flow is computed."""
     for t in range(FRAMES):
         Image.new("L", (256, 256), t).save(tmp / f"{t}.png")
-    pairs = preparation.prepare(clips_job.ClipJob(tmp, ("flow",), recipe, flow_by="device")).pairs
+    pairs = preparation.prepare_clip(clips_job.ClipJob(tmp, ("flow",), recipe, flow_by="device")).pairs
     assert pairs is not None
     return {(int(a), int(b)) for a, b in pairs.grey[:, 0, 0][pairs.rows]}
 
@@ -262,7 +262,7 @@ def _(recipe, tmp):
         Image.new("L", (256, 256), 100).save(tmp / folder / "1.png")
     job = clips_job.ClipJob(tmp / "rgb", ("flow",), recipe, rate=25.0, stored_flow=clips_job.StoredFlow(tmp, 25.0, 25.0))
     rescaled = replace(job, recipe=recipes.load("kinetics"))
-    values = [int(preparation.prepare(each).windows["flow"].images[0, 0, 0, 0]) for each in (job, rescaled)]
+    values = [int(preparation.prepare_clip(each).windows["flow"].images[0, 0, 0, 0]) for each in (job, rescaled)]
     assert values == [100, int(((100 / 255 - 0.5) * 50 + 20) / 40 * 255)]
 
 
@@ -273,7 +273,7 @@ def sound(tmp: Path, recipe: Recipe, seconds: float = 6.0) -> None:
     rule, rate = recipe.audio, recipe.audio.rate
     path = write_wav(tmp / "v.wav", noise(seconds, rate=rate), rate)
     encode(tmp / "v.mp4", round(seconds * 25))
-    prepared = preparation.prepare(clips_job.ClipJob(tmp / "v.mp4", ("audio",), recipe))
+    prepared = preparation.prepare_clip(clips_job.ClipJob(tmp / "v.mp4", ("audio",), recipe))
     assert not prepared.errors and prepared.present is not None and prepared.present.all()
     samples = samples_of(path, rate)
     half = (rule.seconds - 0.001) / 2  # TBN's windows: 0.639 to either side, 1.279 at the ends
@@ -377,13 +377,13 @@ def test_longer_sound_windows_mask_recordings_that_are_too_short(tmp_path):
     encode(tmp_path / "v.mp4", 50)
     for seconds, present in ((1.279, True), (2.5, False)):
         recipe = recipes.load("kinetics", {"audio.seconds": seconds})
-        prepared = preparation.prepare(clips_job.ClipJob(tmp_path / "v.mp4", ("audio",), recipe))
+        prepared = preparation.prepare_clip(clips_job.ClipJob(tmp_path / "v.mp4", ("audio",), recipe))
         assert prepared.present is not None and prepared.present.tolist() == [present] * 25
 
 
 def test_networks_take_sound_of_another_length(tmp_path):
     recipe = recipes.load("tbn-epic55", {"audio.seconds": 2.0})
-    assert recipe.audio.shape == tuple(streams.example(recipe, "audio").shape[2:]) == (256, 400)
+    assert recipe.audio.shape == tuple(engines.example(recipe, "audio").shape[2:]) == (256, 400)
 
 
 def test_every_knob_has_its_check():

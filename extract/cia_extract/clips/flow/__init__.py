@@ -13,8 +13,8 @@ from cia_extract.clips.flow.methods import (
     estimator,
     frame_pair,
     implementation,
-    pairs,
     quantise,
+    quantised_flows,
 )
 
 __all__ = [
@@ -27,6 +27,6 @@ __all__ = [
     "estimator",
     "frame_pair",
     "implementation",
-    "pairs",
     "quantise",
+    "quantised_flows",
 ]

@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract import recipes
+from cia_extract.clips.picture import Pixels
 from cia_extract.common.errors import UsageError
 
 FLOW_BY: Final = ("auto", "opencv", "torch")
 """The values of `--flow-by`."""
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def quantise(flow: npt.NDArray[np.float32], bound: float = 20.0, quantiser: str = "floor") -> Pixels:
@@ -116,7 +115,7 @@ def estimator(rule: recipes.Flow, by: str = "opencv") -> Any:
     raise ValueError(f"unknown flow algorithm {rule.algorithm!r}")
 
 
-def pairs(
+def quantised_flows(
     grey: dict[int, Pixels],
     indices: Iterable[int],
     rule: recipes.Flow,

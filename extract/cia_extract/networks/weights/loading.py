@@ -102,7 +102,7 @@ def _read(path: Path, modified: int, official: bool) -> Checkpoint:
     """A file, read once for all its streams; `modified` is its time (ns), so that another file in its place is read anew."""
     checkpoint = checkpoints.read(path)
     if official:
-        download.check(path, checkpoint)
+        download.check_cached(path, checkpoint)
     return checkpoint
 
 

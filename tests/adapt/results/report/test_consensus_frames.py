@@ -79,7 +79,7 @@ def test_turned_and_mirrored_videos_look_as_they_did_to_the_network(tmp_path, ma
         content[place + 4 * k : place + 4 * k + 4] = (value * 65536).to_bytes(4, "big", signed=True)
     path.write_bytes(content)
     recipe = recipes.load("tbn-epic55", {"sampling.frames": 4, "rgb.order": "rgb"})
-    prepared = preparation.prepare(job.ClipJob(path, ("rgb",), recipe))
+    prepared = preparation.prepare_clip(job.ClipJob(path, ("rgb",), recipe))
     windows = prepared.windows["rgb"]
     seen = frames_of(dataset(tmp_path, recipe, path="a.mp4"), 0, None, prepared.centres.tolist())
     np.testing.assert_array_equal(np.stack(seen), windows.images[windows.rows[:, 0]])

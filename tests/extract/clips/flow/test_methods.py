@@ -32,7 +32,7 @@ def _shifted(dx: int, dy: int) -> dict[int, np.ndarray]:
 @pytest.mark.parametrize(("rule", "by"), [(KINETICS, "opencv"), (KINETICS, "torch"), (DIS, "opencv")])
 def test_a_shift_comes_out_as_x_then_y_forwards(rule, by):
     """The scene moves 3 px right and 2 px up: channel 0 is x, channel 1 is y (down is positive)."""
-    field = flow.dequantise(flow.pairs(_shifted(3, -2), [0], rule, by=by)[0])[20:-20, 20:-20]
+    field = flow.dequantise(flow.quantised_flows(_shifted(3, -2), [0], rule, by=by)[0])[20:-20, 20:-20]
     np.testing.assert_allclose(np.median(field, axis=(0, 1)), [3, -2], atol=0.25)
 
 
@@ -46,14 +46,14 @@ def test_tvl1_has_opencvs_documented_parameters():
 def test_a_small_clip_does_not_spoil_the_next_ones():
     """TV-L1's calc lowers nscales for good on images under 16 px a level: each clip needs an estimator of its own."""
     frames = _shifted(2, 0)
-    before = flow.pairs(frames, [0], KINETICS)[0]
+    before = flow.quantised_flows(frames, [0], KINETICS)[0]
     tiny = {t: np.ascontiguousarray(image[:20, :20]) for t, image in frames.items()}
-    flow.pairs(tiny, [0], KINETICS)
-    np.testing.assert_array_equal(flow.pairs(frames, [0], KINETICS)[0], before)
+    flow.quantised_flows(tiny, [0], KINETICS)
+    np.testing.assert_array_equal(flow.quantised_flows(frames, [0], KINETICS)[0], before)
 
 
 def test_a_single_frame_has_no_motion():
-    assert np.unique(flow.pairs({0: np.zeros((64, 64), np.uint8)}, [0], DIS)[0]).tolist() == [127]
+    assert np.unique(flow.quantised_flows({0: np.zeros((64, 64), np.uint8)}, [0], DIS)[0]).tolist() == [127]
 
 
 @pytest.mark.parametrize(
