@@ -32,7 +32,7 @@ from cia_adapt.data.matching import Candidate, match
 from cia_adapt.data.sampling import centre_frames
 
 FRAMES: Final = 25  # TSN's number, for clips that have more than one frame
-Readers = dict[str, Callable[[], Features]]  # {clip id of the manifest: reads its features}
+Readers = dict[str, Callable[[], ClipFeatures]]  # {clip id of the manifest: reads its features}
 Shapes = dict[str, dict[str, tuple[int, ...]]]  # {modality: {array: a clip's shape}}
 
 
@@ -87,7 +87,7 @@ def import_features(
     }
 
 
-def _single(clip: str, read: Callable[[], Features]) -> Features:
+def _single(clip: str, read: Callable[[], ClipFeatures]) -> ClipFeatures:
     """A clip's features, of one frame. Raises DataError for more: which one to store is not known."""
     features_of_clip = read()
     frames = len(features_of_clip.pooled)
@@ -103,7 +103,7 @@ def _rows_file(path: Path) -> Iterator[tuple[str, Candidate]]:
         for clip, values in zip(ids, array, strict=True):
             frames = values if values.ndim == 2 else values[None]  # [T, C]
             where = shown(f"{clip} in {path}", 1000)
-            yield name, Candidate(where, PurePosixPath(clip).parts or (clip,), partial(Features, frames, None))
+            yield name, Candidate(where, PurePosixPath(clip).parts or (clip,), partial(ClipFeatures, frames, None))
 
 
 def _folder(path: Path, modality: str | None, names: Container[str]) -> Iterator[tuple[str, Candidate]]:
@@ -192,7 +192,7 @@ def _write(
     return shapes
 
 
-def _stored(clip: Features, frames: int, name: str) -> dict[str, npt.NDArray[Any]]:
+def _stored(clip: ClipFeatures, frames: int, name: str) -> dict[str, npt.NDArray[Any]]:
     """What is stored of a clip: pooled [T, C] float32, and maps [T, C, H, W] float16 where it has maps; T = `frames`.
 
     Frames are taken by TSN's rule and repeat where the clip has fewer. Raises DataError for values that are not finite.

@@ -17,13 +17,15 @@ class Candidate:
     """File or row that holds them, for messages."""
     name: tuple[str, ...]
     """Folders and name without suffix."""
-    read: Callable[[], Features]
+    read: Callable[[], ClipFeatures]
     """Reads them."""
     folder: str = ""
     """Name of the folder that was searched; it may be a class's or a domain's name."""
 
 
-def match(columns: Mapping[str, Sequence[str]], entries: Sequence[Candidate], listed: str) -> dict[str, Callable[[], Features]]:
+def match(
+    columns: Mapping[str, Sequence[str]], entries: Sequence[Candidate], listed: str
+) -> dict[str, Callable[[], ClipFeatures]]:
     """{clip id: reads its features} of the clips that have features among `entries`.
 
     Names are compared from the end, the name first, then its folders. A clip gets the entry whose name agrees with its id, or
@@ -40,7 +42,7 @@ def match(columns: Mapping[str, Sequence[str]], entries: Sequence[Candidate], li
     indexes = [_Index(entries, fold) for fold in (False, True)]
     paths = columns.get("path", columns["clip"])
     counts = Counter(paths)
-    readers: dict[str, Callable[[], Features]] = {}
+    readers: dict[str, Callable[[], ClipFeatures]] = {}
     owners: dict[int, str] = {}  # {id of an entry: the clip that has it}
     for clip, path in zip(columns["clip"], paths, strict=True):
         names = [PurePosixPath(clip).parts]

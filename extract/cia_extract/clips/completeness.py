@@ -21,7 +21,7 @@ class Decoded:
     from_start: bool
 
 
-def check(path: Path, container: Any, stream: Any, decoded: Decoded, cut: Cut) -> None:
+def check_complete(path: Path, container: Any, stream: Any, decoded: Decoded, cut: Cut) -> None:
     """Raise ClipError if a video ends before its header says it should, or before the end of `cut`.
 
     Most containers state a duration. In AVI, ffmpeg shortens the duration to the data in the file, but the header states the

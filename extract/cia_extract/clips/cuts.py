@@ -34,7 +34,7 @@ class Cut:
         """Whether a frame at `time` s, shown for `interval` s, is behind the cut."""
         return self.stop is not None and _reaches(time, interval, self.stop)
 
-    def check(self, path: Path, end: float) -> None:
+    def check_reached(self, path: Path, end: float) -> None:
         """Raise ClipError if the video at `path` ends at `end` s, well before the cut does."""
         start = self.start or 0.0
         if start >= end > 0:

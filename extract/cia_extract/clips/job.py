@@ -50,7 +50,7 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class FramePairs:
     """Flow that the device is to compute: grey frames [G, H, W] uint8, and for each flow its two rows in them, [U, 2].
 
     A pair without a second frame has the first one twice.
@@ -70,7 +70,7 @@ class PreparedClip:
     fps: float
     centres: Indices
     windows: dict[str, Windows] = field(default_factory=dict)
-    pairs: Pairs | None = None
+    pairs: FramePairs | None = None
     present: npt.NDArray[np.bool_] | None = None  # [T]: whether a frame has sound
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     errors: dict[str, ClipError] = field(default_factory=dict)  # by modality

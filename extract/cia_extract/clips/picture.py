@@ -70,7 +70,7 @@ class Scaler:
         self.first: tuple[int, int] | None = None  # (height, width) of the first frame
         self.size = (0, 0)  # (height, width) that every frame gets
 
-    def check(self, image: Pixels, number: int) -> None:
+    def check_size(self, image: Pixels, number: int) -> None:
         """Raise ClipError if frame `number` (from 0) has another shape than the first frame, or is too long to be scaled."""
         height, width = image.shape[:2]
         if (height, width) == self.first:
@@ -89,7 +89,7 @@ class Scaler:
 
     def __call__(self, image: Pixels, number: int) -> Pixels:
         """Frame `number` scaled: [H, W, …] uint8 → [*size, …]. Raises ClipError as `check`."""
-        self.check(image, number)
+        self.check_size(image, number)
         return resize(image, self.picture, self.size)
 
 

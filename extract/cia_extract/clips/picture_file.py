@@ -14,8 +14,6 @@ from PIL import Image as Pillow
 from cia_extract.clips.picture import Pixels
 from cia_extract.common.outcomes import ClipError
 
-Pixels = npt.NDArray[np.uint8]
-
 # Not every format that Pillow knows: its EPS reader starts Ghostscript.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
 # 8K video has 33 million. A small file can decompress to gigabytes.

@@ -39,7 +39,7 @@ def job_of(rows: Manifest, row: int, root: Path, recipe: Recipe, modalities: tup
     return ClipJob(rows.path(row, root), modalities, recipe, start, stop, rate, stored)
 
 
-def prepare(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedClip:
+def prepare_clip(job: ClipJob, beat: Callable[[], None] = lambda: None) -> PreparedClip:
     """Decode, sample, scale and crop a clip, and compute its flow and spectrograms. Each flow is computed only once.
 
     `beat` is called while the work goes on, so that a hang differs from a long clip. Raises ClipError if the clip's frames cannot
@@ -85,7 +85,7 @@ def seen_frames(job: ClipJob, indices: Sequence[int]) -> list[Pixels]:
     needed, scale = set(indices), preprocess.Scaler(str(job.path), job.recipe.picture)
     seen: dict[int, Pixels] = {}
     for t, frame in enumerate(decode(job.path, job.start, job.stop, job.rate)):
-        scale.check(frame.image, t)
+        scale.check_size(frame.image, t)
         if t in needed:
             seen[t] = preprocess.centre_crop(scale(frame.image, t), job.recipe.picture.crop)
         if len(seen) == len(needed):
@@ -175,21 +175,23 @@ def _computed_flow(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], 
         clip.pairs = _pairs(job, clip, scaled, rows, indices)
         return
     grey = {t: preprocess.grey(scaled[t]) for i in missing for t in methods.frame_pair(i, rule) if t < clip.n_frames}
-    computed = methods.pairs(grey, missing, rule, beat, job.flow_by)
+    computed = methods.quantised_flows(grey, missing, rule, beat, job.flow_by)
     crops = {i: preprocess.centre_crop(image, recipe.picture.crop) for i, image in computed.items()}
     if job.flow_cache and crops:
         clip.warning = cache.save(job.flow_cache, job, cached | crops)
     clip.windows["flow"] = _gather(rows, cached | crops)
 
 
-def _pairs(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], rows: npt.NDArray[np.int32], indices: list[int]) -> Pairs:
+def _pairs(
+    job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], rows: npt.NDArray[np.int32], indices: list[int]
+) -> FramePairs:
     """The flows at `indices`, whose windows are `rows` [T, L], as pairs of grey frames."""
     ends = np.asarray([methods.frame_pair(i, job.recipe.flow) for i in indices])
     ends[:, 1] = np.where(ends[:, 1] < clip.n_frames, ends[:, 1], ends[:, 0])
     order = np.unique(ends)
     grey = np.stack([preprocess.grey(scaled[t]) for t in order.tolist()])
     windows = np.where(rows < 0, rows, np.searchsorted(indices, rows)).astype(np.int32)
-    return Pairs(grey, np.searchsorted(order, ends).astype(np.int32), windows, tuple(indices))
+    return FramePairs(grey, np.searchsorted(order, ends).astype(np.int32), windows, tuple(indices))
 
 
 def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:

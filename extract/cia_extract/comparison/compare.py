@@ -16,7 +16,7 @@ from cia_extract import features
 from cia_extract.common.arrays import shown
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.comparison.diagnosis import Reextract, Row, cosine, diagnose
-from cia_extract.features import MODALITIES, Array, Collection, Features, from_dataset, from_folder
+from cia_extract.features import MODALITIES, Array, ClipFeatures, Collection, from_dataset, from_folder
 
 SAMPLED: Final = 32  # clips, spread over the collection, in which causes are sought
 
@@ -125,7 +125,7 @@ def _pairs(left: Collection, right: Collection) -> list[tuple[str, str]]:
     return sorted(pairs.items())
 
 
-def _measure(clip: str, modality: str, a: Features, b: Features) -> Row:
+def _measure(clip: str, modality: str, a: ClipFeatures, b: ClipFeatures) -> Row:
     """The figures of one clip and modality."""
     x, y, maps = a.pooled, b.pooled, None
     if a.maps is not None and b.maps is not None and a.maps.shape == b.maps.shape:

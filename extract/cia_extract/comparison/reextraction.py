@@ -51,7 +51,7 @@ class Reextraction:
 
     def __call__(self, clip: str, modality: str, changes: dict[str, Any]) -> npt.NDArray[np.float32]:
         recipe = changed(self.recipe, changes)
-        prepared = prepare(replace(self.settings, recipe=recipe).job(self.rows[clip], (modality,), self.flow_by))
+        prepared = prepare_clip(replace(self.settings, recipe=recipe).job(self.rows[clip], (modality,), self.flow_by))
         if modality in prepared.errors:
             raise prepared.errors[modality]
         windows = prepared.windows[modality]

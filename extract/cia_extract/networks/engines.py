@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from cia_extract.common.console import Say
 from cia_extract.common.errors import DataError, UsageError
-from cia_extract.networks.streams import IN_CHANNELS, network_of
 from cia_extract.recipes import Recipe
 
 ENGINES: Final = ("auto", "eager", "compiled", "openvino")
@@ -79,24 +78,10 @@ class Trunk(nn.Module):
         return maps.mean(dim=2)
 
 
-def example(recipe: Recipe, modality: str) -> Tensor:
-    """One window of smooth moving noise, as a network sees it: what engines are tried on. [1, C, L, H, W] or [1, C, H, W]."""
-    generator = torch.Generator().manual_seed(0)
-    backbone = network_of(recipe.backbone, modality)
-    channels = IN_CHANNELS[backbone][modality]
-    size = recipe.audio.shape if modality == "audio" else (recipe.picture.crop,) * 2
-    if backbone == "i3d":
-        window = recipe.rgb.window if modality == "rgb" else recipe.flow.window
-        coarse = torch.rand(1, channels, max(window // 4, 2), 14, 14, generator=generator) * 2 - 1
-        return torch.nn.functional.interpolate(coarse, (window, *size), mode="trilinear")
-    coarse = torch.rand(1, channels, 16, 16, generator=generator) * 2 - 1
-    return 100 * torch.nn.functional.interpolate(coarse, size, mode="bilinear")
-
-
 def build(
     network: nn.Module,
     recipe: Recipe,
-    window: Tensor,
+    example: Tensor,
     device: torch.device,
     engine: str = "auto",
     precision: str = "fp32",
@@ -107,14 +92,14 @@ def build(
     """The engine for a folded network in evaluation mode, tested on `example` [1, C, …] float32 against eager float32.
 
     `windows` is how many will be described: `auto` weighs compilation against it. Raises DataError if an engine that was named
-    fails the test; one that `auto` chose falls back to eager float32 and says so. Raises UsageError as `check`.
+    fails the test; one that `auto` chose falls back to eager float32 and says so. Raises UsageError as `check_engine`.
     """
-    check(engine, precision, device)
+    check_engine(engine, precision, device)
     name = _choose(device, windows) if engine == "auto" else engine
     reference = _eager(network, recipe, device, "fp32", batch)
     if (name, precision) == ("eager", "fp32"):
         return reference
-    expected = reference.run(window.to(device))
+    expected = reference.run(example.to(device))
     try:
         candidate = _BUILDERS[name](network, recipe, device, precision, batch, example)
         copies = candidate.batch if candidate.fixed else 1
@@ -132,7 +117,7 @@ def build(
     raise DataError(f"--engine {name} --precision {precision}: fails its test on this machine ({why}); use --engine eager")
 
 
-def check(engine: str, precision: str, device: torch.device) -> None:
+def check_engine(engine: str, precision: str, device: torch.device) -> None:
     """Raise UsageError for an unknown engine or precision, or a combination that this machine or device cannot run."""
     if engine not in ENGINES:
         raise UsageError(f"--engine {engine}: unknown, choose from {', '.join(ENGINES)}")

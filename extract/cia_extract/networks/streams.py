@@ -9,6 +9,11 @@ The networks themselves are in `i3d` and `bninception`.
 from collections.abc import Mapping
 from typing import Final
 
+import torch
+from torch import Tensor
+
+from cia_extract.recipes import Recipe
+
 IN_CHANNELS: Final[Mapping[str, Mapping[str, int]]] = {
     "i3d": {"rgb": 3, "flow": 2},
     "tbn": {"rgb": 3, "flow": 10, "audio": 1},  # flow: five pairs, x and y; audio: one log-spectrogram

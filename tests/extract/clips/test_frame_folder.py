@@ -110,8 +110,8 @@ def test_stacks_of_a_short_clip_repeat_its_last_flow(tmp_path):
 
 def test_i3d_rescales_stored_flow_to_its_own_bound(tmp_path):
     """EPIC's bytes mean ±25 px, I3D's ±20: 10 px is 178 in one and 191 in the other. TBN keeps the bytes."""
-    unscaled = greys(preparation.prepare(stored_flow_job(tmp_path, "tbn-epic55", 0, 60)), "flow")
-    rescaled = preparation.prepare(stored_flow_job(tmp_path, "kinetics", 0, 60))
+    unscaled = greys(preparation.prepare_clip(stored_flow_job(tmp_path, "tbn-epic55", 0, 60)), "flow")
+    rescaled = preparation.prepare_clip(stored_flow_job(tmp_path, "kinetics", 0, 60))
     values = {int(v) for row in greys(rescaled, "flow") for v in row}
     px = flow.dequantise(np.arange(1, 31, dtype=np.uint8), 25.0)
     assert values <= set(flow.quantise(px, 20.0).tolist()) and unscaled[0][0] == 5
@@ -122,7 +122,7 @@ def test_i3d_rescales_stored_flow_to_its_own_bound(tmp_path):
 def test_a_missing_flow_folder_fails_flow_alone(tmp_path):
     task = stored_flow_job(tmp_path, "tbn-epic55", 0, 60)
     gone = clips_job.StoredFlow(tmp_path / "nowhere", 30.0, 25.0)
-    prepared = preparation.prepare(
+    prepared = preparation.prepare_clip(
         clips_job.ClipJob(task.path, task.modalities, task.recipe, task.start, task.stop, task.rate, gone)
     )
     assert "rgb" in prepared.windows and "flow" not in prepared.windows

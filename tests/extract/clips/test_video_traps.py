@@ -42,7 +42,7 @@ def test_rgb_fed_to_a_bgr_net(tmp_path):
     Image.new("RGB", (320, 256), (200, 100, 50)).save(tmp_path / "frame_1.png")
     for name, expected in (("tbn-epic55", [50, 100, 200]), ("kinetics", [200, 100, 50])):
         task = clips_job.ClipJob(tmp_path, ("rgb",), recipes.load(name))
-        assert preparation.prepare(task).windows["rgb"].images[0, 0, 0].tolist() == expected
+        assert preparation.prepare_clip(task).windows["rgb"].images[0, 0, 0].tolist() == expected
 
 
 def test_flow_on_unscaled_frames(tmp_path):
@@ -64,7 +64,9 @@ def test_one_tvl1_object_in_several_threads():
     pairs = [{0: scene, 1: np.roll(scene, 2, axis=1)} for scene in scenes]
     alone = [flow.quantised_flows(pair, [0], rule)[0] for pair in pairs]
     with ThreadPoolExecutor(4) as pool:
-        for expected, flow_of_pair in zip(alone, pool.map(lambda pair: flow.pairs(pair, [0], rule)[0], pairs), strict=True):
+        for expected, flow_of_pair in zip(
+            alone, pool.map(lambda pair: flow.quantised_flows(pair, [0], rule)[0], pairs), strict=True
+        ):
             np.testing.assert_array_equal(flow_of_pair, expected)
 
 

@@ -45,14 +45,14 @@ def test_cached_flow_is_the_computed_flow_and_is_not_computed_again(tmp_path, mo
     plain = preparation.prepare_clip(job(path))
     first = preparation.prepare_clip(job(path, flow_cache=tmp_path / "cache"))
     asked: list[int] = []
-    real = flow.pairs
+    real = flow.quantised_flows
 
     def counted(grey, wanted, *rest):
         asked.extend(wanted)
         return real(grey, wanted, *rest)
 
-    monkeypatch.setattr(preparation.methods, "pairs", counted)
-    second = preparation.prepare(job(path, flow_cache=tmp_path / "cache"))
+    monkeypatch.setattr(preparation.methods, "quantised_flows", counted)
+    second = preparation.prepare_clip(job(path, flow_cache=tmp_path / "cache"))
     assert asked == []
     for other in (first, second):
         np.testing.assert_array_equal(seen(other.windows["flow"]), seen(plain.windows["flow"]))
@@ -92,7 +92,7 @@ def test_a_damaged_or_unwritable_cache_costs_nothing_but_time(tmp_path):
     again = preparation.prepare_clip(job(path, flow_cache=tmp_path / "cache"))
     np.testing.assert_array_equal(seen(again.windows["flow"]), seen(plain.windows["flow"]))
     (tmp_path / "file").write_text("")
-    warned = preparation.prepare(job(path, flow_cache=tmp_path / "file"))
+    warned = preparation.prepare_clip(job(path, flow_cache=tmp_path / "file"))
     assert "the flow of this clip is not cached" in warned.warning and "flow" in warned.windows
 
 

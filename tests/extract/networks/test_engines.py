@@ -7,7 +7,7 @@ from cia_extract import recipes
 from cia_extract.clips.job import Windows
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.extraction.window_batches import Batcher
-from cia_extract.networks import engines, weights
+from cia_extract.networks import engines, streams, weights
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ RECIPES = {"i3d": recipes.load("kinetics"), "tbn": recipes.load("tbn-epic55")}
 
 
 def build(networks, name: str, engine: str, precision: str = "fp32", **changes):
-    example = engines.example(RECIPES[name], "rgb")
+    example = streams.example(RECIPES[name], "rgb")
     return engines.build(networks[name], RECIPES[name], example, CPU, engine, precision, **changes), example
 
 

@@ -4,13 +4,7 @@ from cia_extract.networks.weights import download, fit, identity
 from cia_extract.networks.weights.checkpoint import read
 from cia_extract.networks.weights.inspect import identity_line, misfit_lines, renamed
 from cia_extract.networks.weights.known import KNOWN
-
-if TYPE_CHECKING:
-    from cia_extract.networks.weights import download, fit, identity
-    from cia_extract.networks.weights.checkpoint import read
-    from cia_extract.networks.weights.loading import Weights, build, choose, load
-else:
-    __getattr__ = lazy.names_of(__name__, {"checkpoint": ("read",), "loading": ("Weights", "build", "choose", "load")})
+from cia_extract.networks.weights.loading import Weights, build, choose, load
 
 __all__ = [
     "KNOWN",

@@ -58,7 +58,7 @@ def fetch(say: Callable[[str], None]) -> Path:
     return path
 
 
-def check(path: Path, checkpoint: Checkpoint) -> None:
+def check_cached(path: Path, checkpoint: Checkpoint) -> None:
     """Raise DataError unless a checkpoint read from the cache still has all of the published checksums."""
     identity = identify(checkpoint.streams.get("rgb", {}))
     if (identity.name, identity.complete) != (NAME, True):
