@@ -68,7 +68,7 @@ def test_a_pickle_that_attacks_is_refused_in_one_line(attack):
 
 ATTACKS = """
 import io, json, time
-from cia_extract import safe_pickle
+from cia_extract.common import safe_pickle
 from tests import hostile
 before = hostile.peak_mb()
 cases = [*hostile.pickles_that_attack().values(), hostile.huge_place()]
@@ -87,7 +87,7 @@ def test_no_attack_takes_all_memory_or_ends_the_process():
 NESTED = """
 import io, json, pickle
 import numpy as np
-from cia_extract import safe_pickle
+from cia_extract.common import safe_pickle
 from tests import hostile
 before = hostile.peak_mb()
 cases = hostile.nested_anywhere(pickle.dumps({"x": np.ones((1, 2)).T, "n": np.float32(1)}, 2))
@@ -104,7 +104,7 @@ def test_a_value_nested_without_end_is_refused_wherever_it_stands():
 FUZZ = """
 import io, json, random, sys
 import numpy as np
-from cia_extract import safe_pickle
+from cia_extract.common import safe_pickle
 from tests import hostile
 chance, count = random.Random(11), int(sys.argv[1])
 sound = hostile.sound_pickles()

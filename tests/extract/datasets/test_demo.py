@@ -212,7 +212,7 @@ def test_leftovers_of_a_killed_build_are_removed_once_old(tmp_path: Path, quick:
 KILLED = """
 import sys
 from pathlib import Path
-from cia_extract import demo
+from cia_extract.datasets import demo
 
 if __name__ == "__main__":
     demo.build(Path(sys.argv[1]), 2, progress=lambda done, total: print(done, flush=True), workers=2)
