@@ -12,7 +12,7 @@ from cia_extract.common.errors import DataError, MismatchError, UsageError
 
 if TYPE_CHECKING:
     pass
-from cia_extract.networks.weights import KNOWN, identity_line, misfit_lines, renamed
+from cia_extract.networks.weights import KNOWN, identity_line, misfits_by_stream, renamed
 
 app = console.application("Weights: list the known ones, get the default, identify a file, convert between layouts.")
 
@@ -60,7 +60,7 @@ def identify(
 
     checkpoint = weights.read(file)
     blob = identity.git_blob(file)
-    misfits = misfit_lines(checkpoint)
+    misfits = misfits_by_stream(checkpoint)
     report = {
         "file": str(file),
         "network": checkpoint.network,
@@ -96,7 +96,7 @@ def convert(
     from cia_extract.networks import weights
 
     checkpoint = weights.read(file)
-    misfits = [line for lines in misfit_lines(checkpoint).values() for line in lines]
+    misfits = [line for lines in misfits_by_stream(checkpoint).values() for line in lines]
     if misfits:
         raise DataError(
             f"weights {file}: {len(misfits)} tensors do not fit ({misfits[0]}); all of them: cia-extract weights identify FILE"
