@@ -52,11 +52,11 @@ def identify(
 ) -> None:
     """Say what a checkpoint is: layout, network, streams, checksums, and every tensor that does not fit. Code 3 if one does."""
     from cia_extract.networks import weights
-    from cia_extract.networks.weights import identity, identity_line, misfit_lines
+    from cia_extract.networks.weights import identity, identity_line, misfits_by_stream
 
     checkpoint = weights.read(file)
     blob = identity.git_blob(file)
-    misfits = misfit_lines(checkpoint)
+    misfits = misfits_by_stream(checkpoint)
     report = {
         "file": str(file),
         "network": checkpoint.network,
@@ -90,10 +90,10 @@ def convert(
     from safetensors.numpy import save_file
 
     from cia_extract.networks import weights
-    from cia_extract.networks.weights import identity_line, misfit_lines, renamed
+    from cia_extract.networks.weights import identity_line, misfits_by_stream, renamed
 
     checkpoint = weights.read(file)
-    misfits = [line for lines in misfit_lines(checkpoint).values() for line in lines]
+    misfits = [line for lines in misfits_by_stream(checkpoint).values() for line in lines]
     if misfits:
         raise DataError(
             f"weights {file}: {len(misfits)} tensors do not fit ({misfits[0]}); all of them: cia-extract weights identify FILE"

@@ -2,7 +2,7 @@
 
 from cia_extract.networks.weights import download, fit, identity
 from cia_extract.networks.weights.checkpoint import read
-from cia_extract.networks.weights.inspect import identity_line, misfit_lines, renamed
+from cia_extract.networks.weights.inspect import identity_line, misfits_by_stream, renamed
 from cia_extract.networks.weights.known import KNOWN
 from cia_extract.networks.weights.loading import Weights, build, choose, load
 
@@ -16,7 +16,7 @@ __all__ = [
     "identity",
     "identity_line",
     "load",
-    "misfit_lines",
+    "misfits_by_stream",
     "read",
     "renamed",
 ]

@@ -43,7 +43,7 @@ def _released(stream: str) -> str:
     return "spec" if stream == "audio" else stream
 
 
-def misfit_lines(checkpoint: "Checkpoint") -> dict[str, list[str]]:
+def misfits_by_stream(checkpoint: "Checkpoint") -> dict[str, list[str]]:
     """{stream: one line for each tensor that does not fit its network}; "file" has the names that belong to no stream."""
     from cia_extract.networks.streams import IN_CHANNELS
     from cia_extract.networks.weights.fit import misfits
