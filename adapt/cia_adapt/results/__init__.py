@@ -1,4 +1,4 @@
-"""Finished runs side by side: comparisons, statistics, tables, the report."""
+"""Finished runs side by side: comparisons, statistics, tables, and the HTML report."""
 
 from cia_adapt.results import comparison, statistics, table
 

@@ -1,4 +1,4 @@
-"""Runs side by side: which predictions were right, by method and pair; and whether runs may be compared at all."""
+"""Runs side by side: which predictions were right, by method and pair; and whether the runs may be compared."""
 
 import json
 from collections import defaultdict
@@ -21,22 +21,35 @@ Number = Literal["selected", "last"]
 
 @dataclass(frozen=True)
 class Group:
-    """The seeds of one method on one pair."""
+    """The runs of one method on one pair of domains, which differ in their seed."""
 
     method: str
     pair: tuple[str, str]
+    """(source, target)."""
     folders: tuple[Path, ...]
+    """A run's folder for each seed, in the order of the seeds."""
     results: tuple[runs.Result, ...]
+    """Their results, in the same order."""
     labels: tuple[str, ...]
+    """Names of the label columns."""
     changed: tuple[str, ...] = ()
-    """In what its runs depart from the method and set-up of that name."""
+    """Lines "field: named → run" for what the runs have otherwise than the method and set-up of their names."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """The runs' seeds, in order."""
         return tuple(int(result["seed"]) for result in self.results)
 
     def right(self, number: Number, label: str | None = None, seeds: Sequence[int] | None = None) -> Right:
-        """[seeds, clips] from the runs' predictions, clips in their file's order; `label` None: all labels right."""
+        """Which predictions are right, [seeds, clips] bool, clips in the order of predictions.csv.
+
+        Args:
+            number: the epoch of the predictions, "selected" or "last".
+            label: name of one label column; None: a clip is right where all its labels are.
+            seeds: the seeds to take; None: all.
+
+        Raises DataError where the runs' predictions cannot be read or are of different clips.
+        """
         rows = []
         for folder, seed in zip(self.folders, self.seeds, strict=True):
             if seeds is None or seed in seeds:
@@ -47,38 +60,50 @@ class Group:
 
 
 def groups(folders: Sequence[Path]) -> dict[tuple[str, tuple[str, str]], Group]:
-    """{(method, (source, target)): Group}. Raises MismatchError where runs must not stand in one table."""
-    found: dict[tuple[str, tuple[str, str]], list[Path]] = defaultdict(list)
+    """{(method, (source, target)): Group} of the runs in these folders.
+
+    Raises MismatchError where the runs must not stand in one table, DataError where one cannot be read.
+    """
+    folders_of: dict[tuple[str, tuple[str, str]], list[Path]] = defaultdict(list)
     for folder in folders:
         result = files.read(folder)
-        found[result["method"], (result["source"], result["target"])].append(folder)
+        folders_of[result["method"], (result["source"], result["target"])].append(folder)
     check_comparable(folders)
-    made = {}
-    for (method, pair), members in found.items():
+    by_method_and_pair = {}
+    for (method, pair), members in folders_of.items():
         runs.check_alike(members)
         members = sorted(members, key=lambda folder: int(files.read(folder)["seed"]))
         config = files.read_config(members[0])
         labels = tuple(config.get("classes", ()))
         if not labels:
-            raise DataError(f"{members[0]}/config.json: names no classes; train the run again with --overwrite, or leave it out")
-        made[method, pair] = Group(method, pair, tuple(members), tuple(files.read(f) for f in members), labels, _changed(config))
-    return made
+            raise DataError(f"{members[0]}/config.json: names no classes; {files.AGAIN}")
+        results = tuple(files.read(folder) for folder in members)
+        by_method_and_pair[method, pair] = Group(method, pair, tuple(members), results, labels, _changed(config))
+    return by_method_and_pair
 
 
 def _changed(run: Mapping[str, Any]) -> tuple[str, ...]:
-    """What flags made of a named method and set-up, one line each; epochs, batch and segments are shared by a table."""
+    """What flags changed in a named method and set-up, a line each; epochs, batch and segments are equal in a table anyway."""
     try:
-        chosen = load(run["setup"]["name"], run["method"]["name"], {})
+        shipped = load(run["setup"]["name"], run["method"]["name"], {})
     except UsageError:
         return ("no method or set-up of that name here",)
+<<<<<<< HEAD
     named = {"method": asdict(chosen.for_pair(run["source"], run["target"])), "setup": asdict(chosen.setup)}
     differing = runs.compare(json.loads(json.dumps(named)), {"method": run["method"], "setup": run["setup"]})
     return tuple(str(one) for one in differing if one.field not in {"setup.epochs", "setup.batch", "setup.segments"})
+=======
+    named = {"method": asdict(shipped.for_pair(run["source"], run["target"])), "setup": asdict(shipped.setup)}
+    lines = runs.compare(json.loads(json.dumps(named)), {"method": run["method"], "setup": run["setup"]})
+    return tuple(line for line in lines if line.split(":")[0] not in {"setup.epochs", "setup.batch", "setup.segments"})
+>>>>>>> lang_adapt
 
 
 def check_comparable(folders: Sequence[Path]) -> None:
-    """All runs read the same features and labels of their domains, in the same set-up, modalities and precision; a method may
-    bring its own optimiser. Raises MismatchError with two runs and what differs.
+    """Raise MismatchError, with two runs and what differs, for runs whose numbers do not compare.
+
+    Runs compare that read the same features and labels of a domain, with the same set-up, modalities and precision. A method may
+    have its own optimiser.
     """
     first: tuple[Path, Mapping[str, object]] | None = None
     pairs: dict[frozenset[str], tuple[Path, frozenset[str]]] = {}
@@ -93,26 +118,28 @@ def check_comparable(folders: Sequence[Path]) -> None:
             raise MismatchError(
                 f"{folder} and {first[0]} are not comparable ({differences.listed(differing)}); put them into different tables"
             )
-        # A run has the digests of its two domains, without saying whose is whose: all runs of these two domains have the same
-        # ones, and all of one domain have one in common.
+        # A run has the digests of its two domains, but not which digest is whose. So all runs of these two domains must have the
+        # same two, and all runs of one domain must have one in common.
         digests = frozenset(config["features"].split("+"))
         both = frozenset((config["source"], config["target"]))
-        other, known = pairs.setdefault(both, (folder, digests))
+        earlier, earlier_digests = pairs.setdefault(both, (folder, digests))
         for name in both:
             common[name] = common.get(name, digests) & digests
-        if known != digests or not all(common[name] for name in both):
+        if earlier_digests != digests or not all(common[name] for name in both):
+            other = earlier if earlier_digests != digests else first[0]
             raise MismatchError(
-                f"{folder} and {other if known != digests else first[0]} are not comparable (features: made or labelled "
-                "differently); put them into different tables"
+                f"{folder} and {other} are not comparable (their features were extracted or labelled differently); put them into "
+                "different tables"
             )
 
 
 def compare(
     a: Sequence[Group], b: Sequence[Group], number: Number, label: str | None = None
 ) -> tuple[float, float, float, float, int]:
-    """Method a − method b over their common pairs and seeds: (points, low, high, McNemar's p as the largest over pairs, seeds).
+    """Accuracy of method a − method b over their common pairs and seeds.
 
-    Raises DataError where they have no seed in common.
+    Returns (difference in points, low and high end of its 95 % bootstrap interval, McNemar's p, the largest over pairs, number of
+    seeds, the smallest over pairs). Raises DataError where the methods have no pair and seed in common.
     """
     rights_a, rights_b, ps, counts = [], [], [], []
     partner = {group.pair: group for group in b}
@@ -126,17 +153,18 @@ def compare(
         ps.append(mcnemar(rights_a[-1], rights_b[-1]))
         counts.append(len(seeds))
     if not rights_a:
-        raise DataError(f"{a[0].method} and {b[0].method} have no pair and seed in common")
+        raise DataError(f"{a[0].method} and {b[0].method} have no pair and seed in common; train both with one seed on one pair")
     return (*paired(rights_a, rights_b), max(ps), min(counts))
 
 
 def _right(folder: Path, labels: Sequence[str], number: Number, label: str | None) -> Right:
+    """Which of a run's predictions are right, [clips] bool."""
     rows = files.read_predictions(folder)
     columns = []
     for name in labels:
         guess = number if len(labels) == 1 else f"{name}_{number}"
         if not {name, guess} <= rows[0].keys():
-            raise DataError(f"{folder}/predictions.csv: has no column {name} or {guess}; train the run again with --overwrite")
+            raise DataError(f"{folder}/predictions.csv: has no column {name} or {guess}; {files.AGAIN}")
         if label in (None, name):
             columns.append(np.array([row[name] == row[guess] and row[name] != "" for row in rows]))
     if not columns:

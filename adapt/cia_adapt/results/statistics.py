@@ -1,4 +1,4 @@
-"""Numbers over seeds, clips and epochs."""
+"""Statistics over seeds, clips and epochs: means, bootstrap intervals, McNemar's test, rank correlations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -9,17 +9,20 @@ import pandas as pd
 
 from cia_adapt.runs import rank_correlation, validator_correlations
 
-KEYS = ["setup", "method", "source", "target"]
+KEYS = ["setup", "method", "source", "target"]  # runs that agree in these differ in their seed alone
 
-COLUMNS = ["last", "selected", "oracle", "source_val"]
+COLUMNS = ["last", "selected", "oracle", "source_val"]  # accuracies of a run, in %
 
-ROUNDS: Final = 2000  # of the bootstrap
+ROUNDS: Final = 2000  # resamples of a bootstrap
 
 Right = npt.NDArray[np.bool_]  # [seeds, clips]: which predictions are right
 
 
 def summary(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row per set-up, method and pair, in the order of appearance: `COLUMNS` as "mean ± sd" over seeds, clips, seeds."""
+    """A table of results (of result.json): a row for each set-up, method and pair, in the order of appearance.
+
+    It has `KEYS`, `COLUMNS` as "mean ± sd" over seeds in %, `clips` (target validation clips) and `seeds` (their number).
+    """
     grouped = pd.DataFrame(results).groupby(KEYS, sort=False)
     table = grouped[COLUMNS].agg(mean_sd)
     table["clips"] = grouped["target_val_clips"].first()
@@ -28,7 +31,7 @@ def summary(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def mean_sd(percentages: Sequence[float]) -> str:
-    """Mean and standard deviation as text; the sd (n − 1) only where there are two seeds or more.
+    """Mean and standard deviation (over n − 1) of a number's values over seeds, as text; of one seed the value alone.
 
     >>> mean_sd([80.0]), mean_sd([80.0, 82.0])
     ('80.0', '81.0 ± 1.4')
@@ -38,35 +41,42 @@ def mean_sd(percentages: Sequence[float]) -> str:
 
 
 def interquartile_mean(values: Sequence[float]) -> float:
-    """Mean of the middle half (Agarwal et al., NeurIPS 2021, https://arxiv.org/abs/2108.13264), values at its ends in part.
+    """Mean of the middle half of the values; values at its ends count in part.
+
+    Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021,
+    https://arxiv.org/abs/2108.13264.
 
     >>> interquartile_mean([0.0, 1.0, 2.0, 100.0])
     1.5
     """
     ordered = np.sort(np.asarray(values, dtype=float))
     n = len(ordered)
-    edges = np.clip(np.arange(n + 1), n / 4, 3 * n / 4)  # what of [i, i + 1] lies in the middle half
-    weights = np.diff(edges)
+    edges = np.clip(np.arange(n + 1), n / 4, 3 * n / 4)
+    weights = np.diff(edges)  # [n]: how much of [i, i + 1] lies in the middle half
     return float((ordered * weights).sum() / weights.sum())
 
 
 def interval(strata: Sequence[Right], seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval, in percent, of the mean over strata (pairs of domains) of the accuracy over seeds and clips.
+    """95 % bootstrap interval (low, high), in %, of the accuracy: the mean over strata, of the mean over seeds and clips.
 
-    Seeds and clips are drawn anew within each stratum, so that it holds for other seeds and other clips of the same kind.
+    A stratum is a pair of domains, [seeds, clips]. Seeds and clips are drawn anew within each, so that the interval holds for
+    other seeds and other clips of the same kind.
     """
     return _quantiles(np.mean([_resampled(right.astype(float), seed + i) for i, right in enumerate(strata)], axis=0))
 
 
 def paired(first: Sequence[Right], second: Sequence[Right], seed: int = 0) -> tuple[float, float, float]:
-    """(difference first − second in points, and its 95 % interval): the same seeds and clips are drawn for both."""
+    """(difference first − second of the accuracy in points, low and high end of its 95 % bootstrap interval).
+
+    `first` and `second` have an array [seeds, clips] for each pair of domains; the same seeds and clips are drawn for both.
+    """
     differences = [a.astype(float) - b.astype(float) for a, b in zip(first, second, strict=True)]
     low, high = _quantiles(np.mean([_resampled(d, seed + i) for i, d in enumerate(differences)], axis=0))
     return 100 * float(np.mean([d.mean() for d in differences])), low, high
 
 
 def _resampled(values: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
-    """[ROUNDS] means of [seeds, clips] with both drawn with replacement."""
+    """Means [ROUNDS] of values [seeds, clips]; each resample draws seeds and clips with replacement."""
     random = np.random.default_rng(seed)
     seeds, clips = values.shape
     row = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=ROUNDS) / seeds
@@ -75,12 +85,15 @@ def _resampled(values: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.flo
 
 
 def _quantiles(means: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The middle 95 % of the means, in %."""
     low, high = 100 * np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 
 def mcnemar(first: Right, second: Right) -> float:
-    """Exact two-sided p of McNemar's test, the median over seeds (the seeds' tests are not independent).
+    """Exact two-sided p of McNemar's test between two methods on the same clips, [seeds, clips] each.
+
+    It is the median over the seeds, whose tests are not independent.
 
     >>> mcnemar(np.array([[True] * 8 + [False] * 2]), np.array([[False] * 8 + [False] * 2]))
     0.0078125
@@ -96,7 +109,11 @@ def mcnemar(first: Right, second: Right) -> float:
 
 
 def validator_summary(histories: Sequence[Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
-    """One row a validator: mean ρ over the epochs within runs, and ρ over all runs' last epochs."""
+    """A table with a row for each validator, from the metrics of each run's epochs.
+
+    "within runs" is the mean over `runs` runs of Spearman's ρ over the epochs between the validator and the target's accuracy;
+    "across runs" is ρ over the last epochs of all runs.
+    """
     within: dict[str, list[float]] = {}
     for history in histories:
         for name, rho in validator_correlations(history).items():

@@ -1,4 +1,4 @@
-"""Result tables: of the runs as they come, and in the layout of the paper's tables 2 and 3."""
+"""Tables of results: a line for each method and pair, or in the layout of the paper's tables 2 and 3."""
 
 import csv
 import io
@@ -38,9 +38,9 @@ Format = Literal["terminal", "markdown", "latex", "csv"]
 
 
 def print_results(results: Sequence[dict[str, Any]]) -> None:
-    """Print `last`, `selected`, `oracle` side by side, one line per method and pair (mean ± sd over seeds)."""
+    """Print `last`, `selected` and `oracle` side by side, a line for each method and pair (mean ± sd over seeds)."""
     bound = any(result.get("trained_on_target_labels") for result in results)
-    note = NOTE + ("; target-only was trained on target labels, a bound" if bound else "")
+    note = NOTE + ("; target-only was trained on target labels, a bound, not a result" if bound else "")
     note += "".join(f"; {line}" for line in transductive(results))
     table = Table(caption=note, caption_justify="left")
     for heading in ("set-up", "method", "source → target"):
@@ -56,7 +56,7 @@ def print_results(results: Sequence[dict[str, Any]]) -> None:
 
 
 def transductive(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """That methods adapted to test clips, where they did: such numbers do not compare with those of unseen clips."""
+    """A line that names the methods which adapted to test clips, or no line. Such numbers do not compare with unseen clips'."""
     seen = [result for result in results if result.get("target_val_clips_adapted_to")]
     if not seen:
         return []
@@ -66,22 +66,32 @@ def transductive(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as text; the first row of `rows` belongs under `header`."""
+    """A table as text, not yet in a format."""
 
     title: str
     header: Sequence[str]
+    """The columns' headings."""
     rows: Sequence[Sequence[str]]
+    """The cells of each row, as many as headings."""
     notes: Sequence[str]
+    """Lines below the table."""
     number: str
-    """What ours are; a column of its own in csv, which has no notes."""
+    """Which number ours are (selected, last, oracle): a column of its own in CSV, which has no notes."""
     departs: Sequence[str]
-    """For each row, in what it departs from its method; likewise."""
+    """For each row, in what its runs depart from the method of its name: a column of its own in CSV."""
 
 
 def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group], which: str, baseline: str | None) -> Grid:
-    """Our runs in the paper's layout, published numbers beside them. Raises UsageError.
+    """Our runs in the layout of one of the paper's tables, with the published numbers beside them.
 
-    which: selected, last or oracle. baseline: the method that the others are compared with, pair by pair and seed by seed.
+    Args:
+        number: the table's number, "2" or "3".
+        groups: the runs, as `comparison.groups` gives them.
+        which: the number to show, selected, last or oracle.
+        baseline: the method with which the others are compared, pair by pair and seed by seed; None: no comparison.
+
+    Raises:
+        UsageError: there is no such table, or no run of the baseline.
     """
     paper = definition(number)
     pairs = sorted({pair for _, pair in groups})
@@ -90,60 +100,73 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
     if baseline:
         if baseline not in {method for method, _ in groups}:
             have = sorted({m for m, _ in groups})
-            raise UsageError(f"--baseline {baseline}: no run of it, there are {', '.join(have)}{did_you_mean(baseline, have)}")
+            raise UsageError(
+                f"--baseline {baseline}: no run of that method; choose from {', '.join(have)}{did_you_mean(baseline, have)}"
+            )
         header.append(f"− {baseline}, all pairs")
     header += [f"{name} published" for name in paper["columns"]]
-    known = [(setting, label, method) for setting, label, method in paper["rows"]]
-    others = sorted({method for method, _ in groups} - {method for _, _, method in known})
+    paper_rows = [(setting, label, method) for setting, label, method in paper["rows"]]
+    others = sorted({method for method, _ in groups} - {method for _, _, method in paper_rows})
     rows: list[list[str]] = []
     departs: list[str] = []
     seeds: set[int] = set()
     departures: list[str] = []
-    for setting, label, method in [*known, *(("not in the paper's table", name, name) for name in others)]:
-        of_method = [groups[method, pair] for pair in pairs if (method, pair) in groups]
-        seeds |= {len(group.seeds) for group in of_method}
-        changed = sorted({line for group in of_method for line in group.changed})
+    for setting, label, method in [*paper_rows, *(("not in the paper's table", name, name) for name in others)]:
+        method_groups = [groups[method, pair] for pair in pairs if (method, pair) in groups]
+        seeds |= {len(group.seeds) for group in method_groups}
+        changed = sorted({line for group in method_groups for line in group.changed})
         departs.append("; ".join(changed))
         if changed:
             departures.append(f"* {method}: {'; '.join(changed)}")
         row = [setting, (f"{label} [{method}]" if label != method else method) + ("*" if changed else "")]
         row += [_cell(groups.get((method, pair)), which, label_) for _, pair, label_ in columns]
-        row.append(_interquartile_mean(of_method, which))
+        row.append(_interquartile_mean(method_groups, which))
         if baseline:
-            row.append(_difference(of_method, [g for (m, _), g in groups.items() if m == baseline], which))
+            row.append(_difference(method_groups, [g for (m, _), g in groups.items() if m == baseline], which))
         published = _published(method)
         row += [f"{published[name]:.2f}" if name in published else "–" for name in paper["columns"]]
         rows.append(row)
     ours = f"{which} (uses target labels: no honest result)" if which == "oracle" else which
     notes = [
         f"ours: {ours}, mean ± sd over {'/'.join(map(str, sorted(seeds)))} seeds, 95 % bootstrap interval over seeds and clips",
-        "IQM: interquartile mean over seeds and pairs, little moved by a few runs that failed",
+        "IQM: interquartile mean over seeds and pairs; a few runs that failed hardly change it",
         "published: the paper's numbers, of one run each and of its own features; rows named -fl are feature-level "
         "versions and do not compare with them",
     ]
     if baseline:
         notes.append(
-            f"− {baseline}: points, mean over pairs, 95 % paired bootstrap interval; p: McNemar's, median over seeds, "
-            "largest over pairs"
+            f"− {baseline}: difference in points, mean over pairs, with its 95 % paired bootstrap interval; p: McNemar's, median "
+            "over seeds, largest over pairs"
         )
     seen = transductive([result for group in groups.values() for result in group.results])
     return Grid(paper["title"], header, rows, notes + seen + _troubles(groups) + departures, ours, departs)
 
 
 def _troubles(groups: Mapping[tuple[str, tuple[str, str]], Group]) -> list[str]:
-    """How many runs of each method ended with a collapse or the like."""
+    """A line for each method of which runs ended in trouble, such as a collapse: how many, and in which."""
     lines = []
     for method in sorted({method for method, _ in groups}):
         results = [result for (name, _), group in groups.items() if name == method for result in group.results]
         advised = [str(result["advice"]) for result in results if result.get("advice")]
         if advised:
+<<<<<<< HEAD
             kinds = Counter(Advice.read(text).kind for text in advised)
             what = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common())
             lines.append(f"! {method}: {len(advised)} of {len(results)} runs in trouble at their last epoch ({what})")
+=======
+            kinds = Counter(advice.partition(":")[0] for advice in advised)
+            counts = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common())
+            lines.append(f"! {method}: {len(advised)} of {len(results)} runs in trouble at their last epoch ({counts})")
+>>>>>>> lang_adapt
     return lines
 
 
 def definition(number: str) -> dict[str, Any]:
+    """The layout of one of the paper's tables, "2" or "3": title, settings, columns and rows. Raises UsageError for another
+    number.
+
+    It is the content of `cia_adapt/config/tables/<number>.toml`.
+    """
     folder = resources.files("cia_adapt.config.tables")
     names = sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
     if number not in names:
@@ -154,7 +177,7 @@ def definition(number: str) -> dict[str, Any]:
 def _columns(
     paper: Mapping[str, Any], groups: Mapping[Any, Group], pairs: Sequence[tuple[str, str]]
 ) -> list[tuple[str, tuple[str, str], str | None]]:
-    """(heading, pair, label or None) of our numbers: the pairs there are, by label where there are several."""
+    """(heading, pair, label or None) of our columns: one for each pair of `pairs`, or for each pair and label."""
     labels = next(iter(groups.values())).labels
     names = {tuple(pair): name for name, pair in paper["columns"].items()}
     if len(labels) == 1:  # a column that is a label (table 2) is not one of a pair
@@ -166,6 +189,7 @@ def _columns(
 
 
 def _cell(group: Group | None, which: str, label: str | None) -> str:
+    """One of our numbers: mean ± sd over seeds [95 % interval] in %, or – for none."""
     if group is None:
         return "–"
     if which == "oracle":
@@ -175,17 +199,18 @@ def _cell(group: Group | None, which: str, label: str | None) -> str:
     return f"{mean_sd((100 * right.mean(1)).tolist())} [{low:.1f}, {high:.1f}]"
 
 
-def _interquartile_mean(of_method: Sequence[Group], which: str) -> str:
-    """Over seeds × pairs, of all labels right."""
-    accuracies = [float(result[which]) for group in of_method for result in group.results]
+def _interquartile_mean(groups: Sequence[Group], which: str) -> str:
+    """The interquartile mean over seeds and pairs, in %; a clip is right where all its labels are."""
+    accuracies = [float(result[which]) for group in groups for result in group.results]
     return f"{interquartile_mean(accuracies):.1f}" if accuracies else "–"
 
 
-def _difference(of_method: Sequence[Group], baseline: Sequence[Group], which: str) -> str:
-    if not of_method or of_method[0].method == baseline[0].method or which == "oracle":
+def _difference(groups: Sequence[Group], baseline: Sequence[Group], which: str) -> str:
+    """The groups' difference to the baseline's, its interval and p; – where they cannot be compared."""
+    if not groups or groups[0].method == baseline[0].method or which == "oracle":
         return "–"
     try:
-        points, low, high, p, _ = comparison.compare(of_method, baseline, which)  # type: ignore[arg-type]
+        points, low, high, p, _ = comparison.compare(groups, baseline, which)  # type: ignore[arg-type]
     except DataError:  # no pair and seed in common
         return "–"
     points, low, high = (round(value, 1) + 0.0 for value in (points, low, high))  # no "-0.0"
@@ -193,6 +218,7 @@ def _difference(of_method: Sequence[Group], baseline: Sequence[Group], which: st
 
 
 def _published(method: str) -> Mapping[str, float]:
+    """The paper's numbers for a method, {column: %}."""
     if method not in config.names("methods"):
         return {}
     published: Mapping[str, float] = config.load("uh", method, {}).method.published
@@ -200,7 +226,7 @@ def _published(method: str) -> Mapping[str, float]:
 
 
 def render(grid: Grid, form: Format) -> str:
-    """The grid as text to print or to paste."""
+    """The grid in a format, as text to print or to paste."""
     if form == "csv":
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
@@ -248,7 +274,7 @@ def _pipes(cells: Sequence[str]) -> str:
 
 
 def _markdown(text: str) -> str:
-    """A name is no markup: no HTML, links, code or emphasis; our own cells, notes and stars among them, stay as they are."""
+    """A cell or note whose names cannot act as markup (HTML, links, code, emphasis); other stars and signs stay as they are."""
     return re.sub(r"[\\`<>]|(?<=\S)[*_](?=\S)|!\[|\]\(", lambda mark: "".join("\\" + c for c in mark[0]), printable(text))
 
 

@@ -46,15 +46,15 @@ def test_a_repacked_file_gives_the_same_batches(feature_file, tmp_path):
         assert b.target_val.names == a.target_val.names
 
 
-def test_another_machines_order_of_bytes_is_read(tmp_path):
+def test_another_byte_order_is_read(tmp_path):
     values = np.random.default_rng(0).random((4, 2, 8), np.float32)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["big"], file["y"], file["split"] = values.astype(">f4"), np.array([0, 1, 0, 1]), np.array([b"train"] * 4)
     domains = foreign.open_any(tmp_path / "x.h5", ["d/rgb/pooled=big", "d/label=y", "d/split=split"])
     for tier in ("hdf5", "ram"):
         reader = Stores(CPU, tier).reader(domains["d"], "rgb/pooled", np.arange(4))
-        found = gather([(reader, np.array([2, 0]), np.array([[1], [0]]))]).numpy()
-        np.testing.assert_array_equal(found[:, 0], values[[2, 0], [1, 0]])
+        batch = gather([(reader, np.array([2, 0]), np.array([[1], [0]]))]).numpy()
+        np.testing.assert_array_equal(batch[:, 0], values[[2, 0], [1, 0]])
 
 
 def test_unfinished_rows_of_a_repacked_file_are_left_out(tmp_path):
@@ -101,7 +101,7 @@ def test_other_names_are_mapped(tmp_path):
         ),
     ],
 )
-def test_mappings_that_do_not_fit(tmp_path, entries, error, message):
+def test_mappings_that_do_not_fit_are_refused(tmp_path, entries, error, message):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["y"], file["s"], file["v"] = np.arange(4), np.array(["train"] * 4, dtype="S"), np.zeros((5, 3), np.float32)
     with pytest.raises(error) as raised:
@@ -109,7 +109,7 @@ def test_mappings_that_do_not_fit(tmp_path, entries, error, message):
     assert message in str(raised.value)
 
 
-def test_files_that_are_no_features(tmp_path):
+def test_files_without_features_are_refused(tmp_path):
     (tmp_path / "text.h5").write_text("no")
     with pytest.raises(DataError, match="not an HDF5 file"):
         data.find_domains(tmp_path / "text.h5")
@@ -153,8 +153,8 @@ def test_epic_100s_released_pickle(tmp_path):
         arrays = {m: random.random((4, 25, 1024)).astype(np.float32) for m in ("RGB", "Flow", "Audio")}
         (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps({"features": arrays, "narration_ids": ids}))
         path = listed(tmp_path, [*ids[:3], "P01_gone"])
-        found = importing.import_features([tmp_path / f"{name}.pkl"], path, name, None, 25, tmp_path / "f.h5")
-        assert found["imported"] == 3 and found["of the manifest, without features"] == 1
+        counts = importing.import_features([tmp_path / f"{name}.pkl"], path, name, None, 25, tmp_path / "f.h5")
+        assert counts["imported"] == 3 and counts["of the manifest, without features"] == 1
         dataset = open_features(tmp_path / "f.h5")[name]
         assert dataset.modalities == ("rgb", "flow", "audio") and dataset.done().all() and len(dataset) == 3
         np.testing.assert_array_equal(dataset.array("audio/pooled"), arrays["Audio"][:3])
@@ -213,8 +213,8 @@ def test_pickles_of_one_domain_and_folders_of_two_modalities_are_taken_together(
             np.save(tmp_path / modality / f"{clip}.npy", np.ones((3, width), np.float32))
     folders = [tmp_path / "rgb", tmp_path / "audio"]
     importing.import_features(folders, listed(tmp_path, ["a", "b"]), "two", None, 3, tmp_path / "f.h5")
-    found = open_features(tmp_path / "f.h5")
-    assert list(found) == ["target", "two"] and found["two"].modalities == ("rgb", "audio")
+    datasets = open_features(tmp_path / "f.h5")
+    assert list(datasets) == ["target", "two"] and datasets["two"].modalities == ("rgb", "audio")
     with pytest.raises(MismatchError, match="holds extracted features; import into another file"):
         importing.import_features(folders, listed(tmp_path, ["a", "b"]), "two", None, 3, feature_file)
 
@@ -224,7 +224,7 @@ class Evil:
         return print, ("ran",)
 
 
-def test_what_cannot_be_imported(tmp_path, capsys):
+def test_features_that_cannot_be_imported_are_refused(tmp_path, capsys):
     path, out = listed(tmp_path, ["a", "b"]), tmp_path / "f.h5"
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(DataError, match=r"this pickle asks for builtins.print"):
@@ -263,7 +263,7 @@ def test_what_cannot_be_imported(tmp_path, capsys):
     assert out.read_bytes() == before
 
 
-def test_imported_clips_that_are_short_are_told(tmp_path):
+def test_check_names_imported_clips_that_are_short(tmp_path):
     (tmp_path / "rgb").mkdir()
     for clip, frames in (("a", 3), ("b", 9)):
         np.save(tmp_path / f"rgb/{clip}.npy", np.random.default_rng(frames).random((frames, 4), np.float32))
@@ -272,7 +272,7 @@ def test_imported_clips_that_are_short_are_told(tmp_path):
     assert [note for note in notes if "shorter than 5 frames" in note] == ["1 clips are shorter than 5 frames, which repeat: a"]
 
 
-def test_a_foreign_file_is_known_by_what_it_holds(feature_file, tmp_path):
+def test_a_foreign_files_digest_depends_on_its_contents_alone(feature_file, tmp_path):
     path = repacked(feature_file, tmp_path / "r.h5")
     first = data.find_domains(path)["here"].dataset.digest()
     os.utime(path, (1, 1))
@@ -329,8 +329,8 @@ def test_check_finds_what_is_wrong(tmp_path):
         clips[1] = clips[0]
     rows = [{"clip": f"here{i}", "path": "p", "label": "x", "split": "train"} for i in range(1, 20)]
     manifest.check("test", rows).write(tmp_path / "m.csv")
-    found = {(f.severity, f.domain, f.message) for f in checking.check(path, (), [f"here={tmp_path / 'm.csv'}"])}
-    assert found == {
+    findings = {(f.severity, f.domain, f.message) for f in checking.check(path, (), [f"here={tmp_path / 'm.csv'}"])}
+    assert findings == {
         ("fault", "here", f"2 clips of {tmp_path / 'm.csv'} are missing: here18, here19"),
         ("note", "here", f"1 clips are not in {tmp_path / 'm.csv'}: here0"),
         ("fault", "here", "rgb/pooled: 1 clips have values that are not finite: here3"),
@@ -341,7 +341,7 @@ def test_check_finds_what_is_wrong(tmp_path):
     }
 
 
-def test_check_tells_short_clips_and_known_silence(tmp_path):
+def test_check_notes_short_clips_and_allows_silence(tmp_path):
     dataset = make_dataset(tmp_path / "f.h5", "d", 0, clips_per_class=3, modalities=("rgb", "audio"))
     from cia_extract.features.writer import RowWriter
 

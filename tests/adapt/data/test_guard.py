@@ -40,7 +40,7 @@ def damaged(feature_file, tmp_path):
 
 @pytest.mark.parametrize("tier", ["map", "ram"])
 @pytest.mark.parametrize("name, method", [("rgb/maps", "max"), ("rgb/pooled", "concat")])
-def test_one_turned_bit_stops_training_with_the_clips_name(damaged, tmp_path, tier, name, method):
+def test_a_flipped_bit_stops_training_with_the_clips_name(damaged, tmp_path, tier, name, method):
     """It used to train: a class loss of 4e34 and an ordinary table."""
     path = damaged(name)
     command = ["--features", path, "--setup", "demo", "--method", method, "--source", "here", "--target", "there"]
@@ -51,7 +51,7 @@ def test_one_turned_bit_stops_training_with_the_clips_name(damaged, tmp_path, ti
 
 
 @pytest.mark.parametrize("name", ["rgb/maps", "flow/pooled"])
-def test_check_names_a_turned_bit(damaged, name):
+def test_check_names_the_clip_of_a_flipped_bit(damaged, name):
     findings = checking.check(damaged(name), [], [])
     faults = [f.message for f in findings if f.severity == "fault"]
     assert [f"{name[: name.index('/')]}: 1 clips do not match their checksums: here{CLIP}" in line for line in faults].count(
@@ -82,7 +82,7 @@ def test_files_without_checksums_of_vectors_say_that_vectors_are_not_checked(fea
 
 
 @pytest.mark.parametrize("array", ["rgb/maps", "rgb/pooled"])
-def test_a_file_that_became_shorter_while_it_is_read_is_an_error_and_not_the_end(feature_file, tmp_path, array):
+def test_a_file_that_became_shorter_while_it_is_read_is_an_error_and_not_a_crash(feature_file, tmp_path, array):
     """Reading a map behind its file's end is SIGBUS, which nothing catches."""
     path = tmp_path / "feats.h5"
     shutil.copyfile(feature_file, path)
@@ -106,8 +106,8 @@ def test_a_hundred_thousand_clips_of_which_two_share_an_id_are_checked_in_a_mome
         file["d/label"], file["d/split"] = np.full(count, b"run"), np.array([b"train", b"val"] * (count // 2))
     mapping = [f"d/{name}=d/{name.replace('rgb/pooled', 'x')}" for name in ("rgb/pooled", "clip", "label", "split")]
     domain = find_domains(path, mapping)["d"]
-    found = [finding.message for finding in checking._columns("d", domain)]
-    assert found == ["1 clip ids occur twice: clip0"]
+    messages = [finding.message for finding in checking._columns("d", domain)]
+    assert messages == ["1 clip ids occur twice: clip0"]
 
 
 @pytest.mark.parametrize("name", ["clips/indices", "clips/n_frames", "clips/fps"])

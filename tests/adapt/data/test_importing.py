@@ -45,7 +45,7 @@ def taken(tmp_path, rows, *folders, header="clip,path,label,split", frames=5):
 JUMP, RUN = "v1,jump/v1.mp4,jump,train", "w1,run/v1.mp4,run,train"
 
 
-def test_of_two_files_of_one_name_a_clip_gets_that_of_its_path(tmp_path):
+def test_a_clip_gets_the_file_of_its_path_where_two_have_its_name(tmp_path):
     folder = save(tmp_path / "feats", {"rgb/jump/v1": 2, "rgb/run/v1": 1})
     assert taken(tmp_path, [JUMP, RUN], folder) == {"v1": 2, "w1": 1}
 
@@ -83,7 +83,7 @@ def test_a_clip_gets_the_features_of_its_own_id_or_path(tmp_path, rows, files, v
         (["a,jump/v1.avi,jump,train", "b,jump/v1.mp4,jump,train"], {"jump/v1": 2}, "'a' and 'b' would both have the features "),
     ],
 )
-def test_features_that_may_be_two_clips_are_refused_and_named(tmp_path, rows, files, words):
+def test_features_that_fit_two_clips_are_refused_and_named(tmp_path, rows, files, words):
     save(tmp_path / "feats", files)
     listed(tmp_path / "m.csv", rows)
     arguments = ("feats", "--manifest", "m.csv", "--dataset", "d", "--modality", "rgb", "--out", "f.h5")
@@ -108,7 +108,7 @@ def test_frames_of_two_folders_of_one_name_are_no_single_clip(tmp_path):
         taken(tmp_path, [JUMP], tmp_path / "feats")
 
 
-def test_a_frame_that_is_there_twice_is_not_counted_twice(tmp_path):
+def test_a_frame_in_two_files_is_refused(tmp_path):
     folder = tmp_path / "feats" / "v1"
     folder.mkdir(parents=True)
     np.save(folder / "img_1.npy", np.ones(4, np.float32))
@@ -117,7 +117,7 @@ def test_a_frame_that_is_there_twice_is_not_counted_twice(tmp_path):
         taken(tmp_path, [JUMP], tmp_path / "feats")
 
 
-def test_frames_go_to_the_clip_whose_path_their_folder_is(tmp_path):
+def test_frames_go_to_the_clip_whose_path_is_their_folder(tmp_path):
     for label, value in (("jump", 2), ("run", 1)):
         folder = tmp_path / "feats" / label / "v1"
         folder.mkdir(parents=True)
@@ -288,7 +288,7 @@ NO_FEATURES = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", NO_FEATURES)
-def test_what_is_no_feature_is_one_line_from_import_and_compare(tmp_path, kind):
+def test_files_without_features_are_one_line_from_import_and_compare(tmp_path, kind):
     from cia_extract.cli import main as extract
 
     (tmp_path / "rgb").mkdir()
@@ -386,10 +386,10 @@ def sound_files(tmp_path) -> Path:
 
 
 def fuzz(count, folder):
-    found = json.loads(hostile.in_its_own_process(FUZZ, count, folder, memory_gb=4, seconds=3000))
-    assert found["read"] + found["refused"] == 2 * count
-    assert found["read"] > count / 50 and found["refused"] > count / 2
-    assert found["mb"] < 300
+    counts = json.loads(hostile.in_its_own_process(FUZZ, count, folder, memory_gb=4, seconds=3000))
+    assert counts["read"] + counts["refused"] == 2 * count
+    assert counts["read"] > count / 50 and counts["refused"] > count / 2
+    assert counts["mb"] < 300
 
 
 def test_damaged_feature_files_give_features_or_one_line(sound_files):

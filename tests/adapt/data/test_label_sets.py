@@ -72,7 +72,7 @@ def test_many_classes_are_not_all_listed_and_numbers_stand_in_their_order():
     assert label_sets.listed(["a b", "\x1b[31m"]) == "'\\x1b[31m', 'a b'"
 
 
-def test_one_class_written_in_two_ways_in_one_domain_is_noticed():
+def test_one_class_written_in_two_ways_in_one_domain_is_a_note():
     assert label_sets.variants(["run", "Run", "sit"]) == ["Run, run are the same but for upper and lower case"]
     assert label_sets.variants(["1", "1.0"]) == ["1, 1.0 are the same number (1.0 is written as a float: write whole numbers)"]
     assert label_sets.variants(["run", "sit", "1", "2"]) == []
@@ -133,14 +133,14 @@ def test_a_domain_with_further_classes_is_a_note_and_the_shared_ones_are_counted
     ) in run.stderr
 
 
-def test_equal_classes_are_not_remarked(tmp_path):
+def test_equal_classes_give_no_note(tmp_path):
     path, *maps = labelled(tmp_path / "f.h5", s=["run", "sit"], t=["sit", "run"])
     assert in_this_process(main, "check", path, *maps).stdout.endswith(": 0 faults, 0 notes\n")
     run = in_this_process(main, "--features", path, *maps, "--method", "dann", "--dry-run", cwd=tmp_path)
     assert run.returncode == 0 and "the model knows" not in run.stderr
 
 
-def test_a_sweep_and_a_dry_run_name_them_too(tmp_path):
+def test_a_sweep_and_a_dry_run_name_classes_that_do_not_match_too(tmp_path):
     path, *maps = labelled(tmp_path / "f.h5", s=["run", "sit", "jump"], t=["run", "sit", "climb"])
     for words in (["--features", path, "--dry-run"], ["sweep", "--features", path, "--seeds", 1, "--epochs", 1]):
         run = in_this_process(main, *words, *maps, "--method", "dann", "--source", "s", cwd=tmp_path)

@@ -39,7 +39,7 @@ def test_batches_equal_what_hdf5_reads(feature_file, tier):
             assert batch[modality].dtype == torch.float16
 
 
-def test_pooled_tier(feature_file):
+def test_a_method_without_maps_reads_vectors(feature_file):
     domains = data_domains.find_domains(feature_file)
     task, _ = make_task(domains["here"], domains["there"], ("flow",), maps=False)
     batch = task.target_val.batch(np.array([1]), np.array([[2, 3]]))
@@ -86,7 +86,7 @@ def test_splits_and_classes(feature_file):
     assert sealed.open("test")[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_directions(feature_file):
+def test_pairs_are_all_directions_or_the_named_one(feature_file):
     domains = data_domains.find_domains(feature_file)
     assert data_domains.pairs(domains, None, None) == [("here", "there"), ("there", "here")]
     assert data_domains.pairs(domains, "there", None) == [("there", "here")]
@@ -110,7 +110,7 @@ def test_unfinished_clips_are_left_out(tmp_path):
     assert len(data_domains.find_domains(tmp_path / "f.h5")["d"].rows) == 8
 
 
-def test_domains_that_do_not_fit(feature_file, tmp_path):
+def test_domains_that_do_not_fit_are_refused(feature_file, tmp_path):
     domains = data_domains.find_domains(feature_file)
     with pytest.raises(DataError, match="'here' has no audio"):
         make_task(domains["here"], domains["there"], ("rgb", "audio"), maps=False)
@@ -154,7 +154,7 @@ def test_target_only_trains_on_the_targets_clips_and_records_it(feature_file):
     assert any(purpose.startswith("TRAINING") for purpose in sealed.openings)
 
 
-def test_several_labels(feature_file):
+def test_a_task_of_several_labels_has_a_head_for_each(feature_file):
     domains = data_domains.find_domains(feature_file)
     for domain in domains.values():
         domain.dataset.columns["noun"] = np.array(["cup" if i % 2 else "pan" for i in range(18)])
@@ -187,8 +187,8 @@ def test_two_domains_of_one_dataset_are_loaded_together_and_once(tmp_path):
     assert stores.reader(dataset, "rgb/maps", first) is reader and stores.reader(dataset, "rgb/maps", second) is reader
     frames = np.array([[1], [4]])
     for rows in (first[:2], second[3:5]):
-        found = gather([(reader, rows, frames)]).numpy()
-        np.testing.assert_array_equal(found, dataset.array("rgb/maps")[rows[:, None], frames])
+        batch = gather([(reader, rows, frames)]).numpy()
+        np.testing.assert_array_equal(batch, dataset.array("rgb/maps")[rows[:, None], frames])
 
 
 @pytest.mark.parametrize("array", ["rgb/maps", "rgb/pooled"])
@@ -212,7 +212,7 @@ def test_clips_of_two_domains_are_gathered_from_any_two_tiers(tmp_path, array, t
     np.testing.assert_array_equal(gather(parts).numpy(), expected)
 
 
-def test_what_is_announced_are_the_bytes_of_the_next_batch(tmp_path, monkeypatch):
+def test_announcing_names_the_bytes_of_the_next_batch(tmp_path, monkeypatch):
     dataset = make_dataset(tmp_path / "f.h5", "d", 0)
     make_dataset(tmp_path / "f.h5", "e", 1)
     asked: list[bytes] = []
@@ -236,7 +236,7 @@ def test_what_is_announced_are_the_bytes_of_the_next_batch(tmp_path, monkeypatch
     assert not asked
 
 
-def test_what_does_not_fit_into_memory_is_mapped(monkeypatch):
+def test_features_that_do_not_fit_into_memory_are_mapped(monkeypatch):
     from cia_adapt.data import readers
 
     monkeypatch.setattr(readers, "free_memory", lambda: 10_000_000_000)

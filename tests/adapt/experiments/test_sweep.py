@@ -194,8 +194,8 @@ def test_runs_over_other_features_or_labels_are_refused(swept, tmp_path):
     one = tmp_path / "x/demo/concat/here-there/seed1/config.json"
     one_kept = f"{'0' * 64}+{json.loads(one.read_text())['features'].split('+')[1]}"  # the other domain's are others
     for change, message in (
-        ({"features": "0" * 64}, "features: made or labelled differently"),
-        ({"features": one_kept}, "features: made or labelled differently"),
+        ({"features": "0" * 64}, "their features were extracted or labelled differently"),
+        ({"features": one_kept}, "their features were extracted or labelled differently"),
         ({"modalities": ["rgb"]}, "modalities"),
         ({"precision": "bf16"}, "precision: fp32 → bf16|precision: bf16 → fp32"),
     ):
@@ -211,7 +211,7 @@ def test_both_directions_read_the_same_features(swept, tmp_path):
     shutil.copytree(swept, tmp_path / "x")
     for path in tmp_path.glob("x/demo/*/there-here/*/config.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"features": f"{'1' * 64}+{'2' * 64}"}))
-    with pytest.raises(MismatchError, match="features: made or labelled differently"):
+    with pytest.raises(MismatchError, match="their features were extracted or labelled differently"):
         comparison.groups(files.find([tmp_path / "x"]))
 
 
@@ -253,7 +253,7 @@ def test_comparison_pairs_clips_and_seeds(swept):
 
 def test_unknown_baseline_and_table(swept):
     groups = comparison.groups(files.find([swept]))
-    with pytest.raises(UsageError, match="--baseline cia: no run of it, there are concat"):
+    with pytest.raises(UsageError, match="--baseline cia: no run of that method; choose from concat"):
         table.paper_table("3", groups, "selected", "cia")
     with pytest.raises(UsageError, match="--table 7: choose from 2, 3"):
         table.paper_table("7", groups, "selected", None)

@@ -25,12 +25,12 @@ BOTH = ("rgb", "flow")
 def features(seed: int = 0, channels: int = 8, modalities=BOTH, audio: bool = False, gated: bool = False) -> dict[str, Feature]:
     """Maps, an audio vector of 4 channels; `gated`: with gains and shifts that wait."""
     generator = torch.Generator().manual_seed(seed)
-    found = {m: Feature(torch.rand(2, channels, HEIGHT, WIDTH, generator=generator)) for m in modalities}
-    found |= {"audio": Feature(torch.rand(2, 4, generator=generator))} if audio else {}
+    by_modality = {m: Feature(torch.rand(2, channels, HEIGHT, WIDTH, generator=generator)) for m in modalities}
+    by_modality |= {"audio": Feature(torch.rand(2, 4, generator=generator))} if audio else {}
     if not gated:
-        return found
-    gates = {m: torch.randn(2, 2, f.data.shape[1], generator=generator) for m, f in found.items()}
-    return {m: f.times(gates[m][0]).plus(gates[m][1]) for m, f in found.items()}
+        return by_modality
+    gates = {m: torch.randn(2, 2, f.data.shape[1], generator=generator) for m, f in by_modality.items()}
+    return {m: f.times(gates[m][0]).plus(gates[m][1]) for m, f in by_modality.items()}
 
 
 def numpy_maps(inputs: dict[str, Feature], clip: int) -> dict[str, np.ndarray]:
@@ -146,13 +146,13 @@ def test_equal_maps_up_to_scale_give_average_pooling(scoring, embedding):
         torch.testing.assert_close(sc(inputs).vectors[m], avg.AveragePooling()(inputs).vectors[m])
 
 
-def test_one_scale_moves_with_the_cells():
+def test_the_map_of_one_scale_moves_with_the_cells():
     inputs, order = features(5), torch.randperm(len(CELLS), generator=torch.Generator().manual_seed(0))
     moved = {m: Feature(f.data.flatten(2)[:, :, order].unflatten(2, GRID)) for m, f in inputs.items()}
     for scales, same in ((1, True), (3, False)):
         sc = consensus_of(inputs, scales=scales)
-        found = torch.allclose(sc(moved).weights.flatten(1), sc(inputs).weights.flatten(1)[:, order], atol=1e-6)
-        assert found == same
+        moves = torch.allclose(sc(moved).weights.flatten(1), sc(inputs).weights.flatten(1)[:, order], atol=1e-6)
+        assert moves == same
 
 
 def test_a_smaller_temperature_makes_a_sharper_map():
@@ -233,17 +233,17 @@ def test_the_gradient_of_scs_map_reaches_mc(mode, variant, embedding):
         return (sc(refine(inputs)).weights * outer).sum()
 
     bias = refine.gates["rgb_from_flow"][2].bias
-    found = torch.zeros_like(bias)
+    gradient = torch.zeros_like(bias)
     value = loss()
     if value.requires_grad:
         (given,) = torch.autograd.grad(value, bias, allow_unused=True)
-        found = found if given is None else given
+        gradient = gradient if given is None else given
     expected = numeric_gradient(loss, bias)
     assert float(expected.abs().max()) > 1e-4
-    torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-4)
+    torch.testing.assert_close(gradient, expected, atol=1e-7, rtol=1e-4)
 
 
-def test_sc_parameters_and_mistakes():
+def test_sc_counts_its_parameters_and_refuses_wrong_settings():
     assert sum(p.numel() for p in SpatialConsensus({"rgb": 1024, "flow": 1024}).parameters()) == 1_049_600
     assert not list(SpatialConsensus({"rgb": 8, "flow": 8}, Options(embedding=0)).parameters())
     for channels, options, message in (
@@ -261,7 +261,7 @@ def test_sc_parameters_and_mistakes():
     torch.testing.assert_close(weights.sum((1, 2)), torch.ones(2))
 
 
-def test_sc_is_built_of_the_modalities_that_have_maps():
+def test_sc_is_built_for_the_modalities_that_have_maps():
     sizes = Sizes({"rgb": 8, "flow": 6, "audio": 4}, {"rgb": GRID, "flow": GRID}, (3,), 5, 0.0)
     assert parts.find("poolings", "sc").build(sizes, Options()).modalities == BOTH
     with pytest.raises(UsageError, match="needs two, here: rgb"):
@@ -322,15 +322,15 @@ def test_attention_equals_slow_loops(guided, kernel, gated):
     inputs = features(1, audio=True, gated=gated)
     kind = att_flow.GuidedAttention if guided else att.Attention
     module = shaken_gates(kind(BOTH, kernel))
-    found = module(inputs).vectors
+    pooled = module(inputs).vectors
     for clip in range(2):
         maps = numpy_maps(inputs, clip)
         guide = slow_gate(module.gates["flow"], [maps["flow"].max(0), maps["flow"].mean(0)])
         further = [guide] if guided else []
         attention = {"flow": guide, "rgb": slow_gate(module.gates["rgb"], [maps["rgb"].max(0), maps["rgb"].mean(0), *further])}
         for m, x in maps.items():
-            np.testing.assert_allclose(found[m][clip].detach().numpy(), (x * attention[m]).mean((1, 2)), atol=1e-5)
-    assert torch.equal(found["audio"], inputs["audio"].average()) and list(found) == ["rgb", "flow", "audio"]
+            np.testing.assert_allclose(pooled[m][clip].detach().numpy(), (x * attention[m]).mean((1, 2)), atol=1e-5)
+    assert torch.equal(pooled["audio"], inputs["audio"].average()) and list(pooled) == ["rgb", "flow", "audio"]
 
 
 def test_attention_has_cbams_layers():
@@ -384,7 +384,7 @@ def test_tada_equals_slow_loops(gated):
     assert torch.equal(pooled.vectors["audio"], inputs["audio"].average())
 
 
-def test_a_discriminator_that_knows_nothing_weighs_all_cells_alike():
+def test_an_untrained_discriminator_weighs_all_cells_equally():
     """H = ln 2 everywhere: (2 − ln 2) times the average."""
     inputs = features(3)
     module = tada.TransferableAttention({"rgb": 8, "flow": 8}, {"rgb": GRID, "flow": GRID})

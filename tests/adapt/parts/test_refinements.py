@@ -19,12 +19,12 @@ MODES, VARIANTS = ("recalibrate", "inject_vec", "inject_map"), ("a", "c", "e")
 def features(seed: int, channels: int = 16, audio: int = 0, gated: bool = False) -> dict[str, Feature]:
     """Maps of rgb and flow, an audio vector of so many channels; `gated`: with gains and shifts that wait."""
     generator = torch.Generator().manual_seed(seed)
-    found = {m: Feature(torch.rand(2, channels, 3, 4, generator=generator)) for m in ("rgb", "flow")}
-    found |= {"audio": Feature(torch.rand(2, audio, generator=generator))} if audio else {}
+    by_modality = {m: Feature(torch.rand(2, channels, 3, 4, generator=generator)) for m in ("rgb", "flow")}
+    by_modality |= {"audio": Feature(torch.rand(2, audio, generator=generator))} if audio else {}
     if not gated:
-        return found
-    gates = {m: torch.randn(2, 2, f.data.shape[1], generator=generator) for m, f in found.items()}
-    return {m: f.times(gates[m][0]).plus(gates[m][1]) for m, f in found.items()}
+        return by_modality
+    gates = {m: torch.randn(2, 2, f.data.shape[1], generator=generator) for m, f in by_modality.items()}
+    return {m: f.times(gates[m][0]).plus(gates[m][1]) for m, f in by_modality.items()}
 
 
 def weights(layers: nn.Sequential) -> list[np.ndarray]:
@@ -63,12 +63,12 @@ def slow_mc(mc: MutualComplementarity, inputs: dict[str, Feature]) -> dict[str, 
 
 def check_mc(inputs: dict[str, Feature], options: Options) -> None:
     mc = shaken(MutualComplementarity({m: f.data.shape[1] for m, f in inputs.items()}, options), 3, 0.3)
-    found = mc(inputs)
-    assert list(found) == list(inputs)
+    refined = mc(inputs)
+    assert list(refined) == list(inputs)
     for modality, expected in slow_mc(mc, inputs).items():
-        np.testing.assert_allclose(found[modality].dense().detach().numpy(), expected, atol=1e-4)
+        np.testing.assert_allclose(refined[modality].dense().detach().numpy(), expected, atol=1e-4)
         mean = expected.mean((2, 3)) if expected.ndim == 4 else expected
-        np.testing.assert_allclose(found[modality].average().detach().numpy(), mean, atol=1e-4)
+        np.testing.assert_allclose(refined[modality].average().detach().numpy(), mean, atol=1e-4)
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -156,8 +156,8 @@ def test_maps_of_unlike_grids_cannot_be_injected():
 
 def test_no_refinement_is_the_identity():
     inputs = features(0, audio=4)
-    found = none.build(Sizes({}, {}, (3,), 5, 0.0), none.Options())(inputs)
-    assert list(found) == list(inputs) and all(found[m] is f for m, f in inputs.items())
+    refined = none.build(Sizes({}, {}, (3,), 5, 0.0), none.Options())(inputs)
+    assert list(refined) == list(inputs) and all(refined[m] is f for m, f in inputs.items())
 
 
 def count(module: nn.Module) -> int:
@@ -167,8 +167,8 @@ def count(module: nn.Module) -> int:
 def test_parameters():
     """The table of `method.md` §1.2."""
     two = {"rgb": 1024, "flow": 1024}
-    found = {v: count(MutualComplementarity(two, Options(variant=v))) for v in VARIANTS}
-    assert found == {"a": 264_320, "c": 788_736, "e": 1_052_928}
+    counts = {v: count(MutualComplementarity(two, Options(variant=v))) for v in VARIANTS}
+    assert counts == {"a": 264_320, "c": 788_736, "e": 1_052_928}
     assert count(mmtm.MultimodalTransfer(two, mmtm.Options(ratio=16))) == 1_050_880
 
 

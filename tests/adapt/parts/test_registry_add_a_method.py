@@ -17,11 +17,11 @@ def blocks() -> list[str]:
     """The indented examples of the page."""
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     page = page[page.index("## Add a method") : page.index("## Change numbers")]
-    found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)
-    return [textwrap.dedent(block).strip() + "\n" for block in found if block.strip()]
+    examples = re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)
+    return [textwrap.dedent(block).strip() + "\n" for block in examples if block.strip()]
 
 
-def test_the_page_works_as_written(small_file, tmp_path):
+def test_contributings_examples_work_as_written(small_file, tmp_path):
     method, part, its_method = blocks()
     package = tmp_path / "cia_adapt"
     shutil.copytree(Path(cia_adapt.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -28,11 +28,11 @@ def test_even_tuples_are_the_published_ones():
 
 def slow_relations(module: trn.TemporalRelations, frames: np.ndarray, tuples) -> np.ndarray:
     """[S − 1, width] of one clip."""
-    found = []
+    scales = []
     for n, picked in tuples.items():
         weight, bias = (p.detach().double().numpy() for p in module.layers[str(n)][1].parameters())
-        found.append(sum(np.maximum(weight @ np.maximum(np.concatenate([frames[i] for i in t]), 0) + bias, 0) for t in picked))
-    return np.stack(found)
+        scales.append(sum(np.maximum(weight @ np.maximum(np.concatenate([frames[i] for i in t]), 0) + bias, 0) for t in picked))
+    return np.stack(scales)
 
 
 def test_trn_equals_a_slow_loop_at_evaluation():

@@ -48,7 +48,7 @@ def test_interval_equals_a_slow_bootstrap():
     assert statistics.interval(strata) == pytest.approx(slow_bootstrap([s.astype(float) for s in strata]), abs=0.7)
 
 
-def test_strata_count_alike_whatever_their_sizes():
+def test_strata_count_equally_whatever_their_sizes():
     """A pair of 10 clips with all right and one of 1000 with none: 50, where pooling the clips would give 1."""
     strata = [np.ones((5, 10), dtype=bool), np.zeros((5, 1000), dtype=bool)]
     assert statistics.interval(strata) == pytest.approx((50, 50))

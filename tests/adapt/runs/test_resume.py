@@ -28,7 +28,7 @@ STATEFUL = ["cia", "ta3n", "trn", "stcda-fl", "kim-fl", "gblend-fl", "mmsada-fl"
 
 
 @pytest.mark.parametrize("method", STATEFUL)
-def test_going_on_after_any_epoch_gives_the_same_run(small_file, method, tmp_path):
+def test_resuming_after_any_epoch_gives_the_same_run(small_file, method, tmp_path):
     """Through the file: model, objectives' own memories, optimiser, random states, samplers, history, both snapshots."""
     trainer, evaluator = trainer_of(small_file, method, epochs=4)
     path = tmp_path / "state.safetensors"
@@ -79,7 +79,7 @@ def fail_at(monkeypatch, epoch: int, error: BaseException):
     return lambda: monkeypatch.setattr(Trainer, "epoch", real)
 
 
-def test_an_interrupted_run_goes_on_with_resume_only(small_file, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_with_resume_only(small_file, tmp_path, monkeypatch):
     straight = runner.run(request(small_file, tmp_path / "a", epochs=5), print)
     mend = fail_at(monkeypatch, 4, KeyboardInterrupt())
     said: list[str] = []
@@ -107,7 +107,7 @@ def test_an_interrupted_run_goes_on_with_resume_only(small_file, tmp_path, monke
     assert not list((tmp_path / "b").rglob(".seed*"))
 
 
-def test_more_epochs_go_on_from_a_finished_run(small_file, tmp_path):
+def test_a_finished_run_continues_with_more_epochs(small_file, tmp_path):
     runner.run(request(small_file, tmp_path, epochs=2), print)
     before = (folder_of(tmp_path) / "metrics.jsonl").read_text()
     with pytest.raises(MismatchError, match=r"setup.epochs: 2 → 4.*--overwrite"):
@@ -203,7 +203,7 @@ def test_texts_and_published_numbers_do_not_decide_whether_runs_are_the_same(sma
     assert config.load("demo", "concat", {}).for_pair("a", "b").options["adversarial"]["video"] == 0.1
 
 
-def test_a_full_disk_while_training_is_a_note_and_not_the_end(small_file, tmp_path, monkeypatch):
+def test_a_full_disk_while_training_is_a_note_and_training_continues(small_file, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "SAVE_EVERY_S", 0.0)
     real, said = state.save, []
 
@@ -233,6 +233,6 @@ def test_a_lock_whose_file_another_process_removed_is_taken_anew(tmp_path, monke
             pass
 
 
-def test_a_runs_folder_that_cannot_be_made_is_told():
+def test_a_runs_folder_that_cannot_be_created_is_a_usage_error():
     with pytest.raises(UsageError, match="choose another --runs folder"), lock.claimed(Path("/proc/none/seed0")):
         pass

@@ -21,16 +21,20 @@ from cia_adapt.runs import files
 
 @dataclass(frozen=True)
 class Panel:
-    """One clip's picture."""
+    """The picture of one clip."""
 
     clip: str
+    """The clip's id."""
     png: bytes
+    """The picture as a PNG file."""
 
 
 def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list[Panel], list[str]]:
-    """Draw `count` target validation clips drawn by `seed`: the panels, and a line for each clip that cannot be drawn.
+    """Draw the consensus maps of `count` target validation clips of the run in `folder`; `seed` picks the clips.
 
-    Raises CiaError when none can be, since the feature file is gone, or is another now, or does not say how clips were read.
+    Returns (the panels, a line for each clip whose frames cannot be read); nothing for a method without SC. `root` goes before
+    the clips' folder that the feature file names. Raises CiaError where no clip can be drawn: the feature file is gone, has
+    changed since, or does not say how clips were read.
     """
     config, stamp = files.read_json(folder / "config.json"), files.read_json(folder / "stamp.json")
     method = Method(**config["method"])
@@ -44,26 +48,26 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list
     if not isinstance(dataset, DatasetFeatures) or "clips/indices" not in dataset.regions:
         raise DataError(f"{stamp['feature_file']}: does not say where the clips and their frames are")
     if config["features"] != digest(domains[config["source"]], domains[config["target"]]):
-        raise DataError(f"{stamp['feature_file']}: its features are no longer those of this run, or it had --manifest or --map")
+        raise DataError(
+            f"{stamp['feature_file']}: its features are no longer those of this run, or the run used --manifest or --map"
+        )
     setup, stores = Setup(**config["setup"]), Stores(torch.device("cpu"), "map")
     task, _ = make_task(domains[config["source"]], target, config["modalities"], True, setup, stores)
     model = VideoModel(method, task.sizes)
     try:
         model.load_state_dict(files.load_model(folder, "selected"))
     except RuntimeError:
-        raise DataError(
-            f"{folder}: its model was made by another version of cia-adapt; train it again with --overwrite"
-        ) from None
+        raise DataError(f"{folder}: its model is of another version of cia-adapt; train it again with --overwrite") from None
     model.eval()
     clips, segments = task.target_val, config["setup"]["segments"]
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(clips))[:count])
-    frames = centre_frames(clips.frames, segments)
+    positions = np.sort(np.random.default_rng(seed).permutation(len(clips))[:count])  # [count]
+    frames = centre_frames(clips.frames, segments)  # [S]
     with torch.inference_mode():
-        output = model(clips.batch(chosen, np.tile(frames, (len(chosen), 1))))
+        output = model(clips.batch(positions, np.tile(frames, (len(positions), 1))))
     assert output.consensus is not None
     predicted = output.probabilities()[0].argmax(1).tolist()
     drawn, missing = [], []
-    for position, maps, number in zip(chosen, output.consensus.double().numpy(), predicted, strict=True):
+    for position, maps, number in zip(positions, output.consensus.double().numpy(), predicted, strict=True):
         row = int(clips.rows[position])
         name = str(dataset.columns["clip"][row])
         try:
@@ -77,8 +81,10 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list
 
 
 def frames_of(dataset: DatasetFeatures, row: int, root: Path | None, indices: list[int]) -> list[Pixels]:
-    """The frames [224, 224, 3] that a row's features at these indices describe: decoded, counted, scaled and cropped by the code
-    that extracted them, by the file's own recipe. `root` goes before the folder that the file names. Raises CiaError.
+    """The frames [224, 224, 3] that the features of a row at these indices describe.
+
+    The code that extracted the features decodes, counts, scales and crops them, by the feature file's own recipe. `root` goes
+    before the folder that the file names. Raises CiaError where the clip cannot be read or is another one now.
     """
     recipe = recipes.restored(dataset.provenance.get("preprocessing"), f"{dataset.path}: '{dataset.name}'")
     cells = {"label": "-", "split": "-"} | {column: str(values[row]) for column, values in dataset.columns.items()}

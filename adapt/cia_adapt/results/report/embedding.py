@@ -1,4 +1,7 @@
-"""t-SNE of the clips' features of both domains (van der Maaten and Hinton 2008), by scikit-learn."""
+"""t-SNE of the clips' features of both domains, by scikit-learn.
+
+van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 2008, https://www.jmlr.org/papers/v9/vandermaaten08a.html.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +12,10 @@ Floats = npt.NDArray[np.float64]
 
 
 def tsne(source: Floats, target: Floats, seed: int) -> tuple[Floats, Floats]:
-    """[N_s, D] and [N_t, D] → coordinates [n, 2] of each, n = min(N_s, N_t) clips drawn by `seed`; PCA start.
+    """Features [N_s, D] and [N_t, D] → plane coordinates [n, 2] of each, for n = min(N_s, N_t) clips that `seed` draws.
 
-    Features that are all the same, as of a model whose units have died, lie in one point: scikit-learn would crash over them.
+    The start is by PCA. Where all features are equal, as those of a model whose units have died, all coordinates are 0:
+    scikit-learn would crash on them.
     """
     random = np.random.default_rng(seed)
     count = min(len(source), len(target))
@@ -19,6 +23,6 @@ def tsne(source: Floats, target: Floats, seed: int) -> tuple[Floats, Floats]:
     if not np.ptp(both, axis=0).any():
         return np.zeros((count, 2)), np.zeros((count, 2))
     perplexity = min(30.0, (2 * count - 1) / 3)
-    with threadpool_limits(1):  # many short parallel steps: on a busy machine two threads take a hundred times one's time
+    with threadpool_limits(1):  # its steps are short: on a busy machine two threads take a hundred times as long as one
         points = TSNE(init="pca", random_state=seed, perplexity=perplexity).fit_transform(both).astype(np.float64)
     return points[:count], points[count:]

@@ -1,4 +1,4 @@
-"""Pictures of the report, each as a PNG in bytes."""
+"""The report's figures, each as the bytes of a PNG file."""
 
 import io
 import warnings
@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def png(figure: Figure) -> bytes:
-    """The picture. Texts are drawn as they are: a `$` in a name begins no formula, a letter that the font lacks is a box."""
+    """A figure as a PNG file. Texts are drawn literally: `$` begins no formula, and a letter that the font lacks is a box."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
     buffer = io.BytesIO()
@@ -32,13 +32,16 @@ def png(figure: Figure) -> bytes:
 
 
 def shown(title: str) -> str:
-    """A title on one line that fits a figure; names may be of any length."""
+    """A title on one line, cut to `LONGEST` characters so that it fits a figure; names may be of any length."""
     line = printable(title)
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
 def curves(histories: Sequence[Sequence[Metrics]], title: str) -> bytes:
-    """Accuracy and domain confusion by epoch; the line is the mean over seeds, the band their range."""
+    """Accuracies, class loss and domain accuracies by epoch, from the metrics of each seed's epochs.
+
+    A line is the mean over the seeds, a band their range.
+    """
     figure = Figure(figsize=(9, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     _band(left, histories, "source_val_accuracy", "source val", SOURCE_COLOUR)
@@ -60,6 +63,7 @@ def curves(histories: Sequence[Sequence[Metrics]], title: str) -> bytes:
 
 
 def _band(axes: Any, histories: Sequence[Sequence[Metrics]], key: str, label: str, colour: str) -> None:
+    """Draw one metric: its mean over the seeds and their range."""
     values = np.array([[metrics[key] for metrics in history] for history in histories])  # [seeds, epochs]
     epochs = np.arange(1, values.shape[1] + 1)
     axes.plot(epochs, values.mean(0), color=colour, label=label, linewidth=1.5)
@@ -68,7 +72,7 @@ def _band(axes: Any, histories: Sequence[Sequence[Metrics]], key: str, label: st
 
 
 def tsne(source: Floats, target: Floats, title: str) -> bytes:
-    """Coordinates [n, 2] of both domains: source blue, target red."""
+    """A scatter plot of both domains' coordinates [n, 2]: source blue, target red."""
     figure = Figure(figsize=(4.4, 4.2), layout="constrained")
     axes = figure.subplots()
     for points, label, colour in ((source, "source", SOURCE_COLOUR), (target, "target", TARGET_COLOUR)):
@@ -80,7 +84,12 @@ def tsne(source: Floats, target: Floats, title: str) -> bytes:
 
 
 def consensus(frames: Sequence[npt.NDArray[np.uint8]], maps: Floats, title: str) -> bytes:
-    """Frames [224, 224, 3] above, the same under their consensus maps [S, 7, 7] below. One colour scale for the clip."""
+    """A clip's frames, and below them the same frames under their consensus maps, in one colour scale.
+
+    Args:
+        frames: S frames, [224, 224, 3] each.
+        maps: weights [S, 7, 7].
+    """
     figure = Figure(figsize=(1.75 * len(frames), 3.9), layout="constrained")
     axes = figure.subplots(2, len(frames), squeeze=False)
     figure.suptitle(shown(title), fontsize=9)
@@ -92,7 +101,7 @@ def consensus(frames: Sequence[npt.NDArray[np.uint8]], maps: Floats, title: str)
             extent=(-0.5, frame.shape[1] - 0.5, frame.shape[0] - 0.5, -0.5),
             interpolation="bilinear",
             cmap=mpl.colormaps["inferno"],
-            alpha=0.75 * weights / maps.max(),  # what has little weight stays visible as it is
+            alpha=0.75 * weights / maps.max(),  # cells of little weight stay visible
             vmin=0,
             vmax=float(maps.max()),
         )
@@ -100,5 +109,5 @@ def consensus(frames: Sequence[npt.NDArray[np.uint8]], maps: Floats, title: str)
             axes[row, column].set(xticks=[], yticks=[])
     bar = figure.colorbar(overlay, ax=axes[1, :].tolist(), shrink=0.8, aspect=10)
     bar.ax.tick_params(labelsize=6)
-    bar.ax.axhline(1 / maps[0].size, color="white", linewidth=1)  # where every cell would be under average pooling
+    bar.ax.axhline(1 / maps[0].size, color="white", linewidth=1)  # the weight of every cell under average pooling
     return png(figure)

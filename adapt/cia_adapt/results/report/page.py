@@ -1,4 +1,4 @@
-"""Assemble the report: one HTML file with everything inside, and the t-SNE coordinates as csv beside it."""
+"""Write the report: one HTML file with everything inside, and beside it the t-SNE coordinates as a CSV file."""
 
 import base64
 import csv
@@ -27,16 +27,28 @@ from cia_adapt.runs import files
 
 
 def write(folders: Sequence[Path], out: Path, root: Path | None, seed: int, clips: int, say: Say) -> list[Path]:
-    """Write the report over finished runs; returns those that it shows. What cannot be read or drawn is named in the report and
-    left out, the rest is shown. Raises DataError where nothing is left, UsageError when `out` cannot be written.
+    """Write the report over finished runs to `out` and return the folders of the runs that it shows.
+
+    What cannot be read or drawn is left out and named in the report; the rest is shown.
+
+    Args:
+        folders: the runs' folders.
+        root: goes before the clips' folder that the feature file names, for consensus maps.
+        seed: picks the clips of t-SNE and of the consensus maps.
+        clips: number of clips of each group whose consensus maps are drawn.
+
+    Raises:
+        DataError: no run can be read.
+        MismatchError: runs of one set-up are not comparable.
+        UsageError: `out` cannot be written.
     """
     if out.is_dir():
         raise UsageError(f"--out {out}: is a folder; name a file in it")
     left_out: list[str] = []
 
-    def leave_out(what: str) -> None:
-        left_out.append(what)
-        say(f"left out of the report: {what}")
+    def leave_out(reason: str) -> None:
+        left_out.append(reason)
+        say(f"left out of the report: {reason}")
 
     results, stamps, configs = _readable(folders, leave_out)
     groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
@@ -96,6 +108,7 @@ def _readable(
 
 
 def _csv(points: Sequence[Sequence[Any]]) -> str:
+    """The t-SNE coordinates as CSV."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for cells in (["setup", "method", "source", "target", "domain", "x", "y"], *points):
@@ -112,16 +125,16 @@ def _section(
     points: list[list[Any]],
     say: Say,
 ) -> dict[str, Any]:
-    """Curves over the seeds; t-SNE and consensus maps of the first seed."""
+    """What the page shows of one group: curves over its seeds; t-SNE and consensus maps of the first seed. Extends `points`."""
     setup, method, source, target = name
     title = f"{method}: {source} → {target}"
     scores = files.load_scores(folders[0])
     coordinates = tsne(
         scores["selected/source_features"].double().numpy(), scores["selected/target_features"].double().numpy(), seed
     )
-    own = []
+    rows = []
     for domain, xy in zip((source, target), coordinates, strict=True):
-        own += [[setup, method, source, target, domain, f"{x:.4f}", f"{y:.4f}"] for x, y in xy]
+        rows += [[setup, method, source, target, domain, f"{x:.4f}", f"{y:.4f}"] for x, y in xy]
     section: dict[str, Any] = {
         "title": title,
         "paper": _method(folders[0])["paper"],
@@ -140,7 +153,7 @@ def _section(
         section["missing"] = str(error)
     if section["missing"]:
         say(f"note: no consensus maps of {title}: {section['missing']}")
-    points += own
+    points += rows  # last, so that a group that fails leaves none behind
     return section
 
 
@@ -150,6 +163,7 @@ def _method(folder: Path) -> dict[str, Any]:
 
 
 def _embed(png: bytes) -> str:
+    """A PNG file as the source of an HTML image."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 

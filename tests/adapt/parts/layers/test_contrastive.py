@@ -37,13 +37,13 @@ def slow_modal(z: dict[str, np.ndarray], tau: float) -> float:
     return float(np.mean([slow_nce(z[a][rows], z[b][rows], tau) for rows in (slice(0, 4), slice(4, 10)) for a, b in pairs]))
 
 
-def slow_class_nce(anchors: np.ndarray, classes, others: np.ndarray, of_others, tau: float) -> float:
+def slow_class_nce(anchors: np.ndarray, classes, others: np.ndarray, other_classes, tau: float) -> float:
     losses = []
     for anchor, k in zip(anchors, classes, strict=True):
-        known = [j for j, other in enumerate(of_others) if other >= 0]
-        positive = [j for j in known if of_others[j] == k]
+        labelled = [j for j, other in enumerate(other_classes) if other >= 0]
+        positive = [j for j in labelled if other_classes[j] == k]
         if k >= 0 and positive:
-            total = sum(math.exp(anchor @ others[j] / tau) for j in known)
+            total = sum(math.exp(anchor @ others[j] / tau) for j in labelled)
             losses.append(-np.mean([anchor @ others[j] / tau - math.log(total) for j in positive]))
     return float(np.mean(losses)) if losses else 0.0
 
@@ -59,7 +59,7 @@ def test_cross_modal_contrasts_modalities_within_each_domain(streams):
 
 @pytest.mark.parametrize("bank", [7, 64])
 @pytest.mark.parametrize("threshold", [0.0, 0.5])
-def test_cross_modal_contrasts_domains_with_what_the_banks_remember(bank, threshold):
+def test_cross_modal_contrasts_domains_with_the_clips_in_the_banks(bank, threshold):
     """Three batches: anchors of one domain against the last `bank` clips of the other, positives of the same class, the
     target's class by its softmax where that is sure enough. Against slow loops over all clips seen so far.
     """
@@ -117,7 +117,7 @@ def test_the_bank_is_a_ring_without_gradients():
 
 @settings(max_examples=40, deadline=None)
 @given(size=st.integers(1, 8), pushes=st.lists(st.integers(0, 12), max_size=6))
-def test_the_bank_holds_the_latest(size, pushes):
+def test_the_bank_holds_the_latest_clips(size, pushes):
     bank, told = cross_modal.Bank(("rgb",), size, 1), 0
     for count in pushes:
         rows = torch.arange(told, told + count)
@@ -128,9 +128,9 @@ def test_the_bank_holds_the_latest(size, pushes):
 
 
 def test_cross_modal_needs_modalities_of_one_width():
-    for of_streams in ({"all": 8}, {"rgb": 8, "flow": 6}):
+    for widths in ({"all": 8}, {"rgb": 8, "flow": 6}):
         with pytest.raises(UsageError, match="it needs two of them, equally wide, and a head for each"):
-            cross_modal.CrossModalContrast(of_streams, cross_modal.Options())
+            cross_modal.CrossModalContrast(widths, cross_modal.Options())
 
 
 # --- STCDA ----------------------------------------------------------------------------------------------------------------
@@ -161,21 +161,21 @@ def test_a_domain_of_one_clip_has_nothing_to_contrast():
     assert float(term.loss.detach()) == pytest.approx(expected, rel=1e-5)
 
 
-def slow_discrepancy(source: np.ndarray, of_source, target: np.ndarray, of_target) -> float:
-    common = [k for k in range(10) if k in list(of_source) and k in list(of_target)]
+def slow_discrepancy(source: np.ndarray, source_classes, target: np.ndarray, target_classes) -> float:
+    common = [k for k in range(10) if k in list(source_classes) and k in list(target_classes)]
     if not common:
         return 0.0
     same, different = [], []
     for a in common:
         for b in common:
-            mean_a = np.mean([x for x, k in zip(source, of_source, strict=True) if k == a], axis=0)
-            mean_b = np.mean([x for x, k in zip(target, of_target, strict=True) if k == b], axis=0)
+            mean_a = np.mean([x for x, k in zip(source, source_classes, strict=True) if k == a], axis=0)
+            mean_b = np.mean([x for x, k in zip(target, target_classes, strict=True) if k == b], axis=0)
             (same if a == b else different).append(sum((mean_a - mean_b) ** 2))
     return float(np.mean(same) - (np.mean(different) if different else 0))
 
 
 @pytest.mark.parametrize(
-    ("of_source", "of_target"),
+    ("source_classes", "target_classes"),
     [
         ([0, 0, 1, 1, 2, 3], [0, 1, 1, -1, 4, 0, 1]),  # 2, 3 and 4 are on one side only
         ([0, 1, 2, 0, 1, 2], [2, 1, 0, 2, 1, 0, -1]),
@@ -183,20 +183,22 @@ def slow_discrepancy(source: np.ndarray, of_source, target: np.ndarray, of_targe
         ([0, 0, 0, 1, 1, 1], [-1, -1, -1, 2, 2, 2, 2]),  # none
     ],
 )
-def test_discrepancy_equals_a_slow_loop_over_common_classes(of_source, of_target):
+def test_discrepancy_equals_a_slow_loop_over_common_classes(source_classes, target_classes):
     generator = torch.Generator().manual_seed(0)
     source, target = (torch.randn(n, 4, generator=generator).requires_grad_() for n in (6, 7))
-    expected = slow_discrepancy(arrays(source), of_source, arrays(target), of_target)
-    found = spatio_temporal.contrastive_discrepancy(source, torch.tensor(of_source), target, torch.tensor(of_target))
-    assert float(found.detach()) == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    (gradient,) = torch.autograd.grad(found, target, allow_unused=True)
+    expected = slow_discrepancy(arrays(source), source_classes, arrays(target), target_classes)
+    discrepancy = spatio_temporal.contrastive_discrepancy(
+        source, torch.tensor(source_classes), target, torch.tensor(target_classes)
+    )
+    assert float(discrepancy.detach()) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    (gradient,) = torch.autograd.grad(discrepancy, target, allow_unused=True)
     gradient = torch.zeros_like(target) if gradient is None else gradient
-    takes_part = [k >= 0 and k in of_source for k in of_target]
+    takes_part = [k >= 0 and k in source_classes for k in target_classes]
     assert torch.isfinite(gradient).all() and gradient.any(1).tolist() == takes_part
 
 
 def test_alignment_is_the_discrepancy_of_the_clips_that_have_a_pseudo_class():
-    """On the streams' unit vectors side by side; pseudo-classes are found by the clips' positions in the target."""
+    """On the streams' unit vectors side by side; pseudo-classes are looked up by the clips' positions in the target."""
     of, at = output(), step(output(seed=1), positions=[8, 0, 3, 5, 1, 7])
     module = spatio_temporal.SpatioTemporalContrast(9, spatio_temporal.Options(clip=0.0, video=0.0, alignment=0.5))
     module.pseudo.copy_(torch.tensor([0, 1, 2, -1, 1, 0, 1, 2, 1]))

@@ -52,15 +52,15 @@ def test_reversal_acts_once_on_each_path():
 
 
 def test_entropies():
-    found = [float(entropy(torch.tensor(logits))) for logits in ([2.0, 0, 0], [0.0, 0], [1.0, -1])]
-    np.testing.assert_allclose(found, [0.665573, 0.693147, 0.365334], atol=1e-6)
+    entropies = [float(entropy(torch.tensor(logits))) for logits in ([2.0, 0, 0], [0.0, 0], [1.0, -1])]
+    np.testing.assert_allclose(entropies, [0.665573, 0.693147, 0.365334], atol=1e-6)
 
 
 def test_entropy_of_any_shape_stays_finite_for_certain_classes():
     logits = torch.tensor([[[0.0, 0, 0], [1000, 0, 0]], [[-500, 0, 0], [3, 3, -1000]]], requires_grad=True)
-    found = entropy(logits)
-    np.testing.assert_allclose(found.detach().numpy(), [[math.log(3), 0], [math.log(2), math.log(2)]], atol=1e-6)
-    found.sum().backward()
+    entropies = entropy(logits)
+    np.testing.assert_allclose(entropies.detach().numpy(), [[math.log(3), 0], [math.log(2), math.log(2)]], atol=1e-6)
+    entropies.sum().backward()
     assert torch.isfinite(logits.grad).all()
 
 
@@ -83,7 +83,7 @@ def slow_steps(data: np.ndarray, steps: list[tuple[str, np.ndarray]]) -> np.ndar
 
 @pytest.mark.parametrize("order", [(), ("times",), ("plus",), ("times", "plus", "times"), ("plus", "times", "plus", "plus")])
 @pytest.mark.parametrize("shape", [(3, 8, 4, 5), (3, 8)])
-def test_gates_that_wait_equal_gates_on_every_cell(order, shape):
+def test_gates_applied_late_equal_gates_on_every_cell(order, shape):
     data = channels_last(*shape) if len(shape) == 4 else vectors(*shape)
     steps = [(what, vectors(*shape[:2], seed=seed)) for seed, what in enumerate(order, 1)]
     feature = Feature(data)
@@ -134,14 +134,15 @@ def test_gram_and_its_gradients_equal_autograds(embedded, gated, monkeypatch):
         features.append(feature)
         layers.append(nn.Linear(6, 4) if embedded else None)
         leaves += list(layers[-1].parameters()) if embedded else []
-    found, expected = gram(features, layers), plain_gram(features, layers)
-    assert found.keys() == expected.keys() == {(0, 0), (0, 1), (1, 1)}
+    products, expected = gram(features, layers), plain_gram(features, layers)
+    assert products.keys() == expected.keys() == {(0, 0), (0, 1), (1, 1)}
     outer = {key: vectors(*x.shape, seed=sum(key)) for key, x in expected.items()}
     for key in expected:
-        torch.testing.assert_close(found[key], expected[key], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(products[key], expected[key], atol=1e-4, rtol=1e-4)
     if leaves:
         a, b = (
-            torch.autograd.grad(sum((x[k] * outer[k]).sum() for k in outer), leaves, retain_graph=True) for x in (found, expected)
+            torch.autograd.grad(sum((x[k] * outer[k]).sum() for k in outer), leaves, retain_graph=True)
+            for x in (products, expected)
         )
         for mine, theirs in zip(a, b, strict=True):
             torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=1e-3)
@@ -160,7 +161,7 @@ def test_grams_gradients_equal_finite_differences(embedded, gated, monkeypatch):
 
     def products(*given: torch.Tensor) -> tuple[torch.Tensor, ...]:
         rest = iter(given)
-        features = [Feature(x, *(next(rest) if there else None for there in gated)) for x in data]
+        features = [Feature(x, *(next(rest) if present else None for present in gated)) for x in data]
         return tuple(gram(features, layers).values())
 
     assert torch.autograd.gradcheck(lambda *given: products(*given[: len(leaves)]), (*leaves, *parameters))
@@ -175,13 +176,13 @@ def test_gram_of_three_modalities_over_whole_chunks_equals_autograds(monkeypatch
     features = [Feature(torch.rand(count, len(g[0]), 2, 2, dtype=torch.float64)).times(g).plus(g * g) for g in gates]
     layers = [nn.Linear(c, 3).double() for c in channels]
     leaves = gates + [p for layer in layers for p in layer.parameters()]
-    found, expected = gram(features, layers), plain_gram(features, layers)
-    assert list(found) == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
+    products, expected = gram(features, layers), plain_gram(features, layers)
+    assert list(products) == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
     outer = {key: torch.randn_like(x) for key, x in expected.items()}
     mine, theirs = (
-        torch.autograd.grad(sum((x[k] * outer[k]).sum() for k in outer), leaves, retain_graph=True) for x in (found, expected)
+        torch.autograd.grad(sum((x[k] * outer[k]).sum() for k in outer), leaves, retain_graph=True) for x in (products, expected)
     )
-    for a, b in zip([*found.values(), *mine], [*expected.values(), *theirs], strict=True):
+    for a, b in zip([*products.values(), *mine], [*expected.values(), *theirs], strict=True):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
 
 
@@ -221,21 +222,21 @@ def test_info_nce_equals_a_slow_loop():
 
 def test_same_class_nce_equals_a_slow_loop():
     a, b = vectors(4, 8), vectors(6, 8, seed=1)
-    of_a, of_b, tau = [0, 1, 2, -1], [0, 0, 1, -1, 3, 1], 0.5
+    anchor_classes, other_classes, tau = [0, 1, 2, -1], [0, 0, 1, -1, 3, 1], 0.5
     x, y = (v.double().numpy() / np.linalg.norm(v.double().numpy(), axis=1, keepdims=True) for v in (a, b))
     losses = []
-    for i, k in enumerate(of_a):
-        known = [j for j, other in enumerate(of_b) if other >= 0]
-        positive = [j for j in known if of_b[j] == k]
+    for i, k in enumerate(anchor_classes):
+        labelled = [j for j, other in enumerate(other_classes) if other >= 0]
+        positive = [j for j in labelled if other_classes[j] == k]
         if k >= 0 and positive:
-            total = sum(math.exp(x[i] @ y[j] / tau) for j in known)
+            total = sum(math.exp(x[i] @ y[j] / tau) for j in labelled)
             losses.append(-np.mean([math.log(math.exp(x[i] @ y[j] / tau) / total) for j in positive]))
-    found = same_class_nce(a, torch.tensor(of_a), b, torch.tensor(of_b), tau)
-    assert len(losses) == 2 and float(found) == pytest.approx(np.mean(losses), rel=1e-5)
+    loss = same_class_nce(a, torch.tensor(anchor_classes), b, torch.tensor(other_classes), tau)
+    assert len(losses) == 2 and float(loss) == pytest.approx(np.mean(losses), rel=1e-5)
     a.requires_grad_()
-    nothing = same_class_nce(a, torch.tensor([-1] * 4), b, torch.tensor(of_b), tau)
+    nothing = same_class_nce(a, torch.tensor([-1] * 4), b, torch.tensor(other_classes), tau)
     assert float(nothing.detach()) == 0 and not torch.autograd.grad(nothing, a)[0].any()
-    (gradient,) = torch.autograd.grad(same_class_nce(a, torch.tensor(of_a), b, torch.tensor(of_b), tau), a)
+    (gradient,) = torch.autograd.grad(same_class_nce(a, torch.tensor(anchor_classes), b, torch.tensor(other_classes), tau), a)
     assert torch.isfinite(gradient).all() and gradient.any(1).tolist() == [True, True, False, False]
 
 

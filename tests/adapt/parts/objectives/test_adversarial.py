@@ -87,7 +87,7 @@ def test_lambda_scales_the_reversed_gradient_only(ramp, progress, grown):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-7)
 
 
-def test_lambda_on_the_loss_scales_the_whole():
+def test_lambda_on_the_loss_scales_the_whole_loss():
     options = adversarial.Options(video=2.0, frame=0.5, weights_on="loss", hidden=4)
     features, own, plain_features, plain_own = gradients(options, 0.5)
     for mine, theirs, strength in zip(features, plain_features, (2.0, 2.0, 0.5, 0.5), strict=True):
@@ -111,7 +111,7 @@ def test_the_strength_that_is_recorded_has_danns_ramp(progress, grown):
 
 
 @pytest.mark.parametrize(("options", "left"), [({"frame": 0.0}, {"video"}), ({"video": 0.0}, {"frame"})])
-def test_a_level_of_zero_is_dropped(options, left):
+def test_a_level_of_weight_zero_has_no_discriminator(options, left):
     of, at = output(("all",), head="concat"), step()
     module = adversarial.AdversarialAlignment(widths(of), adversarial.Options(**options))
     module(of, at)
@@ -119,7 +119,7 @@ def test_a_level_of_zero_is_dropped(options, left):
     assert {name.split("_")[0] for name in of.domain_logits} == left
 
 
-def test_discriminators_inside_the_model_are_trained_by_it():
+def test_discriminators_inside_the_model_are_trained_by_adversarial():
     """TA3N's relations and TADA's cells count as levels of their own, each the mean over its discriminators."""
     of, at = output(("all",), head="concat"), step()
     generator = torch.Generator().manual_seed(1)
@@ -206,7 +206,7 @@ def test_correspondence_mismatches_half_of_each_domain_within_it(source, target)
 
 
 @pytest.mark.parametrize(("source", "target"), [(1, 1), (2, 3)])
-def test_what_could_only_be_paired_with_itself_is_not_called_mismatched(source, target):
+def test_a_clip_that_could_only_be_paired_with_itself_is_not_called_mismatched(source, target):
     pairs, loss, _, module = pairs_seen(source, target)
     assert torch.equal(pairs[:, 0], pairs[:, 1])
     expected = np.mean([slow_cross_entropy(slow_mlp(module.classifier, x), 1) for x in pairs.double().numpy()])

@@ -24,13 +24,13 @@ from tests.adapt.objective_parts import (
 TOY = {"a": (2.0, 2.1), "b": (2.2, 2.3), "c": (1.8, 2.0)}, {"a": (0.5, 1.0), "b": (1.0, 1.3), "c": (0.2, 0.8)}
 
 
-def test_blend_weights_of_the_toy():
+def test_blend_weights_of_a_worked_example():
     before, after = TOY
     gains = gradient_blend.generalisation_and_overfitting(before, after)
     assert [g for g, _ in gains.values()] == pytest.approx([1.1, 1.0, 1.2])
     assert [o for _, o in gains.values()] == pytest.approx([0.4, 0.2, 0.4])
-    found = gradient_blend.blend_weights(before, after)
-    assert {k: round(w, 4) for k, w in found.items()} == {"a": 0.1746, "b": 0.6349, "c": 0.1905}
+    weights = gradient_blend.blend_weights(before, after)
+    assert {k: round(w, 4) for k, w in weights.items()} == {"a": 0.1746, "b": 0.6349, "c": 0.1905}
 
 
 def test_blend_weights_of_streams_that_do_not_generalise_or_do_not_overfit():
@@ -48,8 +48,8 @@ def test_blend_weights_of_streams_that_do_not_generalise_or_do_not_overfit():
 @given(st.lists(st.tuples(*[st.floats(0, 5)] * 4), min_size=1, max_size=4))
 def test_blend_weights_are_shares(losses):
     before, after = ({str(i): (x[2 * n], x[2 * n + 1]) for i, x in enumerate(losses)} for n in (0, 1))
-    found = gradient_blend.blend_weights(before, after)
-    assert sum(found.values()) == pytest.approx(1) and min(found.values()) >= 0
+    weights = gradient_blend.blend_weights(before, after)
+    assert sum(weights.values()) == pytest.approx(1) and min(weights.values()) >= 0
 
 
 def test_blend_is_the_weighted_sum_of_the_streams_losses():
@@ -73,10 +73,26 @@ def test_blend_is_the_weighted_sum_of_the_streams_losses():
             gradient_blend.GradientBlend(streams, gradient_blend.Options())
 
 
+<<<<<<< HEAD
+=======
+def test_mean_losses_count_clips_and_not_batches():
+    big, small = output(("rgb", "all"), head="blend"), output(("rgb", "all"), head="blend", seed=1)
+    labels = torch.arange(CLIPS) % CLASSES
+    with torch.no_grad():
+        means = gradient_blend.mean_losses([(big, labels[:, None]), (small, labels[:3, None])])
+    for stream in ("rgb", "all"):
+        rows = [
+            *zip(arrays(big.logits[stream]), labels, strict=True),
+            *zip(arrays(small.logits[stream])[:3], labels[:3], strict=True),
+        ]
+        assert means[stream] == pytest.approx(np.mean([slow_cross_entropy(x, int(k)) for x, k in rows]), rel=1e-5)
+
+
+>>>>>>> lang_adapt
 def test_hold_out_is_stratified_and_keeps_one_of_each_class():
     labels = np.array([0] * 10 + [1] * 5 + [2])
-    kept, held = gradient_blend.hold_out(labels, 0.2, np.random.default_rng(0))
-    assert sorted([*kept, *held]) == list(range(16))
+    trained, held = gradient_blend.hold_out(labels, 0.2, np.random.default_rng(0))
+    assert sorted([*trained, *held]) == list(range(16))
     assert np.bincount(labels[held], minlength=3).tolist() == [2, 1, 0]
     others = {tuple(gradient_blend.hold_out(labels, 0.2, np.random.default_rng(seed))[1]) for seed in range(20)}
     assert len(others) > 5  # drawn at random
@@ -86,8 +102,8 @@ def test_hold_out_is_stratified_and_keeps_one_of_each_class():
 @given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=40), share=st.floats(0, 1), seed=st.integers(0, 99))
 def test_hold_out_of_any_labels(labels, share, seed):
     labels = np.array(labels)
-    kept, held = gradient_blend.hold_out(labels, share, np.random.default_rng(seed))
-    assert sorted([*kept, *held]) == list(range(len(labels))) and set(labels[kept]) == set(labels)
+    trained, held = gradient_blend.hold_out(labels, share, np.random.default_rng(seed))
+    assert sorted([*trained, *held]) == list(range(len(labels))) and set(labels[trained]) == set(labels)
     for k in set(labels):
         count = int((labels == k).sum())
         assert abs((labels[held] == k).sum() - min(share * count, count - 1)) <= 0.5

@@ -64,7 +64,9 @@ TENSORS = {
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_tensor_that_is_not_plain_is_refused_by_name(tmp_path, kind, zipped):
     path = save(tmp_path / "w.pt", {"state_dict": SMALL | {"x": TENSORS[kind]()}}, zipped)
-    with pytest.raises(DataError, match=r"^weights .*w\.pt: (x is a|holds [\d,]+ values, the most in x |a storage|.*grows)") as error:
+    with pytest.raises(
+        DataError, match=r"^weights .*w\.pt: (x is a|holds [\d,]+ values, the most in x |a storage|.*grows)"
+    ) as error:
         checkpoints.read(path)
     assert "\n" not in str(error.value)
 
