@@ -88,15 +88,11 @@ def _changed(run: Mapping[str, Any]) -> tuple[str, ...]:
         shipped = load(run["setup"]["name"], run["method"]["name"], {})
     except UsageError:
         return ("no method or set-up of that name here",)
-<<<<<<< HEAD
-    named = {"method": asdict(chosen.for_pair(run["source"], run["target"])), "setup": asdict(chosen.setup)}
-    differing = runs.compare(json.loads(json.dumps(named)), {"method": run["method"], "setup": run["setup"]})
-    return tuple(str(one) for one in differing if one.field not in {"setup.epochs", "setup.batch", "setup.segments"})
-=======
     named = {"method": asdict(shipped.for_pair(run["source"], run["target"])), "setup": asdict(shipped.setup)}
-    lines = runs.compare(json.loads(json.dumps(named)), {"method": run["method"], "setup": run["setup"]})
-    return tuple(line for line in lines if line.split(":")[0] not in {"setup.epochs", "setup.batch", "setup.segments"})
->>>>>>> lang_adapt
+    differing = runs.compare(json.loads(json.dumps(named)), {"method": run["method"], "setup": run["setup"]})
+    return tuple(
+        str(difference) for difference in differing if difference.field not in {"setup.epochs", "setup.batch", "setup.segments"}
+    )
 
 
 def check_comparable(folders: Sequence[Path]) -> None:

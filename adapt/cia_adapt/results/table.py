@@ -149,15 +149,9 @@ def _troubles(groups: Mapping[tuple[str, tuple[str, str]], Group]) -> list[str]:
         results = [result for (name, _), group in groups.items() if name == method for result in group.results]
         advised = [str(result["advice"]) for result in results if result.get("advice")]
         if advised:
-<<<<<<< HEAD
             kinds = Counter(Advice.read(text).kind for text in advised)
             what = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common())
             lines.append(f"! {method}: {len(advised)} of {len(results)} runs in trouble at their last epoch ({what})")
-=======
-            kinds = Counter(advice.partition(":")[0] for advice in advised)
-            counts = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common())
-            lines.append(f"! {method}: {len(advised)} of {len(results)} runs in trouble at their last epoch ({counts})")
->>>>>>> lang_adapt
     return lines
 
 

@@ -186,13 +186,8 @@ print([p.name for p in path.parent.iterdir()], state.load(path)[1])
     assert "['state.safetensors'] {'history': [1]}" in done.stdout
 
 
-<<<<<<< HEAD
-def test_training_goes_on_when_its_state_cannot_be_saved_and_says_so_once(small_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(saver, "SAVE_EVERY_S", -1.0)
-=======
 def test_training_continues_when_its_state_cannot_be_saved_and_says_so_once(small_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "SAVE_EVERY_S", -1.0)
->>>>>>> lang_adapt
+    monkeypatch.setattr(saver, "SAVE_EVERY_S", -1.0)
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -83,14 +83,10 @@ FAULTS = {
         lambda g: (g.move("crc32c", "other"), g.__setitem__("crc32c", h5py.SoftLink("/d/other"))),
         "d/crc32c is a link",
     ),
-<<<<<<< HEAD
     "damaged checksums of columns": (
         lambda g: g.attrs.__setitem__("columns_crc32c", "[" * 10),
         "columns_crc32c is damaged (not JSON",
     ),
-=======
-    "damaged checksums of columns": (lambda g: g.attrs.__setitem__("columns_crc32c", "[" * 10), "columns_crc32c is damaged"),
->>>>>>> lang_adapt
 }  # fmt: skip
 
 

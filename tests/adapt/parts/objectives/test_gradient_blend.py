@@ -73,22 +73,6 @@ def test_blend_is_the_weighted_sum_of_the_streams_losses():
             gradient_blend.GradientBlend(streams, gradient_blend.Options())
 
 
-<<<<<<< HEAD
-=======
-def test_mean_losses_count_clips_and_not_batches():
-    big, small = output(("rgb", "all"), head="blend"), output(("rgb", "all"), head="blend", seed=1)
-    labels = torch.arange(CLIPS) % CLASSES
-    with torch.no_grad():
-        means = gradient_blend.mean_losses([(big, labels[:, None]), (small, labels[:3, None])])
-    for stream in ("rgb", "all"):
-        rows = [
-            *zip(arrays(big.logits[stream]), labels, strict=True),
-            *zip(arrays(small.logits[stream])[:3], labels[:3], strict=True),
-        ]
-        assert means[stream] == pytest.approx(np.mean([slow_cross_entropy(x, int(k)) for x, k in rows]), rel=1e-5)
-
-
->>>>>>> lang_adapt
 def test_hold_out_is_stratified_and_keeps_one_of_each_class():
     labels = np.array([0] * 10 + [1] * 5 + [2])
     trained, held = gradient_blend.hold_out(labels, 0.2, np.random.default_rng(0))

@@ -98,12 +98,7 @@ def test_a_file_that_does_not_say_how_its_clips_were_read_or_leaves_the_root_is_
     encode(tmp_path / "a.mp4", 5)
     stored = dataset(tmp_path, recipes.load("kinetics"), path="../a.mp4")
     with pytest.raises(DataError, match="leaves the root"):
-<<<<<<< HEAD
-        frames_of(made, 0, None, [0])
-    made.provenance.pop("preprocessing")
-=======
         frames_of(stored, 0, None, [0])
-    stored.recipe.pop("preprocessing")
->>>>>>> lang_adapt
+    stored.provenance.pop("preprocessing")
     with pytest.raises(DataError, match=r"f\.h5: 'd': its recipe is damaged"):
         frames_of(stored, 0, None, [0])
