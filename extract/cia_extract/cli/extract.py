@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-import cia_extract.cli.checks as checks
 import cia_extract.cli.datasets as datasets
 import cia_extract.cli.features as features
 import cia_extract.cli.options as options
@@ -50,7 +50,7 @@ def extract(
     if not clips.dataset:
         raise UsageError("--dataset is missing; try: cia-extract --dataset demo")
     check_name(clips.dataset)
-    checks.check_paths(output.out, computing.flow_cache, computing.weights)
+    _check_paths(output.out, computing.flow_cache, computing.weights)
     settings, left_out = _settings(clips, preprocessing, computing, output)
     if output.dry_run:
         from cia_extract.extraction import dry_run
@@ -61,6 +61,21 @@ def extract(
         _report(settings, _run(settings, computing), output.as_json, left_out)
     if left_out:
         raise DataError(left_out)
+
+
+def _check_paths(out: Path, flow_cache: Path | None, weights: Sequence[str]) -> None:
+    """Raises UsageError where a folder is given for a file, a file for a folder, or a path that cannot exist."""
+    from cia_extract.datasets import sources
+    from cia_extract.features import writer
+
+    writer.check_out(out)
+    if flow_cache is not None:
+        sources.check_folder("--flow-cache", flow_cache)
+    for text in weights:
+        prefix, _, rest = text.partition("=")
+        path = rest if prefix in {"rgb", "flow", "audio"} else text
+        if path and path not in {"kinetics", "random"}:
+            sources.check_file("--weights", Path(path))
 
 
 def _settings(

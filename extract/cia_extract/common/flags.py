@@ -66,8 +66,9 @@ def _asked(parameter: inspect.Parameter, words: Mapping[str, str]) -> _Asked:
             flags = [_flag_of_a_change(f, kind, f"{text} [default: {mark.default}]") for f, kind, text in listed]
             return _Asked(flags, lambda values: {name: value for name, value in values.items() if value is not None})
     if isinstance(kind, type) and is_dataclass(kind):
-        names = {f.name: _name(f.name, kind) for f, kind, _ in _fields(kind, words)}
-        flags = [_flag(f, kind, text) for f, kind, text in _fields(kind, words)]
+        listed = list(_fields(kind, words))
+        names = {f.name: _name(f.name, kind) for f, kind, _ in listed}
+        flags = [_flag(f, kind, text) for f, kind, text in listed]
         return _Asked(flags, lambda values: settings.converted(kind, values, lambda name, value: f"{names[name]} {value}"))
     return _Asked([parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)], lambda values: values[parameter.name])
 

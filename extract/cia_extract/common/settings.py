@@ -6,6 +6,7 @@ The docstring under a field is its help.
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -99,11 +100,14 @@ def _value(text: str) -> Any:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def docs(cls: type) -> dict[str, str]:
+@functools.cache
+def docs(cls: type) -> Mapping[str, str]:
     """{field: the docstring under it}, with those of the classes it is derived from."""
-    parents = [parent for parent in reversed(cls.__mro__) if dataclasses.is_dataclass(parent)]
-    found = [param for parent in parents for param in docstring_parser.parse_from_object(parent).params]
-    return {param.arg_name: inspect.cleandoc(param.description or "") for param in found}
+    texts: dict[str, str] = {}
+    for parent in filter(dataclasses.is_dataclass, reversed(cls.__bases__)):
+        texts |= docs(parent)
+    own = docstring_parser.parse_from_object(cls).params
+    return texts | {param.arg_name: inspect.cleandoc(param.description or "") for param in own}
 
 
 def limits(kind: Any) -> str:

@@ -54,9 +54,9 @@ def converted(values: Mapping[str, Any]) -> Example:
 
 
 def test_what_fits_is_converted_to_its_fields_type():
-    made = converted({"count": 3, "share": 0.25, "on": True, "word": "", "words": ["flow"], "section": {"scale": [1, 0]}})
-    assert made == Example(3, 0.25, 1.0, True, "", ("flow",), "x", Section((1.0, 0.0)))
-    assert type(converted({"weight": 2}).weight) is float and type(made.section.scale[0]) is float
+    example = converted({"count": 3, "share": 0.25, "on": True, "word": "", "words": ["flow"], "section": {"scale": [1, 0]}})
+    assert example == Example(3, 0.25, 1.0, True, "", ("flow",), "x", Section((1.0, 0.0)))
+    assert type(converted({"weight": 2}).weight) is float and type(example.section.scale[0]) is float
 
 
 WHOLE = "give a whole number from 1 to 4294967295"
