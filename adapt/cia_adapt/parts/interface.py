@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -48,19 +48,22 @@ class Output:
         by_stream = [[part.softmax(1) for part in self.split(logits)] for logits in streams]
         return tuple(torch.stack(of_label).mean(0) for of_label in zip(*by_stream, strict=True))
 
-    def class_losses(self, labels: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy of the first len(labels) clips by stream, mean over labels [B_s, L]."""
+    def class_losses(self, labels: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
+        """Cross-entropy of the first len(labels) clips by stream, mean over labels [B_s, L]; `smoothing` is ε of label smoothing."""
         streams = {"sum": torch.stack(list(self.logits.values())).sum(0)} if self.head == "sum" else self.logits
         return {
             stream: torch.stack(
-                [F.cross_entropy(part[: len(labels)], labels[:, i]) for i, part in enumerate(self.split(logits))]
+                [
+                    F.cross_entropy(part[: len(labels)], labels[:, i], label_smoothing=smoothing)
+                    for i, part in enumerate(self.split(logits))
+                ]
             ).mean()
             for stream, logits in streams.items()
         }
 
-    def class_loss(self, labels: Tensor) -> Tensor:
+    def class_loss(self, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         """Mean over streams."""
-        return torch.stack(list(self.class_losses(labels).values())).mean()
+        return torch.stack(list(self.class_losses(labels, smoothing).values())).mean()
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,19 @@ class Described:
     """[N, K] for each label."""
 
 
+Reach = Literal["everything", "all_but_pooling", "shared"]
+"""How far back the gradient of a loss goes: to all parameters, to all but the pooling's, or to those after the pooling only."""
+
+
 class Objective(nn.Module):
     """A loss beside the source's cross-entropy, and what the training loop may ask of it. A plain one has `forward` only."""
+
+    reaches: Reach = "everything"
+    """What its gradient trains; discriminators inside the model are trained in any case."""
+    lr_factor: float = 1.0
+    """By what the learning rate of its own parameters is multiplied."""
+    beta1: float = 0.9
+    """Adam's β₁ for its own parameters."""
 
     second_view: bool = False
     """Whether `Step.second` shall hold the same clips at other frames."""

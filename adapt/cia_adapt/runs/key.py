@@ -1,8 +1,8 @@
 """A run's key: everything that decides its numbers; and whether two runs have the same key."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from cia_extract.common import names
 from cia_extract.common.differences import Difference, between, listed
 from cia_extract.common.errors import MismatchError
 
+from cia_adapt import parts
 from cia_adapt.config import Method, Setup
 from cia_adapt.runs.files import read_config
 
@@ -47,7 +48,22 @@ class RunKey:
 
 def completed(setup: dict[str, Any]) -> dict[str, Any]:
     """The set-up of a config.json; fields that earlier versions did not write get the value that they then had."""
-    return {"train_split": "train"} | setup
+    defaults = {f.name: f.default for f in fields(Setup) if f.default is not MISSING}
+    return defaults | setup
+
+
+def completed_options(method: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the parts of a method in a config.json; those that earlier versions did not have at their defaults.
+
+    So a setting's default must be what was done before there was the setting. A method that departs from it says so in its TOML.
+    """
+    options = dict(method["options"])
+    kinds = {"refinements": [method["refinement"]], "poolings": [method["pooling"]], "temporal": [method["temporal"]]}
+    for kind, used in (kinds | {"objectives": method["objectives"]}).items():
+        for name in used:
+            if name in parts.names(kind):  # a part of somebody else's may have gone
+                options[name] = asdict(parts.options(kind, name, {})) | options.get(name, {})
+    return {name: values for name, values in options.items() if values}
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
@@ -56,6 +72,7 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
 
     def decisive(config: dict[str, Any]) -> dict[str, Any]:
         method = {k: v for k, v in config["method"].items() if k not in texts}
+        method["options"] = completed_options(method)
         return {k: v for k, v in config.items() if k != "classes"} | {"method": method, "setup": completed(config["setup"])}
 
     return between(decisive(old), decisive(new))

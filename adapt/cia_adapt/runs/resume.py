@@ -46,13 +46,15 @@ def pack(trainer: Trainer, outcome: Outcome, labels: SealedLabels, circumstances
         **state.prefixed(state.optimiser_tensors(trainer.optimiser), "optimiser"),
         **state.prefixed(state.random_tensors(trainer.device), "random"),
     }
+    if trainer.averaged is not None:
+        tensors |= state.prefixed(_copied(trainer.averaged.state_dict()), "averaged")
     epochs = {}
     for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
         assert snapshot is not None
         epochs[name] = snapshot.epoch
         if name == "selected" and snapshot is outcome.last:
             continue
-        if name == "selected":  # the last epoch's is the model itself
+        if name == "selected":  # the last epoch's is the model itself, or its average
             tensors |= state.prefixed(_copied(snapshot.state), "selected.state")
         for domain, prediction in (("source", snapshot.source), ("target", snapshot.target)):
             scores = {f"p{i}": p for i, p in enumerate(prediction.probabilities)} | {"features": prediction.features}
@@ -112,6 +114,8 @@ def _check(outcome: Outcome, trainer: Trainer, where: Path) -> None:
 def _unpack(packed: Packed, trainer: Trainer, labels: SealedLabels) -> Outcome:
     tensors, rest = packed.tensors, packed.rest
     trainer.model.load_state_dict(state.under(tensors, "model"))
+    if trainer.averaged is not None:
+        trainer.averaged.load_state_dict(state.under(tensors, "averaged"))
     trainer.objectives.load_state_dict(state.under(tensors, "objectives"))
     state.restore_optimiser(trainer.optimiser, state.under(tensors, "optimiser"))
     state.restore_random(state.under(tensors, "random"), trainer.device)
@@ -119,18 +123,19 @@ def _unpack(packed: Packed, trainer: Trainer, labels: SealedLabels) -> Outcome:
     trainer.source_random.bit_generator.state = rest["source_random"]
     trainer.target_sampler.restore(rest["target_sampler"])
     labels.openings = Counter(rest["target_labels_opened"])
-    last = _snapshot(tensors, "last", rest["epochs"]["last"])
+    last = _snapshot(packed, "last", _copied(trainer.evaluated.state_dict()))
     same = rest["epochs"]["selected"] == rest["epochs"]["last"]
-    return Outcome(rest["history"], last, last if same else _snapshot(tensors, "selected", rest["epochs"]["selected"]))
+    return Outcome(rest["history"], last, last if same else _snapshot(packed, "selected", state.under(tensors, "selected.state")))
 
 
-def _snapshot(tensors: Mapping[str, Tensor], name: str, epoch: int) -> Snapshot:
+def _snapshot(packed: Packed, name: str, model: dict[str, Tensor]) -> Snapshot:
     """The snapshot `name`, "last" or "selected", of a packed run."""
+    tensors, epoch = packed.tensors, packed.rest["epochs"][name]
     predictions = []
     for domain in ("source", "target"):
         scores = state.under(tensors, f"{name}.{domain}")
         predictions.append(Prediction(tuple(scores[f"p{i}"] for i in range(len(scores) - 1)), scores["features"]))
-    return Snapshot(epoch, state.under(tensors, "model" if name == "last" else "selected.state"), *predictions)
+    return Snapshot(epoch, model, *predictions)
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

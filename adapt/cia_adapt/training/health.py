@@ -1,6 +1,6 @@
 """Is adversarial training well? One plain sentence when it is not, and what to try."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,16 +75,33 @@ def predictions(probabilities: Tensor) -> dict[str, float]:
     }
 
 
-def gradient_ratio(task: Tensor, domain: Tensor | None, features: Mapping[str, Tensor]) -> dict[str, float]:
+def consensus_metrics(maps: Tensor | None, source_clips: int) -> dict[str, Tensor]:
+    """How sharp SC's maps [B, S, H, W] are, by domain: effective cells 1/ΣS² and the largest weight, means over frames.
+
+    The first clips are the source's. 49 effective cells of 7 × 7 are average pooling. Empty without maps.
+    """
+    if maps is None:
+        return {}
+    metrics = {}
+    for domain, part in (("source", maps[:source_clips]), ("target", maps[source_clips:])):
+        if len(part):
+            cells = part.detach().float().flatten(2)  # [B, S, HW]
+            metrics[f"{domain}_effective_cells"] = (1 / cells.square().sum(2)).mean()
+            metrics[f"{domain}_largest_weight"] = cells.amax(2).mean()
+    return metrics
+
+
+def gradient_ratio(task: Tensor, others: Sequence[Tensor], features: Mapping[str, Tensor]) -> dict[str, float]:
     """Norms of both losses' gradients at the frame features, and domain : task, "domain" being all other losses' sum.
 
     The training loop asks for them at the first step of each epoch. Empty without a domain loss, or over frozen features.
     """
     trained = [x for x in features.values() if x.requires_grad]
-    if domain is None or not domain.requires_grad or not trained:
+    others = [loss for loss in others if loss.requires_grad]
+    if not others or not trained:
         return {}
     norms = []
-    for loss in (task, domain):
+    for loss in (task, torch.stack(others).sum()):
         gradients = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
         norms.append(sum(float(g.float().square().sum()) for g in gradients if g is not None) ** 0.5)
     return {"task_gradient": norms[0], "domain_gradient": norms[1], "domain_to_task_gradient": norms[1] / max(norms[0], 1e-12)}

@@ -58,14 +58,14 @@ def train(
     for epoch in range(first + 1, trainer.setup.epochs + 1):
         metrics: Metrics = {"epoch": epoch, **trainer.epoch(), "lr": trainer.optimiser.param_groups[0]["lr"]}
         source, target = (
-            evaluator.predict(trainer.model, clips) for clips in (trainer.task.source_val.clips, trainer.task.target_val)
+            evaluator.predict(trainer.evaluated, clips) for clips in (trainer.task.source_val.clips, trainer.task.target_val)
         )
         metrics["source_val_accuracy"] = evaluator.source_accuracy(source)
         metrics |= _without_labels(trainer, evaluator, source, target, with_validators, rule)
         metrics["target_val_accuracy"] = evaluator.target_accuracy(target)
         said = advice(metrics, trainer.task.sizes.heads[0], epoch / trainer.setup.epochs, trainer.setup.reversal)
         metrics["advice"] = str(said or "")
-        outcome.last = Snapshot(epoch, _copy(trainer.model), source, target)
+        outcome.last = Snapshot(epoch, _copy(trainer.evaluated), source, target)
         outcome.history.append(metrics)
         if best_epoch(outcome.history, rule) == epoch:
             outcome.selected = outcome.last
@@ -81,13 +81,13 @@ def _without_labels(
     """Health of the target's predictions and the validators, from one forward over the target's training clips."""
     if not with_validators and rule in ("source_val", "last"):
         return predictions(target.probabilities[0])
-    train = evaluator.predict(trainer.model, trainer.task.target_train)
+    train = evaluator.predict(trainer.evaluated, trainer.task.target_train)
     found = {"source_val": source.accuracy(trainer.task.source_val.labels)} | of_target(train.probabilities, train.features)
     if rule == "dev":
         truth = torch.from_numpy(trainer.task.source_val.labels[:, :1])
         right = source.probabilities[0].gather(1, truth.clamp_min(0)).clamp_min(1e-12)
         loss = -torch.where(truth < 0, 1e-12, right).log()[:, 0]
-        source_train = evaluator.predict(trainer.model, trainer.task.source_train.clips)
+        source_train = evaluator.predict(trainer.evaluated, trainer.task.source_train.clips)
         found["dev"] = deep_embedded_validation(source_train.features, train.features, source.features, loss)
     return predictions(train.probabilities[0]) | {f"validator_{name}": value for name, value in found.items()}
 

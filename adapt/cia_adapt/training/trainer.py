@@ -1,11 +1,13 @@
 """The training loop, top to bottom: one source → target pair, one method, one seed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from cia_extract.common.errors import DivergedError
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cia_adapt import parts
 from cia_adapt.config import Method, Setup
@@ -23,10 +25,10 @@ from cia_adapt.data import (
     to_device,
 )
 from cia_adapt.model import VideoModel
-from cia_adapt.parts.interface import Described, Objective, Output, Step, Term
+from cia_adapt.parts.interface import Described, Objective, Output, Reach, Step, Term
 from cia_adapt.parts.layers import GradientReversal
 from cia_adapt.training.evaluate import predict
-from cia_adapt.training.health import gradient_ratio
+from cia_adapt.training.health import consensus_metrics, gradient_ratio
 
 Metrics = dict[str, Any]
 
@@ -61,7 +63,9 @@ class Trainer:
         self.losses: list[Objective] = list(self.objectives.values())  # type: ignore[arg-type]
         self.reversals = [module for module in self.model.modules() if isinstance(module, GradientReversal)]
         self.parameters = [p for m in (self.model, self.objectives) for p in m.parameters() if p.requires_grad]
-        self.optimiser = _optimiser(self.parameters, setup)
+        self.reached = {reach: _reached(self.model, self.objectives, reach) for reach in {x.reaches for x in self.losses}}
+        self.optimiser = _optimiser(self.model, self.losses, setup)
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(setup.average)) if setup.average else None
         self.batch = min(setup.batch, len(task.source_train.clips))
         self.target_batch = (
             max(1, self.batch * len(task.target_train) // len(task.source_train.clips)) if method.needs_target else 0
@@ -73,6 +77,14 @@ class Trainer:
         # A CUDA graph overwrites its outputs at the next call: with two views of a batch the model is compiled without.
         graphs = device.type == "cuda" and self._views == 1
         self.compiled = torch.compile(self.model, mode="reduce-overhead" if graphs else None) if compiled else None
+
+    @property
+    def evaluated(self) -> VideoModel:
+        """The model that is evaluated: the one that is trained, or its average."""
+        if self.averaged is None:
+            return self.model
+        averaged: VideoModel = self.averaged.module  # type: ignore[assignment]
+        return averaged
 
     # --- one epoch ------------------------------------------------------------------------------------------------------
 
@@ -139,23 +151,35 @@ class Trainer:
         """One update; metrics as tensors, so that a GPU is not waited for. `probe` adds the gradient norms at the features."""
         if self.setup.lr_decay:
             for group in self.optimiser.param_groups:
-                group["lr"] = self.setup.lr * lr_factor(self.step / self.steps_total)
+                group["lr"] = group["initial_lr"] * lr_factor(self.step / self.steps_total)
         self._grow()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             outputs = [self._forward(to_device(batch, self.device), len(draw.source)) for batch in views]
-            task_loss, domain_loss, metrics = self._losses(outputs, self._step(draw, outputs))
-        loss = task_loss if domain_loss is None else task_loss + domain_loss
+            task_loss, other_losses, metrics = self._losses(outputs, self._step(draw, outputs))
+        loss = torch.stack([task_loss, *other_losses.values()]).sum()
         if self.device.type == "cpu" and not torch.isfinite(loss):
             raise self._diverged(float(loss.detach()))
         metrics |= {f"{reversal.level}_reversal": reversal.now() for reversal in self.reversals}
-        ratio = gradient_ratio(task_loss, domain_loss, outputs[0].frames) if probe else {}
+        ratio = gradient_ratio(task_loss, list(other_losses.values()), outputs[0].frames) if probe else {}
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self._backward(task_loss, other_losses)
         if self.setup.clip_norm:
             nn.utils.clip_grad_norm_(self.parameters, self.setup.clip_norm)
         self.optimiser.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
         self.step += 1
         return metrics, ratio
+
+    def _backward(self, task: Tensor, others: Mapping[Reach, Tensor]) -> None:
+        """Add up the gradients, those of a loss that does not reach everything first.
+
+        The last backward pass reaches everything, as distributed training wants it.
+        """
+        for reach, loss in others.items():
+            if reach != "everything":
+                loss.backward(retain_graph=True, inputs=self.reached[reach])
+        (task + others["everything"] if "everything" in others else task).backward()
 
     def _grow(self) -> None:
         """Tell the discriminators inside the model how far λ has grown."""
@@ -183,19 +207,20 @@ class Trainer:
             outputs[1] if len(outputs) > 1 else None,
         )
 
-    def _losses(self, outputs: list[Output], step: Step) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
-        """(task, the objectives' sum or None, metrics)."""
-        task, domain = None, None
-        metrics: dict[str, Tensor] = {}
+    def _losses(self, outputs: list[Output], step: Step) -> tuple[Tensor, dict[Reach, Tensor], dict[str, Tensor]]:
+        """(task, {what they reach: the sum of such objectives}, metrics)."""
+        task, others = None, dict[Reach, Tensor]()
+        metrics = consensus_metrics(outputs[0].consensus, len(step.labels))
         for objective in self.losses:
             term: Term = objective(outputs[0], step)
             metrics |= term.metrics
             if objective.replaces_class_loss:
                 task = term.loss
             else:
-                domain = term.loss if domain is None else domain + term.loss
-        task = outputs[0].class_loss(step.labels) if task is None else task
-        return self.method.lambda_class * task, domain, {"class_loss": task.detach()} | metrics
+                reach = objective.reaches
+                others[reach] = others[reach] + term.loss if reach in others else term.loss
+        task = outputs[0].class_loss(step.labels, self.setup.smoothing) if task is None else task
+        return self.method.lambda_class * task, others, {"class_loss": task.detach()} | metrics
 
     def _diverged(self, loss: float) -> DivergedError:
         return DivergedError(
@@ -240,7 +265,22 @@ def lr_factor(progress: float) -> float:
     return float((1 + 10 * progress) ** -0.75)
 
 
-def _optimiser(parameters: list[nn.Parameter], setup: Setup) -> torch.optim.Optimizer:
+def _reached(model: VideoModel, objectives: nn.Module, reach: Reach) -> list[nn.Parameter]:
+    """The parameters that the gradient of a loss trains. A part's own discriminators stand behind the gradient's reversal."""
+    shut = {"everything": (), "all_but_pooling": ("pooling",), "shared": ("refinement", "pooling")}[reach]
+    trained = [p for name, p in model.named_parameters() if name.split(".")[0] not in shut or "discriminators" in name.split(".")]
+    return [p for p in (*trained, *objectives.parameters()) if p.requires_grad]
+
+
+def _optimiser(model: VideoModel, objectives: list[Objective], setup: Setup) -> torch.optim.Optimizer:
+    """Over the model and the objectives, each of these with its own factor of the learning rate and its own β₁."""
+    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad], "initial_lr": setup.lr}]
+    for objective in objectives:
+        own: dict[str, Any] = {"params": list(objective.parameters()), "initial_lr": setup.lr * objective.lr_factor}
+        if setup.optimiser == "adam":
+            own["betas"] = objective.beta1, 0.999
+        groups.append(own)
+    groups = [group | {"lr": group["initial_lr"]} for group in groups if group["params"]]
     if setup.optimiser == "sgd":
-        return torch.optim.SGD(parameters, setup.lr, momentum=0.9, nesterov=True, weight_decay=setup.weight_decay)
-    return torch.optim.Adam(parameters, setup.lr, weight_decay=setup.weight_decay)
+        return torch.optim.SGD(groups, setup.lr, momentum=0.9, nesterov=True, weight_decay=setup.weight_decay)
+    return torch.optim.Adam(groups, setup.lr, weight_decay=setup.weight_decay)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
+from cia_extract.common.errors import UsageError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Reach, Sizes, Step, Term
 from cia_adapt.parts.layers.gradient_reversal import ramp, reverse_gradient
 from cia_adapt.parts.layers.heads import discriminator
 
@@ -39,6 +40,16 @@ class Options:
     """Whether the losses of several streams' discriminators at one level are averaged or summed."""
     hidden: int = 100
     """Width of the discriminators' hidden layer (MM-SADA has 100); 0 makes it as wide as its input (TA3N's)."""
+    reaches: Reach = "everything"
+    """What the reversed gradient trains: everything, all_but_pooling, or shared, the shared layer and what comes after it."""
+    smoothing: float = 0.0
+    """ε, by which the discriminators' labels are smoothed, below 1 (environment label smoothing, ICLR 2023, has 0.1 … 0.5)."""
+    penalty: float = 0.0
+    """Weight of the squared norm of the discriminators' gradient by their input (a zero-centred gradient penalty); 0: none."""
+    lr: float = 1.0
+    """By what the discriminators' learning rate is multiplied."""
+    beta1: float = 0.9
+    """Adam's β₁ for the discriminators; games between networks often take 0.5 or 0."""
 
 
 class AdversarialAlignment(Objective):
@@ -50,7 +61,10 @@ class AdversarialAlignment(Objective):
 
     def __init__(self, widths: Mapping[str, Mapping[str, int]], options: Options = Options()) -> None:
         super().__init__()
+        if options.smoothing >= 1 or options.beta1 >= 1:
+            raise UsageError(f"--set adversarial.smoothing={options.smoothing}, beta1={options.beta1}: both must be below 1")
         self.options = options
+        self.reaches, self.lr_factor, self.beta1 = options.reaches, options.lr, options.beta1
         self.strengths = {level: getattr(options, level) for level in widths if getattr(options, level)}
         self.discriminators = nn.ModuleDict(
             {f"{level}_{s}": discriminator(d, options.hidden) for level in self.strengths for s, d in widths[level].items()}
@@ -70,27 +84,46 @@ class AdversarialAlignment(Objective):
             by_level.setdefault(name.split("_")[0], []).append(logits)
         grown = self.growth(step.progress)
         on_loss = self.options.weights_on == "loss"
+        penalties: list[Tensor] = []
         for level, strength in self.strengths.items():
             features = output.videos if level == "video" else output.frames
             by_level[level] = []
             for stream, feature in features.items():
                 reverse = grown if on_loss else strength * grown
-                logits = self.discriminators[f"{level}_{stream}"](reverse_gradient(feature, reverse))
+                name = f"{level}_{stream}"
+                logits = self.discriminators[name](reverse_gradient(feature, reverse))
+                if self.options.penalty and torch.is_grad_enabled():
+                    penalties.append(gradient_penalty(self.discriminators[name], feature))
                 output.domain_logits[f"{level}_{stream}"] = logits
                 by_level[level].append(logits)
         total, metrics = torch.zeros((), device=step.is_target.device), dict[str, Tensor]()
         for level, logits_of_level in by_level.items():
-            pairs = [domain_loss(logits, step.is_target) for logits in logits_of_level]
+            pairs = [domain_loss(logits, step.is_target, self.options.smoothing) for logits in logits_of_level]
             losses, accuracies = (torch.stack(column) for column in zip(*pairs, strict=True))
             accuracy, loss = accuracies.mean(), losses.sum() if self.options.over_streams == "sum" else losses.mean()
             total = total + (self.strengths[level] * loss if on_loss and level in self.strengths else loss)
             metrics |= {f"{level}_domain_loss": loss.detach(), f"{level}_domain_accuracy": 100 * accuracy}
             if level in self.strengths:
                 metrics[f"{level}_reversal"] = self.strengths[level] * grown
+        if penalties:
+            penalty = torch.stack(penalties).mean()
+            total, metrics["discriminator_penalty"] = total + self.options.penalty * penalty, penalty.detach()
         return Term(total, metrics)
 
 
-def domain_loss(logits: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor]:
+def gradient_penalty(discriminator: nn.Module, features: Tensor) -> Tensor:
+    """E‖∂(logit of target − logit of source)/∂x‖² at features x [B, …, D], of no dimension; trains the discriminator alone.
+
+    The zero-centred penalty of Mescheder, Geiger and Nowozin, "Which Training Methods for GANs do actually Converge?", ICML
+    2018, https://arxiv.org/abs/1801.04406, eq. 9, on the clips of both domains.
+    """
+    x = features.detach().requires_grad_()
+    logits = discriminator(x)
+    (gradient,) = torch.autograd.grad((logits[..., 1] - logits[..., 0]).sum(), x, create_graph=True)
+    return gradient.square().sum(-1).mean()
+
+
+def domain_loss(logits: Tensor, is_target: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
     """Cross-entropy of domain logits [B, …, 2] against `is_target` [B], and their accuracy, 0 … 1; both of no dimension.
 
     The accuracy is the mean of both domains', so that 0.5 is chance whatever the batch holds.
@@ -100,7 +133,7 @@ def domain_loss(logits: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor]:
     right = (flat.detach().argmax(2) == domain).float().mean(1)  # [B]
     target = is_target.float()
     shares = (right * target).sum() / target.sum(), (right * (1 - target)).sum() / (1 - target).sum()
-    return F.cross_entropy(flat.flatten(0, 1), domain.flatten()), (shares[0] + shares[1]) / 2
+    return F.cross_entropy(flat.flatten(0, 1), domain.flatten(), label_smoothing=smoothing), (shares[0] + shares[1]) / 2
 
 
 def build(sizes: Sizes, options: Options) -> Objective:

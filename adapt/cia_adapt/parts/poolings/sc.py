@@ -9,6 +9,8 @@ supplement says that SC computes one shared map from correlations at several sca
     window_max      c_κ(i) = ½ max_j ⟨u_a(i), u_b(j)⟩ + ½ max_j ⟨u_a(j), u_b(i)⟩ over the κ×κ cells j around i
     S = softmax over cells of Σ_κ c_κ / (k τ);   f_m = Σ_i S(i) F̂_m(·, i)
 
+`centre`, `standardise` and `blend` are ways to keep a map from collapsing on few cells; all are off by default.
+
 A uniform S is average pooling. S does not depend on the order of the modalities and their θ. With three modalities that have
 maps, c is the mean over their pairs.
 """
@@ -44,6 +46,14 @@ class Options:
     """τ, which divides the correlations before the softmax over cells; the smaller, the sharper the map."""
     learn_temperature: bool = False
     """Train log τ from `temperature` on; false keeps τ fixed."""
+    centre: bool = False
+    """Subtract the mean over a frame's cells from the embeddings, so that only what tells cells apart is compared."""
+    standardise: float = 0.0
+    """Standard deviation over cells that scores are scaled to before the softmax, in place of τ; 0: not scaled, τ as above."""
+    blend: float = 1.0
+    """α of S′ = (1 − α)/HW + α·S, 0 … 1; 1 is the map alone, 0 average pooling."""
+    learn_blend: bool = False
+    """Train α from `blend` on; false keeps it fixed."""
 
 
 class SpatialConsensus(nn.Module):
@@ -66,6 +76,8 @@ class SpatialConsensus(nn.Module):
             raise UsageError(f"SC is a consensus of modalities with maps and needs two, here: {have}; use --pooling avg")
         if not 1 <= options.scales <= 7:
             raise UsageError(f"--set sc.scales={options.scales}: must lie between 1 and 7")
+        if options.blend > 1:
+            raise UsageError(f"--set sc.blend={options.blend}: must lie between 0 and 1")
         if options.temperature <= 0:
             raise UsageError(f"--set sc.temperature={options.temperature}: must be positive")
         if not options.embedding and len(set(channels.values())) > 1:
@@ -76,6 +88,7 @@ class SpatialConsensus(nn.Module):
         self.modalities = tuple(channels)
         start = torch.tensor(math.log(options.temperature))
         self.log_temperature = nn.Parameter(start, requires_grad=options.learn_temperature) if options.learn_temperature else None
+        self.blend = nn.Parameter(torch.tensor(options.blend)) if options.learn_blend else None
 
     def forward(self, features: Mapping[str, Feature]) -> Pooled:
         """{modality: maps [N, C, H, W] or vectors [N, C]} → {modality: [N, C]} and the consensus maps [N, H, W]."""
@@ -88,6 +101,8 @@ class SpatialConsensus(nn.Module):
         height, width = features[self.modalities[0]].data.shape[2:]
         layers = [self.embed[m] if self.options.embedding else None for m in self.modalities]
         products = gram([features[m] for m in self.modalities], layers)  # type: ignore[arg-type]
+        if self.options.centre:
+            products = {pair: centred(product) for pair, product in products.items()}
         with torch.autocast(products[0, 0].device.type, enabled=False):  # cosines near 1 differ by less than bfloat16 can tell
             return self._softmax(cosines_of(products), height, width)
 
@@ -97,9 +112,33 @@ class SpatialConsensus(nn.Module):
             correlation(cosines[a, a], cosines[a, b], cosines[b, b], self.options.scales, self.options.scoring, height, width)
             for a, b in combinations(range(len(self.modalities)), 2)
         ]  # [N, k, HW] each
-        sharpness = 1 / self.options.temperature if self.log_temperature is None else torch.exp(-self.log_temperature)
-        logits = torch.stack(pairs).mean(0).mean(1) * sharpness  # [pairs, N, k, HW] → [N, HW]
-        return logits.softmax(dim=1).unflatten(1, (height, width))  # [N, H, W]
+        scores = torch.stack(pairs).mean(0).mean(1)  # [pairs, N, k, HW] → [N, HW]
+        consensus = (self._standardised(scores) if self.options.standardise else scores * self._sharpness()).softmax(dim=1)
+        return self._blended(consensus).unflatten(1, (height, width))  # [N, H, W]
+
+    def _sharpness(self) -> float | Tensor:
+        """1/τ."""
+        return 1 / self.options.temperature if self.log_temperature is None else torch.exp(-self.log_temperature)
+
+    def _standardised(self, scores: Tensor) -> Tensor:
+        """Scores [N, HW] with mean 0 and the standard deviation asked for over the cells of each frame."""
+        centre, spread = scores.mean(1, keepdim=True), scores.std(1, keepdim=True, correction=0)
+        return self.options.standardise * (scores - centre) / spread.clamp_min(1e-6)
+
+    def _blended(self, consensus: Tensor) -> Tensor:
+        """S′ of the maps [N, HW]. A trained α is held between 0 and 1; its gradient passes as if it were not."""
+        if self.blend is None and self.options.blend == 1:
+            return consensus
+        alpha: float | Tensor = self.options.blend
+        if self.blend is not None:
+            alpha = self.blend + (self.blend.clamp(0, 1) - self.blend).detach()
+        return (1 - alpha) / consensus.shape[1] + alpha * consensus
+
+
+def centred(products: Tensor) -> Tensor:
+    """Products of cells ⟨u(i), v(j)⟩ [N, HW, HW] → those of u and v less their means over cells, H G H with H = I − 11ᵀ/HW."""
+    rows = products - products.mean(2, keepdim=True)
+    return rows - rows.mean(1, keepdim=True)
 
 
 def cosines_of(products: Mapping[tuple[int, int], Tensor]) -> dict[tuple[int, int], Tensor]:
