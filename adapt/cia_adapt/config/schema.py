@@ -49,7 +49,7 @@ class Setup:
     smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """Label smoothing ε of the classification loss."""
     average: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """Decay a step of an exponential moving average of the weights, which is evaluated in their place; 0 evaluates the weights."""
+    """Decay a step of an exponential moving average of the weights, which is evaluated instead of them; 0: no average."""
     select: Literal["source_val", "entropy", "im", "snd", "bnm", "ami", "dev", "last"] = "source_val"
     """Rule of `selected`, without target labels: accuracy on the source's val clips, a validator, or the last epoch."""
 

@@ -49,7 +49,7 @@ class Output:
         return tuple(torch.stack(of_label).mean(0) for of_label in zip(*by_stream, strict=True))
 
     def class_losses(self, labels: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
-        """Cross-entropy of the first len(labels) clips by stream, mean over labels [B_s, L]; `smoothing` is ε of label smoothing."""
+        """Cross-entropy, with label smoothing, of the first len(labels) clips by stream: the mean over labels [B_s, L]."""
         streams = {"sum": torch.stack(list(self.logits.values())).sum(0)} if self.head == "sum" else self.logits
         return {
             stream: torch.stack(

@@ -16,7 +16,7 @@ from cia_adapt import config
 from cia_adapt.experiments import Request, directions, runner
 from cia_adapt.runs import folder as runs_folder
 from cia_adapt.runs import key as runs_key
-from cia_adapt.runs import lock, resume, state
+from cia_adapt.runs import lock, resume, saver, state
 from cia_adapt.runs import resume as runs_resume
 from cia_adapt.training.loop import train
 from cia_extract.common.errors import DataError, DivergedError, MismatchError, UsageError
@@ -27,10 +27,10 @@ HERE = {"device": "cpu", "compile": False, "validators": True}
 STATEFUL = ["cia", "ta3n", "trn", "stcda-fl", "kim-fl", "gblend-fl", "mmsada-fl", "att"]
 
 
-@pytest.mark.parametrize("method", STATEFUL)
-def test_resuming_after_any_epoch_gives_the_same_run(small_file, method, tmp_path):
+@pytest.mark.parametrize(("method", "average"), [*((method, 0.0) for method in STATEFUL), ("cia", 0.9)])
+def test_resuming_after_any_epoch_gives_the_same_run(small_file, method, average, tmp_path):
     """Through the file: model, objectives' own memories, optimiser, random states, samplers, history, both snapshots."""
-    trainer, evaluator = trainer_of(small_file, method, epochs=4)
+    trainer, evaluator = trainer_of(small_file, method, epochs=4, average=average)
     path = tmp_path / "state.safetensors"
     kept = {}
 
@@ -42,7 +42,7 @@ def test_resuming_after_any_epoch_gives_the_same_run(small_file, method, tmp_pat
     for epoch in (1, 3):
         state.save(path, kept[epoch].tensors, kept[epoch].rest)
         torch.randn(7)  # another place in torch's random stream
-        again, evaluator = trainer_of(small_file, method, epochs=4)
+        again, evaluator = trainer_of(small_file, method, epochs=4, average=average)
         outcome = resume.unpack(resume.Packed(*state.load(path)), again, evaluator.target_labels)
         assert len(outcome.history) == epoch
         resumed = train(again, evaluator, lambda metrics: None, outcome)
@@ -204,7 +204,7 @@ def test_texts_and_published_numbers_do_not_decide_whether_runs_are_the_same(sma
 
 
 def test_a_full_disk_while_training_is_a_note_and_training_continues(small_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(saver, "SAVE_EVERY_S", 0.0)
     real, said = state.save, []
 
     def full(path, tensors, rest):

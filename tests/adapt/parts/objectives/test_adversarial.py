@@ -53,6 +53,37 @@ def test_domain_accuracy_is_the_mean_of_both_domains(inner):
     assert float(accuracy) == pytest.approx((1 + 2 / 6) / 2)
 
 
+def test_smoothed_labels_of_domains_are_torchs():
+    logits, is_target = torch.randn(10, 3, 2, generator=torch.Generator().manual_seed(1)), torch.arange(10) >= 4
+    loss, _ = adversarial.domain_loss(logits, is_target, 0.2)
+    soft = torch.where(is_target[:, None, None] == torch.tensor([False, True]), 0.9, 0.1)
+    assert float(loss) == pytest.approx(float(-(soft * logits.log_softmax(2)).sum(2).mean()), rel=1e-6)
+
+
+def test_the_penalty_is_the_squared_slope_of_the_discriminator_and_trains_it_alone():
+    of, at = output(), step()
+    options = adversarial.Options(hidden=4, penalty=0.5, frame=0.0)
+    module = shaken(adversarial.AdversarialAlignment(widths(of), options))
+    term = module(of, at)
+    slopes = []
+    for stream, features in of.videos.items():
+        layers = module.discriminators[f"video_{stream}"].double()
+        for x in features.detach().double():
+            for axis in range(len(x)):
+                shift = 1e-5 * torch.eye(len(x), dtype=torch.float64)[axis]
+                ahead, behind = (layers(x + sign * shift) for sign in (1, -1))
+                slopes.append(float(((ahead[1] - ahead[0]) - (behind[1] - behind[0])) / 2e-5) ** 2)
+    expected = sum(slopes) / (len(of.videos) * CLIPS)
+    assert float(term.metrics["discriminator_penalty"]) == pytest.approx(expected, rel=1e-3)
+    assert float(term.loss.detach() - term.metrics["video_domain_loss"]) == pytest.approx(0.5 * expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("setting", ["smoothing", "beta1"])
+def test_a_smoothing_or_momentum_of_1_is_refused(setting):
+    with pytest.raises(UsageError, match="both must be below 1"):
+        adversarial.AdversarialAlignment(widths(output()), adversarial.Options(**{setting: 1.0}))
+
+
 def test_a_discriminator_that_always_says_target_is_at_chance():
     _, accuracy = adversarial.domain_loss(torch.tensor([[0.0, 1.0]]).repeat(10, 1), torch.arange(10) >= 9)
     assert float(accuracy) == pytest.approx(0.5)

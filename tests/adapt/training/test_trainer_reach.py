@@ -1,0 +1,108 @@
+"""What a loss reaches, the average of the weights, label smoothing, and discriminators with a rate of their own."""
+
+import json
+
+import pytest
+import torch
+from cia_adapt.runs import key
+from cia_adapt.training.loop import train
+from torch.nn import functional as F
+
+from tests.adapt.runs_of import chosen, equal, run, trainer_of
+
+
+def gradients(file, method: str, reach: str, **overrides) -> dict[str, torch.Tensor]:
+    """Of one step, by the parameter's name."""
+    trainer, _ = trainer_of(file, method, sets=(f"adversarial.reaches={reach}",), dropout=0.0, **overrides)
+    draw = trainer.draws()[0]
+    trainer.model.train()
+    trainer.setup = trainer.setup.__class__(**vars(trainer.setup) | {"clip_norm": 0.0})
+    trainer.train_step(draw, trainer.read(draw))
+    modules = (("model", trainer.model), ("objectives", trainer.objectives))
+    return {f"{kind}.{n}": p.grad for kind, module in modules for n, p in module.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("reach", "shut"),
+    [("everything", ()), ("all_but_pooling", ("model.pooling",)), ("shared", ("model.pooling", "model.refinement"))],
+)
+def test_parameters_that_the_reversed_gradient_does_not_reach_have_the_task_s_gradient_alone(small_file, reach, shut):
+    """λ = 0 shows the task's gradient: what is shut has it to the last bits, all others have the discriminators' as well."""
+    task = gradients(small_file, "cia", reach, reversal=1e-6)
+    both = gradients(small_file, "cia", reach, reversal=1e3)
+    for name, gradient in both.items():
+        if not gradient.any() and not task[name].any():
+            continue  # of a unit that is dead from the start
+        same = torch.equal(gradient, task[name])
+        aligned = name.startswith("model.") and "classifiers" not in name
+        assert same == (not aligned or name.startswith(shut or "-")), name
+
+
+def test_discriminators_inside_a_pooling_learn_whatever_the_gradient_reaches(small_file):
+    for reach in ("everything", "all_but_pooling", "shared"):
+        own = [g for name, g in gradients(small_file, "tada", reach).items() if name.startswith("model.pooling.discriminators")]
+        assert own and all(g is not None and g.abs().sum() > 0 for g in own)
+
+
+def test_a_gradient_that_reaches_everything_is_one_backward_pass_with_the_same_numbers(small_file):
+    """The default's numbers are those of the versions before there was a choice."""
+    plain, told = (run(small_file, "cia", sets=sets)[1] for sets in ((), ("adversarial.reaches=everything",)))
+    assert equal(plain.last.state, told.last.state) and plain.history == told.history
+
+
+def test_discriminators_have_a_rate_and_a_momentum_of_their_own(small_file):
+    trainer, _ = trainer_of(small_file, "concat", sets=("adversarial.lr=0.25", "adversarial.beta1=0.5"))
+    model, discriminators = trainer.optimiser.param_groups
+    assert discriminators["initial_lr"] == 0.25 * model["initial_lr"] and discriminators["betas"] == (0.5, 0.999)
+    assert model["betas"] == (0.9, 0.999)
+    assert {id(p) for p in discriminators["params"]} == {id(p) for p in trainer.objectives.parameters()}
+    trainer.epoch()
+    assert discriminators["lr"] == pytest.approx(0.25 * model["lr"])
+
+
+def test_the_average_is_what_is_evaluated_and_kept(small_file):
+    """Against the recursion a ← 0.9 a + 0.1 w over the weights after each step."""
+    trainer, evaluator = trainer_of(small_file, "concat", average=0.9, epochs=2)
+    weights, step = [], trainer.train_step
+
+    def recorded(*arguments, **options):
+        result = step(*arguments, **options)
+        weights.append({n: p.detach().clone() for n, p in trainer.model.named_parameters()})
+        return result
+
+    trainer.train_step = recorded
+    outcome = train(trainer, evaluator, lambda metrics: None)
+    average = weights[0]
+    for later in weights[1:]:
+        average = {n: 0.9 * a + 0.1 * later[n] for n, a in average.items()}
+    for name, expected in average.items():
+        torch.testing.assert_close(outcome.last.state[name], expected)
+        if "classifiers" in name:
+            assert not torch.equal(trainer.model.state_dict()[name], outcome.last.state[name])
+
+
+def test_label_smoothing_is_torch_s(small_file):
+    trainer, _ = trainer_of(small_file, "source-only", smoothing=0.1)
+    draw = trainer.draws()[0]
+    trainer.model.eval()
+    metrics, _ = trainer.train_step(draw, trainer.read(draw))
+    again, _ = trainer_of(small_file, "source-only", smoothing=0.1)
+    again.model.eval()
+    logits = again.model(again.read(draw)[0]).logits["all"]
+    labels = torch.from_numpy(again.task.source_train.labels[draw.source, 0])
+    assert float(metrics["class_loss"]) == pytest.approx(F.cross_entropy(logits, labels, label_smoothing=0.1).item(), rel=1e-5)
+
+
+def test_a_run_of_a_version_without_a_setting_is_the_same_run_at_its_default():
+    config = {
+        "setup": vars(chosen("cia").setup),
+        "method": json.loads(json.dumps(vars(chosen("cia").for_pair("a", "b")), default=dict)),
+    }
+    old = json.loads(json.dumps(config))
+    for setting in ("reaches", "smoothing", "penalty", "lr", "beta1"):
+        if setting != "reaches":
+            del old["method"]["options"]["adversarial"][setting]
+    del old["method"]["options"]["sc"]["blend"], old["setup"]["average"], old["setup"]["smoothing"]
+    assert key.compare(old, config) == []
+    old["method"]["options"]["sc"]["blend"] = 0.5
+    assert [d.field for d in key.compare(old, config)] == ["method.options.sc.blend"]
