@@ -16,7 +16,7 @@ from cia_adapt import config
 from cia_adapt.experiments import Request, directions, runner
 from cia_adapt.runs import folder as runs_folder
 from cia_adapt.runs import key as runs_key
-from cia_adapt.runs import lock, resume, state
+from cia_adapt.runs import lock, resume, saver, state
 from cia_adapt.runs import resume as runs_resume
 from cia_adapt.training.loop import train
 from cia_extract.common.errors import DataError, DivergedError, MismatchError, UsageError
@@ -204,7 +204,7 @@ def test_texts_and_published_numbers_do_not_decide_whether_runs_are_the_same(sma
 
 
 def test_a_full_disk_while_training_is_a_note_and_training_continues(small_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(saver, "SAVE_EVERY_S", 0.0)
     real, said = state.save, []
 
     def full(path, tensors, rest):
