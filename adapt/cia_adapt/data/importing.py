@@ -209,5 +209,5 @@ def _stored(clip: Features, frames: int, name: str) -> dict[str, npt.NDArray[Any
         if clip.maps is not None:
             values = {"maps": np.asarray(clip.maps[picked]).astype(np.float16)} | values
     if not all(np.isfinite(value).all() for value in values.values()):
-        raise DataError(f"{name}: has values that are not finite, or too large for float16")
+        raise DataError(f"{name}: has values that are not finite, or too large for float16; leave this clip out of the manifest")
     return values

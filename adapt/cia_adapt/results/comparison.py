@@ -55,7 +55,7 @@ class Group:
             if seeds is None or seed in seeds:
                 rows.append(_right(folder, self.labels, number, label))
         if len({len(row) for row in rows}) > 1:
-            raise DataError(f"{self.folders[0].parent}: its runs have predictions of different clips")
+            raise DataError(f"{self.folders[0].parent}: its runs have predictions of different clips; {files.AGAIN}")
         return np.stack(rows)
 
 
