@@ -17,6 +17,7 @@ from typing import Final
 
 from cia_extract.clips.job import ClipJob, PreparedClip
 from cia_extract.clips.preparation import prepare_clip
+from cia_extract.common import switches
 from cia_extract.common.errors import CiaError
 from cia_extract.common.outcomes import ClipError, first_line
 from cia_extract.common.processes import ENDING, end_with_parent, ignore_signals
@@ -213,10 +214,7 @@ def _safely(work: Work, job: ClipJob, beat: Callable[[], None]) -> Result:
 
 def _set_up() -> None:
     """This process computes on one core, gives way to the network, and ends with its parent."""
-    import cv2
-
-    cv2.setNumThreads(1)  # the processes are the parallelism
-    os.environ["OMP_NUM_THREADS"] = "1"  # torch's, where it computes flow; it is not imported yet
+    switches.one_thread_for_good()
     # On a CPU the network's threads wait for each other at every layer: a worker that holds one of them up holds up all.
     # Workers get the time that the network leaves, which is all of it once they fall behind.
     os.nice(19)

@@ -6,10 +6,9 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from cia_extract import __version__, features
 from cia_extract.clips import flow, prepared_clips
+from cia_extract.common import switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.extraction.clips_to_rows import Consumer
@@ -92,7 +91,8 @@ class Extraction:
     def engines(self) -> dict[str, Engine]:
         """By modality; built and tested when first asked for, which takes from a second to a minute each."""
         if not self._engines:
-            self._engines = {modality: self._engine(modality) for modality in self.settings.modalities}
+            with switches.deterministic_cudnn(self.settings.deterministic):
+                self._engines = {modality: self._engine(modality) for modality in self.settings.modalities}
         return self._engines
 
     def _engine(self, modality: str) -> Engine:
@@ -100,8 +100,6 @@ class Extraction:
         backbone = network_of(recipe.backbone, modality)
         eps = recipe.network.bn_eps if backbone == recipe.backbone else None
         network = weights.build(backbone, modality, self.used[modality], eps=eps).fold()
-        if settings.deterministic:
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         made = engines.build(
             network,
             recipe,
@@ -168,6 +166,7 @@ class Extraction:
             writer.RowWriter(dataset) as rows,
             Claims(settings.out, settings.dataset, warn=self.say) as claims,
             progress,
+            switches.deterministic_cudnn(settings.deterministic),
         ):
             for _ in range(2):  # once more over what others had: they may have died
                 consumer = Consumer(settings, dataset, todo, self.engines, rows, claims, progress, summary)

@@ -1,10 +1,8 @@
 """Quantised, cropped flow kept between extractions (`--flow-cache`): TV-L1 is the slow part, and other windows, frames or
 networks reuse it. One compressed file a clip, written whole or not at all; safe to delete at any time."""
 
-import contextlib
 import hashlib
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import asdict
@@ -15,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract.clips.flow.methods import implementation
+from cia_extract.common.writes import whole
 
 if TYPE_CHECKING:
     from cia_extract.clips.job import ClipJob
@@ -50,17 +49,11 @@ def load(folder: Path, job: "ClipJob") -> Flows:
 def save(folder: Path, job: "ClipJob", flows: Flows) -> str:
     """Keep a clip's flow. Returns what went wrong, if anything: a full cache must not cost the clip."""
     order = sorted(flows)
-    part: Path | None = None
     try:
         path = path_of(folder, job)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with whole(path) as part, part.open("wb") as file:
             np.savez_compressed(file, indices=np.array(order, np.int32), flows=np.stack([flows[i] for i in order]))
-        os.replace(part, path)
     except OSError as error:
-        if part is not None:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
         return f"--flow-cache {folder}: {error.strerror or error}; flow is not kept"
     return ""
