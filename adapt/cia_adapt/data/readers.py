@@ -7,7 +7,6 @@ Batches of maps have a cell's channels side by side, whatever the tier; `device`
 read vectors, 2 % of the bytes. One process keeps what it has loaded: all seeds, pairs and methods of a command share it.
 """
 
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import torch
 from torch import Tensor
 
@@ -171,8 +171,4 @@ def fits(size: int, device: torch.device, tier: Tier) -> bool:
 
 def free_memory() -> int:
     """Bytes that can be had without swapping."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # macOS
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return int(psutil.virtual_memory().available)
