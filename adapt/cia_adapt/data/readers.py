@@ -7,6 +7,7 @@ Batches of maps have a cell's channels side by side, whatever the tier; `device`
 read vectors, 2 % of the bytes. One process keeps what it has loaded: all seeds, pairs and methods of a command share it.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -12,6 +12,7 @@ from cia_extract.clips.flow.methods import (
     estimator,
     frame_pair,
     implementation,
+    levels,
     quantise,
     quantised_flows,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "estimator",
     "frame_pair",
     "implementation",
+    "levels",
     "quantise",
     "quantised_flows",
 ]
