@@ -56,18 +56,18 @@ def prepared_clips(
     stop = threading.Event()
     supervisor = threading.Thread(target=_supervise, args=(to_do, workers, timeout, work, results, stop), daemon=True)
     supervisor.start()
-    waiting_for = 0  # results
+    outstanding = 0  # jobs handed out whose results have not come yet
     try:
         while True:
-            for job in islice(jobs, workers + AHEAD + 1 - waiting_for):  # + 1: the next to be yielded
+            for job in islice(jobs, workers + AHEAD + 1 - outstanding):  # + 1: the next to be yielded
                 to_do.append(job)
-                waiting_for += 1
-            if not waiting_for:
+                outstanding += 1
+            if not outstanding:
                 return
             result = results.get()
             if isinstance(result, BaseException):
                 raise result
-            waiting_for -= 1
+            outstanding -= 1
             yield result
     finally:
         stop.set()
@@ -87,10 +87,10 @@ def _supervise(
     What it shares with the other thread is `to_do`, `results` and `stop`, all three safe between threads.
     """
     pool: list[_Worker] = []
-    # Signals are the main thread's. What this one starts begins with its mask, so no worker dies of one while it still imports.
-    resource_tracker.ensure_running()  # the first process would start it, and that takes SIGINT and SIGTERM from the mask
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
+        # Signals are the main thread's. What this one starts begins with its mask, so no worker dies of one while it imports.
+        resource_tracker.ensure_running()  # starting it takes SIGINT and SIGTERM from the mask: so not with the first worker
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         while not stop.is_set():
             while to_do and (free := _free(pool, workers, work)) is not None:
                 try:
