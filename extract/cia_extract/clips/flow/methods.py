@@ -5,7 +5,7 @@ tvl1_flow_and_rgb_from_file in https://github.com/google-ai-edge/mediapipe): TV-
 each frame to the next, cut at ±20 px. EPIC-KITCHENS' is from frame 2t to 2t + 6 at ±25 px (2018) or from frame to frame at ±8 px
 (2020): https://github.com/dl-container-registry/furnari-flow and the annotations' READMEs.
 
-TV-L1 can be computed "by" OpenCV or torch here, or on the device, by torch in batches over clips (`device_flow`).
+TV-L1 can be computed "by" OpenCV or torch here, or on the device, by torch in batches over clips (`tvl1_batched`).
 """
 
 from collections.abc import Callable, Iterable
