@@ -18,12 +18,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.modalities import MODALITIES
 from cia_extract.features import DONE, journal_path, open_features, opened, readable
 
 from cia_adapt.data.columns import column
 from cia_adapt.data.source import FeatureSource
 
-MODALITIES = ("rgb", "flow", "audio")
 EACH = "{domain}"  # in a mapping: every top-level group
 MAX_ROW = 1 << 30  # bytes of a clip in one array; 25 frames of maps take 5 MB
 DIGESTED = 8e6  # bytes of each array that enter the digest, about; every run reads them
