@@ -88,15 +88,15 @@ def row(clip: Clip) -> dict[str, str]:
 
 def claim(root: Path, seed: int) -> None:
     """Mark `root` as the folder of this seed and version. Raises ValueError if it holds other clips."""
-    stamp, mine = root / STAMP, {"dataset": "demo", "version": VERSION, "seed": seed}
+    stamp, own_stamp = root / STAMP, {"dataset": "demo", "version": VERSION, "seed": seed}
     if stamp.is_file():
         try:
             present = json.loads(stamp.read_text(encoding="utf-8"))
         except ValueError:
             present = "unreadable"
-        if present != mine:
+        if present != own_stamp:
             raise ValueError(
-                f"{stamp}: this folder holds demo clips of {_describe(present)}, not of {_describe(mine)}; "
+                f"{stamp}: this folder holds demo clips of {_describe(present)}, not of {_describe(own_stamp)}; "
                 "give another folder or delete this one"
             )
         return
@@ -107,7 +107,8 @@ def claim(root: Path, seed: int) -> None:
             "give another folder or delete this one"
         )
     root.mkdir(parents=True, exist_ok=True)
-    writes.text(stamp, json.dumps(mine) + "\n")
+    writes.text(stamp, json.dumps(own_stamp) + "
+")
 
 
 def write(root: Path, clip: Clip) -> None:
