@@ -107,8 +107,7 @@ def claim(root: Path, seed: int) -> None:
             "give another folder or delete this one"
         )
     root.mkdir(parents=True, exist_ok=True)
-    writes.text(stamp, json.dumps(own_stamp) + "
-")
+    writes.text(stamp, json.dumps(own_stamp) + "\n")
 
 
 def write(root: Path, clip: Clip) -> None:
