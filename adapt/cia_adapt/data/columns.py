@@ -22,14 +22,14 @@ def column(place: str, data: h5py.Dataset) -> npt.NDArray[np.str_]:
         DataError: another shape or type, a missing value (NaN), text that is not UTF-8, or too much of it.
     """
     if data.ndim != 1 and not (data.ndim == 2 and data.shape[1] == 1):
-        raise DataError(f"{place} is {data.shape}; a column has one value a clip")
+        raise DataError(f"{place} has the shape {data.shape}; a column needs one value for each clip")
     if math.prod(data.shape) > MAX_CLIPS or math.prod(data.shape) * data.dtype.itemsize > MAX_BYTES:
         raise DataError(f"{place} has {math.prod(data.shape)} values of {data.dtype.itemsize} bytes; too many for a column")
     text = h5py.check_string_dtype(data.dtype)
     if text is not None:
         return np.array([_decoded(place, row, value) for row, value in enumerate(data[:].ravel().tolist())], dtype=str)
     if data.dtype.kind not in "iufb":
-        raise DataError(f"{place} is {data.dtype}; a column has text or numbers")
+        raise DataError(f"{place} is {data.dtype}; a column needs text or numbers")
     values = data[:].ravel()
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])

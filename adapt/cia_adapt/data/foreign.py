@@ -18,12 +18,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.modalities import MODALITIES
 from cia_extract.features import DONE, journal_path, open_features, opened, readable
 
 from cia_adapt.data.columns import column
 from cia_adapt.data.source import FeatureSource
 
-MODALITIES = ("rgb", "flow", "audio")
 EACH = "{domain}"  # in a mapping: every top-level group
 MAX_ROW = 1 << 30  # bytes of a clip in one array; 25 frames of maps take 5 MB
 DIGESTED = 8e6  # bytes of each array that enter the digest, about; every run reads them
@@ -179,7 +179,7 @@ def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str])
     for name, place in names.items():
         data = file.get(place)
         if not isinstance(data, h5py.Dataset):
-            raise DataError(f"{path}: has no dataset {place} (for {domain}/{name})")
+            raise DataError(f"{path}: has no dataset {place} (for {domain}/{name}); give --map the path of an array in the file")
         _check_storage(f"{path}: {place}", file, data)
         if "/" not in name:
             columns[name] = column(f"{path}: {place}", data)
@@ -194,10 +194,11 @@ def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str])
     lengths = {name: len(values) for name, values in columns.items()}
     lengths = lengths | {"clip": lengths.get("clip", count)} | {name: info.shape[0] for name, info in regions.items()}
     if len(set(lengths.values())) > 1:
-        raise DataError(f"{path}: '{domain}' has different numbers of rows: {', '.join(f'{k} {v}' for k, v in lengths.items())}")
+        counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise DataError(f"{path}: '{domain}' has different numbers of rows: {counts}; each array needs one row for each clip")
     if len({info.shape[1] for info in regions.values()}) > 1:
         frames = ", ".join(f"{name} {info.shape[1]}" for name, info in regions.items())
-        raise DataError(f"{path}: '{domain}' has different numbers of frames in its arrays: {frames}")
+        raise DataError(f"{path}: '{domain}' has different numbers of frames in its arrays: {frames}; all need the same")
     columns.setdefault("clip", np.array([f"{domain}{i}" for i in range(count)]))  # no more than there are labels
     return ForeignDataset(path, domain, columns, regions, _finished(path, file, domain, count))
 
@@ -240,7 +241,7 @@ def _check_storage(place: str, file: h5py.File, data: h5py.Dataset) -> None:
     if data.file.filename != file.filename or data.external or data.is_virtual:
         raise DataError(f"{place} is a link to another file; copy it into this file, for example with h5repack")
     if data.shape is None:
-        raise DataError(f"{place} is empty")
+        raise DataError(f"{place} is empty; map an array that has values")
     layout = data.id.get_create_plist()
     for i in range(layout.get_nfilters()):
         code, _, _, name = layout.get_filter(i)

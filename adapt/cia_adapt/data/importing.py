@@ -54,23 +54,19 @@ def import_features(
     """
     manifest.check_name(dataset)
     rows = manifest.read(listed, needs_path=False)
-    names = {
-        *rows.columns["clip"],
-        *(str(PurePosixPath(path).parent / PurePosixPath(path).stem) for path in rows.columns["path"]),
-    }
-    candidates: dict[str, list[Candidate]] = {}
-    for path in paths:
-        for name, candidate in _rows_file(path) if os.path.isfile(path) else _folder(path, modality, names):
-            candidates.setdefault(name, []).append(candidate)
+    candidates = _candidates(paths, rows.columns, modality)
     readers = {name: match(rows.columns, entries, f"{listed}") for name, entries in candidates.items()}
     complete = [i for i, clip in enumerate(rows.columns["clip"]) if all(clip in reads for reads in readers.values())]
     if not complete:
-        id_, where = rows.columns["clip"][0], next((entries[0].where for entries in candidates.values() if entries), "nothing")
-        raise DataError(f"{paths[0]}: has none of the clips of {listed}, which look like {id_}; here: {where}")
+        where = next((entries[0].where for entries in candidates.values() if entries), "nothing")
+        raise DataError(
+            f"{paths[0]}: has none of the clips of {listed}, whose ids look like {rows.columns['clip'][0]}; it has {where}"
+        )
     columns = {name: [values[i] for i in complete] for name, values in rows.columns.items()}
-    if frames is None and len(next(iter(readers.values()))[columns["clip"][0]]().pooled) == 1:
+    clips = columns["clip"]
+    if frames is None and len(next(iter(readers.values()))[clips[0]]().pooled) == 1:
         frames = 1
-        readers = {m: {clip: partial(_single, clip, reads[clip]) for clip in columns["clip"]} for m, reads in readers.items()}
+        readers = {m: {clip: partial(_single, clip, reads[clip]) for clip in clips} for m, reads in readers.items()}
     frames = frames or FRAMES
     provenance = {
         "dataset": dataset,
@@ -85,6 +81,19 @@ def import_features(
         "arrays": shapes,
         "file": str(out),
     }
+
+
+def _candidates(paths: Sequence[Path], columns: Mapping[str, Sequence[str]], modality: str | None) -> dict[str, list[Candidate]]:
+    """{modality: its features in all the files and folders}; `columns` are the manifest's."""
+    names = {
+        *columns["clip"],
+        *(str(PurePosixPath(path).parent / PurePosixPath(path).stem) for path in columns["path"]),
+    }
+    candidates: dict[str, list[Candidate]] = {}
+    for path in paths:
+        for name, candidate in _rows_file(path) if os.path.isfile(path) else _folder(path, modality, names):
+            candidates.setdefault(name, []).append(candidate)
+    return candidates
 
 
 def _single(clip: str, read: Callable[[], ClipFeatures]) -> ClipFeatures:
@@ -203,5 +212,5 @@ def _stored(clip: ClipFeatures, frames: int, name: str) -> dict[str, npt.NDArray
         if clip.maps is not None:
             values = {"maps": np.asarray(clip.maps[picked]).astype(np.float16)} | values
     if not all(np.isfinite(value).all() for value in values.values()):
-        raise DataError(f"{name}: has values that are not finite, or too large for float16")
+        raise DataError(f"{name}: has values that are not finite, or too large for float16; leave this clip out of the manifest")
     return values

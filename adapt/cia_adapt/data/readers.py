@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import torch
 from cia_extract.features import DatasetFeatures
 from torch import Tensor
@@ -192,8 +193,4 @@ def fits(size: int, device: torch.device, tier: Tier) -> bool:
 
 def free_memory() -> int:
     """Bytes of the machine's memory that a process can take without swapping."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # macOS
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return int(psutil.virtual_memory().available)

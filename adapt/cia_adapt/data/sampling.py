@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cia_extract.clips import sampling
 
 from cia_adapt.data.readers import Positions
 
@@ -62,8 +63,7 @@ def centre_frames(stored: int, segments: int) -> Positions:
     >>> centre_frames(25, 5).tolist()
     [2, 7, 12, 17, 22]
     """
-    tick = stored / segments
-    return np.array([int(tick / 2 + tick * s) for s in range(segments)], dtype=np.int64)
+    return sampling.tsn(stored, segments).astype(np.int64)
 
 
 def shifted_frames(stored: int, segments: int, clips: int, random: np.random.Generator) -> Positions:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from cia_extract.common import differences
@@ -55,7 +55,7 @@ class Group:
             if seeds is None or seed in seeds:
                 rows.append(_right(folder, self.labels, number, label))
         if len({len(row) for row in rows}) > 1:
-            raise DataError(f"{self.folders[0].parent}: its runs have predictions of different clips")
+            raise DataError(f"{self.folders[0].parent}: its runs have predictions of different clips; {files.AGAIN}")
         return np.stack(rows)
 
 
@@ -129,13 +129,25 @@ def check_comparable(folders: Sequence[Path]) -> None:
             )
 
 
-def compare(
-    a: Sequence[Group], b: Sequence[Group], number: Number, label: str | None = None
-) -> tuple[float, float, float, float, int]:
-    """Accuracy of method a − method b over their common pairs and seeds.
+class Difference(NamedTuple):
+    """The accuracy of one method minus that of another, over their common pairs and seeds."""
 
-    Returns (difference in points, low and high end of its 95 % bootstrap interval, McNemar's p, the largest over pairs, number of
-    seeds, the smallest over pairs). Raises DataError where the methods have no pair and seed in common.
+    points: float
+    """Mean over pairs, in percentage points."""
+    low: float
+    """Low end of its 95 % bootstrap interval, in points."""
+    high: float
+    """High end."""
+    p: float
+    """McNemar's p, the largest over pairs."""
+    seeds: int
+    """Number of common seeds, the smallest over pairs."""
+
+
+def compare(a: Sequence[Group], b: Sequence[Group], number: Number, label: str | None = None) -> Difference:
+    """Method a − method b over their common pairs and seeds; `number` and `label` as in `Group.right`.
+
+    Raises DataError where the methods have no pair and seed in common.
     """
     rights_a, rights_b, ps, counts = [], [], [], []
     partner = {group.pair: group for group in b}
@@ -150,7 +162,7 @@ def compare(
         counts.append(len(seeds))
     if not rights_a:
         raise DataError(f"{a[0].method} and {b[0].method} have no pair and seed in common; train both with one seed on one pair")
-    return (*paired(rights_a, rights_b), max(ps), min(counts))
+    return Difference(*paired(rights_a, rights_b), max(ps), min(counts))
 
 
 def _right(folder: Path, labels: Sequence[str], number: Number, label: str | None) -> Right:

@@ -109,15 +109,13 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
     others = sorted({method for method, _ in groups} - {method for _, _, method in paper_rows})
     rows: list[list[str]] = []
     departs: list[str] = []
-    seeds: set[int] = set()
-    departures: list[str] = []
+    departure_notes: list[str] = []
     for setting, label, method in [*paper_rows, *(("not in the paper's table", name, name) for name in others)]:
         method_groups = [groups[method, pair] for pair in pairs if (method, pair) in groups]
-        seeds |= {len(group.seeds) for group in method_groups}
         changed = sorted({line for group in method_groups for line in group.changed})
         departs.append("; ".join(changed))
         if changed:
-            departures.append(f"* {method}: {'; '.join(changed)}")
+            departure_notes.append(f"* {method}: {'; '.join(changed)}")
         row = [setting, (f"{label} [{method}]" if label != method else method) + ("*" if changed else "")]
         row += [_cell(groups.get((method, pair)), which, label_) for _, pair, label_ in columns]
         row.append(_interquartile_mean(method_groups, which))
@@ -127,8 +125,15 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
         row += [f"{published[name]:.2f}" if name in published else "–" for name in paper["columns"]]
         rows.append(row)
     ours = f"{which} (uses target labels: no honest result)" if which == "oracle" else which
+    notes = _notes(groups, ours, baseline) + departure_notes
+    return Grid(paper["title"], header, rows, notes, ours, departs)
+
+
+def _notes(groups: Mapping[tuple[str, tuple[str, str]], Group], ours: str, baseline: str | None) -> list[str]:
+    """The lines below a table: what its numbers are, and which methods had trouble."""
+    seeds = sorted({len(group.seeds) for group in groups.values()})
     notes = [
-        f"ours: {ours}, mean ± sd over {'/'.join(map(str, sorted(seeds)))} seeds, 95 % bootstrap interval over seeds and clips",
+        f"ours: {ours}, mean ± sd over {'/'.join(map(str, seeds))} seeds, 95 % bootstrap interval over seeds and clips",
         "IQM: interquartile mean over seeds and pairs; a few runs that failed hardly change it",
         "published: the paper's numbers, of one run each and of its own features; rows named -fl are feature-level "
         "versions and do not compare with them",
@@ -138,8 +143,8 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
             f"− {baseline}: difference in points, mean over pairs, with its 95 % paired bootstrap interval; p: McNemar's, median "
             "over seeds, largest over pairs"
         )
-    seen = transductive([result for group in groups.values() for result in group.results])
-    return Grid(paper["title"], header, rows, notes + seen + _troubles(groups) + departures, ours, departs)
+    adapted_to_test_clips = transductive([result for group in groups.values() for result in group.results])
+    return notes + adapted_to_test_clips + _troubles(groups)
 
 
 def _troubles(groups: Mapping[tuple[str, tuple[str, str]], Group]) -> list[str]:

@@ -1,6 +1,5 @@
 """`cia-extract weights`: which checkpoints there are, where they come from, and what a file really is."""
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 from cia_extract.common import console
 from cia_extract.common.errors import DataError, MismatchError, UsageError
+from cia_extract.common.writes import whole
 
 app = console.application("Weights: list the known ones, get the default, identify a file, convert between layouts.")
 
@@ -99,11 +99,9 @@ def convert(
             f"weights {file}: {len(misfits)} tensors do not fit ({misfits[0]}); all of them: cia-extract weights identify FILE"
         )
     tensors = renamed(file, checkpoint, layout)
-    part = out.with_name(f".{out.name}.part")
     try:
-        save_file(tensors, part)
-        os.replace(part, out)
+        with whole(out) as part:
+            save_file(tensors, part)
     except Exception as error:  # safetensors has kinds of its own
-        part.unlink(missing_ok=True)
         raise UsageError(f"--out {out}: cannot be written ({error})") from error
     console.out(f"{out}: {len(tensors)} tensors, {identity_line(checkpoint)}")

@@ -1,6 +1,6 @@
 """One clip, from its file to what the networks see: frames, windows, pictures, sound. Runs in worker processes, without torch."""
 
-from cia_extract.clips import preparation
+from cia_extract.clips import preparation, sampling
 from cia_extract.clips.job import ClipJob, FramePairs, PreparedClip, Windows
 from cia_extract.clips.picture import Pixels
 from cia_extract.clips.preparation import job_of, prepare_clip
@@ -19,4 +19,5 @@ __all__ = [
     "preparation",
     "prepare_clip",
     "prepared_clips",
+    "sampling",
 ]

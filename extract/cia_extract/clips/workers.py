@@ -17,6 +17,7 @@ from typing import Final
 
 from cia_extract.clips.job import ClipJob, PreparedClip
 from cia_extract.clips.preparation import prepare_clip
+from cia_extract.common import switches
 from cia_extract.common.errors import CiaError
 from cia_extract.common.outcomes import ClipError, first_line
 from cia_extract.common.processes import ENDING, end_with_parent, ignore_signals
@@ -55,18 +56,18 @@ def prepared_clips(
     stop = threading.Event()
     supervisor = threading.Thread(target=_supervise, args=(to_do, workers, timeout, work, results, stop), daemon=True)
     supervisor.start()
-    waiting_for = 0  # results
+    outstanding = 0  # jobs handed out whose results have not come yet
     try:
         while True:
-            for job in islice(jobs, workers + AHEAD + 1 - waiting_for):  # + 1: the next to be yielded
+            for job in islice(jobs, workers + AHEAD + 1 - outstanding):  # + 1: the next to be yielded
                 to_do.append(job)
-                waiting_for += 1
-            if not waiting_for:
+                outstanding += 1
+            if not outstanding:
                 return
             result = results.get()
             if isinstance(result, BaseException):
                 raise result
-            waiting_for -= 1
+            outstanding -= 1
             yield result
     finally:
         stop.set()
@@ -86,10 +87,10 @@ def _supervise(
     What it shares with the other thread is `to_do`, `results` and `stop`, all three safe between threads.
     """
     pool: list[_Worker] = []
-    # Signals are the main thread's. What this one starts begins with its mask, so no worker dies of one while it still imports.
-    resource_tracker.ensure_running()  # the first process would start it, and that takes SIGINT and SIGTERM from the mask
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
+        # Signals are the main thread's. What this one starts begins with its mask, so no worker dies of one while it imports.
+        resource_tracker.ensure_running()  # starting it takes SIGINT and SIGTERM from the mask: so not with the first worker
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         while not stop.is_set():
             while to_do and (free := _free(pool, workers, work)) is not None:
                 try:
@@ -213,10 +214,7 @@ def _safely(work: Work, job: ClipJob, beat: Callable[[], None]) -> Result:
 
 def _set_up() -> None:
     """This process computes on one core, gives way to the network, and ends with its parent."""
-    import cv2
-
-    cv2.setNumThreads(1)  # the processes are the parallelism
-    os.environ["OMP_NUM_THREADS"] = "1"  # torch's, where it computes flow; it is not imported yet
+    switches.one_thread_for_good()
     # On a CPU the network's threads wait for each other at every layer: a worker that holds one of them up holds up all.
     # Workers get the time that the network leaves, which is all of it once they fall behind.
     os.nice(19)

@@ -40,7 +40,7 @@ def is_write_error(error: BaseException) -> bool:
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to; it replaces `path` at the end, and is deleted if anything is raised."""
-    part = path.with_name(f".{path.name}.part{os.getpid()}")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
         with part.open("rb") as file:

@@ -180,13 +180,13 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
 
 
 def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, bool]]:
-    """(path, is it a folder) of all below `folder`, through links, without hidden ones; `above` are the folders around it.
+    """(path, is it a folder) of all below `folder`, through links, without hidden ones; `above` identifies the folders around it.
 
     A link back to one of these is not followed. Raises UsageError for folders that are nested too deeply.
     """
     status = folder.stat()
-    this = (status.st_dev, status.st_ino)
-    if this in above:
+    inode = (status.st_dev, status.st_ino)
+    if inode in above:
         return
     if len(above) > _DEEPEST:
         raise UsageError(f"--from-folders: {folder} lies more than {_DEEPEST} folders deep; give the folder of the classes")
@@ -195,7 +195,7 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Pa
             continue
         if entry.is_dir():
             yield entry, True
-            yield from _walk(entry, (*above, this))
+            yield from _walk(entry, (*above, inode))
         elif entry.is_file():
             yield entry, False
 

@@ -19,6 +19,7 @@ from typing import Final
 from cia_extract.common import text_files
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.names import printable, unfit
+from cia_extract.common.writes import whole
 
 REQUIRED: Final = ("clip", "path", "label", "split")
 # Columns that messages, tables and file names show: no control, surrogate or line-breaking characters.
@@ -79,12 +80,10 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write the CSV, whole or not at all."""
-        part = path.with_name(f".{path.name}.part")
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(self.columns)
             writer.writerows(zip(*self.columns.values(), strict=True))
-        part.replace(path)
 
 
 def read(path: Path, needs_path: bool = True) -> Manifest:

@@ -7,13 +7,13 @@ file itself (over the shared file system); what a dead one had not finished is h
 import contextlib
 import dataclasses
 import logging
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from cia_extract.common import switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import CiaError, UsageError
 from cia_extract.extraction.pipeline import Extraction, finish
@@ -58,8 +58,7 @@ def extract(settings: Settings, address: str, any_device: bool, say: Say) -> Sum
     settings = dataclasses.replace(settings, out=settings.out.absolute(), root=settings.root.absolute())
     dataset = Extraction(settings, say).begin_or_continue()
     settings = dataclasses.replace(settings, overwrite=False)  # that was done just now
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    switches.ray_environment()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:

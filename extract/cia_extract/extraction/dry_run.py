@@ -4,12 +4,11 @@ import time
 from collections import Counter
 from typing import Any, Final
 
-import cv2
 import numpy as np
-import torch
 
 from cia_extract import features, recipes
 from cia_extract.clips import Pixels, PreparedClip, Windows, flow, prepare_clip
+from cia_extract.common import switches
 from cia_extract.common.console import Say
 from cia_extract.common.outcomes import ClipError
 from cia_extract.extraction.flow_batches import DeviceFlow
@@ -119,15 +118,10 @@ class _Probe:
 
 def _pair_seconds(grey: dict[int, Pixels], rule: recipes.Flow, by: str) -> float:
     """Of the flow from frame 0 on one core, as in a worker."""
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    began = time.perf_counter()
-    flow.quantised_flows(grey, [0], rule, by=by)
-    seconds = time.perf_counter() - began
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
-    return seconds
+    with switches.one_thread():
+        began = time.perf_counter()
+        flow.quantised_flows(grey, [0], rule, by=by)
+        return time.perf_counter() - began
 
 
 def _window_seconds(settings: Settings, modality: str, engine: Engine) -> float:

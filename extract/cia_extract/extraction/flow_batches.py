@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cia_extract.clips import FramePairs, Windows
-from cia_extract.clips.flow import tvl1_batched
+from cia_extract.clips.flow import levels, tvl1_batched
 from cia_extract.recipes import Recipe
 
 PAIRS: Final = 256  # at a time: about 4 GB at 256×341
@@ -61,11 +61,7 @@ class DeviceFlow:
             position += len(pairs.rows)
 
     def _quantised(self, flow: Tensor) -> Tensor:
-        """[B, 2, H, W] px → [B, crop, crop, 2] uint8: `flow.quantise` and the centre crop, on the device."""
+        """[B, 2, H, W] px → [B, crop, crop, 2] uint8: the centre crop, and what `quantise` does, on the device."""
         top, left = (flow.shape[2] - self.crop) // 2, (flow.shape[3] - self.crop) // 2
         flow = flow[:, :, top : top + self.crop, left : left + self.crop].permute(0, 2, 3, 1)
-        bound = self.rule.bound
-        if self.rule.quantiser == "round128":
-            return (128 + 255 / (2 * bound) * flow.clamp(-bound, bound)).round().clamp(0, 255).to(torch.uint8)
-        scaled = ((flow + bound) / (2 * bound)).clamp(0, 1) * 255
-        return (scaled.round() if self.rule.quantiser == "round" else scaled).to(torch.uint8)
+        return levels(flow, self.rule.bound, self.rule.quantiser).to(torch.uint8)

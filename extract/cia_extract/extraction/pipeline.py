@@ -2,17 +2,15 @@
 
 import contextlib
 import time
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from cia_extract import __version__, features
-from cia_extract.clips import flow, prepared_clips
+from cia_extract.clips import flow
+from cia_extract.common import switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import DataError, UsageError
-from cia_extract.extraction.clips_to_rows import Consumer
+from cia_extract.extraction.clips_to_rows import Pass
 from cia_extract.extraction.settings import Settings, Summary, rows_to_do
 from cia_extract.features import Claims, DatasetFeatures, failures, write_failures, writer
 from cia_extract.networks import Engine, engines, example, network_of, weights
@@ -54,25 +52,28 @@ def finish(settings: Settings, dataset: DatasetFeatures, summary: Summary, say: 
     for entry in failures.entries(dataset, features.FAILED):
         if entry.clip in own:
             summary.failed.setdefault(entry.clip, entry.message or "failed in a former run")
-    trouble = write_failures(settings.out)
-    if trouble:
-        say(trouble)
+    problem = write_failures(settings.out)
+    if problem:
+        say(problem)
     if summary.done == len(dataset):
         with contextlib.suppress(OSError):
             Claims.path_of(settings.out, settings.dataset).unlink(missing_ok=True)
 
 
 class Extraction:
-    """Networks ready to run, for one dataset's settings. Weights, device and engine are checked before a file is touched."""
+    """One dataset's settings and all that fills its rows: weights, engines, and what the file holds.
+
+    Weights, device and engine are checked before the file is touched.
+    """
 
     def __init__(self, settings: Settings, say: Say) -> None:
         self.settings, self.say = settings, say
         engines.check_engine("eager" if settings.deterministic else settings.engine, settings.precision, settings.device)
         backbone = settings.recipe.backbone
         choices = weights.choose(settings.modalities, settings.weights, backbone)
-        self.used = {m: weights.load(network_of(backbone, m), m, choices[m], say) for m in settings.modalities}
-        for modality, used in self.used.items():
-            say(f"{modality} weights: {used.name} ({used.provenance})")
+        self.weights = {m: weights.load(network_of(backbone, m), m, choices[m], say) for m in settings.modalities}
+        for modality, loaded in self.weights.items():
+            say(f"{modality} weights: {loaded.name} ({loaded.provenance})")
         self._engines: dict[str, Engine] = {}
         self.reopen()  # as late as can be: what is read here is what `begin_or_continue` goes on with
         if "flow" in settings.modalities:
@@ -83,26 +84,49 @@ class Extraction:
         """Read what the file holds. Needed again wherever time has passed in which another process may have changed it."""
         self._datasets = writer.open_to_fill(self.settings.out)
 
-    @property
-    def _begun(self) -> DatasetFeatures | None:
-        """The dataset in the file that is to be continued."""
-        return None if self.settings.overwrite else self._datasets.get(self.settings.dataset)
+    def begin_or_continue(self) -> DatasetFeatures:
+        """Make the dataset in the file, or continue the one that it holds. Raises MismatchError where the provenance differs."""
+        settings = self.settings
+        if self._begun is None:
+            _ = self.engines  # whatever is wrong with them shows before a file is made or replaced
+            self.reopen()  # they took up to a minute each: another process may have made the dataset
+        columns, root = settings.manifest.columns, settings.root
+        return writer.begin_or_continue(
+            settings.out, settings.dataset, columns, self._provenance(), root, settings.overwrite, self._datasets
+        )
+
+    def run(self, dataset: DatasetFeatures, todo: dict[int, tuple[str, ...]], summary: Summary, quiet: bool = False) -> None:
+        """Extract these rows, but for those that other processes have claimed. `quiet`: somebody else shows progress."""
+        if not todo:
+            return
+        settings = self.settings
+        part = len(settings.part(dataset))
+        with (
+            writer.RowWriter(dataset) as rows,
+            Claims(settings.out, settings.dataset, warn=self.say) as claims,
+            Progress(part, settings.dataset, done=part - len(todo), quiet=quiet) as progress,
+            switches.deterministic_cudnn(settings.deterministic),
+        ):
+            skipped = Pass(settings, dataset, todo, self.engines, rows, claims, progress, summary).run()
+            if skipped:  # once more over what other processes had: they may have died
+                todo = {row: todo[row] for row in skipped}
+                skipped = Pass(settings, dataset, todo, self.engines, rows, claims, progress, summary).run()
+            summary.elsewhere = len(skipped)
 
     @property
     def engines(self) -> dict[str, Engine]:
         """By modality; built and tested when first asked for, which takes from a second to a minute each."""
         if not self._engines:
-            self._engines = {modality: self._engine(modality) for modality in self.settings.modalities}
+            with switches.deterministic_cudnn(self.settings.deterministic):
+                self._engines = {modality: self._engine(modality) for modality in self.settings.modalities}
         return self._engines
 
     def _engine(self, modality: str) -> Engine:
         settings, recipe = self.settings, self.settings.recipe
         backbone = network_of(recipe.backbone, modality)
-        eps = recipe.network.bn_eps if backbone == recipe.backbone else None
-        network = weights.build(backbone, modality, self.used[modality], eps=eps).fold()
-        if settings.deterministic:
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        made = engines.build(
+        eps = recipe.network.bn_eps if backbone == recipe.backbone else None  # not for sound beside I3D
+        network = weights.build(backbone, modality, self.weights[modality], eps=eps).fold()
+        engine = engines.build(
             network,
             recipe,
             example(recipe, modality),
@@ -113,10 +137,36 @@ class Extraction:
             self._rows_to_come() * recipe.sampling.frames,
             self.say,
         )
-        self.say(f"{modality} network: {made.name}, {made.precision}, {made.device}; cosine {made.cosine:.7f} with eager float32")
-        return made
+        how = f"{engine.name}, {engine.precision}, {engine.device}"
+        self.say(f"{modality} network: {how}; cosine {engine.cosine:.7f} with eager float32")
+        return engine
+
+    def _provenance(self) -> features.Provenance:
+        """Everything that decides the numbers in the file, and what they were made with."""
+        settings = self.settings
+        made_with: dict[str, Any] = {modality: engine.describe() for modality, engine in self._engines.items()}
+        if "flow" in settings.modalities:
+            made_with["flow_by"] = flow.implementation(settings.flow_by)
+        return {
+            "dataset": settings.dataset,
+            "backbone": settings.recipe.backbone,
+            "modalities": list(settings.modalities),
+            "weights": {modality: loaded.describe() for modality, loaded in self.weights.items()},
+            "frames": settings.recipe.sampling.frames,
+            "preprocessing": settings.recipe.knobs(settings.modalities),
+            "arithmetic": f"{settings.precision}, batch normalisation folded",
+            "manifest_sha256": settings.manifest.sha256(),
+            "code_version": __version__,
+            "engine": made_with,
+        }
+
+    @property
+    def _begun(self) -> DatasetFeatures | None:
+        """The dataset in the file that is to be continued."""
+        return None if self.settings.overwrite else self._datasets.get(self.settings.dataset)
 
     def _flow_by(self) -> str:
+        """What computes the flow: in a dataset that is continued, what it was begun by."""
         settings = self.settings
         begun_by = "" if self._begun is None else self._begun.provenance.get("engine", {}).get("flow_by", "")
         return flow.choose(
@@ -127,59 +177,9 @@ class Extraction:
         """About how many: an engine that takes long to make is worth it for many rows only."""
         return len(self.settings.manifest) if self._begun is None else len(rows_to_do(self._begun, self.settings))
 
-    def provenance(self) -> features.Provenance:
-        """Everything that decides the numbers in the file, and what they were made with."""
-        settings = self.settings
-        record: dict[str, Any] = {modality: engine.describe() for modality, engine in self._engines.items()}
-        if "flow" in settings.modalities:
-            record["flow_by"] = flow.implementation(settings.flow_by)
-        return {
-            "dataset": settings.dataset,
-            "backbone": settings.recipe.backbone,
-            "modalities": list(settings.modalities),
-            "weights": {modality: used.describe() for modality, used in self.used.items()},
-            "frames": settings.recipe.sampling.frames,
-            "preprocessing": settings.recipe.knobs(settings.modalities),
-            "arithmetic": f"{settings.precision}, batch normalisation folded",
-            "manifest_sha256": settings.manifest.sha256(),
-            "code_version": __version__,
-            "engine": record,
-        }
-
-    def begin_or_continue(self) -> DatasetFeatures:
-        """Make the dataset in the file, or continue the one that it holds. Raises MismatchError where the provenance differs."""
-        settings = self.settings
-        if self._begun is None:
-            _ = self.engines  # whatever is wrong with them shows before a file is made or replaced
-            self.reopen()  # they took up to a minute each: another process may have made the dataset
-        columns, root = settings.manifest.columns, settings.root
-        return writer.begin_or_continue(
-            settings.out, settings.dataset, columns, self.provenance(), root, settings.overwrite, self._datasets
-        )
-
-    def run(self, dataset: DatasetFeatures, todo: dict[int, tuple[str, ...]], summary: Summary, quiet: bool = False) -> None:
-        """Extract these rows, but for those that other processes have claimed. `quiet`: somebody else shows progress."""
-        if not todo:
-            return
-        settings = self.settings
-        part = len(settings.part(dataset))
-        progress = Progress(part, settings.dataset, done=part - len(todo), quiet=quiet)
-        with (
-            writer.RowWriter(dataset) as rows,
-            Claims(settings.out, settings.dataset, warn=self.say) as claims,
-            progress,
-        ):
-            for _ in range(2):  # once more over what others had: they may have died
-                consumer = Consumer(settings, dataset, todo, self.engines, rows, claims, progress, summary)
-                with closing(prepared_clips(consumer.jobs(), settings.workers, settings.timeout)) as prepared:
-                    consumer.consume(prepared)
-                todo = {row: todo[row] for row in consumer.skipped}
-                if not todo:
-                    break
-            summary.elsewhere = len(todo)
-
 
 def _check_flow(settings: Settings) -> None:
+    """Raise UsageError where OpenCV is the package without TV-L1."""
     try:
         flow.estimator(settings.recipe.flow, settings.flow_by)
     except AttributeError as error:

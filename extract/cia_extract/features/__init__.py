@@ -1,8 +1,9 @@
 """The feature file, schema 1: what it holds, reading, writing, checking and merging it."""
 
+from cia_extract.common.modalities import MODALITIES
 from cia_extract.features import collection, failures, merging, writer
 from cia_extract.features.claims import Claims
-from cia_extract.features.collection import MODALITIES, Array, ClipFeatures, Collection, from_dataset, from_folder
+from cia_extract.features.collection import Array, ClipFeatures, Collection, from_dataset, from_folder
 from cia_extract.features.failures import failures_path, write_failures
 from cia_extract.features.journal import journal_path
 from cia_extract.features.reader import DatasetFeatures, open_features

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from cia_extract.common import safe_pickle
 from cia_extract.common.arrays import Stored, check_growth, held, npy_files, shown, torch_files
 from cia_extract.common.errors import DataError
+from cia_extract.common.modalities import MODALITIES
 from cia_extract.features.reader import DatasetFeatures
 from cia_extract.features.schema import Provenance
 
 Array = npt.NDArray[Any]
 
-MODALITIES: Final = ("rgb", "flow", "audio")
 TORCH: Final = (".pt", ".pth", ".t7")
 SUFFIXES: Final = (".npy", ".npz", *TORCH, ".pkl", ".pickle")
 EPIC_NAMES: Final = {"RGB": "rgb", "Flow": "flow", "Audio": "audio"}

@@ -1,23 +1,17 @@
 """What became of each clip and modality: the outcomes, as the feature file, `failed.csv` and the summary name them."""
 
 import csv
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cia_extract.common import spreadsheets
-from cia_extract.common.names import printable
-
-if TYPE_CHECKING:
-    from cia_extract.features.reader import DatasetFeatures
-
-import cia_extract.features.failures as failures
 from cia_extract.common.errors import CiaError
+from cia_extract.common.names import printable
 from cia_extract.common.outcomes import OUTCOMES
+from cia_extract.common.writes import whole
 from cia_extract.features.reader import DatasetFeatures, open_features
 from cia_extract.features.schema import FAILED
 
@@ -32,7 +26,7 @@ class Entry:
     message: str
 
 
-def entries(dataset: "DatasetFeatures", status: int) -> list[Entry]:
+def entries(dataset: DatasetFeatures, status: int) -> list[Entry]:
     """The ledger's rows with this status, in the file's order. Files made before there was a ledger give empty outcomes."""
     found = []
     clips = dataset.columns["clip"]
@@ -45,7 +39,7 @@ def entries(dataset: "DatasetFeatures", status: int) -> list[Entry]:
     return found
 
 
-def counts(dataset: "DatasetFeatures") -> dict[str, dict[str, int]]:
+def counts(dataset: DatasetFeatures) -> dict[str, dict[str, int]]:
     """{modality: {outcome: rows}} of all rows that are done or failed."""
     if "outcome" not in dataset.regions:
         return {}
@@ -57,7 +51,7 @@ def counts(dataset: "DatasetFeatures") -> dict[str, dict[str, int]]:
     return table
 
 
-def damaged(dataset: "DatasetFeatures") -> dict[str, str]:
+def damaged(dataset: DatasetFeatures) -> dict[str, str]:
     """Clip → message of those that are done but damaged, in the file's order."""
     if "outcome" not in dataset.regions:
         return {}
@@ -78,22 +72,20 @@ def write_table(out: Path, failed: dict[str, list[Entry]]) -> None:
     if not any(failed.values()):
         path.unlink(missing_ok=True)
         return
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may fill one file
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["dataset", "clip", "modality", "outcome", "message"])
         for dataset, rows in failed.items():
             for row in rows:
                 texts = (dataset, row.clip, row.modality, row.outcome, row.message)
                 writer.writerow(spreadsheets.cell(printable(text)) for text in texts)
-    os.replace(part, path)
 
 
 def write_failures(out: Path) -> str:
     """Bring `failed.csv` up to what the file says, for all its datasets. Returns what went wrong: it is a convenience only."""
     try:
         datasets = open_features(out)
-        failures.write_table(out, {name: failures.entries(dataset, FAILED) for name, dataset in datasets.items()})
+        write_table(out, {name: entries(dataset, FAILED) for name, dataset in datasets.items()})
     except (OSError, CiaError) as error:
-        return f"{failures.failures_path(out)}: not written ({error}); cia-extract info {out} has the numbers"
+        return f"{failures_path(out)}: not written ({error}); cia-extract info {out} has the numbers"
     return ""

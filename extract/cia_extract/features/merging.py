@@ -26,7 +26,9 @@ def merge(files: list[Path], out: Path, say: Say) -> Iterator[str]:
     for file, datasets in opened.items():
         for name, part in datasets.items():
             columns = {column: values.tolist() for column, values in part.columns.items()}
-            wholes[name] = writer.begin_or_continue(out, name, columns, part.provenance, Path(part.root), False, wholes)
+            wholes[name] = writer.begin_or_continue(
+                out, name, columns, part.provenance, Path(part.root), overwrite=False, datasets=wholes
+            )
             copied, bad = _copy(part, wholes[name])
             damaged += bad
             yield f"{file}: '{name}': {copied} rows copied"

@@ -6,7 +6,7 @@
     /<dataset>/rgb/maps     [N, T, 1024, 7, 7] float16      /<dataset>/rgb/pooled   [N, T, 1024] float32     (flow alike)
     /<dataset>/audio/pooled [N, T, 1024] float32            /<dataset>/audio/mask   [N, T] uint8: 1 where there is sound
     /<dataset>/status       [N, M] uint8: 0 to do, 1 done, 2 failed      /<dataset>/crc32c  [N, M] uint32, over a row's arrays
-    /<dataset>/outcome      [N, M] uint8, ledger.OUTCOMES   /<dataset>/message      [N, M] bytes (UTF-8): why, for people
+    /<dataset>/outcome      [N, M] uint8, outcomes.OUTCOMES /<dataset>/message      [N, M] bytes (UTF-8): why, for people
 
 Arrays are contiguous, so that a reader can map them. This module imports neither torch nor av.
 """

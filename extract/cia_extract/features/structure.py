@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from cia_extract.common.errors import CiaError, DataError
 from cia_extract.common.json_objects import json_object
+from cia_extract.common.modalities import MODALITIES
 from cia_extract.features.region import Region
 
-MODALITIES: Final = ("rgb", "flow", "audio")
 REQUIRED_COLUMNS: Final = ("clip", "label", "split")
 MAX_FRAMES: Final = 100_000  # of a clip
 MAX_TEXT: Final = 1 << 16  # bytes of one value of a column

@@ -16,6 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from cia_extract.common import switches
 from cia_extract.common.console import Say
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.recipes import Recipe
@@ -160,13 +161,11 @@ def _prepared(network: nn.Module, recipe: Recipe, device: torch.device, precisio
 
 
 def _in_precision(run: Callable[[Tensor], Tensor], precision: str) -> Callable[[Tensor], Tensor]:
-    def in_precision(batch: Tensor) -> Tensor:
-        # Global switches, so set for each call: torch's default for convolutions is TF32 on.
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        with torch.no_grad():
+    def described(batch: Tensor) -> Tensor:
+        with torch.no_grad(), switches.tf32(precision == "tf32"):
             return run(batch.to(_DTYPE[precision])).float()
 
-    return in_precision
+    return described
 
 
 def _eager(
@@ -179,11 +178,13 @@ def _eager(
 def _compiled(
     network: nn.Module, recipe: Recipe, device: torch.device, precision: str, batch: int | None, example: Tensor
 ) -> Engine:
-    import torch._inductor.config as inductor
-
-    inductor.freezing = True
     trunk = torch.compile(_prepared(network, recipe, device, precision), dynamic=False)
-    return Engine("compiled", precision, device, batch or _batch(network, device), True, _in_precision(trunk, precision))
+
+    def run(batch: Tensor) -> Tensor:
+        with switches.frozen_weights():
+            return trunk(batch)
+
+    return Engine("compiled", precision, device, batch or _batch(network, device), True, _in_precision(run, precision))
 
 
 def _openvino(

@@ -1,4 +1,4 @@
-"""What the consumer of prepared clips does, and on which thread."""
+"""On which thread rows are claimed, counted and written."""
 
 import threading
 
@@ -35,13 +35,13 @@ def test_claims_progress_and_jobs_belong_to_one_thread(tmp_path, monkeypatch, wo
             note("step")
             super().step(message)
 
-    class NotingConsumer(clips_to_rows.Consumer):
-        def jobs(self):
-            for row, job in super().jobs():
+    class NotingPass(clips_to_rows.Pass):
+        def _claimed_jobs(self):
+            for row, job in super()._claimed_jobs():
                 note("job")
                 yield row, job
 
-    for name, noting in (("Claims", NotingClaims), ("Progress", NotingProgress), ("Consumer", NotingConsumer)):
+    for name, noting in (("Claims", NotingClaims), ("Progress", NotingProgress), ("Pass", NotingPass)):
         monkeypatch.setattr(pipeline, name, noting)
     for index in range(8):
         (tmp_path / "clips" / "run").mkdir(parents=True, exist_ok=True)

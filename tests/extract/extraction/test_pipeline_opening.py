@@ -50,7 +50,7 @@ def test_the_same_command_finishes_what_a_killed_one_left_in_the_journal(setting
 def _provenance(settings: Settings) -> dict:
     extraction = pipeline.Extraction(replace(settings, out=settings.root / "none.h5"), print)
     _ = extraction.engines
-    return extraction.provenance()
+    return extraction._provenance()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -73,7 +73,7 @@ def gated_average(feature: Feature, attention: Tensor) -> Tensor:
 def check_kernel(part: str, kernel: int) -> None:
     """Raise UsageError for an even kernel: it has no middle cell. `part` is the part's name, for the message."""
     if kernel % 2 == 0:
-        raise UsageError(f"--set {part}.kernel={kernel}: must be odd")
+        raise UsageError(f"--set {part}.kernel={kernel}: must be odd, such as 7")
 
 
 def build(sizes: Sizes, options: Options) -> nn.Module:

@@ -42,11 +42,15 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list
         return [], []
     domains = find_domains(Path(stamp["feature_file"]))
     if not {config["source"], config["target"]} <= set(domains):
-        raise DataError(f"{stamp['feature_file']}: no longer holds {config['source']} and {config['target']}")
+        raise DataError(
+            f"{stamp['feature_file']}: no longer holds {config['source']} and {config['target']}; put the file of this run back"
+        )
     target = domains[config["target"]]
     dataset = target.dataset
     if not isinstance(dataset, DatasetFeatures) or "clips/indices" not in dataset.regions:
-        raise DataError(f"{stamp['feature_file']}: does not say where the clips and their frames are")
+        raise DataError(
+            f"{stamp['feature_file']}: does not say where the clips and their frames are; a file written by cia-extract does"
+        )
     if config["features"] != digest(domains[config["source"]], domains[config["target"]]):
         raise DataError(
             f"{stamp['feature_file']}: its features are no longer those of this run, or the run used --manifest or --map"

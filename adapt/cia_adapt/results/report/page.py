@@ -62,7 +62,9 @@ def write(folders: Sequence[Path], out: Path, root: Path | None, seed: int, clip
     sections = []
     for name, members in groups.items():
         try:
-            sections.append(_section(name, members, root, seed, clips, points, say))
+            section, coordinates = _section(name, members, root, seed, clips, say)
+            sections.append(section)
+            points += coordinates
         except (CiaError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             leave_out(f"the pictures of {name[1]}, {name[2]} → {name[3]}: {error}")
     rows = summary(list(results.values())).to_dict("records")
@@ -122,10 +124,12 @@ def _section(
     root: Path | None,
     seed: int,
     clips: int,
-    points: list[list[Any]],
     say: Say,
-) -> dict[str, Any]:
-    """What the page shows of one group: curves over its seeds; t-SNE and consensus maps of the first seed. Extends `points`."""
+) -> tuple[dict[str, Any], list[list[Any]]]:
+    """(what the page shows of one group, its t-SNE coordinates as rows of the CSV file).
+
+    The curves are over all seeds, t-SNE and consensus maps of the first seed.
+    """
     setup, method, source, target = name
     title = f"{method}: {source} → {target}"
     scores = files.load_scores(folders[0])
@@ -153,8 +157,7 @@ def _section(
         section["missing"] = str(error)
     if section["missing"]:
         say(f"note: no consensus maps of {title}: {section['missing']}")
-    points += rows  # last, so that a group that fails leaves none behind
-    return section
+    return section, rows
 
 
 def _method(folder: Path) -> dict[str, Any]:

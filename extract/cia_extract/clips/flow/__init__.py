@@ -13,6 +13,7 @@ from cia_extract.clips.flow.methods import (
     estimator,
     frame_pair,
     implementation,
+    levels,
     quantise,
     quantised_flows,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "estimator",
     "frame_pair",
     "implementation",
+    "levels",
     "quantise",
     "quantised_flows",
 ]

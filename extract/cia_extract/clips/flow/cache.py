@@ -3,10 +3,8 @@
 One compressed file a clip, written whole or not at all. The cache may be deleted at any time.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import asdict
@@ -17,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract.clips.flow.methods import implementation
+from cia_extract.common.writes import whole
 
 if TYPE_CHECKING:
     from cia_extract.clips.job import ClipJob
@@ -52,17 +51,11 @@ def load(folder: Path, job: "ClipJob") -> Flows:
 def save(folder: Path, job: "ClipJob", flows: Flows) -> str:
     """Cache a clip's flow. Returns a warning if that failed, else "": a full disk must not cost the clip."""
     order = sorted(flows)
-    part: Path | None = None
     try:
         path = path_of(folder, job)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with whole(path) as part, part.open("wb") as file:
             np.savez_compressed(file, indices=np.array(order, np.int32), flows=np.stack([flows[i] for i in order]))
-        os.replace(part, path)
     except OSError as error:
-        if part is not None:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
         return f"--flow-cache {folder}: {error.strerror or error}; the flow of this clip is not cached"
     return ""

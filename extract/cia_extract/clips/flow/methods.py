@@ -22,23 +22,30 @@ FLOW_BY: Final = ("auto", "opencv", "torch")
 """The values of `--flow-by`."""
 
 
-def quantise(flow: npt.NDArray[np.float32], bound: float = 20.0, quantiser: str = "floor") -> Pixels:
-    """Flow in px, cut at ±bound px, as uint8. The quantisers differ by up to 1/255 of full scale.
+def levels(flow: Any, bound: float, quantiser: str) -> Any:
+    """Flow in px, cut at ±bound, on the scale 0 … 255 of uint8, to which it is cast next; NumPy's arrays and torch's tensors.
 
-    "floor" (MediaPipe, mmaction2): ⌊(v + b)/2b · 255⌋; "round" (denseflow, furnari-flow): the same, rounded;
-    "round128" (video_features): 128 + 255/2b · v rounded, where 256 is cut to 255.
+    Each quantiser in use differs from the others by up to 1/255 of full scale. "floor" (MediaPipe, mmaction2): (v + b)/2b · 255,
+    which the cast rounds down; "round" (denseflow, furnari-flow): the same, rounded; "round128" (video_features):
+    128 + 255/2b · v rounded, where 256 is cut to 255.
+    """
+    if quantiser == "round128":
+        return (128 + 255 / (2 * bound) * flow.clip(-bound, bound)).round().clip(0, 255)
+    scaled = ((flow + bound) / (2 * bound)).clip(0, 1) * 255
+    if quantiser == "round":
+        return scaled.round()
+    if quantiser == "floor":
+        return scaled
+    raise ValueError(f"unknown quantiser {quantiser!r}")
+
+
+def quantise(flow: npt.NDArray[np.float32], bound: float = 20.0, quantiser: str = "floor") -> Pixels:
+    """Flow in px as uint8, by `levels`.
 
     >>> [quantise(np.array([-25, -20, 0, 20], np.float32), 20, q).tolist() for q in ("floor", "round", "round128")]
     [[0, 0, 127, 255], [0, 0, 128, 255], [0, 0, 128, 255]]
     """
-    if quantiser == "round128":
-        return np.clip(np.rint(128 + 255 / (2 * bound) * np.clip(flow, -bound, bound)), 0, 255).astype(np.uint8)
-    scaled = np.clip((flow + bound) / (2 * bound), 0, 1) * 255
-    if quantiser == "round":
-        return np.rint(scaled).astype(np.uint8)
-    if quantiser == "floor":
-        return scaled.astype(np.uint8)
-    raise ValueError(f"unknown quantiser {quantiser!r}")
+    return np.asarray(levels(flow, bound, quantiser), dtype=np.uint8)
 
 
 def dequantise(values: Pixels, bound: float = 20.0) -> npt.NDArray[np.float32]:

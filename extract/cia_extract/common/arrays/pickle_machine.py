@@ -31,9 +31,9 @@ class Bounded:
     """A file that refuses to be read beyond its end, before memory is allocated for it. `left` counts the bytes to the end."""
 
     def __init__(self, file: BinaryIO) -> None:
-        here = file.tell()
-        self.file, self.left = file, file.seek(0, 2) - here
-        file.seek(here)
+        start = file.tell()
+        self.file, self.left = file, file.seek(0, 2) - start
+        file.seek(start)
 
     def read(self, count: int) -> bytes:
         """The next `count` bytes. Raises DataError if fewer are left."""

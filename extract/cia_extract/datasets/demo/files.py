@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+from cia_extract.common import writes
 from cia_extract.common.processes import end_with_parent, ignore_signals
 from cia_extract.datasets.demo.classes import CLASSES, DOMAINS, VERSION
 from cia_extract.datasets.demo.render import Clip, render
@@ -87,15 +88,15 @@ def row(clip: Clip) -> dict[str, str]:
 
 def claim(root: Path, seed: int) -> None:
     """Mark `root` as the folder of this seed and version. Raises ValueError if it holds other clips."""
-    stamp, mine = root / STAMP, {"dataset": "demo", "version": VERSION, "seed": seed}
+    stamp, own_stamp = root / STAMP, {"dataset": "demo", "version": VERSION, "seed": seed}
     if stamp.is_file():
         try:
             present = json.loads(stamp.read_text(encoding="utf-8"))
         except ValueError:
             present = "unreadable"
-        if present != mine:
+        if present != own_stamp:
             raise ValueError(
-                f"{stamp}: this folder holds demo clips of {_describe(present)}, not of {_describe(mine)}; "
+                f"{stamp}: this folder holds demo clips of {_describe(present)}, not of {_describe(own_stamp)}; "
                 "give another folder or delete this one"
             )
         return
@@ -106,28 +107,17 @@ def claim(root: Path, seed: int) -> None:
             "give another folder or delete this one"
         )
     root.mkdir(parents=True, exist_ok=True)
-    _replace(stamp, json.dumps(mine).encode() + b"\n")
+    writes.text(stamp, json.dumps(own_stamp) + "\n")
 
 
 def write(root: Path, clip: Clip) -> None:
     """Render one clip into its file; the file appears whole or not at all."""
-    _replace(root / clip.path, render(clip))
+    with writes.whole(root / clip.path) as part:
+        part.write_bytes(render(clip))
 
 
 def _is_rendered(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _describe(stamp: object) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 from safetensors.numpy import save_file
 
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.writes import whole
 from cia_extract.networks.weights.files import read_arrays
 from cia_extract.networks.weights.identity import identify
 from cia_extract.networks.weights.layouts import Checkpoint, recognise
@@ -51,9 +52,8 @@ def fetch(say: Callable[[str], None]) -> Path:
         identity = identify(tensors)
         if (identity.name, identity.complete) != (NAME, True):
             raise DataError(f"the downloaded weights are not DeepMind's {NAME} ({identity}); run the command again")
-        part = Path(folder) / path.name
-        save_file(tensors, part)
-        os.replace(part, path)
+        with whole(path) as part:
+            save_file(tensors, part)
     say(f"weights checked (230/230 tensors by CRC32C) and kept in {path}")
     return path
 

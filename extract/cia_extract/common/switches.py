@@ -1,0 +1,76 @@
+"""Switches that hold for a whole process, each set here and nowhere else.
+
+Context managers put back what was set before. Importing this imports neither torch nor OpenCV.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether CUDA's products and convolutions may use TF32. torch's default for convolutions is yes."""
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@contextmanager
+def deterministic_cudnn(wanted: bool = True) -> Iterator[None]:
+    """cuDNN takes the same algorithm every time, and tries none out. Nothing is switched where it is not `wanted`."""
+    import torch
+
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    if wanted:
+        cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
+@contextmanager
+def frozen_weights() -> Iterator[None]:
+    """torch.compile takes weights for constants. A network is compiled when it first runs, so it runs inside this."""
+    import torch._inductor.config as inductor
+
+    with inductor.patch(freezing=True):
+        yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch and OpenCV compute on one core, as they do in worker processes."""
+    import cv2
+    import torch
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+
+
+def one_thread_for_good() -> None:
+    """For a worker process, before it imports torch: it computes on one core, for the processes are the parallelism."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch's
+
+
+def ray_environment() -> None:
+    """Before Ray starts: actors without a GPU still see those of the machine, and nothing is reported to Ray's makers."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
