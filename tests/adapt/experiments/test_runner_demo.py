@@ -63,9 +63,10 @@ def train_both_directions(file: Path, picked: config.Chosen, modalities, folder:
 @pytest.mark.parametrize("modalities", MODALITIES, ids=["two", "three"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_in_both_directions(demo_features, tmp_path, method, modalities):
+    """A smoke test: each part runs on real features and its loss is finite. That it learns is the business of the slow test."""
     picked = chosen(method, epochs=1, batch=8, segments=2, lr=1e-4)
     for history in train_both_directions(demo_features, picked, modalities, tmp_path):
-        assert history[-1]["class_loss"] < 2
+        assert math.isfinite(history[-1]["class_loss"])
 
 
 @pytest.mark.slow
