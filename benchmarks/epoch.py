@@ -28,9 +28,9 @@ from cia_adapt.data import clips as data_clips
 from cia_adapt.data import domains as data_domains
 from cia_adapt.data import task as data_task
 from cia_adapt.data.readers import Stores
-from cia_adapt.experiments import memory
 from cia_adapt.experiments.cost import flops
 from cia_adapt.training.trainer import Trainer
+from cia_extract.common import switches
 from cia_extract.features import writer
 from common import machine, side_by_side
 from torch import Tensor, nn
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--no-plain", action="store_true", help="without the plain implementation, which takes long")
     arguments = parser.parse_args()
     if not arguments.system_malloc:
-        memory.keep_freed()  # as the command does; for all rows alike
+        switches.keep_freed_memory()  # as the command does; for all rows alike
     with tempfile.TemporaryDirectory(dir=".") as name:
         path = Path(name) / "f.h5"
         make_features(path, {"ucf": arguments.clips or UCF + VAL, "hmdb": arguments.clips or HMDB + VAL})

@@ -14,15 +14,15 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cia_adapt.data.readers import Stores, gather
-from cia_adapt.experiments import memory
 from cia_adapt.parts.layers.maps import to_float
+from cia_extract.common import switches
 from cia_extract.features import writer
 from common import print_table, side_by_side
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--clips", type=int, default=60)
 count = parser.parse_args().clips
-memory.keep_freed()  # as the command does; for all rows alike
+switches.keep_freed_memory()  # as the command does; for all rows alike
 
 with tempfile.TemporaryDirectory(dir=".") as name:
     folder = Path(name)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cia_extract.common import console
+from cia_extract.common import console, switches
 from cia_extract.common.errors import UsageError
 
 from cia_adapt import config
@@ -16,9 +16,9 @@ def request(chosen: config.Chosen, data: Data, machine: Machine, runs: Runs, res
     """One method on these data. Raises UsageError."""
     if data.features is None:
         raise UsageError("--features is missing; make a file with cia-extract, then: cia-adapt --features feats.h5")
-    from cia_adapt.experiments import Request, memory
+    from cia_adapt.experiments import Request
 
-    memory.keep_freed()
+    switches.keep_freed_memory()
     device = console.device(machine.device)
     if machine.tier == "device" and device.type == "cpu":
         raise UsageError("--tier device: means a GPU's memory, and the device is the CPU; use --tier ram")

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cia_extract.common import switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import CiaError, UsageError
 from cia_extract.common.processes import end_with_parent, ignore_signals, interruptible
@@ -18,7 +19,6 @@ from cia_extract.common.processes import end_with_parent, ignore_signals, interr
 import cia_adapt.experiments.runner as runner
 from cia_adapt.data import Stores
 from cia_adapt.experiments.directions import prepared
-from cia_adapt.experiments.memory import keep_freed
 from cia_adapt.experiments.request import Request
 from cia_adapt.runs import Result
 
@@ -90,9 +90,18 @@ def _single(request: Request, say: Say) -> Iterator[Request]:
             yield replace(request, source=direction.source.name, target=direction.target.name, seeds=(seed,), resume=True)
 
 
-_stores: Stores | None = None  # of this process; all its runs share what is loaded
-_share = 1.0
-_stop: Any = None  # an event: the sweep was interrupted, and no further run begins
+@dataclass
+class _Process:
+    """What the runs of one process share. A pool's worker has no other way to keep something between two of them."""
+
+    stores: Stores | None = None
+    share: float = 1.0
+    """Of the machine's memory."""
+    stop: Any = None
+    """An event: the sweep was interrupted, and no further run begins."""
+
+
+_process = _Process()
 
 
 def train_one(request: Request) -> Result | Failed:
@@ -111,15 +120,14 @@ def _what(request: Request) -> str:
 
 
 def _trained(request: Request) -> Result | Failed:
-    global _stores
     what = _what(request)
-    if _stop is not None and _stop.is_set():
+    if _process.stop is not None and _process.stop.is_set():
         return Failed(what, "not begun: the sweep was interrupted", 130)
     try:
-        if _stores is None:
-            keep_freed()
-            _stores = Stores(request.device, request.tier, _share)
-        return runner.run(request, lambda message: None, _stores, quiet=True)[0]
+        if _process.stores is None:
+            switches.keep_freed_memory()
+            _process.stores = Stores(request.device, request.tier, _process.share)
+        return runner.run(request, lambda message: None, _process.stores, quiet=True)[0]
     except CiaError as error:
         return Failed(what, str(error), error.exit_code)
     except MemoryError:
@@ -154,13 +162,12 @@ def _in_processes(jobs: int) -> Execute:
 
 
 def _start(threads: int, share: float, stop: Any) -> None:
-    global _share, _stop
     import torch
 
     ignore_signals()  # between runs `stop` tells; see `interruptible`
     end_with_parent()
     torch.set_num_threads(threads)
-    _share, _stop = share, stop
+    _process.share, _process.stop = share, stop
 
 
 def _check_reachable(address: str) -> None:

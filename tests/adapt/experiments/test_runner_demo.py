@@ -18,8 +18,24 @@ from tests.adapt.runs_of import chosen
 from tests.command_line import in_a_process
 
 METHODS = config.names("methods")
-FOUR = ("climb_up", "climb_down", "chop_wood", "beat_drum")
-EIGHT = (*FOUR, "slam_ball", "snatch_ball", "lift_crate", "lift_suitcase")
+TWO = ("climb_up", "chop_wood")
+EIGHT = (*TWO, "climb_down", "beat_drum", "slam_ball", "snatch_ball", "lift_crate", "lift_suitcase")
+
+
+def covering(methods: Sequence[str]) -> set[str]:
+    """Some of the methods that have every part among them; those with many parts first."""
+    parts = {name: set(config.load("demo", name, {}).method.used_parts()) for name in methods}
+    covered: set[tuple[str, str]] = set()
+    chosen = set()
+    for name in sorted(methods, key=lambda name: (-len(parts[name]), name)):
+        if not parts[name] <= covered:
+            chosen.add(name)
+            covered |= parts[name]
+    return chosen
+
+
+QUICK = covering(METHODS)
+SMOKE = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 MODALITIES = [("rgb", "flow"), ("rgb", "flow", "audio")]
 
 
@@ -42,7 +58,7 @@ def extracted(folder: Path, clips: int, frames: int, classes: Sequence[str]) -> 
 
 @pytest.fixture(scope="session")
 def demo_features(tmp_path_factory) -> Path:
-    return extracted(tmp_path_factory.getbasetemp().parent, clips=2, frames=2, classes=FOUR)
+    return extracted(tmp_path_factory.getbasetemp().parent, clips=2, frames=2, classes=TWO)
 
 
 def train_both_directions(file: Path, picked: config.Chosen, modalities, folder: Path) -> list[list[dict]]:
@@ -61,11 +77,12 @@ def train_both_directions(file: Path, picked: config.Chosen, modalities, folder:
 
 
 @pytest.mark.parametrize("modalities", MODALITIES, ids=["two", "three"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SMOKE)
 def test_every_method_trains_in_both_directions(demo_features, tmp_path, method, modalities):
+    """A smoke test: each part runs on real features and its loss is finite. That it learns is the business of the slow test."""
     picked = chosen(method, epochs=1, batch=8, segments=2, lr=1e-4)
     for history in train_both_directions(demo_features, picked, modalities, tmp_path):
-        assert history[-1]["class_loss"] < 2
+        assert math.isfinite(history[-1]["class_loss"])
 
 
 @pytest.mark.slow

@@ -222,7 +222,7 @@ def test_table_2_of_one_label_has_columns_by_pair(swept):
 
 def test_what_waits_in_a_workers_queue_is_not_begun_after_an_interrupt(small_file, tmp_path, monkeypatch):
     stop = multiprocessing.get_context("spawn").Event()
-    monkeypatch.setattr(sweep, "_stop", stop)
+    monkeypatch.setattr(sweep._process, "stop", stop)
     request = next(sweep._single(requests(small_file, tmp_path, ("concat",), (0,))[0], print))
     stop.set()
     assert isinstance(sweep.train_one(request), sweep.Failed) and not list(tmp_path.iterdir())

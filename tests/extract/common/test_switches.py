@@ -56,3 +56,26 @@ def test_a_worker_process_computes_on_one_core():
     code = "from cia_extract.common import switches; switches.one_thread_for_good(); import cv2, torch; "
     code += "assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "2"})
+
+
+FAULTS = """
+import resource, sys, torch
+from cia_extract.common import switches
+if sys.argv[1] == "keep":
+    switches.keep_freed_memory()
+torch.ones(2**24)  # 64 MB
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(40):
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_freed_memory_is_used_again():
+    def faults(how: str) -> int:
+        return int(subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True).stdout)
+
+    if not switches.keep_freed_memory():
+        pytest.skip("no glibc here")
+    kept, fresh = faults("keep"), faults("as it is")
+    assert kept < fresh / 4
