@@ -12,6 +12,9 @@ RUNS_AWAY: Final = 3.0  # cross-entropy of a discriminator, nats; ln 2 = 0.69 is
 COLLAPSE: Final = 0.8  # of the target in one class
 EARLY: Final = 0.2  # of the epochs: the first ones are no evidence
 OUTWEIGHS: Final = 20.0  # ratio of gradient norms at the features
+NARROW: Final = 3.0  # effective cells of a consensus map, which has 49
+SWING: Final = 40.0  # points between the best and the worst epoch of a discriminator, of the last `RECENT`
+RECENT: Final = 5  # epochs
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,13 @@ class Advice:
         return cls(kind, sentence)
 
 
-def advice(metrics: Mapping[str, Any], classes: int, progress: float, reversal: float = 1.0) -> Advice | None:
-    """What to say of one epoch's metrics; None when nothing is wrong or it is too early to say.
+def advice(history: Sequence[Mapping[str, Any]], classes: int, progress: float, reversal: float = 1.0) -> Advice | None:
+    """What to say of the last epoch; None when nothing is wrong or it is too early to say.
 
-    `classes` are those of the first label; `progress` the share of epochs done; `reversal` the set-up's, which the sentence's
-    advice starts from.
+    `history` has the metrics of all epochs so far; `classes` are those of the first label; `progress` is the share of epochs
+    done; `reversal` the set-up's, which the sentence's advice starts from.
     """
+    metrics = history[-1]
     if progress < EARLY:
         return None
     aligned = any(name.endswith("_reversal") for name in metrics)
@@ -62,6 +66,33 @@ def advice(metrics: Mapping[str, Any], classes: int, progress: float, reversal: 
     if ratio is not None and ratio > OUTWEIGHS:
         cure = f"{lower} or raise --lambda-class" if aligned else "raise --lambda-class"
         return Advice("outweighed", f"the other losses outweigh the task {ratio:.0f} : 1 in the gradient at the features; {cure}")
+    return _of_the_map(metrics) or _of_the_game(history)
+
+
+def _of_the_map(metrics: Mapping[str, Any]) -> Advice | None:
+    """Does SC's consensus sit on a few cells?"""
+    for domain in ("source", "target"):
+        cells = metrics.get(f"{domain}_effective_cells")
+        if cells is not None and cells < NARROW:
+            return Advice(
+                "narrow map",
+                f"SC's map sits on {cells:.1f} cells of the {domain}'s frames; try --set adversarial.reaches=shared, "
+                "--set sc.standardise=1 or a higher --set sc.temperature",
+            )
+    return None
+
+
+def _of_the_game(history: Sequence[Mapping[str, Any]]) -> Advice | None:
+    """Does a discriminator swing between winning and losing instead of settling?"""
+    recent = history[-RECENT:]
+    for level in ("video", "frame"):
+        accuracies = [metrics[f"{level}_domain_accuracy"] for metrics in recent if f"{level}_domain_accuracy" in metrics]
+        if len(accuracies) == RECENT and max(accuracies) - min(accuracies) > SWING:
+            return Advice(
+                "swinging",
+                f"the {level} discriminator swung between {min(accuracies):.0f} and {max(accuracies):.0f} % in {RECENT} epochs; "
+                "try --set adversarial.lr=0.3, --set adversarial.penalty=1 or --set adversarial.reaches=shared",
+            )
     return None
 
 

@@ -63,7 +63,8 @@ def train(
         metrics["source_val_accuracy"] = evaluator.source_accuracy(source)
         metrics |= _without_labels(trainer, evaluator, source, target, with_validators, rule)
         metrics["target_val_accuracy"] = evaluator.target_accuracy(target)
-        said = advice(metrics, trainer.task.sizes.heads[0], epoch / trainer.setup.epochs, trainer.setup.reversal)
+        history = [*outcome.history, metrics]
+        said = advice(history, trainer.task.sizes.heads[0], epoch / trainer.setup.epochs, trainer.setup.reversal)
         metrics["advice"] = str(said or "")
         outcome.last = Snapshot(epoch, _copy(trainer.evaluated), source, target)
         outcome.history.append(metrics)

@@ -150,8 +150,8 @@ def test_the_oracle_says_what_it_is(swept):
 
 def test_runs_that_end_in_trouble_are_counted(swept):
     groups = comparison.groups(files.find([swept]))
-    collapse = str(health.advice({"target_top_class_share": 0.95}, 5, 1.0))
-    outweighed = [str(health.advice({"domain_to_task_gradient": ratio}, 5, 1.0)) for ratio in (30.0, 40.0)]
+    collapse = str(health.advice([{"target_top_class_share": 0.95}], 5, 1.0))
+    outweighed = [str(health.advice([{"domain_to_task_gradient": ratio}], 5, 1.0)) for ratio in (30.0, 40.0)]
     for key, advice in zip([key for key in groups if key[0] == "concat"], outweighed, strict=True):
         results = [dict(result) for result in groups[key].results]
         results[0]["advice"], results[1]["advice"] = collapse, advice

@@ -377,19 +377,30 @@ WELL["video_reversal"] = 0.1
         ({"video_domain_loss": 12.0}, "run away from the video.*lower λ .--reversal 0.03. or --lr"),
         ({"relation_domain_loss": 12.0, "relation_domain_accuracy": 50.0}, "run away from the relation"),
         ({"video_domain_accuracy": 99.5}, "wins.*raise λ .--reversal 0.3. or train longer"),
+        ({"source_effective_cells": 20.0, "target_effective_cells": 2.1}, "sits on 2.1 cells of the target.*reaches=shared"),
         ({"domain_to_task_gradient": 300.0}, "outweigh.*lower λ .--reversal 0.03. or raise --lambda-class"),
     ],
 )
 def test_advice_is_one_sentence_and_only_when_something_is_wrong(change, word):
-    advice = health.advice(WELL | change, classes=5, progress=0.5, reversal=0.1)
+    advice = health.advice([WELL | change], classes=5, progress=0.5, reversal=0.1)
     line = str(advice) if advice else ""
     assert re.search(word, line) and bool(line) == bool(word) and "\n" not in line
     assert advice is None or health.Advice.read(line) == advice
-    assert health.advice(WELL | change, classes=5, progress=0.1) is None
+    assert health.advice([WELL | change], classes=5, progress=0.1) is None
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "swings"), [([90, 40, 95, 50, 60], True), ([60, 55, 50, 58, 65], False), ([95, 20, 95], False)]
+)
+def test_a_discriminator_that_swings_is_named_when_it_has_been_seen_for_long_enough(accuracies, swings):
+    history = [WELL | {"video_domain_accuracy": float(a)} for a in accuracies]
+    advice = health.advice(history, classes=5, progress=0.5)
+    assert (advice is not None and advice.kind == "swinging") == swings
+    assert not swings or "swung between 40 and 95 %" in advice.sentence
 
 
 def test_advice_names_no_lambda_where_nothing_is_reversed():
-    assert str(health.advice({"target_top_class_share": 0.95}, 5, 0.5)).endswith("one class; try a lower --lr")
+    assert str(health.advice([{"target_top_class_share": 0.95}], 5, 0.5)).endswith("one class; try a lower --lr")
 
 
 @pytest.mark.parametrize(("method", "level", "strength"), [("ta3n", "relation", 0.75), ("tada", "region", 1.0)])
