@@ -52,12 +52,12 @@ def table(layout: Layout, runs: Runs = [Path("runs")]) -> None:  # noqa: B006
     """Our numbers in the paper's layout, with intervals and the published numbers beside them."""
     if layout.which == "oracle" and layout.baseline:
         raise UsageError("--baseline: oracles are bounds and are not compared; take --which selected or last")
-    from cia_adapt.results import comparison
+    from cia_adapt.results import comparison, formats
     from cia_adapt.results import table as tables
     from cia_adapt.runs import files as run_folders
 
     groups = comparison.groups(run_folders.find(runs))
-    text = tables.render(tables.paper_table(layout.number, groups, layout.which, layout.baseline), layout.form)
+    text = formats.render(tables.paper_table(layout.number, groups, layout.which, layout.baseline), layout.form)
     out = layout.out
     if out is None:
         console.out(text.removesuffix("\n"))

@@ -1,5 +1,5 @@
 """Finished runs side by side: comparisons, statistics, tables, and the HTML report."""
 
-from cia_adapt.results import comparison, statistics, table
+from cia_adapt.results import comparison, formats, statistics, table
 
-__all__ = ["comparison", "statistics", "table"]
+__all__ = ["comparison", "formats", "statistics", "table"]

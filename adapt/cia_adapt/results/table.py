@@ -1,19 +1,14 @@
 """Tables of results: a line for each method and pair, or in the layout of the paper's tables 2 and 3."""
 
-import csv
-import io
-import re
 import sys
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Final, Literal
+from typing import Any
 
-from cia_extract.common import console, spreadsheets
+from cia_extract.common import console
 from cia_extract.common.errors import DataError, UsageError
-from cia_extract.common.names import printable
 from cia_extract.common.suggest import did_you_mean
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +16,7 @@ from rich.table import Table
 import cia_adapt.results.comparison as comparison
 from cia_adapt import config
 from cia_adapt.results.comparison import Group
+from cia_adapt.results.formats import Grid
 from cia_adapt.results.statistics import COLUMNS, interquartile_mean, interval, mean_sd, summary
 from cia_adapt.training import Advice
 
@@ -28,13 +24,6 @@ NOTE = (
     "accuracy on the target's validation clips in %; last: final epoch; selected: epoch chosen without target labels; "
     "oracle: best epoch by target labels, no honest result"
 )
-TEX: Final = {
-    "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "±": r"$\pm$", "→": r"$\to$", "−": "$-$", "★": r"$\star$",
-    "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "◇": r"$\diamond$", "–": "--", "×": r"$\times$", "λ": r"$\lambda$",
-}  # fmt: skip
-Format = Literal["terminal", "markdown", "latex", "csv"]
 
 
 def print_results(results: Sequence[dict[str, Any]]) -> None:
@@ -62,23 +51,6 @@ def transductive(results: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     methods = ", ".join(dict.fromkeys(str(result["method"]) for result in seen))
     return [f"transductive: {methods} adapted to the target's test clips, without their labels"]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table as text, not yet in a format."""
-
-    title: str
-    header: Sequence[str]
-    """The columns' headings."""
-    rows: Sequence[Sequence[str]]
-    """The cells of each row, as many as headings."""
-    notes: Sequence[str]
-    """Lines below the table."""
-    number: str
-    """Which number ours are (selected, last, oracle): a column of its own in CSV, which has no notes."""
-    departs: Sequence[str]
-    """For each row, in what its runs depart from the method of its name: a column of its own in CSV."""
 
 
 def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group], which: str, baseline: str | None) -> Grid:
@@ -222,63 +194,6 @@ def _published(method: str) -> Mapping[str, float]:
         return {}
     published: Mapping[str, float] = config.load("uh", method, {}).method.published
     return published
-
-
-def render(grid: Grid, form: Format) -> str:
-    """The grid in a format, as text to print or to paste."""
-    if form == "csv":
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(map(spreadsheets.cell, [*grid.header, "ours", "departs from the method in"]))
-        for (setting, method, *numbers), departs in zip(grid.rows, grid.departs, strict=True):
-            name, changed = spreadsheets.cell(method), spreadsheets.cell(departs)  # the others are ours: "+1.0 [+0.2, +1.9]"
-            writer.writerow([setting, name, *numbers, grid.number, changed])
-        return buffer.getvalue()
-    if form == "markdown":
-        lines = [f"**{grid.title}**", "", _pipes(grid.header), "|" + "---|" * len(grid.header), *map(_pipes, grid.rows), ""]
-        return "\n".join([*lines, *(f"- {_markdown(note)}" for note in grid.notes)]) + "\n"
-    if form == "latex":
-        body = [" & ".join(map(_tex, row)) + r" \\" for row in grid.rows]
-        head = " & ".join(map(_tex, grid.header)) + r" \\"
-        notes = [rf"\par\footnotesize {_tex(note)}" for note in grid.notes]
-        layout = "ll" + "r" * (len(grid.header) - 2)
-        return "\n".join(
-            [
-                f"% {printable(grid.title)}",
-                rf"\begin{{tabular}}{{{layout}}}",
-                r"\hline",
-                head,
-                r"\hline",
-                *body,
-                r"\hline",
-                r"\end{tabular}",
-                *notes,
-                "",
-            ]
-        )
-    table = Table(title=grid.title, caption=console.cells("\n".join(grid.notes))[0], caption_justify="left")
-    for i, heading in enumerate(console.cells(*grid.header)):
-        style = "dim" if heading.plain.endswith("published") else ""
-        table.add_column(heading, justify="left" if i < 2 else "right", style=style)
-    for row in grid.rows:
-        table.add_row(*console.cells(*row))
-    buffer = io.StringIO()
-    width = None if sys.stdout.isatty() else 200
-    Console(file=buffer, width=width or Console().width).print(table, markup=False)
-    return buffer.getvalue()
-
-
-def _pipes(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_markdown(cell).replace("|", r"\|") for cell in cells) + " |"
-
-
-def _markdown(text: str) -> str:
-    """A cell or note whose names cannot act as markup (HTML, links, code, emphasis); other stars and signs stay as they are."""
-    return re.sub(r"[\\`<>]|(?<=\S)[*_](?=\S)|!\[|\]\(", lambda mark: "".join("\\" + c for c in mark[0]), printable(text))
-
-
-def _tex(text: str) -> str:
-    return "".join(TEX.get(character, character) for character in printable(text))
 
 
 def _console() -> Console:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cia_adapt.experiments import Request, runner, sweep
-from cia_adapt.results import comparison, statistics, table
+from cia_adapt.results import comparison, formats, statistics, table
 from cia_adapt.runs import files
 from cia_adapt.training import health
 from cia_extract.common.errors import MismatchError, UsageError
@@ -130,22 +130,22 @@ def test_interquartile_mean_is_over_seeds_and_pairs(swept):
 
 def test_formats(swept):
     grid = table.paper_table("3", comparison.groups(files.find([swept])), "last", None)
-    rows = list(csv.reader(io.StringIO(table.render(grid, "csv"))))
+    rows = list(csv.reader(io.StringIO(formats.render(grid, "csv"))))
     assert rows[0] == [*grid.header, "ours", "departs from the method in"] and len(rows) == 16
     assert {row[-2] for row in rows[1:]} == {"last"}
-    markdown = table.render(grid, "markdown")
+    markdown = formats.render(grid, "markdown")
     assert markdown.count("\n|") == 17 and "published: the paper's numbers" in markdown
-    latex = table.render(grid, "latex")
+    latex = formats.render(grid, "latex")
     assert latex.count(r"\\") == 16 and r"$\pm$" in latex and r"Concat$\star$" in latex and "★" not in latex
-    assert "Concat★ [concat]" in table.render(grid, "terminal")
+    assert "Concat★ [concat]" in formats.render(grid, "terminal")
 
 
 def test_the_oracle_says_what_it_is(swept):
     grid = table.paper_table("3", comparison.groups(files.find([swept])), "oracle", None)
     assert "uses target labels: no honest result" in grid.notes[0]
     for form in ("terminal", "markdown", "latex", "csv"):
-        assert "uses target labels" in table.render(grid, form), form
-    assert "uses target labels" in table.render(grid, "latex").split(r"\end{tabular}")[1]  # printed, not a comment
+        assert "uses target labels" in formats.render(grid, form), form
+    assert "uses target labels" in formats.render(grid, "latex").split(r"\end{tabular}")[1]  # printed, not a comment
 
 
 def test_runs_that_end_in_trouble_are_counted(swept):

@@ -13,7 +13,7 @@ import h5py
 import pytest
 from cia_adapt import cli
 from cia_adapt.experiments import Request, runner
-from cia_adapt.results import comparison, table
+from cia_adapt.results import comparison, formats, table
 from cia_adapt.results.report import page
 from cia_adapt.runs import files, saver, state
 from cia_extract.common import writes
@@ -49,7 +49,7 @@ def trained(small_file, tmp_path_factory) -> Path:
 def commands(root: Path, out: Path) -> None:
     """Everything that reads runs."""
     folders = files.find([root])
-    text = table.render(table.paper_table("3", comparison.groups(folders), "selected", None), "csv")
+    text = formats.render(table.paper_table("3", comparison.groups(folders), "selected", None), "csv")
     assert text
     [files.read_metrics(folder) for folder in folders]
     page.write(folders, out, None, 0, 1, print)

@@ -162,6 +162,7 @@ def test_two_processes_do_not_train_the_same_run(small_file, tmp_path):
     assert runner.run(request(small_file, tmp_path), print)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_the_metrics_are_the_same_bytes(small_file, tmp_path, monkeypatch):
     """`kill -9`, several times; states are written after every epoch here."""
     small = ["--set", *SMALL["sc"]]

@@ -66,7 +66,7 @@ def test_a_failed_clip_is_told_in_one_line_with_code_3(clips, tmp_path):
     (clips / "run" / "b.mp4").write_bytes((clips / "run" / "a.mp4").read_bytes()[:700])
     cia_extract("manifest", "--from-folders", clips)
     run = cia_extract(
-        "--dataset", "m", "--root", clips, "--out", tmp_path / "f.h5", "--frames", 1, "--flow", "dis", "--weights", "random"
+        "--dataset", "m", "--root", clips, "--out", tmp_path / "f.h5", "--frames", 1, "--modality", "rgb", "--weights", "random"
     )
     assert run.returncode == 3
     assert "m: 2 of 3 clips done, 1 failed" in run.stdout
@@ -127,6 +127,7 @@ def test_manifest_errors_reach_the_user(clips, tmp_path):
     assert run.returncode == 3 and "manifest.csv, line 2, column path: '../x.mp4' leaves the root" in run.stderr
 
 
+@pytest.mark.slow
 def test_a_mistake_with_overwrite_does_not_cost_the_features(clips, tmp_path):
     """A flow file given to the RGB stream, an impossible device: refused before the finished dataset is touched."""
     from cia_extract.networks import weights

@@ -135,14 +135,16 @@ def rows_done(path: Path) -> int:
         return 0
 
 
-def test_kill_at_random_moments_then_the_same_command(small_root, tmp_path):
-    """Killed four times, then continued: every array equals an uninterrupted run's, bit for bit."""
+# Of 16 rows: while the file is made, then in the midst of rows.
+@pytest.mark.parametrize("rows", [(3,), pytest.param((0, 2, 5, 8), marks=pytest.mark.slow)])
+def test_kill_at_random_moments_then_the_same_command(small_root, tmp_path, rows):
+    """Killed, then continued: every array equals an uninterrupted run's, bit for bit."""
     whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
     subprocess.run(command(small_root, whole), check=True, capture_output=True)
     seed = random.randrange(2**32)  # other moments each time; printed, should one ever fail
     print(f"moments by seed {seed}")
     moments = random.Random(seed)
-    for at_least in (0, 2, 5, 8):  # of 16 rows: once while the file is made, then in the midst of rows
+    for at_least in rows:
         process = subprocess.Popen(command(small_root, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while rows_done(killed) < at_least and process.poll() is None:
             time.sleep(0.02)
@@ -242,6 +244,7 @@ def test_identical_windows_run_once(tmp_path, monkeypatch):
     assert sum(seen) == 2
 
 
+@pytest.mark.slow
 def test_numbers_of_a_clip_do_not_depend_on_its_neighbours(tmp_path):
     """In `--deterministic`; otherwise which windows share a batch may move the last bits."""
     for index in range(3):
@@ -317,6 +320,7 @@ def test_the_file_says_what_computed_its_flow_and_auto_goes_on_with_it(tmp_path)
     assert features.open_features(one.out)["real"].provenance["engine"]["flow_by"] == methods.implementation("torch")
 
 
+@pytest.mark.slow
 def test_flow_by_torch_is_the_same_to_the_byte_in_one_worker_or_two(tmp_path):
     """Each pair alone, each worker with one thread."""
     paths = [moving(tmp_path / f"clip{i}", 4 + i) for i in range(3)]

@@ -74,6 +74,7 @@ def test_two_writers_share_the_rows_of_one_file(root, whole, tmp_path):
     assert_same(tmp_path / "f.h5", whole)
 
 
+@pytest.mark.slow
 def test_shards_fill_one_file_and_ignore_other_clips(root, whole, tmp_path):
     line = ["--dataset", "d", "--root", root, "--out", tmp_path / "f.h5", *FAST, "--json"]
     first = json.loads(in_a_process("cia_extract", *line, "--shard", "1/2").stdout)
@@ -130,6 +131,7 @@ def test_merging_keeps_datasets_failures_and_refuses_what_does_not_belong(tmp_pa
         list(merging.merge([tmp_path / "two.h5"], tmp_path / "new.h5", print))
 
 
+@pytest.mark.slow
 def test_ray_fills_the_file_and_redoes_a_dead_actors_rows(root, whole, tmp_path):
     """Two actors; one is killed while it works."""
     pytest.importorskip("ray", reason="the extra [ray] is not installed")

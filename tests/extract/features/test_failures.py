@@ -91,6 +91,7 @@ def test_every_outcome_is_in_the_file_in_failed_csv_and_in_the_summary(five, tmp
     assert "broken.mkv: cannot be decoded" in rows[0]["message"]
 
 
+@pytest.mark.slow
 def test_what_failed_is_left_until_a_retry(five, tmp_path):
     pipeline.extract(five, print)
     before = np.array(features.open_features(tmp_path / "f.h5")["d"].array("rgb/pooled")[:4])
@@ -179,6 +180,7 @@ def test_deterministic_bytes_do_not_depend_on_workers_batch_or_history(tmp_path,
         np.testing.assert_array_equal(a.array(name), b.array(name), err_msg=name)
 
 
+@pytest.mark.slow
 def test_otherwise_numbers_move_by_rounding_only(tmp_path):
     """The stated limit: batches of another size move maps by less than 1e-3 of the largest value (float16 stores 5e-4)."""
     names = []

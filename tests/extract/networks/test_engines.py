@@ -36,6 +36,7 @@ def test_openvino_equals_eager(networks, name):
     assert engine.cosine > 0.9999999 and (maps - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
+@pytest.mark.slow
 def test_compiled_equals_eager(networks):
     """TBN's trunk: I3D's takes a minute to compile (benchmarks/engines.py runs it)."""
     engine, example = build(networks, "tbn", "compiled", batch=2)
