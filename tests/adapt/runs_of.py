@@ -60,7 +60,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def trained_and_resumed(file: Path, method: str, folder: Path, **options) -> list[dict]:
-    """The history of two epochs, whose last batches hold one clip of each domain; going on after the first gives the same bits."""
+    """Two epochs' history. Their last batches hold one clip of each domain; going on after the first gives the same bits."""
     options = {"batch": 11} | options
     trainer, evaluator = trainer_of(file, method, **options)
     assert len(trainer.draws()[-1].source) == 1

@@ -17,7 +17,7 @@ def entropy(logits: Tensor) -> Tensor:
 def certainty_weights(logits: Tensor) -> Tensor:
     """Weights of clips, B(1 + e^−H) / Σ(1 + e^−H), without gradient: logits [B, K] → [B], whose mean is 1.
 
-    Long et al., "Conditional Adversarial Domain Adaptation", NeurIPS 2018, https://arxiv.org/abs/1705.10667 (§3.3); MCC has the same.
+    Long et al., "Conditional Adversarial Domain Adaptation", NeurIPS 2018, https://arxiv.org/abs/1705.10667 (§3.3).
 
     >>> import torch
     >>> certainty_weights(torch.tensor([[2.0, 0, 0], [0, 1, -1], [0.5, 0.5, 0]]))

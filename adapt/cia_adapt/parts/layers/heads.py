@@ -31,10 +31,14 @@ class SharedLayer(nn.Module):
         norm = [nn.LayerNorm(outputs, elementwise_affine=False)] if normalise else []
         self.layers = nn.Sequential(nn.Linear(inputs, outputs), *norm, nn.ReLU(), nn.Dropout(dropout))
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, S, D_in] → [B, S, D_out], each frame by itself."""
-        out: Tensor = self.layers(frames)  # [B, S, D_out]
-        return out
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, S, D_in] → [B, S, D_out], each frame by itself; and the same as it is before normalisation, ReLU and dropout."""
+        linear, *others = self.layers
+        raw: Tensor = linear(frames)  # [B, S, D_out]
+        out = raw
+        for layer in others:
+            out = layer(out)
+        return out, raw
 
 
 def discriminator(inputs: int, hidden: int) -> nn.Sequential:
