@@ -1,7 +1,7 @@
 """MCC: classes that the classifier confuses with each other on the target are told apart.
 
 Jin, Wang, Long and Wang, "Minimum Class Confusion for Versatile Domain Adaptation", ECCV 2020, https://arxiv.org/abs/1912.03699
-(eq. 1-6). Numbers as in thuml/Transfer-Learning-Library@c4aa59e, `self_training/mcc.py`: T = 2.5, weight 1. The paper trains its
+(§3). Numbers as in thuml/Transfer-Learning-Library@c4aa59e, `self_training/mcc.py`: T = 2.5, weight 1. The paper trains its
 network end to end; here the loss acts on the classifiers over frozen features.
 """
 

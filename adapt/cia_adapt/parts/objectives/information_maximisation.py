@@ -1,7 +1,7 @@
 """Information maximisation: the target's predictions are certain, and together they use all classes.
 
 Krause, Perona and Gomes, "Discriminative Clustering by Regularized Information Maximization", NIPS 2010; Liang, Hu and Feng, "Do
-We Really Need to Access the Source Data?", ICML 2020, https://arxiv.org/abs/2002.08546 (SHOT, eq. 2 and 3; weights as in
+We Really Need to Access the Source Data?", ICML 2020, https://arxiv.org/abs/2002.08546 (SHOT, §3.2; weights as in
 tim-learn/SHOT@f7d555a). Here the source's cross-entropy goes on beside it, and the classifier is not frozen: SHOT itself trains
 in two phases, and its pseudo-labels are not part of this loss.
 """

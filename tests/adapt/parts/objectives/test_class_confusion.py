@@ -14,7 +14,7 @@ from tests.adapt.runs_of import trained_and_resumed
 
 
 def slow_confusion(logits: np.ndarray, temperature: float) -> float:
-    """Equations 1 to 6, clip by clip and pair of classes by pair of classes."""
+    """Section 3, clip by clip and pair of classes by pair of classes."""
     clips, classes = logits.shape
     exponents = np.exp(logits / temperature)
     p = exponents / exponents.sum(1, keepdims=True)
