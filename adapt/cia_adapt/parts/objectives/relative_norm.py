@@ -1,8 +1,8 @@
 """RNA: in each domain the modalities' features have the same mean norm, so that none drowns the others.
 
 Planamente, Plizzari, Alberti and Caputo, "Domain Generalization through Audio-Visual Relative Norm Alignment in First Person
-Action Recognition", WACV 2022, https://arxiv.org/abs/2110.10101, and the same group's entries to the EPIC-KITCHENS-100 challenge of
-2021 and 2022. The weight is not confirmed: here it is 1.
+Action Recognition", WACV 2022, https://arxiv.org/abs/2110.10101, and the same group's entries to the EPIC-KITCHENS-100 challenge
+of 2021 and 2022. The weight is not confirmed: here it is 1.
 
 RECONSTRUCTED, feature-level: the paper takes the norms of what its backbones put out. Ours are frozen, so their norms cannot be
 aligned; the first features that can are those of each modality's shared layer. They are taken before any normalisation, after the
