@@ -42,8 +42,13 @@ class SharedLayer(nn.Module):
 
 
 def discriminator(inputs: int, hidden: int) -> nn.Sequential:
-    """A domain classifier: FC, ReLU, FC from `inputs` features to two logits (0 source, 1 target).
+    """A domain classifier from `inputs` features to two logits (0 source, 1 target), as `two_layers`."""
+    return two_layers(inputs, hidden, 2)
+
+
+def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """A classifier of its own for an objective: FC, ReLU, FC from `inputs` features to `outputs` logits.
 
     `hidden` is the width of the layer between; 0 makes it as wide as the input (TA3N's).
     """
-    return nn.Sequential(nn.Linear(inputs, hidden or inputs), nn.ReLU(), output_layer(hidden or inputs, 2))
+    return nn.Sequential(nn.Linear(inputs, hidden or inputs), nn.ReLU(), output_layer(hidden or inputs, outputs))
