@@ -1,8 +1,8 @@
 """Deep CORAL: the domains' covariances come together.
 
 Sun and Saenko, "Deep CORAL: Correlation Alignment for Deep Domain Adaptation", ECCV Workshops 2016,
-https://arxiv.org/abs/1607.01719 (eq. 1-3): ‖C_s − C_t‖²_F / (4d²), of the last layer, the class logits. TLL's variant (it adds the
-distance of the means, takes the mean over entries and aligns features) is not this. The paper chooses the weight so that both
+https://arxiv.org/abs/1607.01719 (eq. 1-3): ‖C_s − C_t‖²_F / (4d²), of the last layer, the class logits. TLL's variant (it adds
+the distance of the means, takes the mean over entries and aligns features) is not this. The paper chooses the weight so that both
 losses are alike at the end of training; here it is fixed.
 """
 
