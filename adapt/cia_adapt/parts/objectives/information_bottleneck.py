@@ -88,7 +88,7 @@ class InformationBottleneck(Objective):
         self.queue = Queue(tuple(widths), len(heads), options.queue, options.width)
 
     def forward(self, output: Output, step: Step) -> Term:
-        """The loss over the pairs of clips; metrics: the loss, and the mean number of pairs. The queue then takes the source clips."""
+        """The loss over all pairs; metrics: the loss, and the number of pairs. The queue then takes the batch's source clips."""
         pseudo = [p[step.is_target].detach().argmax(1) for p in output.probabilities()]  # [B_t] for each label
         classes = torch.cat([step.labels, self.queue.classes])  # [B_s + size, L]
         projected = {stream: self.project[stream](features) for stream, features in output.videos.items()}  # [B, width] each
@@ -108,7 +108,7 @@ class InformationBottleneck(Objective):
 def redundancy(
     source: Tensor, source_classes: Tensor, target: Tensor, target_classes: Tensor, classes: int, off_diagonal: float = 0.005
 ) -> tuple[Tensor, Tensor]:
-    """Σ_i (1 − C_ii)² + off_diagonal · Σ_{i≠j} C_ij² over all pairs of one class, and their number N; the loss of fewer than 3 is 0.
+    """Σ_i (1 − C_ii)² + off_diagonal · Σ_{i≠j} C_ij² over all pairs of one class, and their number N. Below 3 pairs: 0.
 
     Args:
         source, target: projections, [n, D] and [m, D].
