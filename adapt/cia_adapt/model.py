@@ -53,15 +53,17 @@ class VideoModel(nn.Module):
         if self.normalise:
             vectors = {m: F.layer_norm(v, v.shape[-1:]) for m, v in vectors.items()}
         frames = {s: torch.cat(list(vectors.values()), dim=2) if s == JOINT else vectors[s] for s in self.temporal}
+        raw = frames
         if self.shared:
-            frames = {stream: self.shared[stream](x) for stream, x in frames.items()}  # [B, S, D]
+            both = {stream: self.shared[stream](x) for stream, x in frames.items()}  # two of [B, S, D]
+            frames, raw = ({stream: pair[i] for stream, pair in both.items()} for i in range(2))
         videos = {}
         for stream, x in frames.items():
             videos[stream], logits = self.temporal[stream](x)
             domain_logits |= {f"{level}_{stream}": of_level for level, of_level in logits.items()}
         logits_of = {stream: self.classifiers[stream](self.dropout(v)) for stream, v in videos.items()}
         consensus = None if pooled.weights is None else pooled.weights.unflatten(0, (clips, segments))
-        return Output(self.head, self.heads, frames, videos, logits_of, consensus, domain_logits)
+        return Output(self.head, self.heads, frames, videos, logits_of, consensus, domain_logits, raw)
 
 
 def _pooling(method: Method, sizes: Sizes) -> nn.Module:

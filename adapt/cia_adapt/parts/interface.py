@@ -32,6 +32,8 @@ class Output:
     """SC's maps [B, S, H, W], where the method has SC."""
     domain_logits: dict[str, Tensor] = field(default_factory=dict)
     """{level: [B, …, 2]} of discriminators inside the model; objectives add theirs."""
+    raw: Mapping[str, Tensor] = field(default_factory=dict)
+    """{stream: [B, S, D]}, `frames` as the shared layer computes them before it normalises them, and before ReLU and dropout."""
 
     def split(self, logits: Tensor) -> tuple[Tensor, ...]:
         """[B, ΣK] → one [B, K] a label."""

@@ -31,15 +31,24 @@ class SharedLayer(nn.Module):
         norm = [nn.LayerNorm(outputs, elementwise_affine=False)] if normalise else []
         self.layers = nn.Sequential(nn.Linear(inputs, outputs), *norm, nn.ReLU(), nn.Dropout(dropout))
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, S, D_in] → [B, S, D_out], each frame by itself."""
-        out: Tensor = self.layers(frames)  # [B, S, D_out]
-        return out
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, S, D_in] → [B, S, D_out], each frame by itself; and the same as it is before normalisation, ReLU and dropout."""
+        linear, *others = self.layers
+        raw: Tensor = linear(frames)  # [B, S, D_out]
+        out = raw
+        for layer in others:
+            out = layer(out)
+        return out, raw
 
 
 def discriminator(inputs: int, hidden: int) -> nn.Sequential:
-    """A domain classifier: FC, ReLU, FC from `inputs` features to two logits (0 source, 1 target).
+    """A domain classifier from `inputs` features to two logits (0 source, 1 target), as `two_layers`."""
+    return two_layers(inputs, hidden, 2)
+
+
+def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """A classifier of its own for an objective: FC, ReLU, FC from `inputs` features to `outputs` logits.
 
     `hidden` is the width of the layer between; 0 makes it as wide as the input (TA3N's).
     """
-    return nn.Sequential(nn.Linear(inputs, hidden or inputs), nn.ReLU(), output_layer(hidden or inputs, 2))
+    return nn.Sequential(nn.Linear(inputs, hidden or inputs), nn.ReLU(), output_layer(hidden or inputs, outputs))
