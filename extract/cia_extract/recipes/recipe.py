@@ -140,10 +140,11 @@ class Audio:
     def shape(self) -> tuple[int, int]:
         """(frequencies, time steps) of an image.
 
-        >>> from cia_extract import recipes
-        >>> tbn = recipes.load("kinetics").audio
-        >>> tbn.shape, tbn.length, tbn.edge
-        ((256, 256), 30672, 30696)
+                >>> from cia_extract.common.modalities import MODALITIES
+        from cia_extract import recipes
+                >>> tbn = recipes.load("kinetics").audio
+                >>> tbn.shape, tbn.length, tbn.edge
+                ((256, 256), 30672, 30696)
         """
         return self.n_fft // 2 + 1, self.columns(self.length)
 
@@ -179,13 +180,13 @@ class Recipe:
     departs: str = field(default="", compare=False)
     history: str = field(default="", compare=False)
 
-    def knobs(self, modalities: Sequence[str] = ("rgb", "flow", "audio")) -> dict[str, Any]:
+    def knobs(self, modalities: Sequence[str] = MODALITIES) -> dict[str, Any]:
         """Name, version and the knobs that these modalities depend on, as plain values: what a feature file stores."""
         everything = dataclasses.asdict(self)
         pictures = ("picture",) if {"rgb", "flow"} & set(modalities) else ()
         # MM-SADA's rule keeps RGB's windows inside the clip, and so decides the centres of all modalities.
         used = {*modalities, "rgb"} if self.sampling.rule == "inside" else {*modalities}
-        sections = ("sampling", *pictures, *(m for m in ("rgb", "flow", "audio") if m in used), "network")
+        sections = ("sampling", *pictures, *(m for m in MODALITIES if m in used), "network")
         chosen = {key: everything[key] for key in ("name", "version", "backbone", *sections)}
         plain: dict[str, Any] = json.loads(json.dumps(chosen))  # tuples → lists, as a file gives them back
         return plain
