@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from cia_extract.common.modalities import MODALITIES
+
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 Pixels = Annotated[int, Meta(ge=32, le=2160)]
 Length = Annotated[int, Meta(ge=1, le=1024)]
@@ -140,11 +142,10 @@ class Audio:
     def shape(self) -> tuple[int, int]:
         """(frequencies, time steps) of an image.
 
-                >>> from cia_extract.common.modalities import MODALITIES
-        from cia_extract import recipes
-                >>> tbn = recipes.load("kinetics").audio
-                >>> tbn.shape, tbn.length, tbn.edge
-                ((256, 256), 30672, 30696)
+        >>>         from cia_extract import recipes
+        >>> tbn = recipes.load("kinetics").audio
+        >>> tbn.shape, tbn.length, tbn.edge
+        ((256, 256), 30672, 30696)
         """
         return self.n_fft // 2 + 1, self.columns(self.length)
 
