@@ -142,7 +142,7 @@ class Audio:
     def shape(self) -> tuple[int, int]:
         """(frequencies, time steps) of an image.
 
-        >>>         from cia_extract import recipes
+        >>> from cia_extract import recipes
         >>> tbn = recipes.load("kinetics").audio
         >>> tbn.shape, tbn.length, tbn.edge
         ((256, 256), 30672, 30696)
