@@ -15,6 +15,7 @@ import cia_extract.cli.weights as weights_cli
 from cia_extract import __version__, recipes
 from cia_extract.common import console, flags
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.modalities import MODALITIES
 from cia_extract.common.settings import parsed
 from cia_extract.datasets import check_name
 
@@ -73,7 +74,7 @@ def _check_paths(out: Path, flow_cache: Path | None, weights: Sequence[str]) -> 
         sources.check_folder("--flow-cache", flow_cache)
     for text in weights:
         prefix, _, rest = text.partition("=")
-        path = rest if prefix in {"rgb", "flow", "audio"} else text
+        path = rest if prefix in MODALITIES else text
         if path and path not in {"kinetics", "random"}:
             sources.check_file("--weights", Path(path))
 
@@ -197,7 +198,7 @@ def _recipe(dataset: str, flags: options.Preprocessing) -> recipes.Recipe:
 def _modalities(backbone: str, asked: Sequence[str]) -> tuple[str, ...]:
     from cia_extract.networks import IN_CHANNELS
 
-    return tuple(m for m in ("rgb", "flow", "audio") if m in (asked or IN_CHANNELS[backbone]))
+    return tuple(m for m in MODALITIES if m in (asked or IN_CHANNELS[backbone]))
 
 
 def _shard(text: str) -> tuple[int, int] | None:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from cia_extract.common.modalities import MODALITIES
+
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 Pixels = Annotated[int, Meta(ge=32, le=2160)]
 Length = Annotated[int, Meta(ge=1, le=1024)]
@@ -179,13 +181,13 @@ class Recipe:
     departs: str = field(default="", compare=False)
     history: str = field(default="", compare=False)
 
-    def knobs(self, modalities: Sequence[str] = ("rgb", "flow", "audio")) -> dict[str, Any]:
+    def knobs(self, modalities: Sequence[str] = MODALITIES) -> dict[str, Any]:
         """Name, version and the knobs that these modalities depend on, as plain values: what a feature file stores."""
         everything = dataclasses.asdict(self)
         pictures = ("picture",) if {"rgb", "flow"} & set(modalities) else ()
         # MM-SADA's rule keeps RGB's windows inside the clip, and so decides the centres of all modalities.
         used = {*modalities, "rgb"} if self.sampling.rule == "inside" else {*modalities}
-        sections = ("sampling", *pictures, *(m for m in ("rgb", "flow", "audio") if m in used), "network")
+        sections = ("sampling", *pictures, *(m for m in MODALITIES if m in used), "network")
         chosen = {key: everything[key] for key in ("name", "version", "backbone", *sections)}
         plain: dict[str, Any] = json.loads(json.dumps(chosen))  # tuples → lists, as a file gives them back
         return plain
