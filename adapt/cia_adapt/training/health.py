@@ -49,7 +49,7 @@ def advice(history: Sequence[Mapping[str, Any]], classes: int, progress: float, 
     if classes > 2 and share > max(COLLAPSE, 2 / classes):
         cure = f"{lower} or --lr" if aligned else "try a lower --lr"
         return Advice("collapse", f"{100 * share:.0f} % of the target are given one class; {cure}")
-    for level in ("video", "frame", "relation", "region"):
+    for level in ("video", "frame", "relation", "region", "conditional"):
         loss, accuracy = metrics.get(f"{level}_domain_loss"), metrics.get(f"{level}_domain_accuracy")
         if loss is None or accuracy is None:
             continue
@@ -59,7 +59,7 @@ def advice(history: Sequence[Mapping[str, Any]], classes: int, progress: float, 
                 f"the features run away from the {level} discriminator (its loss is {loss:.1f}, chance is 0.7); {lower} or --lr, "
                 "or let λ grow with --set adversarial.ramp=10",
             )
-        if accuracy > WINS and level in ("video", "frame"):
+        if accuracy > WINS and level in ("video", "frame", "conditional"):
             told = f"the {level} discriminator wins ({accuracy:.0f} % told apart)"
             return Advice("not aligned", f"{told}; {higher} or train longer")
     ratio = metrics.get("domain_to_task_gradient")
@@ -85,7 +85,7 @@ def _of_the_map(metrics: Mapping[str, Any]) -> Advice | None:
 def _of_the_game(history: Sequence[Mapping[str, Any]]) -> Advice | None:
     """Does a discriminator swing between winning and losing instead of settling?"""
     recent = history[-RECENT:]
-    for level in ("video", "frame"):
+    for level in ("video", "frame", "conditional"):
         accuracies = [metrics[f"{level}_domain_accuracy"] for metrics in recent if f"{level}_domain_accuracy" in metrics]
         if len(accuracies) == RECENT and max(accuracies) - min(accuracies) > SWING:
             return Advice(
