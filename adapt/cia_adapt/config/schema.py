@@ -46,9 +46,9 @@ class Setup:
     """Centre and scale the features of each frame and modality before the shared layer, and its own before their ReLU."""
     reversal: Annotated[float, Meta(ge=1e-6, le=1e3)] = 1.0
     """Multiplies λ and β of every reversed gradient in all methods alike, but for those that --set gives."""
-    smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    smoothing: Annotated[float, Meta(ge=0, le=0.99)] = 0.0
     """Label smoothing ε of the classification loss."""
-    average: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    average: Annotated[float, Meta(ge=0, le=0.99999)] = 0.0
     """Decay a step of an exponential moving average of the weights, which is evaluated instead of them; 0: no average."""
     select: Literal["source_val", "entropy", "im", "snd", "bnm", "ami", "dev", "last"] = "source_val"
     """Rule of `selected`, without target labels: accuracy on the source's val clips, a validator, or the last epoch."""
