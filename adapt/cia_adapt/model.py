@@ -45,6 +45,7 @@ class VideoModel(nn.Module):
         self.sizes = replace(sizes, frames=widths, videos=videos)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Output:
+        """{modality: maps [B, S, C, H, W] or vectors [B, S, C]} → all that losses, evaluation and reports look at."""
         clips, segments = next(iter(inputs.values())).shape[:2]
         features = {m: Feature(to_float(inputs[m].flatten(0, 1))) for m in self.modalities}  # [B·S, C, H, W] or [B·S, C]
         pooled = self.pooling(self.refinement(features))

@@ -55,6 +55,7 @@ class Setup:
 
     @property
     def label_columns(self) -> tuple[str, ...]:
+        """The columns of `labels`, one by one."""
         return tuple(column.strip() for column in self.labels.split(","))
 
 
@@ -96,6 +97,7 @@ class Method:
         return any(parts.needs_target(name, self.option(name)) for name in self.objectives)
 
     def option(self, part: str) -> Mapping[str, Any]:
+        """What the method says of a part's settings; the others have the part's defaults."""
         return self.options.get(part, {})
 
     def used_parts(self) -> list[tuple[str, str]]:

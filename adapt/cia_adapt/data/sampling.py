@@ -35,15 +35,18 @@ class Endless:
         self.waiting = np.empty(0, dtype=np.int64)
 
     def take(self, size: int) -> Positions:
+        """The next `size` positions."""
         while len(self.waiting) < size:
             self.waiting = np.concatenate([self.waiting, self.random.permutation(self.count)])
         taken, self.waiting = self.waiting[:size], self.waiting[size:]
         return taken
 
     def state(self) -> dict[str, Any]:
+        """As JSON: the random state, and what waits of the present pass."""
         return {"random": self.random.bit_generator.state, "waiting": self.waiting.tolist()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
         self.random.bit_generator.state = state["random"]
         self.waiting = np.array(state["waiting"], dtype=np.int64)
 

@@ -13,9 +13,12 @@ class ArrayInfo(Protocol):
     """What is known of an array [N, T, …] before it is read."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """[N, T, …]."""
+
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """As stored: float16 maps, float32 vectors, or what a foreign file has."""
 
 
 class FeatureArray(ArrayInfo, Protocol):
@@ -29,9 +32,13 @@ class FeatureSource(Protocol):
     """One dataset: N clips with their columns and their features at T frames each."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """The feature file."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The dataset's name in it."""
+
     @property
     def root(self) -> str:
         """Folder that the clips' paths are relative to; a hint."""
@@ -45,7 +52,9 @@ class FeatureSource(Protocol):
         """{"rgb/maps": shape and type, …}."""
 
     @property
-    def modalities(self) -> tuple[str, ...]: ...
+    def modalities(self) -> tuple[str, ...]:
+        """Those that have an array, of rgb, flow and audio."""
+
     @property
     def frames(self) -> int:
         """T."""

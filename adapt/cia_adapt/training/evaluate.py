@@ -101,13 +101,17 @@ class Evaluator:
     precision: str = "fp32"
 
     def predict(self, model: VideoModel, clips: Clips) -> Prediction:
+        """What the model says of these clips, at their centre frames."""
         return predict(model, clips, self.segments, self.device, self.precision)
 
     def source_accuracy(self, prediction: Prediction) -> float:
+        """Top-1 in % on the source's validation clips."""
         return prediction.accuracy(self.task.source_val.labels)
 
     def target_accuracy(self, prediction: Prediction) -> float:
+        """Top-1 in % on the target's validation clips; opens their labels."""
         return prediction.accuracy(self.target_labels.open("accuracy of each epoch, for the curve and the oracle"))
 
     def target_scores(self, prediction: Prediction) -> Mapping[str, float]:
+        """Top-1 and top-5 in % by label on the target's validation clips; opens their labels."""
         return prediction.by_label(self.target_labels.open("top-1 and top-5 by label"), tuple(self.task.classes))

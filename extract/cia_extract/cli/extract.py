@@ -31,6 +31,7 @@ datasets.register(app)
 
 
 def main() -> None:
+    """Run `cia-extract` and exit with its code."""
     console.run(app, "cia-extract")
 
 
@@ -43,6 +44,7 @@ def extract(
     computing: options.Computing,
     output: options.Output,
 ) -> None:
+    """The command itself; its help is the application's."""
     if context.invoked_subcommand:
         return
     if output.version:

@@ -17,6 +17,7 @@ File = Annotated[Path, typer.Argument(help="A feature file.")]
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands that read feature files."""
     for command in (info, verify, compare, merge):
         app.command()(command)
 

@@ -41,6 +41,7 @@ class DeviceFlow:
             yield from self._run(max(self.groups, key=lambda size: self.groups[size].pairs))
 
     def flush(self) -> Iterator[tuple[int, FramePairs, Windows]]:
+        """Compute what is waiting, and yield it as `add` does."""
         for size in list(self.groups):
             yield from self._run(size)
 

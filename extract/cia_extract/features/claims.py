@@ -44,6 +44,7 @@ class Claims:
         return self._lock(fcntl.LOCK_EX, row)
 
     def give_back(self, row: int) -> None:
+        """Let other processes have the row."""
         if self.works:
             fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, row)
 

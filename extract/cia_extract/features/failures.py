@@ -63,6 +63,7 @@ def damaged(dataset: DatasetFeatures) -> dict[str, str]:
 
 
 def failures_path(out: Path) -> Path:
+    """The table of failures beside a feature file."""
     return out.with_suffix(".failed.csv")
 
 

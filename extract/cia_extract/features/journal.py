@@ -25,6 +25,7 @@ _MAGIC: Final = b"CIAJRNL1"
 
 
 def journal_path(path: Path) -> Path:
+    """The journal beside a feature file, while its layout changes."""
     return path.with_name(path.name + ".journal")
 
 

@@ -193,4 +193,5 @@ class Recipe:
         return plain
 
     def sha256(self) -> str:
+        """Of all knobs: the same for recipes that read clips alike."""
         return hashlib.sha256(json.dumps(self.knobs(), sort_keys=True).encode()).hexdigest()
