@@ -383,7 +383,7 @@ def test_longer_sound_windows_mask_recordings_that_are_too_short(tmp_path):
 
 def test_networks_take_sound_of_another_length(tmp_path):
     recipe = recipes.load("tbn-epic55", {"audio.seconds": 2.0})
-    assert recipe.audio.shape == tuple(engines.example(recipe, "audio").shape[2:]) == (256, 400)
+    assert recipe.audio.shape == tuple(streams.example(recipe, "audio").shape[2:]) == (256, 400)
 
 
 def test_every_knob_has_its_check():
