@@ -33,7 +33,6 @@ from cia_adapt.training.optimisers import lr_factor, optimiser_of, reached
 from cia_adapt.training.phases import build_objectives, check_fits, source_epochs
 
 Metrics = dict[str, Any]
-
 Inputs = dict[str, Tensor]
 
 NO_CLIPS: Final = np.empty(0, dtype=np.int64)
@@ -179,10 +178,11 @@ class Trainer:
 
     def _reads(self, draw: Draw) -> list[list[tuple[Clips, Positions, Positions]]]:
         source, target = self.task.source_train.clips, self.task.target_train
-        return [
+        parts = [
             [(source, draw.source, source_frames), (target, draw.target, target_frames)]
             for source_frames, target_frames in draw.views
         ]
+        return [[part for part in view if len(part[1])] for view in parts]  # a domain without clips is not touched
 
     def train_step(self, draw: Draw, views: list[Inputs], probe: bool = False) -> tuple[dict[str, Tensor], dict[str, float]]:
         """One update; metrics as tensors, so that a GPU is not waited for. `probe` adds the gradient norms at the features."""
