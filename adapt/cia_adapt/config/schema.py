@@ -18,6 +18,10 @@ class Setup:
     """Frames used of each clip; training shifts them at random within their segments, evaluation takes the centres."""
     epochs: Annotated[int, Meta(ge=1, le=100_000)] = 30
     """Passes over the source's training clips."""
+    source_epochs: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    """Those of the epochs in which a source-free method trains on the source, before it passes over the target's training clips
+    alone; 0: half of them. Other methods train on the source throughout.
+    """
     batch: Annotated[int, Meta(ge=2, le=1_000_000)] = 128
     """Source clips a step; the target's batch is proportional, so that both are passed once an epoch."""
     optimiser: Literal["adam", "sgd"] = "adam"

@@ -1,6 +1,6 @@
 """What is worth knowing about a direction before it is trained, and what does not fit: looked at before features are read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import torch
@@ -20,7 +20,7 @@ from cia_adapt.data import (
 from cia_adapt.experiments.request import Direction, Request
 from cia_adapt.model import VideoModel
 from cia_adapt.parts.interface import Objective
-from cia_adapt.training import build_objectives
+from cia_adapt.training import build_objectives, check_fits
 
 FEW_STEPS: Final = 5  # an epoch; the benchmark of the set-up uh has 7 and 12
 COPIES: Final = 4  # of a model while Adam trains it: parameters, gradients, two moments; float32
@@ -37,6 +37,7 @@ def check(request: Request, direction: Direction) -> list[str]:
     taught = rows.source_train if teacher is direction.source else rows.target_train
     known = training_classes(teacher, taught, direction.setup)
     objectives = _compose(request, direction, arrays)
+    check_fits(direction.setup, objectives)
     for objective in objectives:
         objective.check_labels(teacher.text_labels(taught, direction.setup.label_columns[0]), teacher.name)
     return [
@@ -44,6 +45,7 @@ def check(request: Request, direction: Direction) -> list[str]:
         *_segment_notes(request, direction),
         *_step_notes(direction, teacher, len(taught)),
         *_split_notes(direction, rows),
+        *_phase_notes(direction, objectives),
         *(note for column, classes in known.items() for note in _class_notes(direction, rows, column, frozenset(classes))),
     ]
 
@@ -134,6 +136,15 @@ def _split_notes(direction: Direction, rows: Rows) -> Iterator[str]:
             else ""
         )
         yield f"{which} {len(val)} val clips of '{direction.source.name}' are trained on as well{advice}"
+
+
+def _phase_notes(direction: Direction, objectives: Sequence[Objective]) -> Iterator[str]:
+    """A rule that looks at the source says little of epochs that train without it."""
+    if direction.setup.select == "source_val" and any(objective.source_free for objective in objectives):
+        yield (
+            "--select source_val: ranks the epochs without the source by accuracy on it, so it favours those that adapted least; "
+            "take --select last, im or bnm"
+        )
 
 
 def _class_notes(direction: Direction, rows: Rows, column: str, known: frozenset[str]) -> Iterator[str]:

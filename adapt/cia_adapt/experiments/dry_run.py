@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from cia_extract.common.console import Say
 
-from cia_adapt.data import Stores
+from cia_adapt.data import Draw, Stores
 from cia_adapt.experiments.cost import macs_per_clip
 from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
@@ -32,16 +32,22 @@ def _plan_one(request: Request, direction: Direction, stores: Stores) -> dict[st
     evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
     draw = trainer.draws()[0]
     trainer.cluster()
-    trainer.model.train()
-    trainer.train_step(draw, trainer.read(draw))
-    step = _seconds(lambda trainer=trainer, draw=draw: trainer.train_step(draw, trainer.read(draw)))
+    first_step = _step_seconds(trainer, draw)
     evaluation = _seconds(lambda e=evaluator, t=trainer: e.predict(t.model, t.task.source_val.clips))
     others = len(task.target_val) + (len(task.target_train) if request.validators else 0)
     evaluation *= 1 + others / len(task.source_val.clips)
-    epoch = step * trainer.steps_per_epoch + evaluation
+    epochs, steps = trainer.source_epochs + trial_epochs(trainer), trainer.steps_total
+    seconds = epochs * (first_step * trainer.steps_per_epoch + evaluation)
     clips = len(draw.source) + len(draw.target)
     cells = {m: int(np.prod(task.sizes.grids.get(m, ()), dtype=int)) for m in task.modalities}
     per_clip = sum(setup.segments * c * cells[m] * 4 for m, c in task.sizes.channels.items())
+    macs = macs_per_clip(trainer.model, trainer.read(draw)[0])
+    if trainer.source_epochs < setup.epochs:
+        trainer.leave_source(trainer.source_epochs)
+        labelling = _seconds(trainer.cluster)
+        step = _step_seconds(trainer, trainer.draws()[0])
+        steps += trainer.steps_total
+        seconds += trainer.steps_total * step + (setup.epochs - trainer.source_epochs) * (labelling + evaluation)
     return {
         "source": task.source,
         "target": task.target,
@@ -55,12 +61,19 @@ def _plan_one(request: Request, direction: Direction, stores: Stores) -> dict[st
         "reads": {m: f"{reader.tier}" for m, reader in task.target_val.readers.items()},
         "batch": f"{len(draw.source)} source + {len(draw.target)} target",
         "batch_megabytes": round(clips * per_clip / 1e6, 1),
-        "steps": trainer.steps_total,
+        "steps": steps,
         "parameters": sum(p.numel() for p in trainer.parameters),
-        "megamacs_per_clip": round(macs_per_clip(trainer.model, trainer.read(draw)[0]) / 1e6, 2),
-        "seconds_estimated": round(len(request.seeds) * (setup.epochs + trial_epochs(trainer)) * epoch, 1),
+        "megamacs_per_clip": round(macs / 1e6, 2),
+        "seconds_estimated": round(len(request.seeds) * seconds, 1),
         "runs": [str(run_folder(request, direction, seed)) for seed in request.seeds],
     }
+
+
+def _step_seconds(trainer: Trainer, draw: Draw) -> float:
+    """Of a step, after a first that warms up."""
+    trainer.model.train()
+    trainer.train_step(draw, trainer.read(draw))
+    return _seconds(lambda: trainer.train_step(draw, trainer.read(draw)))
 
 
 def _seconds(action: Any) -> float:

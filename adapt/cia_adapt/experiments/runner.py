@@ -117,7 +117,8 @@ def _circumstances(request: Request) -> dict[str, Any]:
 
 
 def _line(metrics: Metrics) -> str:
-    line = f"loss {metrics['class_loss']:.3f}  source val {metrics['source_val_accuracy']:.1f} %"
+    task = "without the source" if metrics.get("source_free") else f"loss {metrics['class_loss']:.3f}"
+    line = f"{task}  source val {metrics['source_val_accuracy']:.1f} %"
     if "video_domain_accuracy" in metrics:
         line += f"  domain told apart {metrics['video_domain_accuracy']:.0f} %"
     return line + (f"  ! {metrics['advice']}" if metrics["advice"] else "")

@@ -102,9 +102,11 @@ class Step:
     target_positions: Tensor
     """[B − B_s] int64: which of the target's training clips."""
     progress: Tensor
-    """p, the share of steps done, 0 … 1, no dimension."""
+    """p, the share of the phase's steps that are done, 0 … 1, no dimension."""
     second: Output | None = None
     """The same clips at other frames, for objectives with `second_view`."""
+    teacher: Output | None = None
+    """What the average of the weights says of the clips, without dropout and gradient, for objectives with `teacher`."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ class Described:
     """[N, D]: the streams' clip features side by side."""
     probabilities: tuple[Tensor, ...]
     """[N, K] for each label."""
+    logits: Mapping[str, Tensor] = field(default_factory=dict)
+    """{stream: [N, ΣK]}, the labels' classes side by side."""
 
 
 Reach = Literal["everything", "all_but_pooling", "shared"]
@@ -154,8 +158,16 @@ class Objective(nn.Module):
     """Whether `Step.second` shall hold the same clips at other frames."""
     replaces_class_loss: bool = False
     """Whether the loss takes the place of the source's cross-entropy."""
+    teacher: bool = False
+    """Whether `Step.teacher` shall hold what the average of the weights (`--average`) says of the first view."""
+    source_free: bool = False
+    """Whether it trains alone and on the target alone, in a second phase. The first trains on the source without it, and no
+    training clip of the source is read afterwards: there is no task loss then.
+    """
+    freezes: tuple[str, ...] = ()
+    """Where `source_free`: the parts of the model, such as `classifiers`, that stay as the first phase left them."""
     clusters: bool = False
-    """Whether `cluster` is called before each epoch."""
+    """Whether `cluster`, or where `source_free` `relabel`, is called before each epoch that it trains in."""
     trial_epochs: int = 0
     """Epochs that `prepare` trains beforehand."""
 
@@ -167,6 +179,9 @@ class Objective(nn.Module):
 
     def cluster(self, source: Described, labels: Tensor, target: Described) -> None:
         """Called before each epoch, with the first label [N_s] of the source's training clips."""
+
+    def relabel(self, target: Described) -> None:
+        """Called before each epoch of the second phase, with what the model, or its average, says of the target's clips."""
 
     def growth(self, progress: Tensor) -> Tensor | None:
         """What λ is multiplied by at p, also that of discriminators inside the model; None: nothing grows."""

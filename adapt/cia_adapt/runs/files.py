@@ -29,7 +29,8 @@ CONFIG: Final = {
     "method": {"name": str, "paper": str, "reconstructed": str, "pooling": str, "published": (float,)},
 }
 STAMP: Final = {"feature_file": str, "device": str}
-METRICS: Final = dict.fromkeys(("source_val_accuracy", "target_val_accuracy", "class_loss"), float)
+METRICS: Final = dict.fromkeys(("source_val_accuracy", "target_val_accuracy"), float)
+WITH_SOURCE: Final = METRICS | {"class_loss": float}
 
 
 def find(paths: Sequence[Path]) -> list[Path]:
@@ -76,11 +77,16 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     if not history:
         raise DataError(f"{path}: empty; {AGAIN}")
     for metrics in history:
-        check(path, metrics, METRICS)
+        check_metrics(path, metrics)
         wrong = [k for k, v in metrics.items() if k != "advice" and not isinstance(v, int | float | None)]
         if wrong:
             raise DataError(f"{path}: '{wrong[0]}' is not a number; {AGAIN}")
     return history
+
+
+def check_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Raise DataError where an epoch's metrics lack what commands read; there is no class loss after the source has been left."""
+    check(path, metrics, METRICS if metrics.get("source_free") else WITH_SOURCE)
 
 
 def read_predictions(folder: Path) -> list[dict[str, str]]:

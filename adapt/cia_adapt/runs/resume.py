@@ -61,6 +61,7 @@ def pack(trainer: Trainer, outcome: Outcome, labels: SealedLabels, circumstances
             tensors |= state.prefixed(scores, f"{name}.{domain}")
     rest = {
         "step": trainer.step,
+        "left_source_after": trainer.left_source_after,
         "source_random": trainer.source_random.bit_generator.state,
         "target_sampler": trainer.target_sampler.state(),
         "history": [dict(metrics) for metrics in outcome.history],
@@ -89,10 +90,13 @@ def _check(outcome: Outcome, trainer: Trainer, where: Path) -> None:
     """Raise DataError or ValueError where history, steps, samplers and snapshots do not fit each other or the trainer."""
     history, task = outcome.history, trainer.task
     for number, metrics in enumerate(history, 1):
-        files.check(where, metrics, files.METRICS)
+        files.check_metrics(where, metrics)
         if metrics["epoch"] != number:
             raise ValueError("its epochs are not counted from 1")
-    if trainer.step != len(history) * trainer.steps_per_epoch:
+    left = trainer.left_source_after
+    if left and not (trainer.losses and 0 < left < len(history)):
+        raise ValueError("it leaves the source where the run does not")
+    if trainer.step != (len(history) - left) * trainer.steps_per_epoch:
         raise ValueError("its steps do not fit its epochs")
     waiting = trainer.target_sampler.waiting
     if waiting.ndim != 1 or (len(waiting) and not 0 <= waiting.min() <= waiting.max() < len(task.target_train)):
@@ -113,6 +117,8 @@ def _check(outcome: Outcome, trainer: Trainer, where: Path) -> None:
 
 def _unpack(packed: Packed, trainer: Trainer, labels: SealedLabels) -> Outcome:
     tensors, rest = packed.tensors, packed.rest
+    if rest.get("left_source_after"):  # states of versions before do not have it
+        trainer.leave_source(rest["left_source_after"])
     trainer.model.load_state_dict(state.under(tensors, "model"))
     if trainer.averaged is not None:
         trainer.averaged.load_state_dict(state.under(tensors, "averaged"))

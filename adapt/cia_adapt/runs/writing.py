@@ -22,7 +22,7 @@ from cia_adapt.runs.correlations import validator_correlations
 from cia_adapt.runs.folder import ROOM, Result, unfinished_folder, write_json
 from cia_adapt.runs.key import RunKey
 from cia_adapt.runs.resume import Packed
-from cia_adapt.training import Evaluator, Outcome, Snapshot, Trainer
+from cia_adapt.training import Evaluator, Outcome, Snapshot, Trainer, counted
 
 
 def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, trainer: Trainer) -> Result:
@@ -33,7 +33,7 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
     """
     assert outcome.last is not None and outcome.selected is not None
     history = outcome.history
-    best = max(history, key=lambda metrics: metrics["target_val_accuracy"])
+    best = max(counted(history), key=lambda metrics: metrics["target_val_accuracy"])
     selected = history[outcome.selected.epoch - 1]
     rule = key.setup.select
     result = {
@@ -54,7 +54,7 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
         "trained_on_target_labels": key.method.supervision == "target",
         "parameters": sum(p.numel() for p in trainer.parameters),
         "seconds_per_epoch": round(outcome.seconds_per_epoch, 3),
-        "validators": validator_correlations(history),
+        "validators": validator_correlations(counted(history)),
         "advice": history[-1]["advice"],
     }
     if len(task.classes) > 1:

@@ -3,7 +3,8 @@
 from cia_adapt.training.evaluate import Evaluator, Prediction
 from cia_adapt.training.health import Advice
 from cia_adapt.training.loop import Outcome, Snapshot, best_epoch, train
-from cia_adapt.training.trainer import Metrics, Trainer, build_objectives
+from cia_adapt.training.phases import build_objectives, check_fits, counted
+from cia_adapt.training.trainer import Metrics, Trainer
 from cia_adapt.training.trial import trial_epochs
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Trainer",
     "best_epoch",
     "build_objectives",
+    "check_fits",
+    "counted",
     "train",
     "trial_epochs",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cia_adapt.data import Clips, Positions, SealedLabels, Task, centre_frames, to_device
 from cia_adapt.model import VideoModel
-from cia_adapt.parts.interface import Output
+from cia_adapt.parts.interface import Described, Output
 
 BATCH = 64  # clips
 TOP = 5
@@ -71,18 +71,38 @@ def batches(clips: Clips, segments: int, device: torch.device) -> Iterator[tuple
 @torch.inference_mode()
 def predict(model: VideoModel, clips: Clips, segments: int, device: torch.device, precision: str = "fp32") -> Prediction:
     """Predict every clip at its centre frames, in the order of `clips`. Raises DivergedError for values that are not finite."""
-    model.eval()
     outputs: list[tuple[list[Tensor], Tensor]] = []
+    for output in _outputs(model, clips, segments, device, precision):
+        outputs.append(([p.float().cpu() for p in output.probabilities()], features_of(output).float().cpu()))
+    probabilities = tuple(torch.cat(parts) for parts in zip(*(probabilities for probabilities, _ in outputs), strict=True))
+    _check_finite(probabilities)
+    return Prediction(probabilities, torch.cat([features for _, features in outputs]))
+
+
+@torch.inference_mode()
+def describe(model: VideoModel, clips: Clips, segments: int, device: torch.device) -> Described:
+    """What `predict` says of the clips, and the streams' logits, on the device. Raises DivergedError as `predict` does."""
+    outputs = [(features_of(x), x.probabilities(), x.logits) for x in _outputs(model, clips, segments, device, "fp32")]
+    features, by_label, by_stream = zip(*outputs, strict=True)
+    probabilities = tuple(torch.cat(of_label) for of_label in zip(*by_label, strict=True))
+    _check_finite(probabilities)
+    logits = {stream: torch.cat([logits[stream] for logits in by_stream]) for stream in by_stream[0]}
+    return Described(torch.cat(features), probabilities, logits)
+
+
+def _outputs(model: VideoModel, clips: Clips, segments: int, device: torch.device, precision: str) -> Iterator[Output]:
+    model.eval()
     for _, inputs in batches(clips, segments, device):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             output: Output = model(inputs)
-        outputs.append(([p.float().cpu() for p in output.probabilities()], features_of(output).float().cpu()))
-    probabilities = tuple(torch.cat(parts) for parts in zip(*(probabilities for probabilities, _ in outputs), strict=True))
+        yield output
+
+
+def _check_finite(probabilities: Sequence[Tensor]) -> None:
     if not all(torch.isfinite(p).all() for p in probabilities):
         raise DivergedError(
             "the model predicts values that are not finite; lower --lr, or check the file with cia-extract verify"
         )
-    return Prediction(probabilities, torch.cat([features for _, features in outputs]))
 
 
 def features_of(output: Output) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cia_adapt.training.evaluate import Evaluator, Prediction
 from cia_adapt.training.health import advice, predictions
+from cia_adapt.training.phases import counted
 from cia_adapt.training.trainer import Metrics, Trainer
 from cia_adapt.training.trial import prepare
 from cia_adapt.training.validators import deep_embedded_validation, of_target
@@ -48,6 +49,9 @@ def train(
 
     `selected` is the epoch that is best by the set-up's rule, the latest of equals: no target label takes part. The target's
     accuracy goes into the history, for the curve and for the oracle, and nowhere else.
+
+    Of a source-free method only epochs after the source has been left can be selected. The source's validation clips are
+    evaluated then too, for the record: nothing is trained on them.
     """
     outcome = outcome or Outcome()
     rule = trainer.setup.select
@@ -94,12 +98,13 @@ def _without_labels(
 
 
 def best_epoch(history: list[Metrics], rule: str) -> int:
-    """The epoch a rule selects: the latest of equals; `last` is the last."""
+    """The epoch a rule selects among those that count: the latest of equals; `last` is the last."""
     if rule == "last":
         return int(history[-1]["epoch"])
     key = "source_val_accuracy" if rule == "source_val" else f"validator_{rule}"
-    best = max(metrics[key] for metrics in history)
-    return int(next(metrics["epoch"] for metrics in reversed(history) if metrics[key] == best))
+    eligible = counted(history)
+    best = max(metrics[key] for metrics in eligible)
+    return int(next(metrics["epoch"] for metrics in reversed(eligible) if metrics[key] == best))
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The training loop, top to bottom: one source → target pair, one method, one seed."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -25,18 +25,24 @@ from cia_adapt.data import (
     to_device,
 )
 from cia_adapt.model import VideoModel
-from cia_adapt.parts.interface import Described, Objective, Output, Reach, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Reach, Step, Term
 from cia_adapt.parts.layers import GradientReversal
-from cia_adapt.training.evaluate import predict
+from cia_adapt.training.evaluate import describe
 from cia_adapt.training.health import consensus_metrics, gradient_ratio
+from cia_adapt.training.optimisers import lr_factor, optimiser_of, reached
+from cia_adapt.training.phases import build_objectives, check_fits, source_epochs
 
 Metrics = dict[str, Any]
-
 Inputs = dict[str, Tensor]
+
+NO_CLIPS: Final = np.empty(0, dtype=np.int64)
 
 
 class Trainer:
     """Model, objectives, optimiser and random states of one run.
+
+    A run has one phase, or two where an objective is source-free: the first trains on the source, the second on the target alone.
+    Each has its objectives, its optimiser, its schedule and its average of the weights; the weights go on.
 
     Args:
         precision: fp32, or bf16 for products under autocast.
@@ -60,22 +66,20 @@ class Trainer:
         self.target_sampler = Endless(len(task.target_train), np.random.default_rng([seed, 1]))
         self.model = VideoModel(method, task.sizes).to(device)
         self.objectives = build_objectives(method, self.model).to(device)
-        self.losses: list[Objective] = list(self.objectives.values())  # type: ignore[arg-type]
+        self.every: list[Objective] = list(self.objectives.values())  # type: ignore[arg-type]
+        check_fits(setup, self.every)
+        self.source_epochs = source_epochs(setup, self.every)
         self.reversals = [module for module in self.model.modules() if isinstance(module, GradientReversal)]
         self.parameters = [p for m in (self.model, self.objectives) for p in m.parameters() if p.requires_grad]
-        self.reached = {reach: _reached(self.model, self.objectives, reach) for reach in {x.reaches for x in self.losses}}
-        self.optimiser = _optimiser(self.model, self.losses, setup)
-        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(setup.average)) if setup.average else None
-        self.batch = min(setup.batch, len(task.source_train.clips))
-        self.target_batch = (
-            max(1, self.batch * len(task.target_train) // len(task.source_train.clips)) if method.needs_target else 0
-        )
-        self.steps_per_epoch = -(-len(task.source_train.clips) // self.batch)
-        self.steps_total = self.steps_per_epoch * setup.epochs
-        self.step = 0
+        self.left_source_after = 0
+        """Number of epochs of the first phase, once the second has begun."""
+        self._begin([x for x in self.every if not x.source_free], task.source_train.clips, self.source_epochs)
+        beside = [name for name, objective in self.objectives.items() if not objective.source_free]
+        needs_target = any(parts.needs_target(name, method.option(name)) for name in beside)
+        self.target_batch = max(1, self.batch * len(task.target_train) // len(task.source_train.clips)) if needs_target else 0
         self.reads_in_thread = device.type != "cpu" or task.source_train.clips.slow or task.target_train.slow
         # A CUDA graph overwrites its outputs at the next call: with two views of a batch the model is compiled without.
-        graphs = device.type == "cuda" and self._views == 1
+        graphs = device.type == "cuda" and not any(x.second_view for x in self.every)
         self.compiled = torch.compile(self.model, mode="reduce-overhead" if graphs else None) if compiled else None
 
     @property
@@ -86,12 +90,40 @@ class Trainer:
         averaged: VideoModel = self.averaged.module  # type: ignore[assignment]
         return averaged
 
+    # --- phases ---------------------------------------------------------------------------------------------------------
+
+    def _begin(self, objectives: list[Objective], clips: Clips, epochs: int) -> None:
+        """Begin a phase of so many epochs, each of which passes over these clips."""
+        self.losses = objectives
+        self.reached = {reach: reached(self.model, self.objectives, reach) for reach in {x.reaches for x in objectives}}
+        self.optimiser = optimiser_of(self.model, objectives, self.setup)
+        ema = get_ema_multi_avg_fn(self.setup.average)
+        self.averaged = AveragedModel(self.model, multi_avg_fn=ema) if self.setup.average else None
+        self.batch = min(self.setup.batch, len(clips))
+        self.steps_per_epoch = -(-len(clips) // self.batch)
+        self.steps_total = self.steps_per_epoch * epochs
+        self.step = 0
+
+    def leave_source(self, after: int) -> None:
+        """Begin the second phase, after so many epochs: what source-free objectives freeze is frozen, and they train alone."""
+        source_free = [objective for objective in self.every if objective.source_free]
+        for part in {part for objective in source_free for part in objective.freezes}:
+            for parameter in self.model.get_submodule(part).parameters():
+                parameter.requires_grad_(False)
+                parameter.grad = None
+        self.left_source_after = after
+        self._begin(source_free, self.task.target_train, self.setup.epochs - after)
+
     # --- one epoch ------------------------------------------------------------------------------------------------------
 
     def epoch(self) -> Metrics:
-        """One pass over the source's training clips; means over its steps. Raises DivergedError."""
+        """One pass over the training clips of the source, or in the second phase the target; means over steps. DivergedError."""
+        if self.step == self.steps_total and not self.left_source_after and self.source_epochs < self.setup.epochs:
+            self.leave_source(self.source_epochs)
         self.cluster()
         self.model.train()
+        if self.averaged is not None:
+            self.averaged.eval()
         self.objectives.train()
         steps: list[dict[str, Tensor]] = []
         ratio: dict[str, float] = {}
@@ -106,22 +138,26 @@ class Trainer:
         means = torch.stack([torch.stack([m[name].float() for name in names]) for m in steps]).mean(0).tolist()
         if not np.isfinite(means).all():
             raise self._diverged(means[0])
-        return dict(zip(names, means, strict=True)) | ratio
+        return dict(zip(names, means, strict=True)) | ratio | ({"source_free": True} if self.left_source_after else {})
 
     def draws(self) -> list[Draw]:
         """What the batches of the next epoch are made of; this moves the random states on."""
-        labels = self.task.source_train.labels[:, 0]
-        order = source_order(labels, self.setup.balanced, self.source_random)
+        if self.left_source_after:
+            order = self.target_sampler.random.permutation(len(self.task.target_train))
+        else:
+            order = source_order(self.task.source_train.labels[:, 0], self.setup.balanced, self.source_random)
         drawn = []
         for first in range(0, len(order), self.batch):
-            source = order[first : first + self.batch]
-            # The last batch may be smaller; the target's shrinks with it.
-            size = max(1, self.target_batch * len(source) // self.batch) if self.target_batch else 0
-            target = self.target_sampler.take(size)
+            batch = order[first : first + self.batch]
+            source, target = (NO_CLIPS, batch) if self.left_source_after else (batch, self._beside(len(batch)))
             source_frames = [self._frames(len(source), self.source_random) for _ in range(self._views)]
-            target_frames = [self._frames(size, self.target_sampler.random) for _ in range(self._views)]
+            target_frames = [self._frames(len(target), self.target_sampler.random) for _ in range(self._views)]
             drawn.append(Draw(source, target, tuple(zip(source_frames, target_frames, strict=True))))
         return drawn
+
+    def _beside(self, source: int) -> Positions:
+        """The target's clips beside so many of the source. The last batch may be smaller; the target's shrinks with it."""
+        return self.target_sampler.take(max(1, self.target_batch * source // self.batch) if self.target_batch else 0)
 
     @property
     def _views(self) -> int:
@@ -142,10 +178,11 @@ class Trainer:
 
     def _reads(self, draw: Draw) -> list[list[tuple[Clips, Positions, Positions]]]:
         source, target = self.task.source_train.clips, self.task.target_train
-        return [
+        parts = [
             [(source, draw.source, source_frames), (target, draw.target, target_frames)]
             for source_frames, target_frames in draw.views
         ]
+        return [[part for part in view if len(part[1])] for view in parts]  # a domain without clips is not touched
 
     def train_step(self, draw: Draw, views: list[Inputs], probe: bool = False) -> tuple[dict[str, Tensor], dict[str, float]]:
         """One update; metrics as tensors, so that a GPU is not waited for. `probe` adds the gradient norms at the features."""
@@ -154,12 +191,14 @@ class Trainer:
                 group["lr"] = group["initial_lr"] * lr_factor(self.step / self.steps_total)
         self._grow()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            outputs = [self._forward(to_device(batch, self.device), len(draw.source)) for batch in views]
-            task_loss, other_losses, metrics = self._losses(outputs, self._step(draw, outputs))
+            inputs = [to_device(view, self.device) for view in views]
+            outputs = [self._forward(view, draw) for view in inputs]
+            task_loss, other_losses, metrics = self._losses(outputs, self._step(draw, outputs, self._taught(inputs[0])))
         loss = torch.stack([task_loss, *other_losses.values()]).sum()
         if self.device.type == "cpu" and not torch.isfinite(loss):
             raise self._diverged(float(loss.detach()))
         metrics |= {f"{reversal.level}_reversal": reversal.now() for reversal in self.reversals}
+        probe = probe and not self.left_source_after  # there is no task loss to compare with
         ratio = gradient_ratio(task_loss, list(other_losses.values()), outputs[0].frames) if probe else {}
         self.optimiser.zero_grad(set_to_none=True)
         self._backward(task_loss, other_losses)
@@ -188,16 +227,25 @@ class Trainer:
                 for reversal in self.reversals:
                     reversal.growth.copy_(growth)
 
-    def _forward(self, inputs: Inputs, source_clips: int) -> Output:
-        run = self.compiled if self.compiled is not None and source_clips == self.batch else self.model
+    def _forward(self, inputs: Inputs, draw: Draw) -> Output:
+        full = len(draw.target if self.left_source_after else draw.source) == self.batch
+        run = self.compiled if self.compiled is not None and full else self.model
         output: Output = run(inputs)
+        return output
+
+    @torch.no_grad()
+    def _taught(self, inputs: Inputs) -> Output | None:
+        """What the average of the weights says of a view, where an objective wants to know."""
+        if not any(objective.teacher for objective in self.losses):
+            return None
+        output: Output = self.evaluated(inputs)
         return output
 
     @property
     def _progress(self) -> Tensor:
         return torch.tensor(self.step / self.steps_total, device=self.device)
 
-    def _step(self, draw: Draw, outputs: list[Output]) -> Step:
+    def _step(self, draw: Draw, outputs: list[Output], teacher: Output | None = None) -> Step:
         count = len(draw.source) + len(draw.target)
         return Step(
             torch.from_numpy(self.task.source_train.labels[draw.source]).to(self.device),
@@ -205,10 +253,11 @@ class Trainer:
             torch.from_numpy(draw.target).to(self.device),
             self._progress,
             outputs[1] if len(outputs) > 1 else None,
+            teacher,
         )
 
     def _losses(self, outputs: list[Output], step: Step) -> tuple[Tensor, dict[Reach, Tensor], dict[str, Tensor]]:
-        """(task, {what they reach: the sum of such objectives}, metrics)."""
+        """(task, {what they reach: the sum of such objectives}, metrics). Without the source there is no task: a loss of 0."""
         task, others = None, dict[Reach, Tensor]()
         metrics = consensus_metrics(outputs[0].consensus, len(step.labels))
         for objective in self.losses:
@@ -219,6 +268,8 @@ class Trainer:
             else:
                 reach = objective.reaches
                 others[reach] = others[reach] + term.loss if reach in others else term.loss
+        if self.left_source_after:
+            return torch.zeros((), device=self.device), others, metrics
         task = outputs[0].class_loss(step.labels, self.setup.smoothing) if task is None else task
         return self.method.lambda_class * task, others, {"class_loss": task.detach()} | metrics
 
@@ -231,56 +282,19 @@ class Trainer:
     # --- before each epoch ----------------------------------------------------------------------------------------------
 
     def cluster(self) -> None:
-        """Let objectives that want it cluster all training clips, as the model describes them now."""
+        """Let objectives that want it cluster or relabel all training clips, as the model describes them now."""
         clustering = [objective for objective in self.losses if objective.clusters]
         if not clustering or not self.method.needs_target:
             return
+        if self.left_source_after:
+            described = describe(self.evaluated, self.task.target_train, self.setup.segments, self.device)
+            for objective in clustering:
+                objective.relabel(described)
+            return
         train = self.task.source_train
-        source, target = (self._described(clips) for clips in (train.clips, self.task.target_train))
+        source, target = (
+            describe(self.model, clips, self.setup.segments, self.device) for clips in (train.clips, self.task.target_train)
+        )
         labels = torch.from_numpy(train.labels[:, 0]).to(self.device)
         for objective in clustering:
             objective.cluster(source, labels, target)
-
-    def _described(self, clips: Clips) -> Described:
-        prediction = predict(self.model, clips, self.setup.segments, self.device)
-        probabilities = tuple(p.to(self.device) for p in prediction.probabilities)
-        return Described(prediction.features.to(self.device), probabilities)
-
-
-def build_objectives(method: Method, model: VideoModel) -> nn.ModuleDict:
-    """{name: module} of the losses beside the source's cross-entropy, in the method's order. Raises UsageError."""
-    built = {}
-    for name in method.objectives:
-        options = parts.options("objectives", name, method.option(name))
-        built[name] = parts.find("objectives", name).build(model.sizes, options)
-    return nn.ModuleDict(built)
-
-
-def lr_factor(progress: float) -> float:
-    """(1 + 10p)^−0.75, DANN's schedule.
-
-    >>> round(lr_factor(0.1), 6), round(lr_factor(1.0), 6)
-    (0.594604, 0.16556)
-    """
-    return float((1 + 10 * progress) ** -0.75)
-
-
-def _reached(model: VideoModel, objectives: nn.Module, reach: Reach) -> list[nn.Parameter]:
-    """The parameters that the gradient of a loss trains. A part's own discriminators stand behind the gradient's reversal."""
-    shut = {"everything": (), "all_but_pooling": ("pooling",), "shared": ("refinement", "pooling")}[reach]
-    trained = [p for name, p in model.named_parameters() if name.split(".")[0] not in shut or "discriminators" in name.split(".")]
-    return [p for p in (*trained, *objectives.parameters()) if p.requires_grad]
-
-
-def _optimiser(model: VideoModel, objectives: list[Objective], setup: Setup) -> torch.optim.Optimizer:
-    """Over the model and the objectives, each of these with its own factor of the learning rate and its own β₁."""
-    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad], "initial_lr": setup.lr}]
-    for objective in objectives:
-        own: dict[str, Any] = {"params": list(objective.parameters()), "initial_lr": setup.lr * objective.lr_factor}
-        if setup.optimiser == "adam":
-            own["betas"] = objective.beta1, 0.999
-        groups.append(own)
-    groups = [group | {"lr": group["initial_lr"]} for group in groups if group["params"]]
-    if setup.optimiser == "sgd":
-        return torch.optim.SGD(groups, setup.lr, momentum=0.9, nesterov=True, weight_decay=setup.weight_decay)
-    return torch.optim.Adam(groups, setup.lr, weight_decay=setup.weight_decay)

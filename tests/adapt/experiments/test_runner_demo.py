@@ -14,7 +14,7 @@ from cia_adapt.experiments import Request, runner
 from cia_extract.datasets import demo, manifest
 from filelock import FileLock
 
-from tests.adapt.runs_of import chosen
+from tests.adapt.runs_of import SOURCE_FREE, chosen
 from tests.command_line import in_a_process
 
 METHODS = config.names("methods")
@@ -80,9 +80,9 @@ def train_both_directions(file: Path, picked: config.Chosen, modalities, folder:
 @pytest.mark.parametrize("method", SMOKE)
 def test_every_method_trains_in_both_directions(demo_features, tmp_path, method, modalities):
     """A smoke test: each part runs on real features and its loss is finite. That it learns is the business of the slow test."""
-    picked = chosen(method, epochs=1, batch=8, segments=2, lr=1e-4)
+    picked = chosen(method, epochs=2 if method in SOURCE_FREE else 1, batch=8, segments=2, lr=1e-4)
     for history in train_both_directions(demo_features, picked, modalities, tmp_path):
-        assert math.isfinite(history[-1]["class_loss"])
+        assert math.isfinite(history[0]["class_loss"])
 
 
 @pytest.mark.slow
@@ -93,4 +93,5 @@ def test_every_method_in_full(tmp_path_factory, tmp_path, method, modalities):
     file = extracted(tmp_path_factory.getbasetemp().parent, clips=3, frames=3, classes=EIGHT)
     picked = config.load("demo", method, {"epochs": 8, "segments": 3, "lr": 1e-3})
     for history in train_both_directions(file, picked, modalities, tmp_path):
-        assert history[-1]["class_loss"] < min(history[0]["class_loss"], math.log(8))
+        losses = [metrics["class_loss"] for metrics in history if "class_loss" in metrics]
+        assert losses[-1] < min(losses[0], math.log(8))

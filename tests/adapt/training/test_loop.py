@@ -32,13 +32,13 @@ BOTH, THREE = ("rgb", "flow"), ("rgb", "flow", "audio")
 def test_every_method_trains_and_learns(small_file, method, modalities):
     """Classes that differ in their channels: loss falls, source validation is solved, the three numbers are there."""
     trainer, outcome = run(small_file, method, epochs=8, modalities=modalities)
-    losses = [m["class_loss"] for m in outcome.history]
+    losses = [m["class_loss"] for m in outcome.history if "class_loss" in m]
     assert losses[-1] < 0.85 * losses[0]
     assert max(m["source_val_accuracy"] for m in outcome.history) > 60
     assert outcome.last.epoch == 8 and outcome.selected.epoch <= 8
     assert outcome.last.target.probabilities[0].sum(1).numpy() == pytest.approx(np.ones(6), abs=1e-5)
     assert ("video_domain_loss" in outcome.history[0]) == ("adversarial" in trainer.method.objectives)
-    assert all(p.grad is not None for p in trainer.model.parameters())
+    assert all(p.grad is not None for p in trainer.model.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("method", ADAPTING)
@@ -127,7 +127,7 @@ def test_alignment_reaches_what_stands_before_the_discriminators(small_file):
     outputs = [trainer.model(view) for view in trainer.read(draw)]
     _, domain, _ = trainer._losses(outputs, trainer._step(draw, outputs))
     trainer.model.zero_grad()
-    domain.backward()
+    domain["everything"].backward()
     assert all(p.grad is None for p in trainer.model.parameters())
 
 
@@ -414,10 +414,10 @@ def test_the_reversal_inside_a_part_is_recorded_and_grows(small_file, method, le
 def test_gradient_norms_are_those_at_the_features():
     features = {"a": torch.tensor([[1.0, 2.0]], requires_grad=True)}
     task, domain = (features["a"] * 3).sum(), (features["a"] * torch.tensor([[0.0, 4.0]])).sum()
-    found = health.gradient_ratio(task, domain, features)
+    found = health.gradient_ratio(task, [domain], features)
     assert found["task_gradient"] == pytest.approx(18**0.5) and found["domain_gradient"] == pytest.approx(4)
     assert found["domain_to_task_gradient"] == pytest.approx(4 / 18**0.5)
-    assert health.gradient_ratio(task, None, features) == {}
+    assert health.gradient_ratio(task, [], features) == {}
 
 
 def test_health_of_predictions():

@@ -6,8 +6,10 @@ without gradient, where its probability is above τ; the cross-entropy with it i
 all clips are those of thuml/Transfer-Learning-Library@c4aa59e, `self_training/`; the mean over the labelled clips alone is
 TranSVAE's, which has τ = 0.93 for U→H and 0.96 for H→U (CoMix has 0.7).
 
-RECONSTRUCTED: both views are equally strong, other frames and another dropout. A teacher of averaged weights that labels is not
-built: the training loop keeps no averaged weights.
+With a teacher (`teacher = "average"`, and `--average 0.99`) the average of the weights labels, without dropout, as in Tarvainen
+and Valpola, "Mean teachers are better role models", NIPS 2017, https://arxiv.org/abs/1703.01780; it is what is evaluated, too.
+
+RECONSTRUCTED: both views are equally strong, other frames and another dropout.
 """
 
 from dataclasses import dataclass
@@ -32,6 +34,8 @@ class Options:
     """The share of the training's steps, 0 … 1, before which no clip has a pseudo-label."""
     over: Literal["all", "labelled"] = "all"
     """Whether the loss is the mean over all target clips, those without a label counting 0, or over the labelled ones."""
+    teacher: Literal["model", "average"] = "model"
+    """What labels: the model itself, or the average of its weights, which then needs `--average`."""
 
 
 def pseudo_label_loss(
@@ -61,11 +65,12 @@ class PseudoLabel(Objective):
     def __init__(self, options: Options) -> None:
         super().__init__()
         self.options = options
+        self.teacher = options.teacher == "average"
 
     def forward(self, output: Output, step: Step) -> Term:
         """The loss over the B_t target clips; metrics: the loss, and the share of them with a pseudo-label in %."""
         assert step.second is not None
-        by_label = [p[step.is_target] for p in output.probabilities()]
+        by_label = [p[step.is_target] for p in (step.teacher or output).probabilities()]
         pairs = [
             pseudo_label_loss(part[step.is_target], p, self.options.threshold, self.options.over)
             for logits in step.second.logits.values()

@@ -64,7 +64,7 @@ def curves(histories: Sequence[Sequence[Metrics]], title: str) -> bytes:
 
 def _band(axes: Any, histories: Sequence[Sequence[Metrics]], key: str, label: str, colour: str) -> None:
     """Draw one metric: its mean over the seeds and their range."""
-    values = np.array([[metrics[key] for metrics in history] for history in histories])  # [seeds, epochs]
+    values = np.array([[metrics.get(key, np.nan) for metrics in history] for history in histories])  # [seeds, epochs]
     epochs = np.arange(1, values.shape[1] + 1)
     axes.plot(epochs, values.mean(0), color=colour, label=label, linewidth=1.5)
     if len(values) > 1:

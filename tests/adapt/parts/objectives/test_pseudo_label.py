@@ -1,11 +1,15 @@
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from cia_adapt.parts.interface import Sizes
 from cia_adapt.parts.objectives import pseudo_label
+from cia_extract.common.errors import UsageError
 
 from tests.adapt.objective_parts import SOURCE, Z, arrays, output, slow_cross_entropy, step
-from tests.adapt.runs_of import trained_and_resumed
+from tests.adapt.runs_of import trained_and_resumed, trainer_of
 
 SIZES = Sizes({}, {}, (3, 4), 5, 0.0)
 OVER = ["all", "labelled"]
@@ -64,3 +68,33 @@ def test_labels_start_after_a_share_of_the_training(progress, labels):
 def test_trains_and_goes_on(small_file, tmp_path, method, head):
     history = trained_and_resumed(small_file, method, tmp_path, head=head, sets=("pseudo_label.threshold=0.4",))
     assert all(0 < epoch["pseudo_labelled"] <= 100 for epoch in history)
+
+
+def test_a_teacher_labels_in_place_of_the_model():
+    of, second, teacher = (output(seed=seed, heads=(3, 4)) for seed in (0, 1, 2))
+    options = pseudo_label.Options(0.5, 0.4, teacher="average")
+    objective = pseudo_label.build(SIZES, options)
+    assert objective.teacher and not pseudo_label.build(SIZES, pseudo_label.Options()).teacher
+    taught = objective(of, replace(step(second), teacher=teacher))
+    by_itself = pseudo_label.build(SIZES, pseudo_label.Options(0.5, 0.4))(teacher, step(second))
+    assert float(taught.loss.detach()) == float(by_itself.loss.detach()) != float(objective(of, step(second)).loss.detach())
+
+
+def test_the_teacher_is_the_average_of_the_weights_without_dropout(small_file, tmp_path):
+    options = {"sets": ("pseudo_label.teacher=average", "pseudo_label.threshold=0.4"), "average": 0.5}
+    history = trained_and_resumed(small_file, "pseudo-label", tmp_path, **options)
+    assert all(epoch["pseudo_labelled"] > 0 for epoch in history)
+    trainer, _ = trainer_of(small_file, "pseudo-label", **options)
+    trainer.epoch()
+    draw = trainer.draws()[0]
+    inputs = trainer.read(draw)[0]
+    taught = trainer._taught(inputs).probabilities()[0]
+    average = copy.deepcopy(trainer.model)
+    average.load_state_dict(trainer.averaged.module.state_dict())
+    torch.testing.assert_close(taught, average.eval()(inputs).probabilities()[0])
+    assert not taught.requires_grad and not torch.allclose(taught, trainer.model.eval()(inputs).probabilities()[0])
+
+
+def test_a_teacher_needs_an_average(small_file):
+    with pytest.raises(UsageError, match=r"--average 0: .*teacher.*take --average 0.99"):
+        trainer_of(small_file, "pseudo-label", sets=("pseudo_label.teacher=average",))

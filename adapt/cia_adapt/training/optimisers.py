@@ -1,0 +1,40 @@
+"""What a training phase's optimiser changes, and how fast."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from cia_adapt.config import Setup
+from cia_adapt.model import VideoModel
+from cia_adapt.parts.interface import Objective, Reach
+
+
+def lr_factor(progress: float) -> float:
+    """(1 + 10p)^−0.75, DANN's schedule.
+
+    >>> round(lr_factor(0.1), 6), round(lr_factor(1.0), 6)
+    (0.594604, 0.16556)
+    """
+    return float((1 + 10 * progress) ** -0.75)
+
+
+def reached(model: VideoModel, objectives: nn.Module, reach: Reach) -> list[nn.Parameter]:
+    """The parameters that the gradient of a loss trains. A part's own discriminators stand behind the gradient's reversal."""
+    shut = {"everything": (), "all_but_pooling": ("pooling",), "shared": ("refinement", "pooling")}[reach]
+    trained = [p for name, p in model.named_parameters() if name.split(".")[0] not in shut or "discriminators" in name.split(".")]
+    return [p for p in (*trained, *objectives.parameters()) if p.requires_grad]
+
+
+def optimiser_of(model: VideoModel, objectives: list[Objective], setup: Setup) -> torch.optim.Optimizer:
+    """Over the model and the objectives, each of these with its own factor of the learning rate and its own β₁."""
+    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad], "initial_lr": setup.lr}]
+    for objective in objectives:
+        own: dict[str, Any] = {"params": list(objective.parameters()), "initial_lr": setup.lr * objective.lr_factor}
+        if setup.optimiser == "adam":
+            own["betas"] = objective.beta1, 0.999
+        groups.append(own)
+    groups = [group | {"lr": group["initial_lr"]} for group in groups if group["params"]]
+    if setup.optimiser == "sgd":
+        return torch.optim.SGD(groups, setup.lr, momentum=0.9, nesterov=True, weight_decay=setup.weight_decay)
+    return torch.optim.Adam(groups, setup.lr, weight_decay=setup.weight_decay)
