@@ -33,7 +33,7 @@ class Sweep(Runs):
     """What `sweep` asks beside, and where its defaults differ. It gives a --set to the methods that have the part."""
 
     method: str = "table3"
-    """Names with commas between, table2, table3, or all."""
+    """Names or files with commas between, table2, table3, or all."""
     settings: Annotated[tuple[str, ...], "--set"] = ()
     """part.option=value, for the methods that have the part; repeat."""
     seeds: Annotated[int, Meta(ge=1, le=10_000)] = 5

@@ -137,7 +137,7 @@ def _check_tables(where: str, method: Mapping[str, Any]) -> None:
             raise UsageError(f"{where}: [{shown}]: no such part{did_you_mean(shown, known)}")
     for pair, values in method.get("pairs", {}).items():
         if not isinstance(values, dict) or any(key.count(".") != 1 for key in values):
-            raise UsageError(f"{where}: [pairs.{settings.brief(pair)}]: write lines \"part.option\" = value")
+            raise UsageError(f'{where}: [pairs.{settings.brief(pair)}]: write lines "part.option" = value')
 
 
 def _checked(

@@ -71,9 +71,8 @@ def load_space(name: str, chosen: Chosen) -> Space:
             raise UsageError(f"{where}: {shown}: write it in a table, [setup] or a part of the method")
         if table != "setup" and table not in used:
             known = {"setup", *used}
-            raise UsageError(
-                f"{where}: [{shown}]: this method has no such part, choose from {', '.join(sorted(known))}{did_you_mean(shown, known)}"
-            )
+            have = f"choose from {', '.join(sorted(known))}{did_you_mean(shown, known)}"
+            raise UsageError(f"{where}: [{shown}]: this method has no such part, {have}")
         for option, entry in entries.items():
             with said_of(where):
                 space[f"{table}.{option}"] = _axis(table, used.get(table), option, entry)

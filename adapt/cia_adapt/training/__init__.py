@@ -5,8 +5,10 @@ from cia_adapt.training.health import Advice
 from cia_adapt.training.loop import Outcome, Snapshot, best_epoch, train
 from cia_adapt.training.trainer import Metrics, Trainer, build_objectives
 from cia_adapt.training.trial import trial_epochs
+from cia_adapt.training.validators import NAMES as VALIDATORS
 
 __all__ = [
+    "VALIDATORS",
     "Advice",
     "Evaluator",
     "Metrics",
