@@ -93,6 +93,8 @@ def read(kind: str, name: str) -> dict[str, Any]:
             raise UsageError(f"--{kind[:-1]} {name}: unknown, choose from {known}")
         text = resources.files("cia_adapt").joinpath(kind, f"{name}.toml").read_text(encoding="utf-8")
     else:
+        if not Path(name).is_file():
+            raise UsageError(f"--{kind[:-1]} {settings.brief(name)}: no such file")
         text = text_files.read_text(Path(name), "TOML file", f"--{kind[:-1]} takes a name, or a file that ends in .toml")
     try:
         values = tomllib.loads(text)

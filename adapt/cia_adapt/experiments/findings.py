@@ -68,8 +68,8 @@ def _remark(known: Mapping[str, Any]) -> str:
     rhos = ", ".join(f"{name} {_rho(rho)}" for name, rho in known["validators"].items())
     before = "failed" if known["as_it_is"] is None else f"{known['as_it_is']:.1f} %"
     return (
-        "Remark, WITH TARGET LABELS, which took no part in anything above. Accuracy on the target: "
-        f"winner {known['winner']:.1f} %, method as it is {before}, best of all {known['best_of_all']:.1f} % (a bound, no result). "
+        "Remark, WITH TARGET LABELS, which took no part in anything above. Accuracy on the target: winner "
+        f"{known['winner']:.1f} %, method as it is {before}, best of all {known['best_of_all']:.1f} % (a bound, no result). "
         f"ρ of the validators with it over the trials: {rhos}."
     )
 
