@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import tomllib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cia_adapt.experiments import Request, findings, search
 from cia_adapt.experiments.search import Search, Trial
 from cia_adapt.runs import files
 from cia_adapt.training import VALIDATORS
-from cia_extract.common.errors import CiaError, DataError, DivergedError, MismatchError
+from cia_extract.common.errors import DataError, DivergedError, MismatchError, UsageError
 
 SPACE = {"setup.lr": Range(1e-3, 1e-2, log=True), "setup.reversal": Range(0.01, 1.0, log=True)}
 
@@ -171,11 +172,13 @@ def test_a_trial_that_diverges_is_left_out_and_the_search_ends(small_file, tmp_p
         search.run(search_of(small_file, tmp_path / "x", trials=1), print)
 
 
-def test_a_trial_that_does_not_fit_fails_alone(small_file, tmp_path):
-    """--batch 2 × the share of the target would be fine; a space may ask for more frames than there are, which is not."""
-    with pytest.raises(CiaError, match="MC exchanges between modalities"):
-        asked = search_of(small_file, tmp_path, method="cia")
-        search.run(Search(**(vars(asked) | {"request": Request(**(vars(asked.request) | {"modalities": ("rgb",)}))})), print)
+def test_trials_that_do_not_fit_fail_and_a_method_that_does_not_fit_is_refused(small_file, tmp_path):
+    cold = search_of(small_file, tmp_path, method="cia", space={"sc.temperature": Choice((0.0, 0.1))})
+    first = search._written(cold, 1, {"sc.temperature": 0.0})
+    (same,), (failed,) = search._trained(cold, [first], print)
+    assert same.scores is None and failed.what == "cia-trial001" and "must be positive" in failed.message
+    with pytest.raises(UsageError, match="MC exchanges between modalities"):
+        search.run(replace(cold, request=replace(cold.request, modalities=("rgb",))), print)
 
 
 @pytest.mark.parametrize(
