@@ -124,6 +124,26 @@ def test_the_report_sets_the_target_apart(searched):
     assert json.loads(json.dumps(findings.as_json(*searched)))["winner"]["number"] == searched[1].ranked[0].number
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_tpe_goes_on_to_the_trials_it_would_have_tried(small_file, tmp_path, monkeypatch, jobs):
+    """Without training: the score is the rate."""
+    batches = []
+
+    def trained(asked, trials, say):
+        batches.append(len(trials))
+        return [
+            replace(t, scores=dict.fromkeys(VALIDATORS, t.values.get("setup.lr", 3e-3)), results=({"selected": 0.0},))
+            for t in trials
+        ], []
+
+    monkeypatch.setattr(search, "_trained", trained)
+    straight = search.run(search_of(small_file, tmp_path / "a", trials=14, sampler="tpe", jobs=jobs), print)
+    assert batches == [11] + [jobs] * (4 // jobs) and len(straight.ranked) == 15
+    search.run(search_of(small_file, tmp_path / "b", trials=12, sampler="tpe", jobs=jobs), print)
+    again = search.run(search_of(small_file, tmp_path / "b", trials=14, sampler="tpe", jobs=jobs), print)
+    assert outcome(again) == outcome(straight)
+
+
 def trial(number: int, **scores: float) -> Trial:
     return Trial(number, {}, Path(), {"source_val": 50.0, "snd": 0.0, **scores} if scores else None)
 
