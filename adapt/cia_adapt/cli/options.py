@@ -56,19 +56,25 @@ class Machine(Device):
 
 
 @dataclass(frozen=True)
-class Runs:
-    """What is trained, and what becomes of it."""
+class Trained:
+    """What is trained."""
 
     setup: str = "uh"
-    """Protocol and optimiser: SETUPS."""
+    """Protocol and optimiser: SETUPS; or a file that ends in .toml."""
     method: str = "cia"
-    """One of: cia-adapt methods."""
+    """One of: cia-adapt methods; or a file that ends in .toml."""
     settings: Annotated[tuple[str, ...], "--set"] = ()
     """A setting of a part, for example sc.scales=2; repeat. See cia-adapt methods NAME."""
     seeds: Annotated[int, Meta(ge=1, le=10_000)] = 1
     """Train with seeds 0 … n−1."""
     runs: Path = Path("runs")
     """Folder for the runs."""
+
+
+@dataclass(frozen=True)
+class Runs(Trained):
+    """What is trained, and what becomes of it."""
+
     validators: bool = True
     """Compute the label-free validators after each epoch."""
     keep_state: bool = True

@@ -1,8 +1,8 @@
 """`cia-adapt` itself, which trains one method, and `cia-adapt sweep`, which trains many."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import typer
 from cia_extract import __version__
@@ -11,6 +11,7 @@ from cia_extract.common.errors import UsageError
 from cia_extract.common.suggest import did_you_mean
 from msgspec import Meta
 
+import cia_adapt.cli.grids as grids
 from cia_adapt import config
 from cia_adapt.cli.options import WORDS, Data, Machine, Runs, SetupAndMethodChanges, SetupChanges
 from cia_adapt.cli.requests import request
@@ -33,9 +34,9 @@ class Sweep(Runs):
     """What `sweep` asks beside, and where its defaults differ. It gives a --set to the methods that have the part."""
 
     method: str = "table3"
-    """Names with commas between, table2, table3, or all."""
+    """Names or files with commas between, table2, table3, or all."""
     settings: Annotated[tuple[str, ...], "--set"] = ()
-    """part.option=value, for the methods that have the part; repeat."""
+    """part.option=value, for the methods that have the part; repeat. Several, part.option=a,b,c or setup.lr=a,b,c: a grid."""
     seeds: Annotated[int, Meta(ge=1, le=10_000)] = 5
     keep_state: Annotated[bool, "--keep-state/--no-keep-state"] = False
     jobs: Annotated[int, Meta(ge=1, le=1024)] = 1
@@ -79,7 +80,7 @@ def _sweep(data: Data, sweep: Sweep, machine: Machine, science: SetupChanges) ->
             used = {part for name in names for _, part in config.load("uh", name, {}).method.used_parts()}
             part = entry.split(".")[0]
             raise UsageError(f"--set {entry}: none of these methods has a part {part}{did_you_mean(part, used)}")
-    chosen = [config.load(sweep.setup, name, science, _fitting(name, sweep.settings)) for name in names]
+    chosen = [one for name in names for one in _grid(sweep, name, science)]
     asked = [request(one, data, machine, sweep) for one in chosen]
     from cia_adapt.experiments import sweep as sweeping
     from cia_adapt.results import table
@@ -96,9 +97,19 @@ def _sweep(data: Data, sweep: Sweep, machine: Machine, science: SetupChanges) ->
         raise typer.Exit(max(one.exit_code for one in failed))
 
 
+def _grid(sweep: Sweep, name: str, science: Mapping[str, Any]) -> Iterator[config.Chosen]:
+    """A method at every point of the grid of its settings."""
+    for point in grids.points(_fitting(name, sweep.settings)):
+        if twice := science.keys() & point.setup.keys():
+            field = min(twice)
+            raise UsageError(f"--set setup.{field}: is given by --{field.replace('_', '-')} too; leave one of both out")
+        chosen = config.load(sweep.setup, name, {**science, **point.setup}, point.sets)
+        yield replace(chosen, method=replace(chosen.method, name=chosen.method.name + point.suffix))
+
+
 def _fitting(name: str, settings: Sequence[str]) -> list[str]:
-    """The settings of parts that a method has."""
-    used = {part for _, part in config.load("uh", name, {}).method.used_parts()}
+    """The settings of the set-up, and of parts that a method has."""
+    used = {"setup", *(part for _, part in config.load("uh", name, {}).method.used_parts())}
     return [entry for entry in settings if entry.split(".")[0] in used]
 
 

@@ -1,7 +1,24 @@
-"""What a run is made of: set-ups and methods by name."""
+"""What a run is made of: set-ups and methods by name or file, and the space of a search."""
 
 from cia_adapt.config import splits
-from cia_adapt.config.library import Chosen, load, names
+from cia_adapt.config.library import Chosen, load, names, read
 from cia_adapt.config.schema import Method, Setup
+from cia_adapt.config.space import Choice, Range, Space, load_space, values_of, with_values
+from cia_adapt.config.toml_text import toml_text
 
-__all__ = ["Chosen", "Method", "Setup", "load", "names", "splits"]
+__all__ = [
+    "Choice",
+    "Chosen",
+    "Method",
+    "Range",
+    "Setup",
+    "Space",
+    "load",
+    "load_space",
+    "names",
+    "read",
+    "splits",
+    "toml_text",
+    "values_of",
+    "with_values",
+]

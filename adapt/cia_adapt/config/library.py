@@ -7,13 +7,16 @@ parts are those parts' own (`parts`): tables of its TOML, and `--set part.option
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-from cia_extract.common import settings
-from cia_extract.common.errors import UsageError
+from cia_extract.common import settings, text_files
+from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.suggest import did_you_mean
 
 from cia_adapt import parts
@@ -24,7 +27,7 @@ Configured = TypeVar("Configured", Setup, Method)
 
 
 def names(kind: str) -> list[str]:
-    """Names of the built-in `methods` or `setups`."""
+    """Names of the built-in `methods`, `setups` or `spaces`."""
     folder = resources.files("cia_adapt").joinpath(kind)
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
@@ -49,18 +52,19 @@ class Chosen:
 
 
 def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> Chosen:
-    """By names, with flags over what the files say. Between set-up and flags stand the temporal part's `SETUP` (TRN's optimiser)
-    and the method's own `[setup]`.
+    """By names, or from files whose names end in .toml, with flags over what the files say. Between set-up and flags stand the
+    temporal part's `SETUP` (TRN's optimiser) and the method's own `[setup]`.
 
-    Raises UsageError quoting the flag.
+    Raises UsageError quoting the flag or the file; DataError for a file that cannot be read.
     """
-    from_method = _read("methods", method)
+    from_method, where = read("methods", method), _where("methods", method)
     pairs, own_setup = from_method.pop("pairs", {}), from_method.pop("setup", {})
     tables = {key: from_method.pop(key) for key in list(from_method) if isinstance(from_method[key], dict) and key != "published"}
-    chosen_method = _checked(Method, f"methods/{method}.toml", {"name": method} | from_method | {"options": tables}, overrides)
+    chosen_method = _checked(Method, where, {"name": _name(method)} | from_method | {"options": tables}, overrides)
     of_part = getattr(parts.find("temporal", chosen_method.temporal), "SETUP", {})
-    values = {"name": setup} | _read("setups", setup) | of_part | own_setup
-    chosen_setup = _checked(Setup, f"setups/{setup}.toml", values, overrides)
+    values = {"name": _name(setup)} | read("setups", setup) | of_part | own_setup
+    origins = dict.fromkeys(own_setup, f"{where}: [setup]")
+    chosen_setup = _checked(Setup, _where("setups", setup), values, overrides, origins)
     chosen = Chosen(
         chosen_setup, chosen_method, pairs, dict(settings.parsed(entry, "part.option", "sc.scales=2") for entry in sets)
     )
@@ -72,19 +76,82 @@ def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[s
             part = key.split(".")[0]
             have = f"it has {', '.join(sorted(used))}{did_you_mean(part, used)}"
             raise UsageError(f"--set {key}: this method has no part {part}, {have}")
+    with said_of(where):
+        for of_pair in ({}, *pairs.values()):
+            _resolved(chosen.method, of_pair)
     _resolved(chosen.method, chosen.sets)
     return chosen
 
 
-def _read(kind: str, name: str) -> dict[str, Any]:
-    if name not in names(kind):
-        known = f"{', '.join(names(kind))}{did_you_mean(name, names(kind))}"
-        raise UsageError(f"--{kind[:-1]} {name}: unknown, choose from {known}")
-    return tomllib.loads(resources.files("cia_adapt").joinpath(kind, f"{name}.toml").read_text(encoding="utf-8"))
+def read(kind: str, name: str) -> dict[str, Any]:
+    """What a TOML of `methods`, `setups` or `spaces` says: a built-in one, or the file `name`.toml. The tables of a method are of
+    parts that exist; its settings are not checked yet. Raises UsageError, DataError.
+    """
+    if not _is_file(name):
+        if name not in names(kind):
+            known = f"{', '.join(names(kind))}{did_you_mean(name, names(kind))}"
+            raise UsageError(f"--{kind[:-1]} {name}: unknown, choose from {known}")
+        text = resources.files("cia_adapt").joinpath(kind, f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        if not Path(name).is_file():
+            raise UsageError(f"--{kind[:-1]} {settings.brief(name)}: no such file")
+        text = text_files.read_text(Path(name), "TOML file", f"--{kind[:-1]} takes a name, or a file that ends in .toml")
+    try:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{_where(kind, name)}: is no TOML ({error})") from None
+    if kind == "methods":
+        _check_tables(_where(kind, name), values)
+    return values
 
 
-def _checked(cls: type[Configured], where: str, values: dict[str, Any], overrides: Mapping[str, Any]) -> Configured:
-    """What a file says, with the flags among `overrides` that are fields of `cls` over it."""
+@contextmanager
+def said_of(where: str) -> Iterator[None]:
+    """Inside this context the message of a UsageError names the file `where` in the place of `--set`."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{where}: {str(error).removeprefix('--set ')}") from None
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".toml")
+
+
+def _name(name: str) -> str:
+    """A method's or set-up's name: that of its file."""
+    return Path(name).stem if _is_file(name) else name
+
+
+def _where(kind: str, name: str) -> str:
+    """The file, for messages."""
+    return name if _is_file(name) else f"{kind}/{name}.toml"
+
+
+def _check_tables(where: str, method: Mapping[str, Any]) -> None:
+    """Raise UsageError where a method's TOML has a table that is none, or is of no part."""
+    known = {name for kind in parts.KINDS for name in parts.names(kind)}
+    for name, table in method.items():
+        shown = settings.brief(name)
+        if name in {"setup", "pairs", "options", *known} and not isinstance(table, dict):
+            raise UsageError(f"{where}: {shown}: write a table of settings, [{shown}]")
+        if isinstance(table, dict) and name not in {"setup", "pairs", "published", *known}:
+            raise UsageError(f"{where}: [{shown}]: no such part{did_you_mean(shown, known)}")
+    for pair, values in method.get("pairs", {}).items():
+        if not isinstance(values, dict) or any(key.count(".") != 1 for key in values):
+            raise UsageError(f'{where}: [pairs.{settings.brief(pair)}]: write lines "part.option" = value')
+
+
+def _checked(
+    cls: type[Configured],
+    where: str,
+    values: dict[str, Any],
+    overrides: Mapping[str, Any],
+    origins: Mapping[str, str] = MappingProxyType({}),
+) -> Configured:
+    """What a file says, with the flags among `overrides` that are fields of `cls` over it. `origins` names the file of those
+    values that are not of `where`.
+    """
     known = {f.name for f in fields(cls)}
     given = {key: value for key, value in overrides.items() if key in known}
     for key in {"train_split", "val_split"} & known:
@@ -95,7 +162,7 @@ def _checked(cls: type[Configured], where: str, values: dict[str, Any], override
         given["objectives"] = [] if names == ["none"] else names
 
     def quote(name: str, value: str) -> str:
-        return f"--{name.replace('_', '-')} {value}" if name in overrides else f"{where}: {name} = {value}"
+        return f"--{name.replace('_', '-')} {value}" if name in overrides else f"{origins.get(name, where)}: {name} = {value}"
 
     config = settings.converted(cls, values | given, quote)
     for name, entries in (("objectives", getattr(config, "objectives", ())), ("labels", getattr(config, "label_columns", ()))):

@@ -35,9 +35,16 @@ class Failed:
 Execute = Callable[[Sequence[Request]], Iterator[Result | Failed]]
 
 
-def run(requests: Sequence[Request], jobs: int, ray: str | None, say: Say) -> tuple[list[Result], list[Failed]]:
-    """Train all (one request per method); results in the order of the requests. A mistake in the request itself is raised at
-    once.
+def line_of(result: Result) -> str:
+    """How a run that is done is shown: its accuracy on the target, and the advice of its last epoch."""
+    return f"{result['method']} {result['source']} → {result['target']}: {result['selected']:.1f} %{trouble(result)}"
+
+
+def run(
+    requests: Sequence[Request], jobs: int, ray: str | None, say: Say, line: Callable[[Result], str] = line_of
+) -> tuple[list[Result], list[Failed]]:
+    """Train all (one request per method); results in the order of the requests. `line` shows a run that is done. A mistake in
+    the request itself is raised at once.
     """
     single: list[Request] = []
     results: list[Result] = []
@@ -73,7 +80,7 @@ def run(requests: Sequence[Request], jobs: int, ray: str | None, say: Say) -> tu
                 progress.step()
             else:
                 results.append(done)
-                progress.step(f"{done['method']} {done['source']} → {done['target']}: {done['selected']:.1f} %{trouble(done)}")
+                progress.step(line(done))
     order = {(r.chosen.method.name, r.source, r.target, r.seeds[0]): i for i, r in enumerate(single)}
     return sorted(results, key=lambda r: order[r["method"], r["source"], r["target"], r["seed"]]), failed
 

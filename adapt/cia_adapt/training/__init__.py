@@ -6,8 +6,10 @@ from cia_adapt.training.loop import Outcome, Snapshot, best_epoch, train
 from cia_adapt.training.phases import build_objectives, check_fits, counted
 from cia_adapt.training.trainer import Metrics, Trainer
 from cia_adapt.training.trial import trial_epochs
+from cia_adapt.training.validators import NAMES as VALIDATORS
 
 __all__ = [
+    "VALIDATORS",
     "Advice",
     "Evaluator",
     "Metrics",

@@ -1,0 +1,94 @@
+"""`cia-adapt search`: settings of a method without target labels."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from cia_extract.common import console, flags, writes
+from cia_extract.common.errors import DivergedError, UsageError
+from cia_extract.common.suggest import did_you_mean
+from msgspec import Meta
+
+from cia_adapt import config
+from cia_adapt.cli.options import WORDS, Data, Machine, Runs, SetupAndMethodChanges, Trained
+from cia_adapt.cli.requests import request
+
+
+@dataclass(frozen=True)
+class Searched(Trained):
+    """What `search` asks."""
+
+    runs: Path = Path("searches")
+    """Folder for the searches. Not that of other runs: tables would mix them."""
+    space: str = "default"
+    """What varies: default (lr, dropout, reversal, temperatures), or a file that ends in .toml."""
+    trials: Annotated[int, Meta(ge=1, le=10_000)] = 30
+    """How many, beside the method as it is."""
+    by: str = "im"
+    """Label-free validators that rank, with commas between: source_val, entropy, im, snd, bnm, ami."""
+    sampler: Literal["random", "tpe"] = "random"
+    """random, or tpe: Optuna's, --jobs trials at a time after the first ten."""
+    search_seed: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
+    """Of the sampler; --seeds are those of the runs."""
+    jobs: Annotated[int, Meta(ge=1, le=1024)] = 1
+    """Processes, each with its share of the cores."""
+    ray: str | None = None
+    """Address of a Ray cluster, or local."""
+    as_json: Annotated[bool, "--json"] = False
+    """One JSON object on stdout."""
+
+
+def _search(data: Data, searched: Searched, machine: Machine, science: SetupAndMethodChanges) -> None:
+    """Search settings of a method by label-free validators. The same command goes on where it stopped."""
+    chosen = config.load(searched.setup, searched.method, science, searched.settings)
+    space = config.load_space(searched.space, chosen)
+    given = {f"setup.{name}": f"--{name.replace('_', '-')}" for name in science} | {key: f"--set {key}" for key in chosen.sets}
+    for key in given.keys() & space.keys():
+        raise UsageError(f"{given[key]}: --space {searched.space} varies it; leave one of both out")
+    asked = request(chosen, data, machine, Runs(seeds=searched.seeds, runs=searched.runs, keep_state=False))
+    from cia_adapt.experiments import findings, search
+
+    wanted = search.Search(
+        request=asked,
+        setup=searched.setup,
+        method=searched.method,
+        load=partial(config.load, searched.setup, overrides=science, sets=searched.settings),
+        space=space,
+        trials=searched.trials,
+        by=_validators(searched.by),
+        sampler=searched.sampler,
+        seed=searched.search_seed,
+        jobs=searched.jobs,
+        ray=searched.ray,
+    )
+    found = search.run(wanted, console.say)
+    report = findings.text(wanted, found)
+    with writes.translated(str(wanted.folder), "make room or choose another --runs folder"):
+        writes.text(wanted.folder / "report.txt", report)
+    if searched.as_json:
+        console.print_json(findings.as_json(wanted, found))
+    else:
+        console.out(report.removesuffix("\n"))
+    if codes := [one.exit_code for one in found.failed if one.exit_code != DivergedError.exit_code]:
+        console.say(f"cia-adapt: {len(codes)} runs failed, see above; the same command tries them again")
+        raise typer.Exit(max(codes))
+
+
+def _validators(text: str) -> tuple[str, ...]:
+    """Names of "im,bnm". Raises UsageError."""
+    from cia_adapt.training import VALIDATORS
+
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in VALIDATORS:
+            raise UsageError(f"--by {name or text}: unknown, choose from {', '.join(VALIDATORS)}{did_you_mean(name, VALIDATORS)}")
+    if len(set(names)) < len(names):
+        raise UsageError(f"--by {text}: write each validator once")
+    return names
+
+
+def register(app: typer.Typer) -> None:
+    """Add `search`."""
+    app.command("search")(flags.command(_search, WORDS))

@@ -1,0 +1,125 @@
+"""`cia-adapt search` as a user meets it."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cia_adapt.runs import files
+
+from tests.adapt.cli.test_application import cia_adapt
+from tests.command_line import gone
+
+QUICK = ["--setup", "demo", "--method", "concat", "--epochs", 2, "--batch", 6, "--modality", "rgb", "--source", "here"]
+
+
+def command(file: Path, *more: object) -> list[object]:
+    return ["search", "--features", file, *QUICK, "--trials", 4, "--by", "im,bnm", *more]
+
+
+@pytest.fixture(scope="module")
+def searched(small_file, tmp_path_factory) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("searched")
+    run = cia_adapt(*command(small_file, "--json"), cwd=folder)
+    assert run.returncode == 0, run.stderr
+    return folder, json.loads(run.stdout)
+
+
+def test_the_winner_trains_and_is_the_trial(searched, small_file):
+    folder, found = searched
+    winner = found["winner"]["number"]
+    assert winner > 0 and found["by"] == ["im", "bnm"] and len(found["trials"]) == 5
+    method = found["files"][0]
+    run = cia_adapt("--features", small_file, *QUICK, "--method", method, "--json", cwd=folder)
+    assert run.returncode == 0, run.stderr
+    (alone,) = files.find([folder / "runs/demo/concat-searched"])
+    (trial,) = files.find([folder / f"searches/demo/concat/runs/demo/concat-trial{winner:03d}"])
+    assert (alone / "metrics.jsonl").read_bytes() == (trial / "metrics.jsonl").read_bytes()
+
+
+def test_the_winners_set_up_trains_other_methods(searched, small_file):
+    folder, found = searched
+    words = ["--features", small_file, *QUICK, "--method", "dann,concat", "--setup", found["files"][1], "--seeds", 1]
+    run = cia_adapt("sweep", *words, "--json", cwd=folder)
+    assert run.returncode == 0, run.stderr
+    configs = [files.read_config(path) for path in files.find([folder / "runs/demo-searched"])]
+    assert {config["setup"]["lr"] for config in configs} == {found["winner"]["values"]["setup.lr"]} and len(configs) == 2
+
+
+def test_a_search_that_was_killed_goes_on_to_the_same_winner(searched, small_file, tmp_path):
+    _, found = searched
+    program = [sys.executable, "-c", "from cia_adapt.cli import main; main()", *map(str, command(small_file, "--json"))]
+    process = subprocess.Popen(program, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("searches/**/done"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert gone(process.pid, within_s=15)
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("searches/**/seed0/done")}
+    assert 2 <= len(done) < 5
+    run = cia_adapt(*command(small_file, "--json"), cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    again = json.loads(run.stdout)
+    assert {key: again[key] for key in ("winner", "trials", "agreement")} == {
+        key: found[key] for key in ("winner", "trials", "agreement")
+    }
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in done.items())
+
+
+def test_the_report_is_printed_and_kept(searched, small_file):
+    folder, found = searched
+    run = cia_adapt(*command(small_file), cwd=folder)
+    assert run.returncode == 0 and run.stdout == (folder / "searches/demo/concat/report.txt").read_text()
+    assert f"winner: trial {found['winner']['number']}" in run.stdout
+    assert "Remark, WITH TARGET LABELS" in run.stdout.splitlines()[-1]
+
+
+def test_tpe_searches_over_the_settings_of_a_file(small_file, tmp_path):
+    (tmp_path / "s.toml").write_text("[setup]\ndropout = [0.0, 0.5]\n[adversarial]\nframe = {low = 0, high = 1}\n")
+    run = cia_adapt(*command(small_file, "--space", "s.toml", "--sampler", "tpe", "--trials", 2, "--json"), cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    tried = [trial["values"] for trial in json.loads(run.stdout)["trials"] if trial["number"]]
+    assert all(values["setup.dropout"] in (0.0, 0.5) and 0 <= values["adversarial.frame"] <= 1 for values in tried)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("--by magic", 2, "--by magic: unknown, choose from source_val, entropy, im, snd, bnm, ami"),
+        ("--by im,imm", 2, "did you mean im?"),
+        ("--by im,im", 2, "--by im,im: write each validator once"),
+        ("--by ,", 2, "--by ,: unknown"),
+        ("--space magic", 2, "--space magic: unknown, choose from default"),
+        ("--space none.toml", 2, "--space none.toml: no such file"),
+        ("--space bad.toml", 2, "--space bad.toml: setup.lr: low must be below high"),
+        ("--space worse.toml", 3, "worse.toml: is no TOML"),
+        ("--method none.toml", 2, "--method none.toml: no such file"),
+        ("--method worse.toml", 3, "worse.toml: is no TOML"),
+        ("--lr 0.1", 2, "--lr: --space default varies it; leave one of both out"),
+        ("--method cia --set sc.temperature=1", 2, "--set sc.temperature: --space default varies it"),
+        ("--sampler grid", 2, "--sampler grid: unknown, choose from random, tpe"),
+        ("--trials 0", 2, "--trials 0: give a whole number from 1 to 10000"),
+        ("--search-seed -1", 2, "--search-seed -1: give a whole number"),
+        ("--source mars", 2, "--source mars: not in the file"),
+    ],
+)
+def test_a_users_mistake_is_one_line(small_file, tmp_path, words, code, message):
+    (tmp_path / "bad.toml").write_text("[setup]\nlr = {low = 0.1, high = 0.01}\n")
+    (tmp_path / "worse.toml").write_text("[setup\n")
+    run = cia_adapt(*command(small_file, *words.split()), cwd=tmp_path)
+    assert run.returncode == code and message in run.stderr, run.stderr
+    assert len(run.stderr.splitlines()) == 1 and run.stdout == ""
+
+
+def test_without_optuna_one_line_says_how_to_get_it(small_file, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    run = cia_adapt(*command(small_file), cwd=tmp_path)
+    assert run.returncode == 2 and "pip install 'cia-video[search]'" in run.stderr and "unexpected" not in run.stderr
+
+
+def test_features_are_asked_for(tmp_path):
+    run = cia_adapt("search", cwd=tmp_path)
+    assert run.returncode == 2 and "--features is missing" in run.stderr
