@@ -1,18 +1,106 @@
-"""The examples of docs/ run as they are printed."""
+"""The pages: their examples run, their links lead somewhere, and flags and pages name each other."""
 
+import importlib.util
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1] / "docs"
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@cache
+def parameters() -> dict[str, dict[str, set[str]]]:
+    """{command: {sub-command, "" for the bare one: its flags}}; --help, which all have, is left out."""
+    import click
+    import typer
+    from cia_adapt.cli import app as adapt
+    from cia_extract.cli import app as extract
+
+    def walk(command: click.Command, name: str) -> dict[str, set[str]]:
+        options = [p for p in command.params if isinstance(p, click.Option)]
+        own = {name: {flag for option in options for flag in [*option.opts, *option.secondary_opts]} - {"--help"}}
+        for child, below in getattr(command, "commands", {}).items():
+            own |= walk(below, f"{name} {child}".strip())
+        return own
+
+    return {"cia-extract": walk(typer.main.get_command(extract), ""), "cia-adapt": walk(typer.main.get_command(adapt), "")}
 
 
 def test_the_feature_files_example_reads_one_frame(feature_file, tmp_path, monkeypatch):
     """It once copied the whole data set to read one frame of it."""
-    (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "feature-file.md").read_text(encoding="utf-8"), re.DOTALL)
+    example = next(block for block in blocks("feature-file.md", "python") if "open_features" in block)
     shutil.copyfile(feature_file, tmp_path / "feats.h5")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(example.replace('["demo"]', '["here"]').replace("maps[row, 12]", "maps[row, 3]"), names)
     assert names["frame"].shape == (1024, 7, 7) and (names["frame"] == names["maps"][0, 3]).all()
     assert "done()]" not in example
+
+
+def test_the_methods_page_is_what_its_script_makes():
+    """A new method, setting or docstring is on the page after `python docs/make_methods.py`."""
+    spec = importlib.util.spec_from_file_location("make_methods", DOCS / "make_methods.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert (DOCS / "methods.md").read_text(encoding="utf-8") == script.page(), "run python docs/make_methods.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    text = CODE.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, heading = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), f"{page.name}: {target}"
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", CODE.sub("", file.read_text(encoding="utf-8")), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert heading in anchors, f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_paths_of_this_project_exist(page):
+    """`adapt/cia_adapt/methods`, `benchmarks/RESULTS.md`, … in the pages' text."""
+    text = CODE.sub("", page.read_text(encoding="utf-8"))
+    for path in re.findall(r"`((?:adapt|extract|tests|benchmarks|docs|data/manifests)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_flags_that_a_page_names_exist(page):
+    known = {flag for commands in parameters().values() for flags in commands.values() for flag in flags} | {"--help"}
+    text = page.read_text(encoding="utf-8")
+    ours = "\n".join(line for line in text.splitlines() if not re.search(r"\bpython |\bpip |\bmake \b|\bmkdocs ", line))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", ours))
+    assert named <= known, f"{page.name}: {sorted(named - known)}"
+
+
+@pytest.mark.parametrize("command", ["cia-extract", "cia-adapt"])
+def test_every_flag_is_on_the_page_of_flags(command):
+    """docs/flags.md has a section for each sub-command, which names its flags."""
+    text = (DOCS / "flags.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## `(.*?)`\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
+    for sub, flags in parameters()[command].items():
+        if flags:
+            section = sections[f"{command} {sub}".strip()]
+            named = set(re.findall(r"--[a-z][a-z0-9-]*", section))
+            assert flags <= named, f"{command} {sub}: {sorted(flags - named)}"
+
+
+@pytest.mark.parametrize("page", PAGES[2:], ids=lambda page: page.name)
+def test_the_index_and_the_site_lead_to_the_page(page):
+    index, site = (DOCS / "README.md").read_text(encoding="utf-8"), (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert page.name == "README.md" or f"({page.name})" in index
+    assert re.search(rf": {re.escape(page.name)}$", site, re.MULTILINE)
