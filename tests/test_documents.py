@@ -21,13 +21,12 @@ def blocks(page: str, language: str) -> list[str]:
 @cache
 def parameters() -> dict[str, dict[str, set[str]]]:
     """{command: {sub-command, "" for the bare one: its flags}}; --help, which all have, is left out."""
-    import click
     import typer
     from cia_adapt.cli import app as adapt
     from cia_extract.cli import app as extract
 
-    def walk(command: click.Command, name: str) -> dict[str, set[str]]:
-        options = [p for p in command.params if isinstance(p, click.Option)]
+    def walk(command, name: str) -> dict[str, set[str]]:
+        options = [p for p in command.params if p.param_type_name == "option"]
         own = {name: {flag for option in options for flag in [*option.opts, *option.secondary_opts]} - {"--help"}}
         for child, below in getattr(command, "commands", {}).items():
             own |= walk(below, f"{name} {child}".strip())
@@ -47,12 +46,13 @@ def test_the_feature_files_example_reads_one_frame(feature_file, tmp_path, monke
     assert "done()]" not in example
 
 
-def test_the_methods_page_is_what_its_script_makes():
-    """A new method, setting or docstring is on the page after `python docs/make_methods.py`."""
-    spec = importlib.util.spec_from_file_location("make_methods", DOCS / "make_methods.py")
+@pytest.mark.parametrize("page", ["methods", "commands"])
+def test_a_generated_page_is_what_its_script_makes(page):
+    """A new method, setting, flag or docstring is on the page after `python docs/make_methods.py` and `make_commands.py`."""
+    spec = importlib.util.spec_from_file_location(f"make_{page}", DOCS / f"make_{page}.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert (DOCS / "methods.md").read_text(encoding="utf-8") == script.page(), "run python docs/make_methods.py"
+    assert (DOCS / f"{page}.md").read_text(encoding="utf-8") == script.page(), f"run python docs/make_{page}.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -88,15 +88,21 @@ def test_flags_that_a_page_names_exist(page):
 
 
 @pytest.mark.parametrize("command", ["cia-extract", "cia-adapt"])
-def test_every_flag_is_on_the_page_of_flags(command):
-    """docs/flags.md has a section for each sub-command, which names its flags."""
-    text = (DOCS / "flags.md").read_text(encoding="utf-8")
+def test_every_flag_stands_with_its_command(command):
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## `(.*?)`\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
     for sub, flags in parameters()[command].items():
-        if flags:
-            section = sections[f"{command} {sub}".strip()]
-            named = set(re.findall(r"--[a-z][a-z0-9-]*", section))
-            assert flags <= named, f"{command} {sub}: {sorted(flags - named)}"
+        cells = re.findall(r"^\| (.*?) \|", sections[f"{command} {sub}".strip()], re.MULTILINE)
+        named = set(re.findall(r"`(--[a-z][a-z0-9-]*)`", " ".join(cells)))
+        assert flags == named, f"{command} {sub}: {sorted(flags ^ named)}"
+
+
+@pytest.mark.parametrize("command", ["cia-extract", "cia-adapt"])
+def test_every_flag_is_explained_on_a_page_that_is_not_generated(command):
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.name not in ("commands.md", "methods.md"))
+    flags = set().union(*parameters()[command].values())
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
+    assert flags <= named, sorted(flags - named)
 
 
 @pytest.mark.parametrize("page", PAGES[2:], ids=lambda page: page.name)
