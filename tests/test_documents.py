@@ -46,6 +46,19 @@ def test_the_feature_files_example_reads_one_frame(feature_file, tmp_path, monke
     assert "done()]" not in example
 
 
+def test_the_feature_files_reader_and_writer_work(feature_file, tmp_path, monkeypatch, capsys):
+    from cia_adapt.data.checking import Protocol, check
+
+    reader, writer = (block for block in blocks("feature-file.md", "python") if "h5py" in block)
+    shutil.copyfile(feature_file, tmp_path / "feats.h5")
+    monkeypatch.chdir(tmp_path)
+    exec(reader, {})
+    assert "done, [" in capsys.readouterr().out
+    exec(writer, {})
+    findings = check(Path("mine.h5"), (), (), Protocol.of("train", None, "label"))
+    assert not [finding for finding in findings if finding.severity == "fault"]
+
+
 @pytest.mark.parametrize("page", ["methods", "commands"])
 def test_a_generated_page_is_what_its_script_makes(page):
     """A new method, setting, flag or docstring is on the page after `python docs/make_methods.py` and `make_commands.py`."""
