@@ -76,13 +76,21 @@ def note(name: str) -> str:
     text = Path(config.__file__).parents[1].joinpath("methods", f"{name}.toml").read_text(encoding="utf-8")
     head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
     notes = [line.removeprefix("# ") for line in itertools.islice(head, 1, None)]
-    chosen, usual = config.load("uh", name, {}), config.load("uh", "source-only", {}).setup
-    own = [f"{key} {shown(value)}" for key, value in vars(chosen.setup).items() if value != getattr(usual, key)]
+    chosen = config.load("uh", name, {})
+    own = [f"{key} {shown(value)}" for key, value in vars(chosen.setup).items() if key != "name" and differs(name, key)]
     notes += [f"Its own set-up: {', '.join(own)}."] if own else []
     notes += [f"{pair}: {', '.join(f'{k}={v}' for k, v in values.items())}." for pair, values in chosen.pairs.items()]
     rest = [fact for fact in chosen.method.reconstructed.split("; ") if fact not in EVERYWHERE]
     notes += [f"Reconstructed: {'; '.join(rest)}."] if rest else []
     return f"- `{name}`: {' '.join(notes)}" if notes else ""
+
+
+def differs(method: str, key: str) -> bool:
+    """Whether the method sets this field of every set-up itself."""
+    loaded = [
+        (getattr(config.load(setup, name, {}).setup, key) for name in (method, "source-only")) for setup in config.names("setups")
+    ]
+    return any(own != usual for own, usual in loaded)
 
 
 def setups() -> str:
