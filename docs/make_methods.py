@@ -86,11 +86,12 @@ def note(name: str) -> str:
 
 
 def differs(method: str, key: str) -> bool:
-    """Whether the method sets this field of every set-up itself."""
-    loaded = [
-        (getattr(config.load(setup, name, {}).setup, key) for name in (method, "source-only")) for setup in config.names("setups")
-    ]
-    return any(own != usual for own, usual in loaded)
+    """Whether the method sets this field of some set-up itself."""
+
+    def value(setup: str, name: str) -> object:
+        return getattr(config.load(setup, name, {}).setup, key)
+
+    return any(value(setup, method) != value(setup, "source-only") for setup in config.names("setups"))
 
 
 def setups() -> str:
