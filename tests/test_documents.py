@@ -1,8 +1,11 @@
 """The pages: their examples run, their links lead somewhere, and flags and pages name each other."""
 
 import importlib.util
+import os
 import re
 import shutil
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -123,3 +126,29 @@ def test_the_index_and_the_site_lead_to_the_page(page):
     index, site = (DOCS / "README.md").read_text(encoding="utf-8"), (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert page.name == "README.md" or f"({page.name})" in index
     assert re.search(rf": {re.escape(page.name)}$", site, re.MULTILINE)
+
+
+def test_the_recipe_and_the_dataset_of_the_page_on_adding_work(tmp_path):
+    """In the files that the page names, in a copy of the package."""
+    _, recipe, dataset = blocks("adding.md", "toml")
+    shutil.copytree(ROOT / "data/manifests", tmp_path / "data/manifests")
+    package = tmp_path / "extract/cia_extract"
+    shutil.copytree(ROOT / "extract/cia_extract", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "recipes/dense.toml").write_text(recipe, encoding="utf-8")
+    (tmp_path / "data/manifests/ucf-ball.toml").write_text(dataset, encoding="utf-8")
+    names = package / "recipes/files.py"
+    names.write_text(names.read_text(encoding="utf-8").replace('"kinetics", "tr', '"kinetics", "dense", "tr'), encoding="utf-8")
+    (tmp_path / "trainlist01.txt").write_text("Basketball/v_Basketball_g08_c01.avi 8\nDrumming/v_Drumming_g08_c01.avi 27\n")
+    (tmp_path / "testlist01.txt").write_text("GolfSwing/v_GolfSwing_g01_c01.avi\n")
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-c", "from cia_extract.cli import main; main()", *arguments]
+        environment = os.environ | {"PYTHONPATH": str(package.parent)}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "frames: 64" in run("recipes", "dense")
+    run("manifest", "--dataset", "ucf-ball", "--root", "clips", "--annotations", ".", "--out", "balls.csv")
+    rows = (tmp_path / "balls.csv").read_text(encoding="utf-8").splitlines()
+    assert [row.split(",")[2:4] for row in rows[1:]] == [["shoot_ball", "train"], ["golf", "val"]]
