@@ -1,18 +1,154 @@
-"""The examples of docs/ run as they are printed."""
+"""The pages: their examples run, their links lead somewhere, and flags and pages name each other."""
 
+import importlib.util
+import os
 import re
 import shutil
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1] / "docs"
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@cache
+def parameters() -> dict[str, dict[str, set[str]]]:
+    """{command: {sub-command, "" for the bare one: its flags}}; --help, which all have, is left out."""
+    import typer
+    from cia_adapt.cli import app as adapt
+    from cia_extract.cli import app as extract
+
+    def walk(command, name: str) -> dict[str, set[str]]:
+        options = [p for p in command.params if p.param_type_name == "option"]
+        own = {name: {flag for option in options for flag in [*option.opts, *option.secondary_opts]} - {"--help"}}
+        for child, below in getattr(command, "commands", {}).items():
+            own |= walk(below, f"{name} {child}".strip())
+        return own
+
+    return {"cia-extract": walk(typer.main.get_command(extract), ""), "cia-adapt": walk(typer.main.get_command(adapt), "")}
 
 
 def test_the_feature_files_example_reads_one_frame(feature_file, tmp_path, monkeypatch):
     """It once copied the whole data set to read one frame of it."""
-    (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "feature-file.md").read_text(encoding="utf-8"), re.DOTALL)
+    example = next(block for block in blocks("feature-file.md", "python") if "open_features" in block)
     shutil.copyfile(feature_file, tmp_path / "feats.h5")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(example.replace('["demo"]', '["here"]').replace("maps[row, 12]", "maps[row, 3]"), names)
     assert names["frame"].shape == (1024, 7, 7) and (names["frame"] == names["maps"][0, 3]).all()
     assert "done()]" not in example
+
+
+def test_the_feature_files_reader_and_writer_work(feature_file, tmp_path, monkeypatch, capsys):
+    from cia_adapt.data.checking import Protocol, check
+
+    reader, writer = (block for block in blocks("feature-file.md", "python") if "h5py" in block)
+    shutil.copyfile(feature_file, tmp_path / "feats.h5")
+    monkeypatch.chdir(tmp_path)
+    exec(reader, {})
+    assert "done, [" in capsys.readouterr().out
+    exec(writer, {})
+    findings = check(Path("mine.h5"), (), (), Protocol.of("train", None, "label"))
+    assert not [finding for finding in findings if finding.severity == "fault"]
+
+
+@pytest.mark.parametrize("page", ["methods", "commands"])
+def test_a_generated_page_is_what_its_script_makes(page):
+    """A new method, setting, flag or docstring is on the page after `python docs/make_methods.py` and `make_commands.py`."""
+    spec = importlib.util.spec_from_file_location(f"make_{page}", DOCS / f"make_{page}.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert (DOCS / f"{page}.md").read_text(encoding="utf-8") == script.page(), f"run python docs/make_{page}.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    text = CODE.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, heading = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), f"{page.name}: {target}"
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", CODE.sub("", file.read_text(encoding="utf-8")), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert heading in anchors, f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_paths_of_this_project_exist(page):
+    """`adapt/cia_adapt/methods`, `benchmarks/RESULTS.md`, … in the pages' text."""
+    text = CODE.sub("", page.read_text(encoding="utf-8"))
+    for path in re.findall(r"`((?:adapt|extract|tests|benchmarks|docs|data/manifests)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_flags_that_a_page_names_exist(page):
+    known = {flag for commands in parameters().values() for flags in commands.values() for flag in flags} | {"--help"}
+    text = page.read_text(encoding="utf-8")
+    ours = "\n".join(line for line in text.splitlines() if not re.search(r"\bpython |\bpip |\bmake \b|\bmkdocs ", line))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", ours))
+    assert named <= known, f"{page.name}: {sorted(named - known)}"
+
+
+@pytest.mark.parametrize("command", ["cia-extract", "cia-adapt"])
+def test_every_flag_stands_with_its_command(command):
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## `(.*?)`\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
+    for sub, flags in parameters()[command].items():
+        cells = re.findall(r"^\| (.*?) \|", sections[f"{command} {sub}".strip()], re.MULTILINE)
+        named = set(re.findall(r"`(--[a-z][a-z0-9-]*)`", " ".join(cells)))
+        assert flags == named, f"{command} {sub}: {sorted(flags ^ named)}"
+
+
+@pytest.mark.parametrize("command", ["cia-extract", "cia-adapt"])
+def test_every_flag_is_explained_on_a_page_that_is_not_generated(command):
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.name not in ("commands.md", "methods.md"))
+    flags = set().union(*parameters()[command].values())
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
+    assert flags <= named, sorted(flags - named)
+
+
+@pytest.mark.parametrize("page", PAGES[2:], ids=lambda page: page.name)
+def test_the_index_and_the_site_lead_to_the_page(page):
+    index, site = (DOCS / "README.md").read_text(encoding="utf-8"), (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert page.name == "README.md" or f"({page.name})" in index
+    assert re.search(rf": {re.escape(page.name)}$", site, re.MULTILINE)
+
+
+def test_the_recipe_and_the_dataset_of_the_page_on_adding_work(tmp_path):
+    """In the files that the page names, in a copy of the package."""
+    _, recipe, dataset = blocks("adding.md", "toml")
+    shutil.copytree(ROOT / "data/manifests", tmp_path / "data/manifests")
+    package = tmp_path / "extract/cia_extract"
+    shutil.copytree(ROOT / "extract/cia_extract", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "recipes/dense.toml").write_text(recipe, encoding="utf-8")
+    (tmp_path / "data/manifests/ucf-ball.toml").write_text(dataset, encoding="utf-8")
+    names = package / "recipes/files.py"
+    names.write_text(names.read_text(encoding="utf-8").replace('"kinetics", "tr', '"kinetics", "dense", "tr'), encoding="utf-8")
+    (tmp_path / "trainlist01.txt").write_text("Basketball/v_Basketball_g08_c01.avi 8\nDrumming/v_Drumming_g08_c01.avi 27\n")
+    (tmp_path / "testlist01.txt").write_text("GolfSwing/v_GolfSwing_g01_c01.avi\n")
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-c", "from cia_extract.cli import main; main()", *arguments]
+        environment = os.environ | {"PYTHONPATH": str(package.parent)}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "frames: 64" in run("recipes", "dense")
+    run("manifest", "--dataset", "ucf-ball", "--root", "clips", "--annotations", ".", "--out", "balls.csv")
+    rows = (tmp_path / "balls.csv").read_text(encoding="utf-8").splitlines()
+    assert [row.split(",")[2:4] for row in rows[1:]] == [["shoot_ball", "train"], ["golf", "val"]]

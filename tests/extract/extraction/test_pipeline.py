@@ -112,10 +112,10 @@ def test_every_real_clip_goes_through_both_modalities(shared, tmp_path):
     assert (dataset.array("rgb/pooled").max(axis=2) > 0.5).all()
 
 
-def command(root: Path, out: Path) -> list[str]:
+def command(root: Path, out: Path, *more: str) -> list[str]:
     program = [sys.executable, "-c", "from cia_extract.cli import main; main()", "--dataset", "small", "--root", str(root)]
     options = ["--frames", "2", "--window", "9", "--flow", "dis", "--workers", "1", "--deterministic", "--json"]
-    return [*program, "--out", str(out), *options]
+    return [*program, "--out", str(out), *options, *more]
 
 
 @pytest.fixture(scope="module")
@@ -135,24 +135,27 @@ def rows_done(path: Path) -> int:
         return 0
 
 
-# Of 16 rows: while the file is made, then in the midst of rows.
-@pytest.mark.parametrize("rows", [(3,), pytest.param((0, 2, 5, 8), marks=pytest.mark.slow)])
-def test_kill_at_random_moments_then_the_same_command(small_root, tmp_path, rows):
+# Killed when so many rows are done: of 8 in their midst; of 16 while the file is made, then in their midst.
+KILLS = [((3,), ("--modality", "rgb")), pytest.param((0, 2, 5, 8), (), marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("rows", "options"), KILLS)
+def test_kill_at_random_moments_then_the_same_command(small_root, tmp_path, rows, options):
     """Killed, then continued: every array equals an uninterrupted run's, bit for bit."""
     whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
-    subprocess.run(command(small_root, whole), check=True, capture_output=True)
+    subprocess.run(command(small_root, whole, *options), check=True, capture_output=True)
     seed = random.randrange(2**32)  # other moments each time; printed, should one ever fail
     print(f"moments by seed {seed}")
     moments = random.Random(seed)
     for at_least in rows:
-        process = subprocess.Popen(command(small_root, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command(small_root, killed, *options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while rows_done(killed) < at_least and process.poll() is None:
             time.sleep(0.02)
         time.sleep(moments.uniform(0, 3.0 if at_least == 0 else 0.5))
         assert process.poll() is None, "the run ended before it was killed"
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    last = subprocess.run(command(small_root, killed), check=True, capture_output=True, text=True)
+    last = subprocess.run(command(small_root, killed, *options), check=True, capture_output=True, text=True)
     assert json.loads(last.stdout)["done"] == 8 and json.loads(last.stdout)["extracted_now"] < 8
     ours, reference = (features.open_features(path)["small"] for path in (killed, whole))
     assert ours.provenance == reference.provenance

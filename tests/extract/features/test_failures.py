@@ -160,10 +160,8 @@ def test_messages_are_cut_between_characters_and_errors_cross_processes():
     assert error.outcome == Outcome("partial decode", "x.avi: cut") and error.outcome.code == 4
 
 
-SLOW_CHANGES = [pytest.param(changes, marks=pytest.mark.slow) for changes in ({"workers": 1}, {"workers": 3}, {"batch": 7})]
-
-
-@pytest.mark.parametrize("changes", [{"batch": 1, "workers": 2}, *SLOW_CHANGES])
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"batch": 1, "workers": 2}, {"workers": 1}, {"workers": 3}, {"batch": 7}])
 def test_deterministic_bytes_do_not_depend_on_workers_batch_or_history(tmp_path, changes):
     """Against one worker in one go: other workers, other batches, and a file filled in two parts."""
     names = []

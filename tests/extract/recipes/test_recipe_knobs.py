@@ -16,7 +16,7 @@ from cia_extract.datasets import manifest
 from cia_extract.extraction import pipeline
 from cia_extract.extraction import settings as extraction_settings
 from cia_extract.extraction.window_batches import scaling
-from cia_extract.networks import engines, weights
+from cia_extract.networks import engines, streams, weights
 from PIL import Image
 from torch import nn
 
