@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 import inspect
 import itertools
 import re
@@ -87,15 +88,18 @@ def note(name: str) -> str:
 
 def differs(method: str, key: str) -> bool:
     """Whether the method sets this field of some set-up itself."""
+    names = config.names("setups")
+    return any(getattr(setup_of(name, method), key) != getattr(setup_of(name, "source-only"), key) for name in names)
 
-    def value(setup: str, name: str) -> object:
-        return getattr(config.load(setup, name, {}).setup, key)
 
-    return any(value(setup, method) != value(setup, "source-only") for setup in config.names("setups"))
+@functools.cache
+def setup_of(name: str, method: str) -> Setup:
+    """A set-up as a method changes it."""
+    return config.load(name, method, {}).setup
 
 
 def setups() -> str:
-    loaded = [config.load(name, "source-only", {}).setup for name in config.names("setups")]
+    loaded = [setup_of(name, "source-only") for name in config.names("setups")]
     fields = [field.name for field in dataclasses.fields(Setup) if field.name != "name"]
     return table(
         ["setting", *(f"`{setup.name}`" for setup in loaded), "meaning"],

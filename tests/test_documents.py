@@ -128,12 +128,15 @@ def test_the_index_and_the_site_lead_to_the_page(page):
     assert re.search(rf": {re.escape(page.name)}$", site, re.MULTILINE)
 
 
-def test_the_recipe_and_the_dataset_of_the_page_on_adding_work(tmp_path):
-    """In the files that the page names, in a copy of the package."""
-    _, recipe, dataset = blocks("adding.md", "toml")
+def test_the_method_recipe_and_dataset_of_the_page_on_adding_work(tmp_path):
+    """In the files that the page names, in a copy of the packages."""
+    method, recipe, dataset = blocks("adding.md", "toml")
     shutil.copytree(ROOT / "data/manifests", tmp_path / "data/manifests")
     package = tmp_path / "extract/cia_extract"
-    shutil.copytree(ROOT / "extract/cia_extract", package, ignore=shutil.ignore_patterns("__pycache__"))
+    for source in ("extract/cia_extract", "adapt/cia_adapt"):
+        copy = package.with_name(Path(source).name)
+        shutil.copytree(ROOT / source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "methods/my-method.toml").write_text(method, encoding="utf-8")
     (package / "recipes/dense.toml").write_text(recipe, encoding="utf-8")
     (tmp_path / "data/manifests/ucf-ball.toml").write_text(dataset, encoding="utf-8")
     names = package / "recipes/files.py"
@@ -141,14 +144,15 @@ def test_the_recipe_and_the_dataset_of_the_page_on_adding_work(tmp_path):
     (tmp_path / "trainlist01.txt").write_text("Basketball/v_Basketball_g08_c01.avi 8\nDrumming/v_Drumming_g08_c01.avi 27\n")
     (tmp_path / "testlist01.txt").write_text("GolfSwing/v_GolfSwing_g01_c01.avi\n")
 
-    def run(*arguments: str) -> str:
-        command = [sys.executable, "-c", "from cia_extract.cli import main; main()", *arguments]
+    def run(program: str, *arguments: str) -> str:
+        command = [sys.executable, "-c", f"from {program}.cli import main; main()", *arguments]
         environment = os.environ | {"PYTHONPATH": str(package.parent)}
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "frames: 64" in run("recipes", "dense")
-    run("manifest", "--dataset", "ucf-ball", "--root", "clips", "--annotations", ".", "--out", "balls.csv")
+    assert "temperature: 2.0" in run("cia_adapt", "methods", "my-method")
+    assert "frames: 64" in run("cia_extract", "recipes", "dense")
+    run("cia_extract", "manifest", "--dataset", "ucf-ball", "--root", "clips", "--annotations", ".", "--out", "balls.csv")
     rows = (tmp_path / "balls.csv").read_text(encoding="utf-8").splitlines()
     assert [row.split(",")[2:4] for row in rows[1:]] == [["shoot_ball", "train"], ["golf", "val"]]

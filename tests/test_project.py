@@ -1,4 +1,4 @@
-"""What holds for the project as a whole: the arrows between the packages, the size of files, the README."""
+"""What holds for the project as a whole: the arrows between the packages, the size of files, the README and the pages."""
 
 import re
 import shlex
@@ -9,19 +9,21 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def readme_commands() -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+def commands(*pages: Path) -> list[str]:
+    """The lines of the pages' shell blocks, without comments."""
+    blocks = [block for page in pages for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
     joined = "\n".join(blocks).replace("\\\n", " ")
     return [line.split(" #")[0].strip() for line in joined.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def test_readme_shows_the_two_setup_commands():
-    assert {"make demo", "make test"} <= set(readme_commands())
+    assert {"make demo", "make test"} <= set(commands(ROOT / "README.md"))
 
 
-@pytest.mark.parametrize("line", [line for line in readme_commands() if "cia-" in line])
-def test_every_command_of_the_readme_is_understood(line):
+@pytest.mark.parametrize(
+    "line", sorted({c for c in commands(ROOT / "README.md", *(ROOT / "docs").glob("*.md")) if "cia-" in c and "--help" not in c})
+)
+def test_every_command_of_the_readme_and_the_pages_is_understood(line):
     """Flags and sub-commands exist: parsed by the real command lines, not run."""
     import typer
     from cia_adapt.cli import app as adapt

@@ -1,15 +1,15 @@
 """MC, mutual complementarity: gates that see a modality and another one refine the channels of the first.
 
-Yang, Huang, Sugano and Sato, "Interact before Align", CVPR 2022. RECONSTRUCTED (design A of the project's method notes): the
-public supplement fixes input shapes, the bottleneck ratio r = 16 and that MC comes before SC, not its inside.
+Yang, Huang, Sugano and Sato, "Interact before Align", CVPR 2022. RECONSTRUCTED (design A of docs/reconstruction.md): the public
+supplement fixes input shapes, the bottleneck ratio r = 16 and that MC comes before SC, not its inside.
 
     z_m = mean over H×W of F_m;   g_{r←s} = 2σ(W₂ ReLU(W₁ x + b₁) + b₂) − 1, in (−1, 1)
     recalibrate (default)  F̂_r = F_r ⊙ (1 + mean_s g_{r←s})
     inject_vec             F̂_r = F_r + mean_s g_{r←s} ⊙ z_s
     inject_map             F̂_r = F_r + mean_s g_{r←s} ⊙ F_s     (under average pooling the same as inject_vec)
 
-What a gate sees, x, and gives (`variant`; the letters are those of the method notes). At the right: the number of parameters for
-two modalities of 1024 channels.
+What a gate sees, x, and gives (`variant`; the letters are those of docs/reconstruction.md). At the right: the number of
+parameters for two modalities of 1024 channels.
     c (default)  x = [z_r; z_s], C_r + C_s → (C_r + C_s)/r → C_r                                              788,736
     a            x = z_s, C_s → C_s/r → C_r (squeeze and excitation of the sender)                             264,320
     e            x = [z_r; z_s] → (C_r + C_s)/r → one gate for the receiver and one for the sender's evidence: 1,052,928
