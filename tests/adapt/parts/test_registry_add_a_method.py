@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import cia_adapt
+import pytest
 
 ROOT = Path(__file__).parents[3]
 
@@ -21,6 +22,7 @@ def blocks() -> list[str]:
     return [textwrap.dedent(block).strip() + "\n" for block in examples if block.strip()]
 
 
+@pytest.mark.slow
 def test_contributings_examples_work_as_written(small_file, tmp_path):
     method, part, its_method = blocks()
     package = tmp_path / "cia_adapt"

@@ -93,6 +93,7 @@ def test_a_clips_shard_depends_on_its_id_alone():
     assert counts.sum() == 1000 and counts.min() > 100
 
 
+@pytest.mark.slow
 def test_merging_files_made_apart(root, whole, tmp_path):
     parts = [tmp_path / f"part{i}.h5" for i in (1, 2)]
     for i, part in enumerate(parts, start=1):

@@ -123,6 +123,7 @@ def test_a_hanging_clip_is_a_timeout_in_the_ledger(tmp_path):
     assert "no progress for 4 s, given up; raise --timeout" in summary.failed["frames"]
 
 
+@pytest.mark.slow
 def test_values_that_do_not_fit_float16_fail_their_modality_alone(tmp_path, monkeypatch):
     from cia_extract.extraction.window_batches import Batcher
 
@@ -194,6 +195,7 @@ def test_otherwise_numbers_move_by_rounding_only(tmp_path):
         assert np.abs(x - y).max() <= 1e-3 * np.abs(x).max()
 
 
+@pytest.mark.slow
 def test_a_file_made_before_there_was_a_ledger_still_continues(tmp_path):
     """Schema 1 as first written has neither outcome nor message."""
     import h5py

@@ -26,7 +26,7 @@ def build(networks, name: str, engine: str, precision: str = "fp32", **changes):
     return engines.build(networks[name], RECIPES[name], example, CPU, engine, precision, **changes), example
 
 
-@pytest.mark.parametrize("name", ["i3d", "tbn"])
+@pytest.mark.parametrize("name", [pytest.param("i3d", marks=pytest.mark.slow), "tbn"])
 def test_openvino_equals_eager(networks, name):
     pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
     engine, example = build(networks, name, "openvino")

@@ -265,6 +265,7 @@ print(json.dumps(hostile.attempts(read, cases) | {"cases": len(cases), "mb": hos
 """
 
 
+@pytest.mark.slow
 def test_a_value_nested_without_end_is_refused_wherever_it_stands_in_a_pt(tmp_path):
     path = save(tmp_path / "w.pt", {"state_dict": {"x": torch.ones(2)}, "n": 1})
     counts = json.loads(hostile.in_its_own_process(NESTED, path, memory_gb=4))
