@@ -46,7 +46,7 @@ def test_discriminators_inside_a_pooling_learn_whatever_the_gradient_reaches(sma
 
 def test_a_gradient_that_reaches_everything_is_one_backward_pass_with_the_same_numbers(small_file):
     """The default's numbers are those of the versions before there was a choice."""
-    plain, told = (run(small_file, "cia", sets=sets)[1] for sets in ((), ("adversarial.reaches=everything",)))
+    plain, told = (run(small_file, "mc", sets=sets)[1] for sets in ((), ("adversarial.reaches=everything",)))
     assert equal(plain.last.state, told.last.state) and plain.history == told.history
 
 
