@@ -12,8 +12,8 @@ RUNS_AWAY: Final = 3.0  # cross-entropy of a discriminator, nats; ln 2 = 0.69 is
 COLLAPSE: Final = 0.8  # of the target in one class
 EARLY: Final = 0.2  # of the epochs: the first ones are no evidence
 OUTWEIGHS: Final = 20.0  # ratio of gradient norms at the features
-NARROW: Final = 3.0  # effective cells of a consensus map, which has 49
-SWING: Final = 40.0  # points between the best and the worst epoch of a discriminator, of the last `RECENT`
+NARROW: Final = 2.0  # effective cells of a consensus map, which has 49; good runs have 3 and more (benchmarks/STUDY.md)
+SWING: Final = 70.0  # points between the best and the worst epoch of a discriminator, of the last `RECENT`; good runs reach 60
 RECENT: Final = 5  # epochs
 
 
