@@ -31,6 +31,7 @@ class Range:
 
     @property
     def whole(self) -> bool:
+        """Whether its numbers are whole."""
         return isinstance(self.low, int)
 
     def holds(self, value: Any) -> bool:

@@ -64,10 +64,12 @@ class Search:
 
     @property
     def name(self) -> str:
+        """The method's name."""
         return self.request.chosen.method.name
 
     @property
     def folder(self) -> Path:
+        """Where all of the search lies. Raises DataError for names that no folder can have."""
         setup = self.request.chosen.setup.name
         return self.request.runs / names.check(setup, "set-up") / names.check(self.name, "method")
 
