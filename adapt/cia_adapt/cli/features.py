@@ -29,16 +29,15 @@ def check(
     """
     from cia_adapt.data import checking
 
-    found = checking.check(features, tuple(mapping), tuple(manifest), checking.Protocol.of(train_split, val_split, labels))
+    findings = checking.check(features, tuple(mapping), tuple(manifest), checking.Protocol.of(train_split, val_split, labels))
     if as_json:
-        console.print_json({"findings": [vars(finding) for finding in found]})
+        console.print_json({"findings": [vars(finding) for finding in findings]})
     else:
-        for finding in found:
+        for finding in findings:
             console.out(f"{finding.severity}: {finding.domain}: {finding.message}")
-        console.out(
-            f"{features}: {sum(f.severity == 'fault' for f in found)} faults, {sum(f.severity == 'note' for f in found)} notes"
-        )
-    if any(finding.severity == "fault" for finding in found):
+        faults, notes = (sum(finding.severity == severity for finding in findings) for severity in ("fault", "note"))
+        console.out(f"{features}: {faults} faults, {notes} notes")
+    if any(finding.severity == "fault" for finding in findings):
         raise typer.Exit(3)
 
 

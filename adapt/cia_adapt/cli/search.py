@@ -50,7 +50,7 @@ def _search(data: Data, searched: Searched, machine: Machine, science: SetupAndM
     asked = request(chosen, data, machine, Runs(seeds=searched.seeds, runs=searched.runs, keep_state=False))
     from cia_adapt.experiments import findings, search
 
-    wanted = search.Search(
+    plan = search.Search(
         request=asked,
         setup=searched.setup,
         method=searched.method,
@@ -63,15 +63,15 @@ def _search(data: Data, searched: Searched, machine: Machine, science: SetupAndM
         jobs=searched.jobs,
         ray=searched.ray,
     )
-    found = search.run(wanted, console.say)
-    report = findings.text(wanted, found)
-    with writes.translated(str(wanted.folder), "make room or choose another --runs folder"):
-        writes.text(wanted.folder / "report.txt", report)
+    results = search.run(plan, console.say)
+    report = findings.text(plan, results)
+    with writes.translated(str(plan.folder), "make room or choose another --runs folder"):
+        writes.text(plan.folder / "report.txt", report)
     if searched.as_json:
-        console.print_json(findings.as_json(wanted, found))
+        console.print_json(findings.as_json(plan, results))
     else:
         console.out(report.removesuffix("\n"))
-    if codes := [one.exit_code for one in found.failed if one.exit_code != DivergedError.exit_code]:
+    if codes := [one.exit_code for one in results.failed if one.exit_code != DivergedError.exit_code]:
         console.say(f"cia-adapt: {len(codes)} runs failed, see above; the same command tries them again")
         raise typer.Exit(max(codes))
 

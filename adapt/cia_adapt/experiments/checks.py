@@ -90,9 +90,9 @@ def _frames(direction: Direction) -> str:
 
 
 def _segment_notes(request: Request, direction: Direction) -> Iterator[str]:
-    wanted, setup = request.chosen.setup.segments, direction.setup
-    if setup.segments < wanted:
-        yield f"the features have {_frames(direction)} a clip; each is read once, where '{setup.name}' takes {wanted} of a clip"
+    asked, setup = request.chosen.setup.segments, direction.setup
+    if setup.segments < asked:
+        yield f"the features have {_frames(direction)} a clip; each is read once, where '{setup.name}' takes {asked} of a clip"
 
 
 def _step_notes(direction: Direction, teacher: Domain, clips: int) -> Iterator[str]:

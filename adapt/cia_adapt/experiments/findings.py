@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from cia_adapt.experiments.search import Found, Search, Trial
+from cia_adapt.experiments.search import Results, Search, Trial
 from cia_adapt.runs import rank_correlation
 from cia_adapt.training import VALIDATORS
 
@@ -18,9 +18,9 @@ def agreement(trials: Sequence[Trial]) -> Agreement:
     return {a: {b: rank_correlation(columns[a], columns[b]) for b in VALIDATORS} for a in VALIDATORS}
 
 
-def with_target_labels(found: Found) -> dict[str, Any]:
+def with_target_labels(results: Results) -> dict[str, Any]:
     """What nothing above may use: accuracies in % on the target, means over the runs, and the validators' ρ with them."""
-    trials = found.ranked
+    trials = results.ranked
     accuracies = {trial.number: sum(r["selected"] for r in trial.results) / len(trial.results) for trial in trials}
     return {
         "winner": accuracies[trials[0].number],
@@ -30,36 +30,36 @@ def with_target_labels(found: Found) -> dict[str, Any]:
     }
 
 
-def as_json(search: Search, found: Found) -> dict[str, Any]:
+def as_json(search: Search, results: Results) -> dict[str, Any]:
     """The search as one object."""
     return {
-        "winner": _trial(found.ranked[0]),
-        "files": [str(path) for path in found.files],
+        "winner": _trial(results.ranked[0]),
+        "files": [str(path) for path in results.files],
         "by": list(search.by),
-        "trials": [_trial(trial) | {"behind": trial.number in found.behind} for trial in found.ranked],
-        "failed": [vars(one) for one in found.failed],
-        "agreement": agreement(found.ranked),
-        "with_target_labels": with_target_labels(found),
+        "trials": [_trial(trial) | {"behind": trial.number in results.behind} for trial in results.ranked],
+        "failed": [vars(one) for one in results.failed],
+        "agreement": agreement(results.ranked),
+        "with_target_labels": with_target_labels(results),
     }
 
 
-def text(search: Search, found: Found) -> str:
+def text(search: Search, results: Results) -> str:
     """The search as people read it."""
     by = ", ".join(search.by)
-    winner = found.ranked[0]
+    winner = results.ranked[0]
     lines = [
-        f"{len(found.ranked)} trials of {search.name}, the best by {by} first. Trial 0 is the method as it is; those marked < "
+        f"{len(results.ranked)} trials of {search.name}, the best by {by} first. Trial 0 is the method as it is; those marked < "
         f"are below it in {by} or source_val, and cannot win.",
-        _frame([_row(search, trial, trial.number in found.behind) for trial in found.ranked]),
+        _frame([_row(search, trial, trial.number in results.behind) for trial in results.ranked]),
         "",
         "How well the validators agree: Spearman's ρ over these trials",
-        _frame([{"": a, **{b: _rho(rho) for b, rho in row.items()}} for a, row in agreement(found.ranked).items()]),
+        _frame([{"": a, **{b: _rho(rho) for b, rho in row.items()}} for a, row in agreement(results.ranked).items()]),
         "",
         f"winner: trial {winner.number}" + "".join(f", {key} = {value}" for key, value in winner.values.items()),
-        f"  --method {found.files[0]}",
-        *(f"  --setup {path}  its set-up alone, for other methods" for path in found.files[1:]),
+        f"  --method {results.files[0]}",
+        *(f"  --setup {path}  its set-up alone, for other methods" for path in results.files[1:]),
         "",
-        _remark(with_target_labels(found)),
+        _remark(with_target_labels(results)),
     ]
     return "\n".join(lines) + "\n"
 

@@ -84,13 +84,13 @@ def _as_before(request: Request, direction: Direction, seed: int) -> Direction:
 
     Versions before did so; their runs are reused and go on as they began.
     """
-    wanted = request.chosen.setup.segments
-    if request.overwrite or direction.setup.segments == wanted:
+    segments = request.chosen.setup.segments
+    if request.overwrite or direction.setup.segments == segments:
         return direction
     folder = run_folder(request, direction, seed)
     for place in (folder, runs.unfinished_folder(folder)):
-        if (place / "config.json").exists() and files.read_config(place)["setup"]["segments"] == wanted:
-            return replace(direction, setup=replace(direction.setup, segments=wanted))
+        if (place / "config.json").exists() and files.read_config(place)["setup"]["segments"] == segments:
+            return replace(direction, setup=replace(direction.setup, segments=segments))
     return direction
 
 
@@ -99,15 +99,15 @@ def _to_go_on(request: Request, folder: Path, key: RunKey) -> resume.Packed | No
     if request.overwrite:
         (runs.unfinished_folder(folder) / "state.safetensors").unlink(missing_ok=True)
         return None
-    there = resume.interrupted(folder)
-    if there and not request.resume:
+    unfinished = resume.interrupted(folder)
+    if unfinished and not request.resume:
         differing = runs.compare(files.read_config(runs.unfinished_folder(folder)), key.fields())
         if differing:
             raise MismatchError(
                 f"{folder}: holds an unfinished run with other settings ({listed(differing)}); --overwrite starts again"
             )
         raise MismatchError(f"{folder}: was interrupted; --resume goes on with it, --overwrite starts again")
-    if there or (request.resume and (folder / "done").exists()):
+    if unfinished or (request.resume and (folder / "done").exists()):
         return resume.load_state(folder, key, _circumstances(request))
     return None
 

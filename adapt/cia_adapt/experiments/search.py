@@ -91,7 +91,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Found:
+class Results:
     """What a search ends with."""
 
     ranked: list[Trial]
@@ -103,7 +103,7 @@ class Found:
     """The winner's TOMLs: the method's, and the set-up's where it differs."""
 
 
-def run(search: Search, say: Say) -> Found:
+def run(search: Search, say: Say) -> Results:
     """Train all trials that are not finished, and write the winner. Raises MismatchError for a folder of another search."""
     _check_same(search)
     trials: list[Trial] = []
@@ -118,7 +118,7 @@ def run(search: Search, say: Say) -> Found:
     order = ranked(trials, search.by)
     if not order:
         raise DataError(f"{search.folder}: no trial came to an end; the first: {failed[0].what}: {failed[0].message}")
-    return Found(
+    return Results(
         order, frozenset(t.number for t in order if behind(t, trials[0], search.by)), failed, _write_winner(search, order[0])
     )
 

@@ -87,14 +87,14 @@ def _without_labels(
     if not with_validators and rule in ("source_val", "last"):
         return predictions(target.probabilities[0])
     train = evaluator.predict(trainer.evaluated, trainer.task.target_train)
-    found = {"source_val": source.accuracy(trainer.task.source_val.labels)} | of_target(train.probabilities, train.features)
+    scores = {"source_val": source.accuracy(trainer.task.source_val.labels)} | of_target(train.probabilities, train.features)
     if rule == "dev":
         truth = torch.from_numpy(trainer.task.source_val.labels[:, :1])
         right = source.probabilities[0].gather(1, truth.clamp_min(0)).clamp_min(1e-12)
         loss = -torch.where(truth < 0, 1e-12, right).log()[:, 0]
         source_train = evaluator.predict(trainer.evaluated, trainer.task.source_train.clips)
-        found["dev"] = deep_embedded_validation(source_train.features, train.features, source.features, loss)
-    return predictions(train.probabilities[0]) | {f"validator_{name}": value for name, value in found.items()}
+        scores["dev"] = deep_embedded_validation(source_train.features, train.features, source.features, loss)
+    return predictions(train.probabilities[0]) | {f"validator_{name}": value for name, value in scores.items()}
 
 
 def best_epoch(history: list[Metrics], rule: str) -> int:

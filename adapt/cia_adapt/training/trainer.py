@@ -130,10 +130,10 @@ class Trainer:
         draws = self.draws()
         batches = prefetched(draws, self.read) if self.reads_in_thread else announced(draws, self.announce, self.read)
         for number, (draw, views) in enumerate(batches):
-            metrics, found = self.train_step(draw, views, probe=number == 0)
+            metrics, norms = self.train_step(draw, views, probe=number == 0)
             views.clear()  # so that the next batch can take their place
             steps.append(metrics)
-            ratio |= found
+            ratio |= norms
         names = list(steps[0])
         means = torch.stack([torch.stack([m[name].float() for name in names]) for m in steps]).mean(0).tolist()
         if not np.isfinite(means).all():

@@ -82,8 +82,8 @@ def class_ami(p: Tensor, features: Tensor) -> float:
     """Do clusters of the features, as many as classes, agree with the predictions? 1: entirely, 0: as by chance."""
     clusters = min(p.shape[1], len(features))
     with threadpool_limits(1):
-        found = KMeans(clusters, n_init=1, max_iter=100, random_state=0).fit_predict(features.double().numpy())
-    return float(adjusted_mutual_info_score(p.argmax(1).numpy(), found))
+        cluster = KMeans(clusters, n_init=1, max_iter=100, random_state=0).fit_predict(features.double().numpy())
+    return float(adjusted_mutual_info_score(p.argmax(1).numpy(), cluster))
 
 
 def deep_embedded_validation(source_train: Tensor, target_train: Tensor, source_val: Tensor, loss: Tensor) -> float:

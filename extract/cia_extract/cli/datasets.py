@@ -37,25 +37,25 @@ def manifest(
             raise UsageError("--root and --annotations go with --dataset; --from-folders names the folder itself")
         folder, left_out = from_folders, ""
         listing = class_folders.read(from_folders, val_every)
-        made, notes = listing.manifest, listing.notes
+        manifest, notes = listing.manifest, listing.notes
     else:
         if val_every:
             raise UsageError("--val-every: goes with --from-folders; a benchmark's splits are the official ones")
         folder = root or sources.default_root(definition.load(dataset).folder)
         built = datasets.build(dataset, folder, annotations)
-        made, notes, left_out = built.manifest, built.mismatches, built.left_out()
+        manifest, notes, left_out = built.manifest, built.mismatches, built.left_out()
     path = out or folder / "manifest.csv"
     sources.check_file("--out", path)
     if path.exists() and not overwrite:
         raise MismatchError(f"{path}: is there already; pass --overwrite or another --out")
     try:
-        made.write(path)
+        manifest.write(path)
     except OSError as error:
         raise UsageError(f"--out {path}: cannot be written ({error.strerror}); choose another") from error
     for note in notes:
         console.say(note)
-    labels, splits = len(set(made.columns["label"])), sorted(set(made.columns["split"]))
-    console.out(f"{path}: {len(made)} clips, {labels} classes, splits {', '.join(splits)}")
+    labels, splits = len(set(manifest.columns["label"])), sorted(set(manifest.columns["split"]))
+    console.out(f"{path}: {len(manifest)} clips, {labels} classes, splits {', '.join(splits)}")
     if left_out:
         raise DataError(left_out)
 
@@ -73,9 +73,9 @@ def recipes(
         fields |= recipe.knobs() | {"sha256": recipe.sha256(), "history": recipe.history}
         console.print_json(fields) if as_json else console.print_fields(fields)
         return
-    found = [kept.load(each) for each in kept.NAMES]
+    loaded = [kept.load(each) for each in kept.NAMES]
     if as_json:
-        console.print_json({r.name: {"version": r.version, "sha256": r.sha256(), "about": r.about} for r in found})
+        console.print_json({r.name: {"version": r.version, "sha256": r.sha256(), "about": r.about} for r in loaded})
         return
-    for recipe in found:
+    for recipe in loaded:
         console.out(f"{recipe.name:<15} {recipe.backbone}  version {recipe.version}  {recipe.sha256()[:12]}  {recipe.about}")

@@ -26,11 +26,11 @@ def info(file: File = Path("feats.h5"), as_json: Json = False) -> None:
     """Show what a feature file holds: datasets, clips, states, weights and recipe."""
     from cia_extract import features
 
-    found = {name: _describe(dataset) for name, dataset in features.open_features(file).items()}
+    described = {name: _describe(dataset) for name, dataset in features.open_features(file).items()}
     if as_json:
-        console.print_json(found)
+        console.print_json(described)
         return
-    for name, fields in found.items():
+    for name, fields in described.items():
         console.out(f"{file}: dataset '{name}'")
         console.print_fields(fields, indent="  ")
 
@@ -74,13 +74,13 @@ def compare(
     from cia_extract.comparison import reextraction
 
     repeat = reextraction.load(a, dataset or None, weights) if again else None
-    found = comparing.compare(a, b, dataset or None, repeat)
+    comparison = comparing.compare(a, b, dataset or None, repeat)
     if repeat is not None and repeat.note:
-        found.diagnosis.insert(0, repeat.note)
+        comparison.diagnosis.insert(0, repeat.note)
     if as_json:
-        console.print_json(found.as_dict())
+        console.print_json(comparison.as_dict())
         return
-    for line in comparing.lines(found):
+    for line in comparing.lines(comparison):
         console.out(line)
 
 

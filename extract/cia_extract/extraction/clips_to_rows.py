@@ -73,13 +73,13 @@ class Pass:
 
     def _claimed_jobs(self) -> Iterator[tuple[int, ClipJob]]:
         """Rows to prepare, claimed as they are handed out; those that another process has, or has done meanwhile, are left."""
-        wanted = self.settings.states_to_do
+        to_do = self.settings.states_to_do
         for row in self.todo:
             if not self.claims.take(row):
                 self.skipped.append(row)
                 continue
             states = zip(self.dataset.modalities, self.rows.state(row), strict=True)
-            lacking = tuple(modality for modality, state in states if state in wanted)
+            lacking = tuple(modality for modality, state in states if state in to_do)
             if not lacking:  # another process has done it since this one started
                 self.claims.give_back(row)
                 self.progress.step()

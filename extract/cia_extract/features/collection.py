@@ -74,25 +74,25 @@ def from_folder(path: Path, known: Container[str] = ()) -> Collection:
     Numbered files of one vector or map each are frames of the clip that their folder is, but for those that are `known` clips
     by their names (with as many of their folders as the names have).
     """
-    found: dict[tuple[str, str], list[Path]] = {}
+    files_of: dict[tuple[str, str], list[Path]] = {}
     for file in sorted(path.rglob("*"), key=lambda file: (len(file.name), str(file))):  # 2.npy before 10.npy
         if file.suffix not in SUFFIXES or file.stem.endswith(BESIDES) or not file.is_file():
             continue
         clip, modality = _clip_and_modality(file.relative_to(path))
         folder, _, name = clip.rpartition("/")
         may_be_frame = folder and FRAME.fullmatch(name) and (_is_known(path, folder, known) or not _is_known(path, clip, known))
-        is_frame = may_be_frame and ((folder, modality) in found or len(_stored(file, modality).shape) in (1, 3))
+        is_frame = may_be_frame and ((folder, modality) in files_of or len(_stored(file, modality).shape) in (1, 3))
         whole = folder if is_frame else clip
-        files = found.setdefault((whole, modality), [])
+        files = files_of.setdefault((whole, modality), [])
         same_frame = is_frame and files and (files[-1].parent != file.parent or files[-1].stem == file.stem)
         files.append(file)
         if len(files) > 1 and (same_frame or not is_frame):
             first, second = (shown(file.relative_to(path), 200) for file in files[-2:])
             raise DataError(f"{path}: {first} and {second} are the same clip, {shown(whole, 200)}; keep one")
-    if not found:
+    if not files_of:
         raise DataError(f"{path}: no features in it ({', '.join(SUFFIXES)})")
     clips: dict[str, dict[str, Callable[[], ClipFeatures]]] = {}
-    for (clip, modality), files in found.items():
+    for (clip, modality), files in files_of.items():
         clips.setdefault(clip, {})[modality] = partial(_stack, files, modality)
     return Collection(path, clips, {clip: clip.rpartition("/")[2] for clip in clips}, None)
 
@@ -159,15 +159,15 @@ def texts(name: str, values: Any) -> list[str]:
         values = values.tolist()
     if not isinstance(values, list | tuple):
         raise DataError(f"{name} is no list of names")
-    found = []
+    ids = []
     for value in values:
         try:
-            found.append(value.decode() if isinstance(value, bytes) else value if isinstance(value, str) else str(value))
+            ids.append(value.decode() if isinstance(value, bytes) else value if isinstance(value, str) else str(value))
         except UnicodeDecodeError:
             raise DataError(f"{name}: {value[:40]!a} is not UTF-8; save the names as text (str), not as bytes") from None
         if not isinstance(value, str | bytes | int):
             raise DataError(f"{name} holds a {type(value).__name__}; expected names")
-    return found
+    return ids
 
 
 def _clip_and_modality(relative: Path) -> tuple[str, str]:

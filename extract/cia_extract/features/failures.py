@@ -28,15 +28,15 @@ class Entry:
 
 def entries(dataset: DatasetFeatures, status: int) -> list[Entry]:
     """The ledger's rows with this status, in the file's order. Files made before there was a ledger give empty outcomes."""
-    found = []
+    listed = []
     clips = dataset.columns["clip"]
     has_ledger = "outcome" in dataset.regions
     for row, column in np.argwhere(dataset.array("status") == status):
         code = int(dataset.array("outcome")[row, column]) if has_ledger else 0
         message = bytes(dataset.array("message")[row, column]).decode(errors="replace") if has_ledger else ""
         name = OUTCOMES[code] if code < len(OUTCOMES) else "unknown"
-        found.append(Entry(str(clips[row]), dataset.modalities[column], name, message))
-    return found
+        listed.append(Entry(str(clips[row]), dataset.modalities[column], name, message))
+    return listed
 
 
 def counts(dataset: DatasetFeatures) -> dict[str, dict[str, int]]:
@@ -46,8 +46,8 @@ def counts(dataset: DatasetFeatures) -> dict[str, dict[str, int]]:
     table = {}
     outcomes = np.where(np.isin(dataset.array("status"), (1, 2)), dataset.array("outcome"), 0)
     for column, modality in enumerate(dataset.modalities):
-        found = Counter(outcomes[:, column].tolist())
-        table[modality] = {OUTCOMES[code]: found[code] for code in sorted(found) if 0 < code < len(OUTCOMES)}
+        tally = Counter(outcomes[:, column].tolist())
+        table[modality] = {OUTCOMES[code]: tally[code] for code in sorted(tally) if 0 < code < len(OUTCOMES)}
     return table
 
 

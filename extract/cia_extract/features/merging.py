@@ -43,8 +43,8 @@ def merge(files: list[Path], out: Path, say: Say) -> Iterator[str]:
 def _copy(part: DatasetFeatures, whole: DatasetFeatures) -> tuple[int, list[str]]:
     """Rows copied, and lines on those that are damaged. Failures are copied where the whole knows nothing better."""
     _check_same_clips(part, whole)
-    there, here = np.array(part.array("status")), whole.array("status")
-    lacking = (here != DONE) & (there == DONE) | (here == TO_DO) & (there == FAILED)
+    of_part, of_whole = np.array(part.array("status")), whole.array("status")
+    lacking = (of_whole != DONE) & (of_part == DONE) | (of_whole == TO_DO) & (of_part == FAILED)
     rows = np.argwhere(lacking)
     copied, damaged = 0, []
     with (
@@ -54,7 +54,7 @@ def _copy(part: DatasetFeatures, whole: DatasetFeatures) -> tuple[int, list[str]
     ):
         for row, column in rows.tolist():
             modality = part.modalities[column]
-            if there[row, column] == DONE:
+            if of_part[row, column] == DONE:
                 fault = part.fault(row, modality, source.fileno())
                 if fault:
                     damaged.append(f"{part.path}: {part.columns['clip'][row]}: {fault}")

@@ -143,7 +143,7 @@ def _regions(
     """{name inside the group: where it lies} of every array of schema 1 that is there."""
     frames, modalities = provenance["frames"], provenance["modalities"]
     state = (count, len(modalities))
-    wanted: dict[str, tuple[Shape, tuple[str, ...]]] = {
+    expected: dict[str, tuple[Shape, tuple[str, ...]]] = {
         "clips/n_frames": ((count,), ("i4",)),
         "clips/fps": ((count,), ("f4",)),
         "clips/indices": ((count, frames), ("i4",)),
@@ -154,16 +154,16 @@ def _regions(
         "outcome": (state, ("u1",)),
         "message": (state, ("S",)),
     }
-    items = {key: (clips if key.startswith("clips/") else inside).get(key.removeprefix("clips/")) for key in wanted}
+    items = {key: (clips if key.startswith("clips/") else inside).get(key.removeprefix("clips/")) for key in expected}
     for modality in modalities:
         group = inside.get(modality)
         if not isinstance(group, h5py.Group):
             raise DataError(f"{path}: /{name}/{modality} is missing, and the recipe names it")
         arrays = children(path, group)
         channels = f"C of {modality}"
-        wanted[f"{modality}/maps"] = ((count, frames, channels, "H", "W"), ("f2", "f4"))
-        wanted[f"{modality}/pooled"] = ((count, frames, channels), ("f4", "f2"))
-        wanted[f"{modality}/mask"] = ((count, frames), ("u1",))
+        expected[f"{modality}/maps"] = ((count, frames, channels, "H", "W"), ("f2", "f4"))
+        expected[f"{modality}/pooled"] = ((count, frames, channels), ("f4", "f2"))
+        expected[f"{modality}/mask"] = ((count, frames), ("u1",))
         items |= {f"{modality}/{kind}": arrays.get(kind) for kind in ("maps", "pooled", "mask")}
         if arrays.get("maps") is None and arrays.get("pooled") is None:
             raise DataError(f"{path}: /{name}/{modality} holds neither maps nor pooled")
@@ -171,7 +171,7 @@ def _regions(
         if items[key] is None:
             raise DataError(f"{path}: /{name}/{key} is missing; schema 1 always has it")
     sizes: dict[str, int] = {}
-    regions = {key: _region(path, item, *wanted[key], sizes, size) for key, item in items.items() if item is not None}
+    regions = {key: _region(path, item, *expected[key], sizes, size) for key, item in items.items() if item is not None}
     _check_status(path, name, regions["status"])
     return regions
 

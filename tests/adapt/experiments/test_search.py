@@ -41,12 +41,12 @@ def search_of(file: Path, folder: Path, method: str = "concat", trials: int = 4,
     return Search(request=request, **(asked | changes))
 
 
-def outcome(found: search.Found) -> list:
+def outcome(found: search.Results) -> list:
     return [(trial.number, dict(trial.values), trial.scores) for trial in found.ranked]
 
 
 @pytest.fixture(scope="module")
-def searched(small_file, tmp_path_factory) -> tuple[Search, search.Found]:
+def searched(small_file, tmp_path_factory) -> tuple[Search, search.Results]:
     asked = search_of(small_file, tmp_path_factory.mktemp("search"))
     return asked, search.run(asked, print)
 
