@@ -1,6 +1,7 @@
 """What the training loop hands to objectives, and what it gets back."""
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -144,7 +145,7 @@ Reach = Literal["everything", "all_but_pooling", "shared"]
 """How far back the gradient of a loss goes: to all parameters, to all but the pooling's, or to those after the pooling only."""
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """A loss beside the source's cross-entropy, and what the training loop may ask of it. A plain one has `forward` only."""
 
     reaches: Reach = "everything"
@@ -187,6 +188,6 @@ class Objective(nn.Module):
         """What λ is multiplied by at p, also that of discriminators inside the model; None: nothing grows."""
         return None
 
+    @abstractmethod
     def forward(self, output: Output, step: Step) -> Term:
         """The loss of one batch."""
-        raise NotImplementedError

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
 from cia_adapt.parts.layers.contrastive import info_nce, same_class_nce
+from cia_adapt.parts.layers.memory import Memory
 from cia_adapt.parts.registry import check_positive
 
 
@@ -37,35 +38,6 @@ class Options:
     """Number of each domain's latest clips that the memory bank holds, to contrast the other domain with."""
     width: int = 128
     """Features of the projection in which clips are contrasted."""
-
-
-class Bank(nn.Module):
-    """The latest `size` projections of a domain, a ring: {modality: [size, width]} and their classes [size] (−1: none)."""
-
-    classes: Tensor
-    next: Tensor
-
-    def __init__(self, modalities: tuple[str, ...], size: int, width: int) -> None:
-        super().__init__()
-        for m in modalities:
-            self.register_buffer(f"features_{m}", torch.zeros(size, width))
-        self.register_buffer("classes", torch.full((size,), -1))
-        self.register_buffer("next", torch.zeros((), dtype=torch.long))
-
-    def remembered(self, modality: str) -> Tensor:
-        """A modality's projections [size, width], as a copy, since `push` writes in place."""
-        features: Tensor = getattr(self, f"features_{modality}")
-        return features.clone()
-
-    def push(self, features: dict[str, Tensor], classes: Tensor) -> None:
-        """Put clips in place of the oldest: {modality: [B, width]} and classes [B] (−1: none). The last `size` of them stay."""
-        size = len(self.classes)
-        features, classes = {m: f[-size:] for m, f in features.items()}, classes[-size:]
-        places = (self.next + torch.arange(len(classes), device=classes.device)) % size
-        self.classes[places] = classes
-        for m, feature in features.items():
-            getattr(self, f"features_{m}")[places] = feature.detach().float()
-        self.next = (self.next + len(classes)) % size
 
 
 class CrossModalContrast(Objective):
@@ -88,7 +60,7 @@ class CrossModalContrast(Objective):
         width = next(iter(widths.values()))
         self.options, self.streams = options, tuple(widths)
         self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, options.width))
-        self.source_bank, self.target_bank = (Bank(self.streams, options.bank, options.width) for _ in range(2))
+        self.source_bank, self.target_bank = (Memory(self.streams, options.bank, options.width) for _ in range(2))
 
     def forward(self, output: Output, step: Step) -> Term:
         """Both losses, weighted; metrics: each loss, and the share of target clips with a pseudo-label in %."""
@@ -123,7 +95,7 @@ class CrossModalContrast(Objective):
             for stream, vectors in projected.items():
                 anchors, bank = vectors[rows[domain]], banks[other]
                 losses.append(
-                    same_class_nce(anchors, classes[domain], bank.remembered(stream), bank.classes, self.options.temperature)
+                    same_class_nce(anchors, classes[domain], bank.features(stream), bank.classes, self.options.temperature)
                 )
         across = torch.stack(losses).mean()
         metrics |= {"cross_domain_loss": across.detach(), "pseudo_labelled": 100 * (pseudo >= 0).float().mean()}

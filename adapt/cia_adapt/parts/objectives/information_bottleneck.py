@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
+from cia_adapt.parts.layers.memory import Memory
 from cia_adapt.parts.registry import check_positive
 
 FEWEST_PAIRS: Final = 3  # fewer say nothing of a correlation
@@ -42,37 +43,6 @@ class Options:
     """Features of each of the projector's three layers."""
 
 
-class Queue(nn.Module):
-    """The latest `size` projections of source clips, a ring: {stream: [size, width]} and their classes [size, L] (−1: none)."""
-
-    classes: Tensor
-    next: Tensor
-
-    def __init__(self, streams: tuple[str, ...], labels: int, size: int, width: int) -> None:
-        super().__init__()
-        for stream in streams:
-            self.register_buffer(f"features_{stream}", torch.zeros(size, width))
-        self.register_buffer("classes", torch.full((size, labels), -1))
-        self.register_buffer("next", torch.zeros((), dtype=torch.long))
-
-    def features(self, stream: str) -> Tensor:
-        """A stream's projections [size, width], as a copy, since `push` writes in place."""
-        features: Tensor = getattr(self, f"features_{stream}")
-        return features.clone()
-
-    def push(self, features: Mapping[str, Tensor], classes: Tensor) -> None:
-        """Put clips in place of the oldest: {stream: [B_s, width]} and classes [B_s, L]. The last `size` of them stay."""
-        size = len(self.classes)
-        if not size:
-            return
-        classes = classes[-size:]
-        places = (self.next + torch.arange(len(classes), device=classes.device)) % size
-        self.classes[places] = classes
-        for stream, feature in features.items():
-            getattr(self, f"features_{stream}")[places] = feature[-size:].detach().float()
-        self.next = (self.next + len(classes)) % size
-
-
 class InformationBottleneck(Objective):
     """The loss on projections of the clips' features, the mean over streams and labels, times the weight.
 
@@ -85,7 +55,7 @@ class InformationBottleneck(Objective):
         super().__init__()
         self.options = options
         self.project = nn.ModuleDict({stream: projector(width, options.width) for stream, width in widths.items()})
-        self.queue = Queue(tuple(widths), len(heads), options.queue, options.width)
+        self.queue = Memory(tuple(widths), options.queue, options.width, len(heads))
 
     def forward(self, output: Output, step: Step) -> Term:
         """The loss over all pairs; metrics: the loss, and the number of pairs. The queue then takes the batch's source clips."""

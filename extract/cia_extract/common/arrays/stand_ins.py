@@ -1,5 +1,6 @@
 """Stand-ins for the objects that a pickle names, and how they become plain data."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ NODE: Final = 16  # bytes counted for every value at least
 Make = Callable[..., Any]
 
 
-class StandIn:
+class StandIn(ABC):
     """Stands for an object that a pickle builds: keeps its arguments and state, and becomes plain data once all is read."""
 
     __slots__ = ()
@@ -24,9 +25,9 @@ class StandIn:
         """Bytes of what `finish` returns."""
         return NODE
 
+    @abstractmethod
     def finish(self) -> Any:
         """The plain data of the object. Raises DataError if they are not sound."""
-        raise NotImplementedError
 
 
 class Name:

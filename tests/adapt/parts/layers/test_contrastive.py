@@ -8,8 +8,6 @@ import torch
 from cia_adapt.parts.interface import Described, Output, Step
 from cia_adapt.parts.objectives import cross_modal, spatio_temporal
 from cia_extract.common.errors import UsageError
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.adapt.objective_parts import (
     CLIPS,
@@ -98,33 +96,6 @@ def test_pseudo_labels_below_the_threshold_take_no_part():
         assert (float(term.metrics["cross_domain_loss"]) == 0) == (share == 0)
         assert (module.target_bank.classes >= 0).sum() == (TARGET if share else 0)
         assert (module.source_bank.classes >= 0).sum() == SOURCE
-
-
-def test_the_bank_is_a_ring_without_gradients():
-    bank = cross_modal.Bank(("rgb",), 5, 2)
-    for first in (0, 3, 6):
-        rows = torch.arange(first, first + 3)
-        bank.push({"rgb": rows.float()[:, None].repeat(1, 2).requires_grad_()}, rows)
-    assert sorted(bank.classes.tolist()) == [4, 5, 6, 7, 8]
-    assert bank.remembered("rgb")[:, 0].tolist() == bank.classes.tolist() and not bank.remembered("rgb").requires_grad
-    kept = bank.remembered("rgb")
-    bank.push({"rgb": torch.arange(9.0)[:, None].repeat(1, 2)}, torch.arange(9))  # more than it holds
-    assert sorted(bank.classes.tolist()) == [4, 5, 6, 7, 8] and bank.remembered("rgb")[:, 0].tolist() == bank.classes.tolist()
-    assert kept[:, 0].tolist() == [5, 6, 7, 8, 4]  # a copy
-    bank.push({"rgb": torch.full((1, 2), 9.0)}, torch.tensor([9]))
-    assert sorted(bank.classes.tolist()) == [5, 6, 7, 8, 9]  # the oldest goes
-
-
-@settings(max_examples=40, deadline=None)
-@given(size=st.integers(1, 8), pushes=st.lists(st.integers(0, 12), max_size=6))
-def test_the_bank_holds_the_latest_clips(size, pushes):
-    bank, told = cross_modal.Bank(("rgb",), size, 1), 0
-    for count in pushes:
-        rows = torch.arange(told, told + count)
-        bank.push({"rgb": rows.float()[:, None]}, rows)
-        told += count
-    assert sorted(k for k in bank.classes.tolist() if k >= 0) == list(range(max(0, told - size), told))
-    assert all(k in (-1, x) for k, x in zip(bank.classes.tolist(), bank.remembered("rgb")[:, 0].tolist(), strict=True))
 
 
 def test_cross_modal_needs_modalities_of_one_width():

@@ -72,8 +72,8 @@ def test_the_penalty_is_the_squared_slope_of_the_discriminator_and_trains_it_alo
             for axis in range(len(x)):
                 shift = 1e-5 * torch.eye(len(x), dtype=torch.float64)[axis]
                 ahead, behind = (layers(x + sign * shift) for sign in (1, -1))
-                slopes.append(float(((ahead[1] - ahead[0]) - (behind[1] - behind[0])) / 2e-5) ** 2)
-    expected = sum(slopes) / (len(of.videos) * CLIPS)
+                slopes.append(((ahead[1] - ahead[0]) - (behind[1] - behind[0])).item() / 2e-5)
+    expected = sum(slope**2 for slope in slopes) / (len(of.videos) * CLIPS)
     assert float(term.metrics["discriminator_penalty"]) == pytest.approx(expected, rel=1e-3)
     assert float(term.loss.detach() - term.metrics["video_domain_loss"]) == pytest.approx(0.5 * expected, rel=1e-3)
 
