@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -21,6 +20,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from cia_extract import __version__, features
+from cia_extract.common import writes
 from cia_extract.common.arrays import shown
 from cia_extract.common.console import Progress
 from cia_extract.common.errors import DataError, MismatchError, UsageError
@@ -136,23 +136,23 @@ def _add(out: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[str, 
     """Write the dataset into a copy of `out`, which then takes its place. A file of extracted features is left alone."""
     if os.path.isdir(out):
         raise UsageError(f"--out {out}: is a folder; name a file in it, {out / 'imported.h5'}")
-    part = out.with_name(f".{out.name}.part")
-    try:
-        if out.exists():
-            datasets = features.open_features(out)
-            if any("imported_from" not in dataset.provenance for dataset in datasets.values()):
-                raise MismatchError(f"{out}: holds extracted features; import into another file, such as --out imported.h5")
-            if provenance["dataset"] in datasets:
-                raise MismatchError(f"{out}: already has a dataset '{provenance['dataset']}'; choose another --dataset or --out")
-            shutil.copyfile(out, part)
-        shapes = _write(part, columns, readers, provenance)
-        part.replace(out)
-        return shapes
-    except OSError as error:
-        raise UsageError(f"--out {out}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with writes.translated(f"--out {out}", "make room or choose another --out"):
+        exists = out.exists()
+        if exists:
+            _check_room(out, provenance["dataset"])
+        with writes.whole(out) as part:
+            if exists:
+                shutil.copyfile(out, part)
+            return _write(part, columns, readers, provenance)
+
+
+def _check_room(out: Path, dataset: str) -> None:
+    """Raise MismatchError for a file that holds extracted features, or a dataset of this name."""
+    datasets = features.open_features(out)
+    if any("imported_from" not in present.provenance for present in datasets.values()):
+        raise MismatchError(f"{out}: holds extracted features; import into another file, such as --out imported.h5")
+    if dataset in datasets:
+        raise MismatchError(f"{out}: already has a dataset '{dataset}'; choose another --dataset or --out")
 
 
 def _write(

@@ -1,6 +1,7 @@
 """Writing files whole or not at all, with one kind of message for every write error."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,12 +21,22 @@ def translated(where: str, advice: str = "make room or choose another folder") -
         yield
     except CiaError:
         raise
-    except OSError as error:
-        raise UsageError(f"{where}: {error.strerror or error}; {advice}") from error
     except Exception as error:
         if not is_write_error(error):
             raise
-        raise UsageError(f"{where}: {error}; {advice}") from error
+        raise UsageError(f"{where}: {_reason(error)}; {advice}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The system's own words for what went wrong; the library's where it gives no number for them.
+
+    >>> _reason(OSError("Unable to synchronously create file (unable to open file: name = 'x', errno = 2, flags = 15)"))
+    'No such file or directory'
+    """
+    number = re.search(r"errno = (\d+)", str(error))  # HDF5's text
+    if number is not None:
+        return os.strerror(int(number[1]))
+    return getattr(error, "strerror", None) or str(error)
 
 
 def is_write_error(error: BaseException) -> bool:
