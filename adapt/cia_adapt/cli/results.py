@@ -14,7 +14,7 @@ Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above 
 
 
 def methods(name: Annotated[str | None, typer.Argument(help="Show this one with all its settings.")] = None) -> None:
-    """List the methods: the paper's cell, the published numbers, what is reconstructed."""
+    """List the methods by group: the paper's cell, the published numbers; and what others publish on UCF-HMDB."""
     from rich.console import Console
     from rich.table import Table
 
@@ -24,12 +24,20 @@ def methods(name: Annotated[str | None, typer.Argument(help="Show this one with 
         fields = {key: value for key, value in vars(method).items() if key != "options"}
         console.print_fields(fields | {"settings (--set part.option=value)": method.options, "by pair of domains": chosen.pairs})
         return
-    table = Table("method", "stands for", "published", "reads", show_lines=False)
-    for known in config.names("methods"):
-        method = config.load("uh", known, {}).method
-        published = ", ".join(f"{k} {v:.2f}" for k, v in method.published.items())
-        table.add_row(known, method.paper, published, "maps" if method.needs_maps else "vectors")
-    Console(width=None if Console().is_terminal else 140).print(table, markup=False)
+    out = Console(width=None if Console().is_terminal else 140)
+    for heading, members in config.grouped().items():
+        table = Table("method", "stands for", "published", "reads", title=heading, title_justify="left")
+        for known in members:
+            method = config.load("uh", known, {}).method
+            published = ", ".join(f"{k} {v:.2f}" for k, v in method.published.items())
+            table.add_row(known, method.paper.removeprefix("none; "), published, "maps" if method.needs_maps else "vectors")
+        out.print(table, markup=False)
+    rows, note = config.published()
+    table = Table("work", "features", "U→H", "H→U", "source", title="Published by others on UCF-HMDB", title_justify="left")
+    for row in rows:
+        table.add_row(row.work, row.features, f"{row.to_hmdb:.2f}", f"{row.to_ucf:.2f}", row.source)
+    out.print(table, markup=False)
+    out.print(note, markup=False)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.suggest import did_you_mean
 
 from cia_adapt import parts
+from cia_adapt.config.overview import GROUPS, check_group
 from cia_adapt.config.schema import Method, Setup
 from cia_adapt.config.splits import merged
 
@@ -30,6 +31,14 @@ def names(kind: str) -> list[str]:
     """Names of the built-in `methods`, `setups` or `spaces`."""
     folder = resources.files("cia_adapt").joinpath(kind)
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def grouped() -> dict[str, list[str]]:
+    """{heading: names} of the built-in methods, by the `group` of their TOMLs. Each group has a method."""
+    groups: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for name in names("methods"):
+        groups[read("methods", name)["group"]].append(name)
+    return {GROUPS[group]: members for group, members in groups.items()}
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[s
     """
     from_method, where = read("methods", method), _where("methods", method)
     pairs, own_setup = from_method.pop("pairs", {}), from_method.pop("setup", {})
+    from_method.pop("group", None)
     tables = {key: from_method.pop(key) for key in list(from_method) if isinstance(from_method[key], dict) and key != "published"}
     chosen_method = _checked(Method, where, {"name": _name(method)} | from_method | {"options": tables}, overrides)
     of_part = getattr(parts.find("temporal", chosen_method.temporal), "SETUP", {})
@@ -129,7 +139,9 @@ def _where(kind: str, name: str) -> str:
 
 
 def _check_tables(where: str, method: Mapping[str, Any]) -> None:
-    """Raise UsageError where a method's TOML has a table that is none, or is of no part."""
+    """Raise UsageError where a method's TOML has a table that is none, or is of no part; or a group that is none."""
+    if "group" in method:
+        check_group(where, method["group"])
     known = {name for kind in parts.KINDS for name in parts.names(kind)}
     for name, table in method.items():
         shown = settings.brief(name)
