@@ -34,11 +34,11 @@ def names(kind: str) -> list[str]:
 
 
 def grouped() -> dict[str, list[str]]:
-    """{heading: names} of the built-in methods, by the `group` of their TOMLs. Each group has a method."""
-    groups: dict[str, list[str]] = {group: [] for group in GROUPS}
-    for name in names("methods"):
-        groups[read("methods", name)["group"]].append(name)
-    return {GROUPS[group]: members for group, members in groups.items()}
+    """{heading: names} of the built-in methods, by the `group` of their TOMLs; those without one come last."""
+    headings = GROUPS | {None: "Methods without a group"}
+    of = {name: read("methods", name).get("group") for name in names("methods")}
+    groups = {heading: [name for name in of if of[name] == group] for group, heading in headings.items()}
+    return {heading: members for heading, members in groups.items() if members}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ GROUPS: Final = {
     "self-training": "Methods for images: predictions on the target train",
     "video": "Methods for video, 2021 and later",
     "source-free": "Source-free methods",
-    "on-cia": "Later objectives on top of the paper's modules",
+    "on-cia": "Later objectives on top of CIA and TA3N",
     "control": "Controls: the bound, and other temporal parts",
 }
 """{`group` of a method's TOML: heading}, in the order of the lists."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Reach, Sizes, Step, Term
 from cia_adapt.parts.layers.gradient_reversal import ramp, reverse_gradient
 from cia_adapt.parts.layers.heads import two_layers
 
@@ -34,6 +34,8 @@ class Options:
     """How fast λ grows from 0: its factor at the share p of steps is 2/(1 + e^(−ramp·p)) − 1; 0: always 1."""
     margin: float = 4.0
     """γ, by what the head's agreement with the classifier on the source is multiplied."""
+    reaches: Reach = "everything"
+    """What the gradient trains: everything, all_but_pooling, or shared, the shared layer and what comes after it."""
     hidden: int = 0
     """Width of the adversarial heads' hidden layer; 0 makes it as wide as its input."""
 
@@ -65,7 +67,7 @@ class MarginDisparity(Objective):
 
     def __init__(self, widths: Mapping[str, int], classes: int, options: Options) -> None:
         super().__init__()
-        self.options = options
+        self.options, self.reaches = options, options.reaches
         self.adversaries = nn.ModuleDict({s: two_layers(width, options.hidden, classes) for s, width in widths.items()})
 
     def forward(self, output: Output, step: Step) -> Term:
