@@ -30,6 +30,8 @@ class Setup:
     """Learning rate at the start."""
     lr_decay: bool = True
     """Multiply the rate by (1 + 10p)^-0.75, p the share of steps done."""
+    warm_up: Annotated[float, Meta(ge=0, le=0.9)] = 0.0
+    """Share of the steps over which the rate grows to its value evenly; 0: it starts there."""
     weight_decay: Annotated[float, Meta(ge=0, le=1e3)] = 1e-4
     """L2 penalty."""
     dropout: Annotated[float, Meta(ge=0, le=0.99)] = 0.5
@@ -48,6 +50,10 @@ class Setup:
     """Width of the trainable layer between pooling and temporal part, in all methods alike; 0 for none."""
     normalise: bool = False
     """Centre and scale the features of each frame and modality before the shared layer, and its own before their ReLU."""
+    initialise: Literal["random", "data"] = "random"
+    """How the shared layer starts: random; data: then each unit is scaled and shifted, so that it has mean 0 and standard
+    deviation 1 over the source's training clips.
+    """
     reversal: Annotated[float, Meta(ge=1e-6, le=1e3)] = 1.0
     """Multiplies λ and β of every reversed gradient in all methods alike, but for those that --set gives."""
     smoothing: Annotated[float, Meta(ge=0, le=0.99)] = 0.0

@@ -19,6 +19,18 @@ def lr_factor(progress: float) -> float:
     return float((1 + 10 * progress) ** -0.75)
 
 
+def rate(setup: Setup, step: int, steps: int) -> float:
+    """By what the learning rate is multiplied at a step, 0 … `steps` − 1, of a phase: its decay, and its warm-up."""
+    decay = lr_factor(step / steps) if setup.lr_decay else 1.0
+    return decay * min(1.0, (step + 1) / max(1.0, setup.warm_up * steps))
+
+
+def set_rate(optimiser: torch.optim.Optimizer, setup: Setup, step: int, steps: int) -> None:
+    """Give each of the optimiser's groups its learning rate at this step."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["initial_lr"] * rate(setup, step, steps)
+
+
 def reached(model: VideoModel, objectives: nn.Module, reach: Reach) -> list[nn.Parameter]:
     """The parameters that the gradient of a loss trains. A part's own discriminators stand behind the gradient's reversal."""
     shut = {"everything": (), "all_but_pooling": ("pooling",), "shared": ("refinement", "pooling")}[reach]

@@ -29,7 +29,8 @@ from cia_adapt.parts.interface import Objective, Output, Reach, Step, Term
 from cia_adapt.parts.layers import GradientReversal
 from cia_adapt.training.evaluate import describe
 from cia_adapt.training.health import consensus_metrics, gradient_ratio
-from cia_adapt.training.optimisers import lr_factor, optimiser_of, reached
+from cia_adapt.training.initialise import initialise_shared_layers
+from cia_adapt.training.optimisers import optimiser_of, reached, set_rate
 from cia_adapt.training.phases import build_objectives, check_fits, source_epochs
 
 Metrics = dict[str, Any]
@@ -65,6 +66,7 @@ class Trainer:
         self.source_random = np.random.default_rng([seed, 0])
         self.target_sampler = Endless(len(task.target_train), np.random.default_rng([seed, 1]))
         self.model = VideoModel(method, task.sizes).to(device)
+        initialise_shared_layers(self.model, task.source_train.clips, setup, device)
         self.objectives = build_objectives(method, self.model).to(device)
         self.every: list[Objective] = list(self.objectives.values())  # type: ignore[arg-type]
         check_fits(setup, self.every)
@@ -186,9 +188,7 @@ class Trainer:
 
     def train_step(self, draw: Draw, views: list[Inputs], probe: bool = False) -> tuple[dict[str, Tensor], dict[str, float]]:
         """One update; metrics as tensors, so that a GPU is not waited for. `probe` adds the gradient norms at the features."""
-        if self.setup.lr_decay:
-            for group in self.optimiser.param_groups:
-                group["lr"] = group["initial_lr"] * lr_factor(self.step / self.steps_total)
+        set_rate(self.optimiser, self.setup, self.step, self.steps_total)
         self._grow()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             inputs = [to_device(view, self.device) for view in views]
