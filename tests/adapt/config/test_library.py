@@ -145,7 +145,10 @@ def test_a_mistake_in_a_file_is_one_line_that_names_the_file(key, value, message
 
 
 def test_every_field_has_a_text_but_those_that_are_no_flags():
-    for cls, no_flags in ((schema.Setup, {"name"}), (schema.Method, {"name", "paper", "published", "reconstructed", "options"})):
+    for cls, no_flags in (
+        (schema.Setup, {"name"}),
+        (schema.Method, {"name", "paper", "published", "reconstructed", "searched", "options"}),
+    ):
         assert set(cls.__dataclass_fields__) - set(settings.docs(cls)) == no_flags
 
 
