@@ -424,7 +424,7 @@ def test_gradient_norms_are_those_at_the_features():
 
 @pytest.mark.parametrize("method", ["rna", "pseudo-label", "co2a-fl", "mcc", "cia"])
 def test_gradient_norms_of_a_loss_on_norms_and_on_a_second_view_are_seen(small_file, method):
-    sets = ("pseudo_label.threshold=0.4",) if method == "pseudo-label" else ()
+    sets = ("pseudo_label.threshold=0",) if method == "pseudo-label" else ()  # nothing is certain at the first step
     trainer, _ = trainer_of(small_file, method, sets=sets)
     metrics = trainer.epoch()
     assert metrics["domain_gradient"] > 0 and metrics["task_gradient"] > 0
