@@ -58,13 +58,16 @@ class VideoModel(nn.Module):
         if self.shared:
             both = {stream: self.shared[stream](x) for stream, x in frames.items()}  # two of [B, S, D]
             frames, raw = ({stream: pair[i] for stream, pair in both.items()} for i in range(2))
-        videos = {}
+        videos: dict[str, Tensor] = {}
+        latents: dict[str, Mapping[str, Tensor]] = {}
         for stream, x in frames.items():
-            videos[stream], logits = self.temporal[stream](x)
+            videos[stream], logits, *others = self.temporal[stream](x)
+            if any(others):
+                latents[stream] = others[0]
             domain_logits |= {f"{level}_{stream}": of_level for level, of_level in logits.items()}
         logits_of = {stream: self.classifiers[stream](self.dropout(v)) for stream, v in videos.items()}
         consensus = None if pooled.weights is None else pooled.weights.unflatten(0, (clips, segments))
-        return Output(self.head, self.heads, frames, videos, logits_of, consensus, domain_logits, raw)
+        return Output(self.head, self.heads, frames, videos, logits_of, consensus, domain_logits, raw, latents)
 
 
 def _pooling(method: Method, sizes: Sizes) -> nn.Module:

@@ -21,7 +21,7 @@ def methods(name: Annotated[str | None, typer.Argument(help="Show this one with 
     if name is not None:
         chosen = config.load("uh", name, {})
         method = chosen.for_pair("", "")
-        fields = {key: value for key, value in vars(method).items() if key != "options"}
+        fields = {key: value for key, value in vars(method).items() if key != "options" and (key != "searched" or value)}
         console.print_fields(fields | {"settings (--set part.option=value)": method.options, "by pair of domains": chosen.pairs})
         return
     out = Console(width=None if Console().is_terminal else 140)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from cia_extract.common import settings, text_files
 from cia_extract.common.errors import DataError, UsageError
@@ -24,6 +24,7 @@ from cia_adapt.config.overview import GROUPS, check_group
 from cia_adapt.config.schema import Method, Setup
 from cia_adapt.config.splits import merged
 
+TEXTS: Final = ("published", "searched")  # tables of a method's TOML that are of no part
 Configured = TypeVar("Configured", Setup, Method)
 
 
@@ -69,7 +70,7 @@ def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[s
     from_method, where = read("methods", method), _where("methods", method)
     pairs, own_setup = from_method.pop("pairs", {}), from_method.pop("setup", {})
     from_method.pop("group", None)
-    tables = {key: from_method.pop(key) for key in list(from_method) if isinstance(from_method[key], dict) and key != "published"}
+    tables = {key: from_method.pop(key) for key in list(from_method) if isinstance(from_method[key], dict) and key not in TEXTS}
     chosen_method = _checked(Method, where, {"name": _name(method)} | from_method | {"options": tables}, overrides)
     of_part = getattr(parts.find("temporal", chosen_method.temporal), "SETUP", {})
     values = {"name": _name(setup)} | read("setups", setup) | of_part | own_setup
@@ -147,7 +148,7 @@ def _check_tables(where: str, method: Mapping[str, Any]) -> None:
         shown = settings.brief(name)
         if name in {"setup", "pairs", "options", *known} and not isinstance(table, dict):
             raise UsageError(f"{where}: {shown}: write a table of settings, [{shown}]")
-        if isinstance(table, dict) and name not in {"setup", "pairs", "published", *known}:
+        if isinstance(table, dict) and name not in {"setup", "pairs", *TEXTS, *known}:
             raise UsageError(f"{where}: [{shown}]: no such part{did_you_mean(shown, known)}")
     for pair, values in method.get("pairs", {}).items():
         if not isinstance(values, dict) or any(key.count(".") != 1 for key in values):

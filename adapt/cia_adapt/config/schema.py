@@ -71,12 +71,17 @@ class Setup:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the paper's tables."""
+    """One row of the paper's tables.
+
+    `searched` is what `cia-adapt search` writes into its winner: {"trial": "7 of 30", "by": validators, "settings": which were
+    searched}, with commas between; empty for all other methods.
+    """
 
     name: str
     paper: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
     reconstructed: str = ""
+    searched: Mapping[str, str] = field(default_factory=dict)
     refinement: str = "none"
     """Exchange between modalities before pooling: REFINEMENTS."""
     pooling: str = "avg"

@@ -177,9 +177,10 @@ def _written(search: Search, number: int, values: Mapping[str, Any]) -> Trial:
     return trial
 
 
-def _write_method(search: Search, path: Path, values: Mapping[str, Any], remark: str) -> None:
+def _write_method(search: Search, path: Path, values: Mapping[str, Any], remark: str, searched: Mapping[str, str] = {}) -> None:
     table = config.with_values(config.read("methods", search.method), values)
-    _write(path, config.toml_text({key: value for key, value in table.items() if key != "name"}, remark))
+    table = {key: value for key, value in table.items() if key not in ("name", "searched")}
+    _write(path, config.toml_text(table | ({"searched": dict(searched)} if searched else {}), remark))
 
 
 def _write(path: Path, text: str) -> None:
@@ -197,7 +198,9 @@ def _write_winner(search: Search, winner: Trial) -> list[Path]:
         remark = f"As it is: none of {search.trials} trials was better by {by}; no target label took part (cia-adapt search)."
     remark += f"\nThe search: cia-adapt {shlex.join(sys.argv[1:])}"
     paths = [search.folder / f"{search.name}-searched.toml"]
-    _write_method(search, paths[0], winner.values, f"{remark}\ncia-adapt --features feats.h5 --method {paths[0]}")
+    told = {"trial": f"{winner.number} of {search.trials}", "by": by, "settings": ", ".join(winner.values)}
+    command = f"cia-adapt --features feats.h5 --method {paths[0]}"
+    _write_method(search, paths[0], winner.values, f"{remark}\n{command}", told if winner.number else {})
     of_setup = {key.split(".")[1]: value for key, value in winner.values.items() if key.startswith("setup.")}
     if of_setup:
         paths.append(search.folder / f"{search.request.chosen.setup.name}-searched.toml")

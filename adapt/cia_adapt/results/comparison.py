@@ -83,7 +83,13 @@ def groups(folders: Sequence[Path]) -> dict[tuple[str, tuple[str, str]], Group]:
 
 
 def _changed(run: Mapping[str, Any]) -> tuple[str, ...]:
-    """What flags changed in a named method and set-up, a line each; epochs, batch and segments are equal in a table anyway."""
+    """What flags changed in a named method and set-up, a line each; epochs, batch and segments are equal in a table anyway.
+
+    Of the winner of a search: that its settings were searched, which, and by what.
+    """
+    if searched := run["method"].get("searched"):
+        values = ", ".join(f"{key} = {_value(run, key)}" for key in _searched(run))
+        return (f"its own searched settings: trial {searched['trial']} by {searched['by']}: {values}",)
     try:
         shipped = load(run["setup"]["name"], run["method"]["name"], {})
     except UsageError:
@@ -95,24 +101,44 @@ def _changed(run: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _searched(run: Mapping[str, Any]) -> list[str]:
+    """The settings that a search chose for the run's method, "setup.lr" or "part.option"; none where it is no winner of one."""
+    settings: str = run["method"].get("searched", {}).get("settings", "")
+    return [key for key in settings.split(", ") if key]
+
+
+def _value(run: Mapping[str, Any], key: str) -> object:
+    """What a run has for a setting."""
+    part, _, option = key.partition(".")
+    values = run["setup"] if part == "setup" else run["method"]["options"].get(part, {})
+    return values.get(option, "–")
+
+
 def check_comparable(folders: Sequence[Path]) -> None:
     """Raise MismatchError, with two runs and what differs, for runs whose numbers do not compare.
 
     Runs compare that read the same features and labels of a domain, with the same set-up, modalities and precision. A method may
-    have its own optimiser.
+    have its own optimiser, and the winner of a search the set-up's settings that were searched for it.
     """
-    first: tuple[Path, Mapping[str, object]] | None = None
+    seen: dict[str, tuple[Path, object]] = {}
     pairs: dict[frozenset[str], tuple[Path, frozenset[str]]] = {}
     common: dict[str, frozenset[str]] = {}
     for folder in folders:
         config = files.read_config(folder)
-        setup = {key: value for key, value in runs.completed(config["setup"]).items() if key not in {"optimiser", "lr", "select"}}
-        compared = {"modalities": config["modalities"], "precision": config["precision"], "setup": setup}
-        first = first or (folder, compared)
-        differing = differences.between(first[1], compared)
-        if differing:
+        own = {"setup.optimiser", "setup.lr", "setup.select", *_searched(config)}
+        compared = {f"setup.{key}": value for key, value in runs.completed(config["setup"]).items()}
+        compared = {key: value for key, value in compared.items() if key not in own}
+        compared |= {"modalities": config["modalities"], "precision": config["precision"]}
+        for key, value in compared.items():
+            seen.setdefault(key, (folder, value))
+        if other := next((seen[key][0] for key, value in compared.items() if seen[key][1] != value), None):
+            differing = [
+                differences.Difference(key, seen[key][1], value)
+                for key, value in sorted(compared.items())
+                if seen[key][0] == other and seen[key][1] != value
+            ]
             raise MismatchError(
-                f"{folder} and {first[0]} are not comparable ({differences.listed(differing)}); put them into different tables"
+                f"{folder} and {other} are not comparable ({differences.listed(differing)}); put them into different tables"
             )
         # A run has the digests of its two domains, but not which digest is whose. So all runs of these two domains must have the
         # same two, and all runs of one domain must have one in common.
@@ -122,7 +148,7 @@ def check_comparable(folders: Sequence[Path]) -> None:
         for name in both:
             common[name] = common.get(name, digests) & digests
         if earlier_digests != digests or not all(common[name] for name in both):
-            other = earlier if earlier_digests != digests else first[0]
+            other = earlier if earlier_digests != digests else folders[0]
             raise MismatchError(
                 f"{folder} and {other} are not comparable (their features were extracted or labelled differently); put them into "
                 "different tables"

@@ -28,6 +28,7 @@ CONFIG: Final = {
     "setup": {"name": str, "epochs": int, "segments": int},
     "method": {"name": str, "paper": str, "reconstructed": str, "pooling": str, "published": (float,)},
 }
+SEARCHED: Final = dict.fromkeys(("trial", "by", "settings"), str)  # of the winner of a search
 STAMP: Final = {"feature_file": str, "device": str}
 METRICS: Final = dict.fromkeys(("source_val_accuracy", "target_val_accuracy"), float)
 WITH_SOURCE: Final = METRICS | {"class_loss": float}
@@ -60,6 +61,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     check(path, config, CONFIG)
     if "classes" in config:
         check(path, config, {"classes": ([str],)})
+    if config["method"].get("searched"):
+        check(path, config, {"method": {"searched": SEARCHED}})
     return config
 
 

@@ -68,7 +68,7 @@ def completed_options(method: Mapping[str, Any]) -> dict[str, Any]:
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
     """The fields in which two configurations differ, of those that decide numbers."""
-    texts = ("paper", "published", "reconstructed")
+    texts = ("paper", "published", "reconstructed", "searched")
 
     def decisive(config: dict[str, Any]) -> dict[str, Any]:
         method = {k: v for k, v in config["method"].items() if k not in texts}

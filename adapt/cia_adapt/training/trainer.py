@@ -28,7 +28,7 @@ from cia_adapt.model import VideoModel
 from cia_adapt.parts.interface import Objective, Output, Reach, Step, Term
 from cia_adapt.parts.layers import GradientReversal
 from cia_adapt.training.evaluate import describe
-from cia_adapt.training.health import consensus_metrics, gradient_ratio
+from cia_adapt.training.health import consensus_metrics, features_of, gradient_ratio
 from cia_adapt.training.initialise import initialise_shared_layers
 from cia_adapt.training.optimisers import optimiser_of, reached, set_rate
 from cia_adapt.training.phases import build_objectives, check_fits, source_epochs
@@ -199,7 +199,7 @@ class Trainer:
             raise self._diverged(float(loss.detach()))
         metrics |= {f"{reversal.level}_reversal": reversal.now() for reversal in self.reversals}
         probe = probe and not self.left_source_after  # there is no task loss to compare with
-        ratio = gradient_ratio(task_loss, list(other_losses.values()), outputs[0].frames) if probe else {}
+        ratio = gradient_ratio(task_loss, list(other_losses.values()), *features_of(outputs)) if probe else {}
         self.optimiser.zero_grad(set_to_none=True)
         self._backward(task_loss, other_losses)
         if self.setup.clip_norm:

@@ -37,6 +37,9 @@ def test_the_winner_trains_and_is_the_trial(searched, small_file):
     (alone,) = files.find([folder / "runs/demo/concat-searched"])
     (trial,) = files.find([folder / f"searches/demo/concat/runs/demo/concat-trial{winner:03d}"])
     assert (alone / "metrics.jsonl").read_bytes() == (trial / "metrics.jsonl").read_bytes()
+    searched = files.read_config(alone)["method"]["searched"]
+    assert searched == {"trial": f"{winner} of 4", "by": "im, bnm", "settings": ", ".join(found["winner"]["values"])}
+    assert not files.read_config(trial)["method"]["searched"]
 
 
 def test_the_winners_set_up_trains_other_methods(searched, small_file):

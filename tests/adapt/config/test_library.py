@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from importlib import resources
 
@@ -64,6 +65,13 @@ def test_supplements_numbers_are_the_defaults():
     assert (method.options["sc"]["scales"], method.options["mc"]["ratio"]) == (3, 16)
     trn = library.load("e100", "cia-trn", {}).setup
     assert (trn.optimiser, trn.lr) == ("sgd", 3e-3)
+
+
+def test_uh_is_the_supplement_s_set_up_but_for_the_start_of_the_shared_layer_and_the_warm_up():
+    ours, paper = (library.load(name, "cia", {}).setup for name in ("uh", "uh-paper"))
+    assert (ours.initialise, ours.warm_up, paper.initialise, paper.warm_up) == ("data", 0.1, "random", 0.0)
+    assert dataclasses.replace(ours, name="uh-paper", initialise="random", warm_up=0.0) == paper
+    assert (paper.optimiser, paper.lr, paper.segments, paper.normalise, paper.reversal) == ("adam", 3e-3, 5, False, 1.0)
 
 
 def test_ta3n_has_the_published_setting_of_each_direction():
@@ -145,7 +153,10 @@ def test_a_mistake_in_a_file_is_one_line_that_names_the_file(key, value, message
 
 
 def test_every_field_has_a_text_but_those_that_are_no_flags():
-    for cls, no_flags in ((schema.Setup, {"name"}), (schema.Method, {"name", "paper", "published", "reconstructed", "options"})):
+    for cls, no_flags in (
+        (schema.Setup, {"name"}),
+        (schema.Method, {"name", "paper", "published", "reconstructed", "searched", "options"}),
+    ):
         assert set(cls.__dataclass_fields__) - set(settings.docs(cls)) == no_flags
 
 

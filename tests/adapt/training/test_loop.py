@@ -17,7 +17,7 @@ from cia_adapt.parts.interface import Sizes
 from cia_adapt.training import health
 from cia_adapt.training.evaluate import Evaluator, Prediction
 from cia_adapt.training.loop import best_epoch
-from cia_adapt.training.trainer import lr_factor
+from cia_adapt.training.optimisers import lr_factor
 from cia_extract.common.errors import DivergedError, UsageError
 
 from tests.adapt.runs_of import CPU, chosen, equal, run, trainer_of
@@ -418,6 +418,17 @@ def test_gradient_norms_are_those_at_the_features():
     assert found["task_gradient"] == pytest.approx(18**0.5) and found["domain_gradient"] == pytest.approx(4)
     assert found["domain_to_task_gradient"] == pytest.approx(4 / 18**0.5)
     assert health.gradient_ratio(task, [], features) == {}
+    elsewhere = {"b": torch.tensor([1.0], requires_grad=True)}
+    assert health.gradient_ratio(task, [domain], elsewhere, features) == found
+
+
+@pytest.mark.parametrize("method", ["rna", "pseudo-label", "co2a-fl", "mcc", "cia"])
+def test_gradient_norms_of_a_loss_on_norms_and_on_a_second_view_are_seen(small_file, method):
+    sets = ("pseudo_label.threshold=0",) if method == "pseudo-label" else ()  # nothing is certain at the first step
+    trainer, _ = trainer_of(small_file, method, sets=sets)
+    metrics = trainer.epoch()
+    assert metrics["domain_gradient"] > 0 and metrics["task_gradient"] > 0
+    assert metrics["domain_to_task_gradient"] == pytest.approx(metrics["domain_gradient"] / metrics["task_gradient"])
 
 
 def test_health_of_predictions():
