@@ -9,6 +9,7 @@ from cia_extract.common.errors import DataError, UsageError
 from cia_adapt.data import (
     Domain,
     ForeignDataset,
+    JoinedDomain,
     Rows,
     arrays_to_read,
     free_memory,
@@ -42,6 +43,7 @@ def check(request: Request, direction: Direction) -> list[str]:
         objective.check_labels(teacher.text_labels(taught, direction.setup.label_columns[0]), teacher.name)
     return [
         *_domain_notes(direction),
+        *_source_notes(direction, rows),
         *_segment_notes(request, direction),
         *_step_notes(direction, teacher, len(taught)),
         *_split_notes(direction, rows),
@@ -75,13 +77,25 @@ def _compose(request: Request, direction: Direction, arrays: Mapping[str, str]) 
 
 
 def _domain_notes(direction: Direction) -> Iterator[str]:
-    for domain in (direction.source, direction.target):
+    for domain in (*direction.source.each, direction.target):
         dataset = domain.dataset
         if isinstance(dataset, ForeignDataset):
             yield f"'{domain.name}' is not in cia-extract's own layout; read through h5py, slower"
         missing = len(dataset) - int(dataset.done().sum())
         if missing:
             yield f"{missing} of {len(dataset)} clips of '{dataset.name}' are not extracted; left out"
+
+
+def _source_notes(direction: Direction, rows: Rows) -> Iterator[str]:
+    """How several sources train together."""
+    if not isinstance(direction.source, JoinedDomain):
+        return
+    trained = direction.source.by_source(rows.source_train)
+    counts = ", ".join(f"'{name}' {len(positions)}" for name, positions in trained.items())
+    yield (
+        f"{len(trained)} sources, training clips: {counts}; an epoch passes once over all, and batches mix them in proportion; "
+        "discriminators take them for one domain; source val is over the val clips of all"
+    )
 
 
 def _frames(direction: Direction) -> str:
