@@ -15,7 +15,7 @@ from cia_adapt.config.library import Chosen, names, read, said_of
 from cia_adapt.config.schema import Method, Setup
 
 Scalar = bool | int | float | str
-PROTOCOL: Final = ("name", "labels", "train_split", "val_split", "select")  # equal in all runs that are compared
+PROTOCOL: Final = ("name", "labels", "train_split", "val_split", "test_classes", "select")  # equal in all runs that are compared
 
 
 @dataclass(frozen=True)

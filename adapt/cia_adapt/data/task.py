@@ -1,6 +1,6 @@
 """From domains to a task: the clips of a pair. What training is given carries no label of the target."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -145,6 +145,24 @@ def training_classes(domain: Domain, rows: Positions, setup: Setup) -> dict[str,
     return classes
 
 
+def tested(target: Domain, rows: Positions, classes: Mapping[str, Collection[str]], setup: Setup) -> Positions:
+    """Those of the target's validation rows that are evaluated: all, or with `test_classes = "shared"` the clips whose every
+    label is one of `classes`. Raises DataError where none is.
+
+    With "shared" this reads the labels of these clips.
+    """
+    if setup.test_classes == "all":
+        return rows
+    known = [[label in names for label in target.text_labels(rows, column)] for column, names in classes.items()]
+    shared = rows[np.all(known, axis=0)]
+    if not len(shared):
+        raise DataError(
+            f"{target.dataset.path}: --test-classes shared leaves no test clip of '{target.name}': training lacks a label of "
+            "every one; see cia-adapt check, or take --test-classes all"
+        )
+    return shared
+
+
 def make_task(
     source: Domain,
     target: Domain,
@@ -169,6 +187,7 @@ def make_task(
     rows = rows_of(source, target, setup)
     teacher, taught = (target, rows.target_train) if supervision == "target" else (source, rows.source_train)
     classes = training_classes(teacher, taught, setup)
+    target_val = tested(target, rows.target_val, classes, setup)
 
     def clips(domain: Domain, rows: Positions) -> Clips:
         return Clips(domain.dataset, rows, arrays, stores, domain.rows)
@@ -182,10 +201,12 @@ def make_task(
         LabelledClips(clips(teacher, taught), _numbers(teacher, taught, classes)),
         LabelledClips(clips(source, rows.source_val), _numbers(source, rows.source_val, classes)),
         clips(target, rows.target_train),
-        clips(target, rows.target_val),
+        clips(target, target_val),
         source.by_source(rows.source_val) if isinstance(source, JoinedDomain) else {},
     )
-    sealed = SealedLabels(_numbers(target, rows.target_val, classes))
+    sealed = SealedLabels(_numbers(target, target_val, classes))
+    if setup.test_classes == "shared":
+        sealed.openings["leaving out test clips of classes that training lacks"] += 1
     if supervision == "target":
         sealed.openings["TRAINING: the labels of the target's training clips (target-only)"] += 1
     return task, sealed
