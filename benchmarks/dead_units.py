@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     print(machine())
     domains, stores = data_domains.find_domains(options.features), Stores(CPU)
-    pairs = data_domains.pairs(domains, None, None)
+    pairs = [(source, target) for (source,), target in data_domains.pairs(domains, (), None)]
     for name in ("source-only", "concat"):
         for normalise in (False, True):
             overrides = {"epochs": options.epochs, "segments": 3, "normalise": normalise, "reversal": 1.0}

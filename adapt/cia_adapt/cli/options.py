@@ -23,8 +23,8 @@ class Data:
 
     features: Path | None = None
     """The feature file of cia-extract, or any HDF5 file with --map."""
-    source: str | None = None
-    """Labelled domain. [default: every one in turn]"""
+    source: tuple[str, ...] = ()
+    """Labelled domain; repeat to train on several together. [default: every one in turn]"""
     target: str | None = None
     """Unlabelled domain. [default: every other one]"""
     modality: tuple[str, ...] = ()

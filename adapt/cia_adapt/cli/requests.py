@@ -25,7 +25,7 @@ def request(chosen: config.Chosen, data: Data, machine: Machine, runs: Runs, res
     return Request(
         features=data.features,
         chosen=chosen,
-        source=data.source,
+        sources=data.source,
         target=data.target,
         modalities=data.modality,
         mapping=data.mapping,

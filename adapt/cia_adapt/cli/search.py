@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from cia_extract.common import console, flags, writes
 from cia_extract.common.errors import DivergedError, UsageError
-from cia_extract.common.suggest import did_you_mean
+from cia_extract.common.suggest import instead
 from msgspec import Meta
 
 from cia_adapt import config
@@ -83,7 +83,7 @@ def _validators(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if name not in VALIDATORS:
-            raise UsageError(f"--by {name or text}: unknown, choose from {', '.join(VALIDATORS)}{did_you_mean(name, VALIDATORS)}")
+            raise UsageError(f"--by {name or text}: unknown{instead(name, VALIDATORS)}")
     if len(set(names)) < len(names):
         raise UsageError(f"--by {text}: write each validator once")
     return names

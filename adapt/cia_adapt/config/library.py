@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from cia_extract.common import settings, text_files
 from cia_extract.common.errors import DataError, UsageError
-from cia_extract.common.suggest import did_you_mean
+from cia_extract.common.suggest import did_you_mean, instead
 
 from cia_adapt import parts
 from cia_adapt.config.overview import GROUPS, check_group
@@ -100,8 +100,8 @@ def read(kind: str, name: str) -> dict[str, Any]:
     """
     if not _is_file(name):
         if name not in names(kind):
-            known = f"{', '.join(names(kind))}{did_you_mean(name, names(kind))}"
-            raise UsageError(f"--{kind[:-1]} {name}: unknown, choose from {known}")
+            listing = "cia-adapt methods" if kind == "methods" else ""
+            raise UsageError(f"--{kind[:-1]} {settings.brief(name)}: unknown{instead(name, names(kind), listing)}")
         text = resources.files("cia_adapt").joinpath(kind, f"{name}.toml").read_text(encoding="utf-8")
     else:
         if not Path(name).is_file():

@@ -46,6 +46,10 @@ class Setup:
     """Split of the clips that train; all: every clip; source=NAME,target=NAME: by domain. Of the target no label is read."""
     val_split: str = "val"
     """Split of the clips that are evaluated, in both domains; written as --train-split. target=all tests on every target clip."""
+    test_classes: Literal["all", "shared"] = "all"
+    """Test clips of the target that count: all, where a class that training lacks is wrong; or shared: those whose every label
+    training has.
+    """
     shared_features: Annotated[int, Meta(ge=0, le=65536)] = 512
     """Width of the trainable layer between pooling and temporal part, in all methods alike; 0 for none."""
     normalise: bool = False

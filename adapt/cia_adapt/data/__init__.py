@@ -2,13 +2,13 @@
 
 from cia_adapt.data import checking, importing, label_sets
 from cia_adapt.data.clips import Clips, LabelledClips, SealedLabels, joined, subset, to_device
-from cia_adapt.data.domains import Domain, digest, find_domains, pairs
+from cia_adapt.data.domains import Domain, JoinedDomain, as_one, called, digest, find_domains, name_of, pairs
 from cia_adapt.data.foreign import ForeignDataset
 from cia_adapt.data.prefetch import announced, prefetched
 from cia_adapt.data.readers import Positions, Stores, Tier, fits, free_memory
 from cia_adapt.data.relabel import relabelled
 from cia_adapt.data.sampling import Draw, Endless, centre_frames, shifted_frames, source_order
-from cia_adapt.data.task import Rows, Task, arrays_to_read, make_task, rows_of, sizes_of, training_classes
+from cia_adapt.data.task import Rows, Task, arrays_to_read, make_task, rows_of, sizes_of, tested, training_classes
 
 __all__ = [
     "Clips",
@@ -16,6 +16,7 @@ __all__ = [
     "Draw",
     "Endless",
     "ForeignDataset",
+    "JoinedDomain",
     "LabelledClips",
     "Positions",
     "Rows",
@@ -25,6 +26,8 @@ __all__ = [
     "Tier",
     "announced",
     "arrays_to_read",
+    "as_one",
+    "called",
     "centre_frames",
     "checking",
     "digest",
@@ -35,6 +38,7 @@ __all__ = [
     "joined",
     "label_sets",
     "make_task",
+    "name_of",
     "pairs",
     "prefetched",
     "relabelled",
@@ -43,6 +47,7 @@ __all__ = [
     "sizes_of",
     "source_order",
     "subset",
+    "tested",
     "to_device",
     "training_classes",
 ]

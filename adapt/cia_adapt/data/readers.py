@@ -10,9 +10,9 @@ it.
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from cia_extract.features import DatasetFeatures
 from torch import Tensor
 
 from cia_adapt.data.guard import Guard
+from cia_adapt.data.joined import JoinedDataset
 from cia_adapt.data.source import ArrayInfo, FeatureArray, FeatureSource
 
 Tier = Literal["device", "ram", "map", "hdf5"]
@@ -82,7 +83,53 @@ class Reader:
         torch.index_select(self.blocks, 0, blocks, out=out)
 
 
-def gather(parts: Sequence[tuple[Reader, Positions, Positions]]) -> Tensor:
+@dataclass(frozen=True)
+class JoinedReader:
+    """Reads one array of several sources: each clip by the reader of its own dataset."""
+
+    readers: tuple[Reader, ...]
+    dataset: JoinedDataset
+    array: ArrayInfo
+    """[ΣN, T, …]."""
+
+    @property
+    def tier(self) -> Tier:
+        """The slowest of the readers' tiers."""
+        return max((reader.tier for reader in self.readers), key=get_args(Tier).index)
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which batches are put together."""
+        return self.readers[0].device
+
+    def announce(self, rows: Positions, frames: Positions) -> None:
+        """As `Reader.announce`."""
+        for reader, own, begin, end in self._runs(rows):
+            reader.announce(own, frames[begin:end])
+
+    def fill(self, out: Tensor, rows: Positions, frames: Positions) -> None:
+        """As `Reader.fill`. Neighbours in the batch that lie in one dataset are read together."""
+        for reader, own, begin, end in self._runs(rows):
+            part = out[begin * frames.shape[1] : end * frames.shape[1]]
+            as_stored = empty_blocks(reader.array, 0, reader.device)
+            alike = (as_stored.device, as_stored.dtype) == (part.device, part.dtype)
+            into = part if alike else empty_blocks(reader.array, len(part), reader.device)
+            reader.fill(into, own, frames[begin:end])
+            if not alike:
+                part.copy_(into)
+
+    def _runs(self, rows: Positions) -> Iterator[tuple[Reader, Positions, int, int]]:
+        """(reader, its own rows, first position, last + 1) of neighbours in `rows` [B] that lie in one dataset."""
+        member, begins = self.dataset.member_of(rows), self.dataset.begins
+        ends = [*(np.flatnonzero(np.diff(member)) + 1).tolist(), len(rows)]
+        for begin, end in zip([0, *ends], ends, strict=False):
+            yield self.readers[member[begin]], rows[begin:end] - begins[member[begin]], begin, end
+
+
+AnyReader = Reader | JoinedReader
+
+
+def gather(parts: Sequence[tuple[AnyReader, Positions, Positions]]) -> Tensor:
     """One batch of clips from several readers, in order; a part is (reader, rows [B], frames [B, S]), with one S for all.
 
     Returns vectors [ΣB, S, C] or maps [ΣB, S, C, H, W], of the stored type; maps are views of [ΣB, S, H, W, C].
@@ -122,8 +169,20 @@ class Stores:
         self._readers: dict[tuple[str, str, str], Reader] = {}
         self.notes: list[str] = []
 
-    def reader(self, dataset: FeatureSource, name: str, rows: Positions) -> Reader:
+    def reader(self, dataset: FeatureSource, name: str, rows: Positions) -> AnyReader:
         """The reader of a dataset's array `name`, such as "rgb/maps", for at least these rows."""
+        if isinstance(dataset, JoinedDataset):
+            return JoinedReader(tuple(self._readers_of_members(dataset, name, rows)), dataset, dataset.array(name))
+        return self._reader(dataset, name, rows)
+
+    def _readers_of_members(self, joined: JoinedDataset, name: str, rows: Positions) -> Iterator[Reader]:
+        """The reader of each dataset of `joined`. Where two are one and the same, it is loaded once, for the rows of both."""
+        own = [rows[joined.member_of(rows) == i] - begin for i, begin in enumerate(joined.begins[:-1])]
+        for dataset in joined.members:
+            same = [(other.path, other.name) == (dataset.path, dataset.name) for other in joined.members]
+            yield self._reader(dataset, name, np.concatenate([x for x, taken in zip(own, same, strict=True) if taken]))
+
+    def _reader(self, dataset: FeatureSource, name: str, rows: Positions) -> Reader:
         key = (str(dataset.path), dataset.name, name)
         existing = self._readers.get(key)
         loaded = set() if existing is None or existing.place is None else set(existing.place)

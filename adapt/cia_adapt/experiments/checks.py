@@ -1,20 +1,25 @@
 """What is worth knowing about a direction before it is trained, and what does not fit: looked at before features are read."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 from typing import Final
 
+import numpy as np
 import torch
 from cia_extract.common.errors import DataError, UsageError
 
 from cia_adapt.data import (
     Domain,
     ForeignDataset,
+    JoinedDomain,
     Rows,
     arrays_to_read,
     free_memory,
     label_sets,
     rows_of,
     sizes_of,
+    tested,
     training_classes,
 )
 from cia_adapt.experiments.request import Direction, Request
@@ -40,13 +45,19 @@ def check(request: Request, direction: Direction) -> list[str]:
     check_fits(direction.setup, objectives)
     for objective in objectives:
         objective.check_labels(teacher.text_labels(taught, direction.setup.label_columns[0]), teacher.name)
+    of_classes = [
+        *_notes_between_sources(direction, rows, known),
+        *(note for column, classes in known.items() for note in _class_notes(direction, rows, column, frozenset(classes))),
+    ]
+    rows = replace(rows, target_val=tested(direction.target, rows.target_val, known, direction.setup))
     return [
         *_domain_notes(direction),
+        *_source_notes(direction, rows),
         *_segment_notes(request, direction),
         *_step_notes(direction, teacher, len(taught)),
         *_split_notes(direction, rows),
         *_phase_notes(direction, objectives),
-        *(note for column, classes in known.items() for note in _class_notes(direction, rows, column, frozenset(classes))),
+        *of_classes,
     ]
 
 
@@ -75,13 +86,25 @@ def _compose(request: Request, direction: Direction, arrays: Mapping[str, str]) 
 
 
 def _domain_notes(direction: Direction) -> Iterator[str]:
-    for domain in (direction.source, direction.target):
+    for domain in (*direction.source.each, direction.target):
         dataset = domain.dataset
         if isinstance(dataset, ForeignDataset):
             yield f"'{domain.name}' is not in cia-extract's own layout; read through h5py, slower"
         missing = len(dataset) - int(dataset.done().sum())
         if missing:
             yield f"{missing} of {len(dataset)} clips of '{dataset.name}' are not extracted; left out"
+
+
+def _source_notes(direction: Direction, rows: Rows) -> Iterator[str]:
+    """How several sources train together."""
+    if not isinstance(direction.source, JoinedDomain):
+        return
+    trained = direction.source.by_source(rows.source_train)
+    counts = ", ".join(f"'{name}' {len(positions)}" for name, positions in trained.items())
+    yield (
+        f"{len(trained)} sources, training clips: {counts}; an epoch passes once over all, and batches mix them in proportion; "
+        "discriminators take them for one domain; source val is over the val clips of all"
+    )
 
 
 def _frames(direction: Direction) -> str:
@@ -147,6 +170,21 @@ def _phase_notes(direction: Direction, objectives: Sequence[Objective]) -> Itera
         )
 
 
+def _notes_between_sources(direction: Direction, rows: Rows, known: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Classes that one of several sources lacks: the model knows those of all, by name."""
+    source = direction.source
+    if not isinstance(source, JoinedDomain) or direction.teacher is not source:
+        return
+    for column, classes in known.items():
+        labels = np.array(source.text_labels(rows.source_train, column))
+        own = {name: frozenset(labels[positions].tolist()) for name, positions in source.by_source(rows.source_train).items()}
+        lacks = [f"'{name}' lacks {label_sets.listed(set(classes) - have)}" for name, have in own.items() if set(classes) - have]
+        causes = [label_sets.compare(a, own[a], b, own[b]).cause for a, b in combinations(own, 2)]
+        likely = "".join(f"; likely cause: {cause}" for cause in causes if cause)
+        if lacks:
+            yield f"{column}: the {len(own)} sources have {len(classes)} classes together; {'; '.join(lacks)}{likely}"
+
+
 def _class_notes(direction: Direction, rows: Rows, column: str, known: frozenset[str]) -> Iterator[str]:
     """Classes that one side lacks. Raises DataError where the two sides have none in common.
 
@@ -160,6 +198,8 @@ def _class_notes(direction: Direction, rows: Rows, column: str, known: frozenset
     where = f"{direction.target.dataset.path}: {column}"
     sides = (f"{teacher.name} (training)", f"{teacher.name} (test)") if target_only else (teacher.name, direction.target.name)
     compared = label_sets.compare(sides[0], known, sides[1], test)
+    fates = {"all": "count as wrong (--test-classes shared leaves them out)", "shared": "are left out, by --test-classes shared"}
+    fate = fates[direction.setup.test_classes]
     if not test:
         yield (
             f"{column}: no test clip of '{direction.target.name}' has a label, so all count as wrong; the predictions are in "
@@ -168,10 +208,10 @@ def _class_notes(direction: Direction, rows: Rows, column: str, known: frozenset
     elif not compared.shared:
         raise DataError(f"{where}: no class is in both domains, so no prediction can be right; {compared.text}")
     elif not compared.same:
-        counted = f"; {unknown} of {len(labels)} test clips have labels that training lacks and count as wrong" if unknown else ""
+        counted = f"; {unknown} of {len(labels)} test clips have labels that training lacks and {fate}" if unknown else ""
         yield f"{column}: the model knows the {len(known)} classes of '{teacher.name}'; {compared.text}{counted}"
     elif unknown:
-        yield f"{column}: {unknown} of {len(labels)} test clips of '{direction.target.name}' have no label; they count as wrong"
+        yield f"{column}: {unknown} of {len(labels)} test clips of '{direction.target.name}' have no label; they {fate}"
     val = direction.source.text_labels(rows.source_val, column)
     lacking = sum(label not in known for label in val)
     if lacking == len(val) and direction.setup.select in ("source_val", "dev"):

@@ -7,7 +7,7 @@ from cia_extract.common import names
 from cia_extract.common.console import Say
 from cia_extract.common.errors import UsageError
 
-from cia_adapt.data import Domain, SealedLabels, Stores, Task, find_domains, make_task, pairs, relabelled
+from cia_adapt.data import Domain, SealedLabels, Stores, Task, as_one, find_domains, make_task, pairs, relabelled
 from cia_adapt.experiments.checks import check
 from cia_adapt.experiments.request import Direction, Request
 
@@ -16,8 +16,8 @@ def prepared(request: Request, say: Say) -> Iterator[Direction]:
     """All directions, checked before the first is yielded; notes are said once each. Raises UsageError, DataError."""
     domains = relabelled(find_domains(request.features, request.mapping), request.manifests, say)
     checked, notes = [], []
-    for source, target in pairs(domains, request.source, request.target):
-        direction = _direction(request, domains[source], domains[target])
+    for sources, target in pairs(domains, request.sources, request.target):
+        direction = _direction(request, as_one([domains[name] for name in sources]), domains[target])
         notes += check(request, direction)
         checked.append(direction)
     for note in dict.fromkeys(notes):
@@ -34,7 +34,7 @@ def task_of(direction: Direction, stores: Stores) -> tuple[Task, SealedLabels]:
 
 
 def _direction(request: Request, source: Domain, target: Domain) -> Direction:
-    for domain in (source, target):
+    for domain in (*source.each, target):
         names.check(domain.name, f"{request.features}: domain")  # it becomes a part of the run's path
     common = tuple(m for m in source.dataset.modalities if m in target.dataset.modalities)
     modalities = tuple(dict.fromkeys(request.modalities)) or common

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from cia_adapt.config import Chosen, Method, Setup
-from cia_adapt.data import Domain, Tier
+from cia_adapt.data import Domain, Tier, name_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +18,8 @@ class Request:
     """The feature file."""
     chosen: Chosen
     """The set-up and the method."""
-    source: str | None = None
-    """The labelled domain; None: every one in turn."""
+    sources: tuple[str, ...] = ()
+    """The labelled domain, or several that train together; empty: every one in turn."""
     target: str | None = None
     """The domain that is adapted to; None: every other one."""
     modalities: tuple[str, ...] = ()
@@ -44,6 +44,11 @@ class Request:
     """Go on with what was interrupted."""
     keep_state: bool = True
     """Keep what a finished run needs to go on."""
+
+    @property
+    def source(self) -> str:
+        """The name of the sources in runs."""
+        return name_of(self.sources)
 
 
 @dataclass(frozen=True)

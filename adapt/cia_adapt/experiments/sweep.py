@@ -94,7 +94,8 @@ def _single(request: Request, say: Say) -> Iterator[Request]:
     """One request per direction and seed."""
     for direction in prepared(request, say):
         for seed in request.seeds:
-            yield replace(request, source=direction.source.name, target=direction.target.name, seeds=(seed,), resume=True)
+            sources = tuple(source.name for source in direction.source.each)
+            yield replace(request, sources=sources, target=direction.target.name, seeds=(seed,), resume=True)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 
 from cia_extract.common import console
 from cia_extract.common.errors import DataError, UsageError
-from cia_extract.common.suggest import did_you_mean
+from cia_extract.common.suggest import did_you_mean, instead
 from rich.console import Console
 from rich.table import Table
 
@@ -72,9 +72,7 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
     if baseline:
         if baseline not in {method for method, _ in groups}:
             have = sorted({m for m, _ in groups})
-            raise UsageError(
-                f"--baseline {baseline}: no run of that method; choose from {', '.join(have)}{did_you_mean(baseline, have)}"
-            )
+            raise UsageError(f"--baseline {baseline}: no run of that method{instead(baseline, have, 'cia-adapt table')}")
         header.append(f"− {baseline}, all pairs")
     header += [f"{name} published" for name in paper["columns"]]
     paper_rows = [(setting, label, method) for setting, label, method in paper["rows"]]

@@ -57,6 +57,8 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
         "validators": validator_correlations(counted(history)),
         "advice": history[-1]["advice"],
     }
+    if by_source := evaluator.accuracy_by_source(outcome.selected.source):
+        result["source_val_by_source"] = by_source
     if len(task.classes) > 1:
         for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
             result[f"{name}_by_label"] = evaluator.target_scores(snapshot.target)

@@ -128,6 +128,14 @@ class Evaluator:
         """Top-1 in % on the source's validation clips."""
         return prediction.accuracy(self.task.source_val.labels)
 
+    def accuracy_by_source(self, prediction: Prediction) -> dict[str, float]:
+        """{source: top-1 in % on its validation clips} where there are several sources, else empty."""
+        labels, by_label = self.task.source_val.labels, prediction.probabilities
+        return {
+            name: Prediction(tuple(p[rows] for p in by_label), prediction.features[rows]).accuracy(labels[rows])
+            for name, rows in self.task.source_val_by_domain.items()
+        }
+
     def target_accuracy(self, prediction: Prediction) -> float:
         """Top-1 in % on the target's validation clips; opens their labels."""
         return prediction.accuracy(self.target_labels.open("accuracy of each epoch, for the curve and the oracle"))

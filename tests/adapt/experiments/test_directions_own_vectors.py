@@ -223,7 +223,7 @@ def test_one_vector_is_read_once_with_a_word_and_without_a_flag(vectors, tmp_pat
     setup = json.loads((tmp_path / "runs/uh/dann/amazon-dslr/seed0/config.json").read_text())["setup"]
     assert setup["segments"] == 1
     chosen = config.load("uh", "dann", {"train_split": "all", "val_split": "all"})
-    request = Request(features=vectors, chosen=chosen, source="amazon", target="dslr", mapping=tuple(MAPS[1::2]))
+    request = Request(features=vectors, chosen=chosen, sources=("amazon",), target="dslr", mapping=tuple(MAPS[1::2]))
     (pair,) = directions.prepared(request, lambda note: None)
     task, _ = directions.task_of(pair, readers.Stores(CPU))
     trainer = training_trainer.Trainer(task, pair.setup, pair.method, 0, CPU)
@@ -234,7 +234,7 @@ def test_one_vector_is_read_once_with_a_word_and_without_a_flag(vectors, tmp_pat
 @pytest.mark.parametrize(("frames", "segments"), [(3, 3), (5, 5), (25, 5)])
 def test_no_frame_is_read_twice_where_a_clip_has_fewer_than_the_set_up_takes(tmp_path, frames, segments):
     file = make_small(tmp_path / "f.h5", channels=8, frames=frames)
-    request = Request(features=file, chosen=config.load("uh", "dann", {}), source="here", target="there", modalities=("rgb",))
+    request = Request(features=file, chosen=config.load("uh", "dann", {}), sources=("here",), target="there", modalities=("rgb",))
     (pair,) = directions.prepared(request, lambda note: None)
     assert pair.setup.segments == segments
 

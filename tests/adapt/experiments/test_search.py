@@ -28,7 +28,7 @@ def search_of(file: Path, folder: Path, method: str = "concat", trials: int = 4,
     request = Request(
         features=file,
         chosen=load(method),
-        source="here",
+        sources=("here",),
         target="there",
         modalities=("rgb", "flow"),
         runs=folder,

@@ -82,7 +82,7 @@ def test_a_method_that_does_not_fit_is_listed_and_a_mistake_of_all_is_raised(sma
     results, failed = sweep.run(asked, 1, None, print)
     assert len(results) == 2 and failed[0].what == "cia" and "needs two" in failed[0].message
     with pytest.raises(UsageError, match="--source mars"):
-        sweep.run([replace(request, source="mars") for request in asked], 1, None, print)
+        sweep.run([replace(request, sources=("mars",)) for request in asked], 1, None, print)
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_table_2_has_columns_by_label(tmp_path, small_file):
     asked = Request(
         features=path,
         chosen=chosen("avg", labels="label,noun"),
-        source="here",
+        sources=("here",),
         target="there",
         modalities=("rgb", "flow"),
         seeds=(0, 1),
@@ -292,6 +292,6 @@ def test_an_unexpected_failure_of_one_run_is_listed(small_file, tmp_path, monkey
 
 
 def test_report_draws_methods_without_a_frame_level(small_file, tmp_path):
-    runner.run(replace(requests(small_file, tmp_path / "runs", ("dann",), (0,))[0], source="here", target="there"), print)
+    runner.run(replace(requests(small_file, tmp_path / "runs", ("dann",), (0,))[0], sources=("here",), target="there"), print)
     run = cia_adapt("report", tmp_path / "runs", cwd=tmp_path)
     assert run.returncode == 0, run.stderr

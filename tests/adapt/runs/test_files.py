@@ -139,7 +139,7 @@ def test_a_feature_file_writes_and_removes_nothing_outside_runs(tmp_path, name):
 def _every(asked: Request) -> Request:
     from dataclasses import replace
 
-    return replace(asked, source=None, target=None)
+    return replace(asked, sources=(), target=None)
 
 
 def test_a_domain_named_like_a_formula_is_drawn(tmp_path):

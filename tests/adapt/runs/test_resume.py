@@ -57,7 +57,7 @@ def request(file: Path, folder: Path, method: str = "concat", **changes) -> Requ
     options = {"resume": False, "overwrite": False} | {
         k: changes.pop(k) for k in ("resume", "overwrite", "keep_state") if k in changes
     }
-    return Request(features=file, chosen=chosen(method, **changes), source="here", target="there", runs=folder, **options)
+    return Request(features=file, chosen=chosen(method, **changes), sources=("here",), target="there", runs=folder, **options)
 
 
 def folder_of(root: Path, method: str = "concat") -> Path:

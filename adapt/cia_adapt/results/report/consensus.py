@@ -13,7 +13,7 @@ from cia_extract.datasets import manifest
 from cia_extract.features import DatasetFeatures
 
 from cia_adapt.config import Method, Setup
-from cia_adapt.data import Stores, centre_frames, digest, find_domains, make_task
+from cia_adapt.data import Stores, called, centre_frames, digest, find_domains, make_task
 from cia_adapt.model import VideoModel
 from cia_adapt.results.report.figures import consensus
 from cia_adapt.runs import files
@@ -41,22 +41,22 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list
     if method.pooling != "sc":
         return [], []
     domains = find_domains(Path(stamp["feature_file"]))
-    if not {config["source"], config["target"]} <= set(domains):
+    source, target = (called(domains, config[role]) for role in ("source", "target"))
+    if source is None or target is None:
         raise DataError(
             f"{stamp['feature_file']}: no longer holds {config['source']} and {config['target']}; put the file of this run back"
         )
-    target = domains[config["target"]]
     dataset = target.dataset
     if not isinstance(dataset, DatasetFeatures) or "clips/indices" not in dataset.regions:
         raise DataError(
             f"{stamp['feature_file']}: does not say where the clips and their frames are; a file written by cia-extract does"
         )
-    if config["features"] != digest(domains[config["source"]], domains[config["target"]]):
+    if config["features"] != digest(source, target):
         raise DataError(
             f"{stamp['feature_file']}: its features are no longer those of this run, or the run used --manifest or --map"
         )
     setup, stores = Setup(**config["setup"]), Stores(torch.device("cpu"), "map")
-    task, _ = make_task(domains[config["source"]], target, config["modalities"], True, setup, stores)
+    task, _ = make_task(source, target, config["modalities"], True, setup, stores)
     model = VideoModel(method, task.sizes)
     try:
         model.load_state_dict(files.load_model(folder, "selected"))
