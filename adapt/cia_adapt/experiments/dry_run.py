@@ -7,6 +7,7 @@ import numpy as np
 from cia_extract.common.console import Say
 
 from cia_adapt.data import Draw, Stores
+from cia_adapt.experiments.clips import trunk_of
 from cia_adapt.experiments.cost import macs_per_clip
 from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
@@ -28,8 +29,9 @@ def plan(request: Request, say: Say = lambda message: None) -> list[dict[str, An
 def _plan_one(request: Request, direction: Direction, stores: Stores) -> dict[str, Any]:
     task, labels = task_of(direction, stores)
     setup = direction.setup
-    trainer = Trainer(task, setup, direction.method, 0, request.device, request.precision, request.compiled)
-    evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
+    trunk = trunk_of(request, direction)
+    trainer = Trainer(task, setup, direction.method, 0, request.device, request.precision, request.compiled, trunk)
+    evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision, setup.test_clips)
     draw = trainer.draws()[0]
     trainer.cluster()
     first_step = _step_seconds(trainer, draw)

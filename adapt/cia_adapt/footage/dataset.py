@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ class Footage:
     cache: Path = Path("frame-cache")
     weights: tuple[str, ...] = ()
     """As `cia-extract --weights` takes them."""
-    flow: str = "tvl1"
+    flow: Literal["tvl1", "dis"] = "tvl1"
     workers: int = 1
     blank: bool = False
     """Decode nothing and see black frames: for a dry run."""
@@ -88,7 +88,7 @@ class FrameDataset:
         """[N]: whether a clip's frames are complete in all modalities."""
         if self.blank:
             return np.ones(len(self), bool)
-        return np.stack([self._states(m) >= DONE for m in self.modalities]).all(0)
+        return np.asarray(np.stack([self._states(m) >= DONE for m in self.modalities]).all(0))
 
     def digest(self) -> str:
         """SHA-256 of the recipe, the columns, and the checksums of all frames."""
@@ -131,5 +131,3 @@ def named(entry: str) -> tuple[str, Path]:
     if not separator:
         name = path.resolve().parent.name if path.stem == "manifest" else path.stem
     return names.check(name, "--clips"), path
-
-

@@ -48,7 +48,9 @@ def fill(folder: Path, pictures: Pictures, rows: Manifest, root: Path, workers: 
 def _lacking(stores: Mapping[str, Store]) -> Rows:
     states = {modality: store.states() for modality, store in stores.items()}
     lacks = np.stack([state < DONE for state in states.values()], axis=1)  # [N, M]
-    return {int(row): tuple(m for m, lack in zip(states, lacks[row], strict=True) if lack) for row in np.flatnonzero(lacks.any(1))}
+    return {
+        int(row): tuple(m for m, lack in zip(states, lacks[row], strict=True) if lack) for row in np.flatnonzero(lacks.any(1))
+    }
 
 
 def _check_room(folder: Path, pictures: Pictures, todo: Rows) -> None:

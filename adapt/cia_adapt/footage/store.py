@@ -51,7 +51,7 @@ class Store:
 
     def begin_or_continue(self, pictures: Pictures, rows: Manifest) -> None:
         """Make the files; or check that those which lie here are of these pictures and clips. Raises MismatchError, DataError."""
-        wanted = {"pictures": pictures.knobs(self.modality), "clips": clips_digest(rows.columns)}
+        wanted: dict[str, Any] = {"pictures": pictures.knobs(self.modality), "clips": clips_digest(rows.columns)}
         about = self.folder / f"{self.modality}.json"
         if not about.exists():
             for path, shape, kind in (
@@ -59,7 +59,7 @@ class Store:
                 (self.marks, (len(rows),), np.int64),
             ):
                 path.unlink(missing_ok=True)
-                np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)  # type: ignore[arg-type]
+                np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
             writes.text(about, json.dumps(wanted, indent=2) + "\n")  # last: without it all is made anew
             return
         held = json_object(about.read_text(encoding="utf-8"), f"{about}:", ADVICE)
