@@ -40,7 +40,9 @@ class Footage:
     """Which clips, in place of features, and how their frames are read."""
 
     clips: tuple[str, ...] = ()
-    """[NAME=]MANIFEST of clips that train the backbone too, in place of --features; repeat."""
+    """[NAME=]MANIFEST.csv of clips that train the backbone too, or a dataset of cia-extract (e55, demo, …), in place of
+    --features; repeat.
+    """
     root: Path | None = None
     """Folder that the clips' paths are relative to. [default: the manifest's]"""
     frame_cache: Path = Path("frame-cache")

@@ -55,7 +55,7 @@ class Request:
     @property
     def where(self) -> str:
         """What the domains are read from, for messages."""
-        return str(self.features) if self.footage is None else f"--clips {' '.join(self.footage.manifests)}"
+        return str(self.features) if self.footage is None else f"--clips {' '.join(self.footage.clips)}"
 
 
 @dataclass(frozen=True)

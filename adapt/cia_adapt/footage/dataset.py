@@ -5,20 +5,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 from cia_extract.common import names
 from cia_extract.common.console import Say
 from cia_extract.common.errors import UsageError
-from cia_extract.datasets import manifest
+from cia_extract.datasets import manifest, sources
 
 from cia_adapt.footage.filling import fill
 from cia_adapt.footage.pictures import Pictures
 from cia_adapt.footage.store import DONE, Store
 
-FRAMES = "frames"
+DEMO_CLIPS: Final = 12  # training clips per class and domain, as cia-extract renders them
+FRAMES: Final = "frames"
 """Name of a modality's array behind the modality: "rgb/frames"."""
 
 
@@ -26,10 +27,12 @@ FRAMES = "frames"
 class Footage:
     """What `--clips` and the flags beside it ask for."""
 
-    manifests: tuple[str, ...]
-    """[NAME=]FILE; without a name it is the file's, or for manifest.csv its folder's."""
+    clips: tuple[str, ...]
+    """[NAME=]MANIFEST, or a dataset that `cia-extract --dataset` knows. Without a name it is the file's, or for manifest.csv the
+    folder's.
+    """
     root: Path | None = None
-    """Folder that the clips' paths are relative to; None: each manifest's own."""
+    """Folder that the clips' paths are relative to; None: the manifest's, or that of the known dataset."""
     cache: Path = Path("frame-cache")
     weights: tuple[str, ...] = ()
     """As `cia-extract --weights` takes them."""
@@ -105,29 +108,39 @@ class FrameDataset:
 
 
 def opened(footage: Footage, pictures: Pictures, say: Say) -> list[FrameDataset]:
-    """The datasets of the manifests, each with its frames in the cache. Raises UsageError, DataError, MismatchError."""
+    """The datasets of `--clips`, each with its frames in the cache. Raises UsageError, DataError, MismatchError."""
     datasets: dict[str, FrameDataset] = {}
-    for entry in footage.manifests:
-        name, path = named(entry)
-        rows = manifest.read(path)
+    for entry in footage.clips:
+        name, source = listed(entry, footage)
+        for note in filter(None, (*source.notes, source.left_out)):
+            say(note)
         if name in datasets:
-            raise UsageError(f"--clips {entry}: there are two manifests called {name}; write NAME={path}")
-        root, folder = footage.root or path.parent, footage.cache / name
+            raise UsageError(f"--clips {entry}: there are two called {name}; write OTHER-NAME={entry}")
+        folder = footage.cache / name
         if not footage.blank:
-            fill(folder, pictures, rows, root, footage.workers, say)
-        columns = {column: np.array(values).astype(str) for column, values in rows.columns.items()}
-        datasets[name] = FrameDataset(folder, name, str(root.resolve()), columns, pictures, footage.blank)
+            fill(folder, pictures, source.manifest, source.root, footage.workers, say)
+        columns = {column: np.array(values).astype(str) for column, values in source.manifest.columns.items()}
+        datasets[name] = FrameDataset(folder, name, str(source.root.resolve()), columns, pictures, footage.blank)
     return list(datasets.values())
 
 
-def named(entry: str) -> tuple[str, Path]:
-    """The dataset's name and the file of a `[NAME=]FILE`.
+def listed(entry: str, footage: Footage) -> tuple[str, sources.Source]:
+    """(name, clips) of a `[NAME=]MANIFEST`, or of a dataset that `cia-extract --dataset` knows. Raises UsageError, DataError."""
+    name, path = named(entry)
+    if path.suffix:
+        return name, sources.Source(manifest.read(path), footage.root or path.parent)
+    render = not footage.blank
+    return name, sources.find(str(path), None, footage.root, DEMO_CLIPS, 0, footage.workers, render)
 
-    >>> [named(entry)[0] for entry in ("splits/ucf.csv", "demo/clips/manifest.csv", "mine=a.csv")]
-    ['ucf', 'clips', 'mine']
+
+def named(entry: str) -> tuple[str, Path]:
+    """The dataset's name, and the file or known dataset, of a `[NAME=]FILE`.
+
+    >>> [named(entry)[0] for entry in ("splits/ucf.csv", "clips/manifest.csv", "mine=a.csv", "e55")]
+    ['ucf', 'clips', 'mine', 'e55']
     """
     name, separator, file = entry.rpartition("=")
     path = Path(file)
     if not separator:
-        name = path.resolve().parent.name if path.stem == "manifest" else path.stem
+        name = path.resolve().parent.name if path.name == "manifest.csv" else path.stem
     return names.check(name, "--clips"), path
