@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 from cia_adapt import config
-from cia_adapt.experiments import Request
+from cia_adapt.data import Stores
+from cia_adapt.experiments import Request, clips, directions
 from cia_adapt.footage import Footage, Pictures
+from cia_adapt.training import Evaluator, Trainer
 from cia_extract.datasets import manifest
 from PIL import Image
+
+from tests.adapt.runs_of import CPU
 
 CLASSES, FRAMES, CLIPS = ("down", "right"), 9, 4
 TINY = {"short_side": 32, "width": 40, "crop": 32, "segments": 4, "epochs": 2, "batch": 4}
@@ -36,10 +40,17 @@ def render(folder: Path) -> Path:
     return path
 
 
-def request(
-    clips: Path, folder: Path, method: str = "cia", sets=(), modalities=(), cache: Path | None = None, **setup
-) -> Request:
+def request(path: Path, folder: Path, method: str = "cia", sets=(), modalities=(), **setup) -> Request:
     """From day to night, with random weights."""
     chosen = config.load("demo-i3d", method, TINY | setup, ["sc.embedding=16", *sets] if method == "cia" else sets)
-    footage = Footage((str(clips),), None, clips.parent / "cache", ("random",), "dis", 1)
+    footage = Footage((str(path),), None, path.parent / "cache", ("random",), "dis", 1)
     return Request(footage=footage, chosen=chosen, source="day", target="night", modalities=modalities, runs=folder, seeds=(0,))
+
+
+def trainer_of(asked: Request) -> tuple[Trainer, Evaluator]:
+    """Those of the request's one direction, seed 0."""
+    (direction,) = directions.prepared(asked, lambda message: None)
+    task, labels = directions.task_of(direction, Stores(CPU))
+    trunk = clips.trunk_of(asked, direction)
+    trainer = Trainer(task, direction.setup, direction.method, 0, CPU, asked.precision, trunk=trunk)
+    return trainer, Evaluator(task, labels, direction.setup.segments, CPU, asked.precision, direction.setup.test_clips)

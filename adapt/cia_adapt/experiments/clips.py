@@ -21,6 +21,7 @@ def pictures_of(request: Request) -> Pictures:
     setup = request.chosen.setup
     if setup.crop > min(setup.short_side, setup.width):
         raise UsageError(f"--crop {setup.crop}: must not be larger than --short-side {setup.short_side} or --width {setup.width}")
+    footage.check_layers(setup)
     asked = request.modalities or ("rgb", "flow")
     if unknown := [modality for modality in asked if modality not in ("rgb", "flow")]:
         raise UsageError(f"--modality {unknown[0]}: with --clips the backbone is trained on rgb and flow only")

@@ -3,7 +3,7 @@
 from cia_adapt.footage.crops import Crops, draw
 from cia_adapt.footage.dataset import FRAMES, Footage, FrameDataset, opened
 from cia_adapt.footage.pictures import Pictures
-from cia_adapt.footage.trunk import CHANNELS, CROPS, Trunk, built, grid, maps_of_a_clip
+from cia_adapt.footage.trunk import CHANNELS, CROPS, Trunk, built, check_layers, grid, maps_of_a_clip
 
 __all__ = [
     "CHANNELS",
@@ -15,6 +15,7 @@ __all__ = [
     "Pictures",
     "Trunk",
     "built",
+    "check_layers",
     "draw",
     "grid",
     "maps_of_a_clip",

@@ -49,6 +49,8 @@ class Trunk(nn.Module):
         self.streams = nn.ModuleDict(networks)
         self.backbone, self.crop, self.fixed = setup.backbone, setup.crop, setup.batch_norm == "frozen"
         self.checkpointing = checkpointing
+        self.origin: Mapping[str, Mapping[str, str]] = {}
+        """{modality: name, checksum and provenance of the first weights}."""
         self.frozen: list[nn.Module] = []
         for network in networks.values():
             for layer in _frozen(network, setup):
@@ -105,7 +107,15 @@ def built(loaded: Mapping[str, weights.Weights], recipe: Recipe, setup: Setup, c
     networks = {
         m: weights.build(setup.backbone, m, one, eps=recipe.network.bn_eps).requires_grad_(True) for m, one in loaded.items()
     }
-    return Trunk(networks, recipe, setup, checkpointing)
+    trunk = Trunk(networks, recipe, setup, checkpointing)
+    trunk.origin = {modality: one.describe() for modality, one in loaded.items()}
+    return trunk
+
+
+def check_layers(setup: Setup) -> None:
+    """Raise UsageError for a layer that --freeze-until cannot name."""
+    with torch.device("meta"):
+        _frozen(weights.fit.create(setup.backbone, "rgb"), setup)
 
 
 def _layers(network: nn.Module) -> Mapping[str, nn.Module]:

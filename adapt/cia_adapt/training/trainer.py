@@ -180,7 +180,8 @@ class Trainer:
 
     def train_step(self, draw: Draw, views: list[Inputs], probe: bool = False) -> tuple[dict[str, Tensor], dict[str, float]]:
         """One update; metrics as tensors, so that a GPU is not waited for. `probe` adds the gradient norms at the features."""
-        if self.setup.lr_decay:
+        before, batches = self._of_a_step()
+        if self.setup.lr_decay and not before:
             for group in self.optimiser.param_groups:
                 group["lr"] = group["initial_lr"] * lr_factor(self.step / self.steps_total)
         self._grow()
@@ -194,7 +195,6 @@ class Trainer:
         metrics |= {f"{reversal.level}_reversal": reversal.now() for reversal in self.reversals}
         probe = probe and not self.left_source_after  # there is no task loss to compare with
         ratio = gradient_ratio(task_loss, list(other_losses.values()), outputs[0].frames) if probe else {}
-        before, batches = self._of_a_step()
         if not before:
             self.optimiser.zero_grad(set_to_none=True)
         if batches > 1:
