@@ -1,6 +1,7 @@
 """Training the backbone on clips by the same loop: run folders, going on, and the same numbers as over its features."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import h5py
@@ -10,9 +11,12 @@ import torch
 from cia_adapt import config
 from cia_adapt.experiments import Request, runner
 from cia_adapt.footage import filling
+from cia_adapt.results import table
 from cia_adapt.runs import files, resume, state
 from cia_adapt.training import train
+from cia_extract import __version__, features
 from cia_extract.common.errors import MismatchError, UsageError
+from cia_extract.networks import weights
 
 from tests.adapt.clips_of import request, trainer_of
 from tests.adapt.runs_of import equal
@@ -168,3 +172,43 @@ def test_the_stamp_says_what_the_backbone_began_with(tiny_clips, tmp_path):
     runner.run(request(tiny_clips, tmp_path, "source-only", modalities=("rgb",), epochs=1), quiet, quiet=True)
     stamp = json.loads((tmp_path / "demo-i3d/source-only/day-night/seed0/stamp.json").read_text())
     assert stamp["backbone"]["rgb"]["name"] == "random" and len(stamp["backbone"]["rgb"]["sha256"]) == 64
+
+
+def test_a_fine_tuned_stream_is_read_as_weights_with_its_provenance(tiny_clips, tmp_path):
+    """The run's file gives cia-extract the network that the run selected, and says where it comes from."""
+    asked = request(tiny_clips, tmp_path, "source-only", modalities=("flow",), lr=1e-3)
+    (result,) = runner.run(asked, quiet, quiet=True)
+    folder = tmp_path / "demo-i3d/source-only/day-night/seed0"
+    path = folder / "backbone-flow.safetensors"
+    loaded = weights.load("i3d", "flow", str(path), quiet)
+    epoch = result["selected_epoch"]
+    assert loaded.provenance == (
+        f"fine-tuned on the labels of day (cia-adapt {__version__}, demo-i3d, source-only, seed 0, epoch {epoch}), from random "
+        "(random values, seed 0: not a trained network)"
+    )
+    assert loaded.name == "file:backbone-flow.safetensors" and not (folder / "backbone-rgb.safetensors").exists()
+    trainer, _ = trainer_of(asked)
+    trainer.model.load_state_dict(files.load_model(folder, "selected"))
+    network = weights.build("i3d", "flow", loaded)
+    selected = trainer.model.trunk.eval().streams["flow"]
+    frames = torch.randn(1, 2, 4, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(network(frames), selected(frames), atol=1e-5) and network(frames).abs().max() > 0.01
+    assert result["backbone"] == "trained with the method, from flow random"
+    assert table.backbones([result]) == ["backbone of source-only: trained with the method, from flow random"]
+
+
+def test_runs_over_fine_tuned_features_say_so(feature_file, tmp_path):
+    """The feature file's recipe has the sentence; the result of a run over it, and so every table, repeats it."""
+    stated = "fine-tuned on the labels of here (…)"
+    path = tmp_path / "feats.h5"
+    shutil.copyfile(feature_file, path)
+    with h5py.File(path, "r+") as file:
+        for group in file.values():
+            recipe = json.loads(group.attrs["recipe"])
+            recipe["weights"] = {"rgb": {"name": "file:x", "provenance": stated}, "flow": {"name": "f", "provenance": "no"}}
+            group.attrs["recipe"] = json.dumps(recipe)
+            group.attrs["recipe_sha256"] = features.provenance_sha256(recipe)
+    chosen = config.load("demo", "source-only", {"epochs": 1})
+    (result, _) = runner.run(Request(features=path, chosen=chosen, runs=tmp_path), quiet, quiet=True)
+    assert result["backbone"] == f"rgb {stated}"
