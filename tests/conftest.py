@@ -94,3 +94,15 @@ def make_small(path: Path, channels: int = 64, clips_per_class: int = 6, frames:
 def small_file(tmp_path_factory) -> Path:
     """`make_small`, with rgb, flow and audio of 64 channels. Read only."""
     return make_small(tmp_path_factory.mktemp("features") / "small.h5")
+
+
+@pytest.fixture(scope="session")
+def tiny_clips(tmp_path_factory) -> Path:
+    """The manifest of `tests.adapt.clips_of.render`, with its frames in the folder `cache` beside it. Read only."""
+    from cia_adapt.footage import Footage, opened
+
+    from tests.adapt.clips_of import PICTURES, render
+
+    path = render(tmp_path_factory.mktemp("clips"))
+    opened(Footage((str(path),), None, path.parent / "cache", (), "dis", 1), PICTURES, print)
+    return path

@@ -19,7 +19,16 @@ FLOORS = {
         {"recipes"},
         {"common"},
     ],
-    "cia_adapt": [{"cli"}, {"experiments", "results"}, {"runs"}, {"training"}, {"data", "model"}, {"config"}, {"parts"}],
+    "cia_adapt": [
+        {"cli"},
+        {"experiments", "results"},
+        {"runs"},
+        {"training"},
+        {"data", "model"},
+        {"footage"},
+        {"config"},
+        {"parts"},
+    ],
 }
 # What stage two may use of stage one.
 SHARED = {"common", "features", "datasets", "recipes", "clips", "networks"}

@@ -36,6 +36,28 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Footage:
+    """Which clips, in place of features, and how their frames are read."""
+
+    clips: tuple[str, ...] = ()
+    """[NAME=]MANIFEST.csv of clips that train the backbone too, or a dataset of cia-extract (e55, demo, …), in place of
+    --features; repeat.
+    """
+    root: Path | None = None
+    """Folder that the clips' paths are relative to. [default: the manifest's]"""
+    frame_cache: Path = Path("frame-cache")
+    """Folder that keeps the decoded frames and their flow."""
+    weights: tuple[str, ...] = ()
+    """The backbone's first weights, as of cia-extract: kinetics, random, FILE or MODALITY=FILE; repeat. [default: kinetics]"""
+    flow: Literal["tvl1", "dis"] = "tvl1"
+    """How flow is computed where the manifest names none: tvl1, or dis (fast, an approximation)."""
+    workers: Annotated[int, Meta(ge=0, le=1024)] = 0
+    """Processes that decode clips; 0: as many as cores."""
+    checkpointing: bool = False
+    """Compute the backbone's activations again for the gradient: a fraction of the memory, a third more time."""
+
+
+@dataclass(frozen=True)
 class Device:
     """What computes."""
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 import cia_adapt.cli.grids as grids
 from cia_adapt import config
-from cia_adapt.cli.options import WORDS, Data, Machine, Runs, SetupAndMethodChanges, SetupChanges
+from cia_adapt.cli.options import WORDS, Data, Footage, Machine, Runs, SetupAndMethodChanges, SetupChanges
 from cia_adapt.cli.requests import request
 
 
@@ -45,14 +45,21 @@ class Sweep(Runs):
     """Address of a Ray cluster, or local."""
 
 
-def _adapt(context: typer.Context, data: Data, training: Training, machine: Machine, science: SetupAndMethodChanges) -> None:
+def _adapt(
+    context: typer.Context,
+    data: Data,
+    footage: Footage,
+    training: Training,
+    machine: Machine,
+    science: SetupAndMethodChanges,
+) -> None:
     if context.invoked_subcommand:
         return
     if training.version:
         print(f"cia-adapt {__version__}")
         return
     chosen = config.load(training.setup, training.method, science, training.settings)
-    asked = request(chosen, data, machine, training, training.resume)
+    asked = request(chosen, data, machine, training, training.resume, footage)
     from cia_adapt.experiments import dry_run, runner
     from cia_adapt.results import table
 
@@ -72,7 +79,7 @@ def _adapt(context: typer.Context, data: Data, training: Training, machine: Mach
         table.print_results(results)
 
 
-def _sweep(data: Data, sweep: Sweep, machine: Machine, science: SetupChanges) -> None:
+def _sweep(data: Data, footage: Footage, sweep: Sweep, machine: Machine, science: SetupChanges) -> None:
     """Train methods × pairs × seeds. The same command goes on where it stopped."""
     names = _listed(sweep.method)
     for entry in sweep.settings:
@@ -81,7 +88,7 @@ def _sweep(data: Data, sweep: Sweep, machine: Machine, science: SetupChanges) ->
             part = entry.split(".")[0]
             raise UsageError(f"--set {entry}: none of these methods has a part {part}{did_you_mean(part, used)}")
     chosen = [one for name in names for one in _grid(sweep, name, science)]
-    asked = [request(one, data, machine, sweep) for one in chosen]
+    asked = [request(one, data, machine, sweep, footage=footage) for one in chosen]
     from cia_adapt.experiments import sweep as sweeping
     from cia_adapt.results import table
 

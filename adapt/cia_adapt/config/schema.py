@@ -66,6 +66,33 @@ class Setup:
     """Decay a step of an exponential moving average of the weights, which is evaluated instead of them; 0: no average."""
     select: Literal["source_val", "entropy", "im", "snd", "bnm", "ami", "dev", "last"] = "source_val"
     """Rule of `selected`, without target labels: accuracy on the source's val clips, a validator, or the last epoch."""
+    input: Literal["features", "clips"] = "features"
+    """What training reads: features of a feature file, or clips (--clips), with whose frames the backbone is trained too."""
+    backbone: Literal["i3d", "tbn"] = "i3d"
+    """With clips. i3d: one map of all --segments frames of a clip; tbn: one of each frame."""
+    backbone_lr: Annotated[float, Meta(ge=0, le=1e3)] = 0.0
+    """With clips, the backbone's learning rate at the start; 0: that of everything else."""
+    batch_norm: Literal["train", "frozen", "synchronised"] = "train"
+    """The backbone's. train: statistics of the batch, both domains together; frozen: those of the weights, scale and offset are
+    trained; synchronised: of the batches of all processes (GPUs).
+    """
+    freeze_until: str = ""
+    """The backbone's last layer that is not trained, for example Mixed_4f; those before it are not either. Empty: all are."""
+    short_side: Annotated[int, Meta(ge=32, le=2160)] = 256
+    """With clips, the shorter side of the scaled frames, px."""
+    width: Annotated[int, Meta(ge=32, le=4096)] = 256
+    """With clips, the width of the cached frames, px: wider ones are cut at both sides, narrower ones repeat their edge."""
+    crop: Annotated[int, Meta(ge=32, le=2160)] = 224
+    """With clips, the side of the square that the backbone sees, px; the centre in evaluation."""
+    jitter: bool = True
+    """With clips, train on crops of random size and place; else on the centre."""
+    flip: bool = False
+    """With clips, mirror half of those that train. Not where left and right mean something."""
+    test_clips: Annotated[int, Meta(ge=1, le=100)] = 1
+    """With clips, equidistant samplings of --segments frames that evaluation averages over; training draws its frames from all.
+    """
+    accumulate: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    """Batches whose mean gradient makes one step. Losses that compare clips, and batch normalisation, see one batch."""
 
     @property
     def label_columns(self) -> tuple[str, ...]:

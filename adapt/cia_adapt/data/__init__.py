@@ -2,12 +2,12 @@
 
 from cia_adapt.data import checking, importing, label_sets
 from cia_adapt.data.clips import Clips, LabelledClips, SealedLabels, joined, subset, to_device
-from cia_adapt.data.domains import Domain, JoinedDomain, as_one, called, digest, find_domains, name_of, pairs
+from cia_adapt.data.domains import Domain, JoinedDomain, as_one, called, digest, domains_of, find_domains, name_of, pairs
 from cia_adapt.data.foreign import ForeignDataset
 from cia_adapt.data.prefetch import announced, prefetched
 from cia_adapt.data.readers import Positions, Stores, Tier, fits, free_memory
 from cia_adapt.data.relabel import relabelled
-from cia_adapt.data.sampling import Draw, Endless, centre_frames, shifted_frames, source_order
+from cia_adapt.data.sampling import Draw, Endless, centre_frames, shifted_frames, source_order, test_frames
 from cia_adapt.data.task import Rows, Task, arrays_to_read, make_task, rows_of, sizes_of, tested, training_classes
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "centre_frames",
     "checking",
     "digest",
+    "domains_of",
     "find_domains",
     "fits",
     "free_memory",
@@ -47,6 +48,7 @@ __all__ = [
     "sizes_of",
     "source_order",
     "subset",
+    "test_frames",
     "tested",
     "to_device",
     "training_classes",

@@ -1,7 +1,7 @@
 """The domains of a feature file: clips that share their distribution, with their splits, labels and classes."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,14 +119,20 @@ class JoinedDomain(Domain):
 
 
 def find_domains(path: Path, mapping: Sequence[str] = ()) -> dict[str, Domain]:
-    """The domains of a feature file by name: each value of a dataset's column `domain`, or the dataset itself without that
-    column.
+    """The domains of a feature file by name (`domains_of`). `mapping` names the arrays of a foreign file (`foreign.parse`).
 
-    A value that two datasets have is called "<dataset>.<value>" in the second. `mapping` names the arrays of a foreign file
-    (`foreign.parse`). Raises DataError, and UsageError for a mapping that does not fit.
+    Raises DataError, and UsageError for a mapping that does not fit.
+    """
+    return domains_of(open_any(path, mapping).values())
+
+
+def domains_of(datasets: Iterable[FeatureSource]) -> dict[str, Domain]:
+    """The domains of datasets by name: each value of a dataset's column `domain`, or the dataset itself without that column.
+
+    A value that two datasets have is called "<dataset>.<value>" in the second.
     """
     domains: dict[str, Domain] = {}
-    for dataset in open_any(path, mapping).values():
+    for dataset in datasets:
         finished = np.flatnonzero(dataset.done())
         column = dataset.columns.get("domain")
         values = column if column is not None else np.full(len(dataset), dataset.name)

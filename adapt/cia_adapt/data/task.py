@@ -12,6 +12,7 @@ from cia_adapt.config import Setup, splits
 from cia_adapt.data.clips import Clips, LabelledClips, SealedLabels
 from cia_adapt.data.domains import Domain, JoinedDomain
 from cia_adapt.data.readers import Positions, Stores
+from cia_adapt.footage import CHANNELS, FRAMES, grid, maps_of_a_clip
 from cia_adapt.parts.interface import Sizes
 
 
@@ -71,7 +72,7 @@ def rows_of(source: Domain, target: Domain, setup: Setup) -> Rows:
 
 
 def arrays_to_read(source: Domain, target: Domain, modalities: Sequence[str], maps: bool) -> dict[str, str]:
-    """The array of each modality to read, {modality: "rgb/maps" or "rgb/pooled"}.
+    """The array of each modality to read, {modality: "rgb/maps" or "rgb/pooled"; of clips "rgb/frames"}.
 
     With `maps` it is the maps where all domains have them, else the vectors. Raises DataError where a domain lacks a modality, or
     the domains' arrays do not have the same shape.
@@ -92,8 +93,8 @@ def arrays_to_read(source: Domain, target: Domain, modalities: Sequence[str], ma
                     f"{domain.dataset.path}: '{domain.name}' has no {m}; extract it, or name one of {', '.join(have)} with "
                     f"--modality{did_you_mean(m, have)}"
                 )
-        shared = [kind for kind in ("maps", "pooled") if all(f"{m}/{kind}" in d.dataset.regions for d in domains)]
-        usable = [kind for kind in shared if maps or kind == "pooled"] or shared
+        shared = [kind for kind in (FRAMES, "maps", "pooled") if all(f"{m}/{kind}" in d.dataset.regions for d in domains)]
+        usable = [kind for kind in shared if maps or kind != "maps"] or shared
         if not usable:
             raise DataError(
                 f"{first.dataset.path}: {quoted(domains)} have no array of {m} in common (one has maps, the other vectors); "
@@ -118,12 +119,13 @@ def quoted(domains: Sequence[Domain]) -> str:
 
 def sizes_of(source: Domain, arrays: Mapping[str, str], setup: Setup, heads: Sequence[int], target_train_clips: int) -> Sizes:
     """What the parts of a model need to know of these arrays and of the set-up; `heads` are the classes of each label."""
-    shapes = {m: source.dataset.regions[name].shape[2:] for m, name in arrays.items()}
+    trained = setup.input == "clips"  # frames; the model begins with the backbone, which gives the maps
+    shapes = {m: (CHANNELS, *grid(setup)) if trained else source.dataset.regions[name].shape[2:] for m, name in arrays.items()}
     return Sizes(
         {m: shape[0] for m, shape in shapes.items()},
         {m: (shape[1], shape[2]) for m, shape in shapes.items() if len(shape) == 3},
         tuple(heads),
-        setup.segments,
+        maps_of_a_clip(setup) if trained else setup.segments,
         setup.dropout,
         target_train_clips=target_train_clips,
         shared_features=setup.shared_features,

@@ -1,11 +1,13 @@
 """`cia-adapt --dry-run`: what would be trained, and how long it takes."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from cia_extract.common.console import Say
 
+import cia_adapt.experiments.clip_plan as clip_plan
 from cia_adapt.data import Draw, Stores
 from cia_adapt.experiments.cost import macs_per_clip
 from cia_adapt.experiments.directions import prepared, task_of
@@ -18,10 +20,15 @@ from cia_adapt.training import Evaluator, Trainer, trial_epochs
 def plan(request: Request, say: Say = lambda message: None) -> list[dict[str, Any]]:
     """What `run` would do for each direction, with seconds measured on one step, after a first, and one evaluation."""
     stores = Stores(request.device, request.tier)
+    if request.footage is not None:
+        request = replace(request, footage=replace(request.footage, blank=True))
     planned = []
     for direction in prepared(request, say):
         with shortage_said(f"{direction.method.name} {direction.source.name} → {direction.target.name}"):
-            planned.append(_plan_one(request, direction, stores))
+            one = _plan_one(request, direction, stores) if request.footage is None else clip_plan.plan(request, direction)
+            runs = [str(run_folder(request, direction, seed)) for seed in request.seeds]
+            names = {"source": direction.source.name, "target": direction.target.name, "modalities": list(direction.modalities)}
+            planned.append(names | one | {"runs": runs})
     return planned
 
 
@@ -49,9 +56,6 @@ def _plan_one(request: Request, direction: Direction, stores: Stores) -> dict[st
         steps += trainer.steps_total
         seconds += trainer.steps_total * step + (setup.epochs - trainer.source_epochs) * (labelling + evaluation)
     return {
-        "source": task.source,
-        "target": task.target,
-        "modalities": list(direction.modalities),
         "classes": {column: len(names) for column, names in task.classes.items()},
         "source_train_clips": len(task.source_train.clips),
         "source_val_clips": len(task.source_val.clips),
@@ -65,7 +69,6 @@ def _plan_one(request: Request, direction: Direction, stores: Stores) -> dict[st
         "parameters": sum(p.numel() for p in trainer.parameters),
         "megamacs_per_clip": round(macs / 1e6, 2),
         "seconds_estimated": round(len(request.seeds) * seconds, 1),
-        "runs": [str(run_folder(request, direction, seed)) for seed in request.seeds],
     }
 
 

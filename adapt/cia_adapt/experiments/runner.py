@@ -8,6 +8,7 @@ from cia_extract.common.console import Progress, Say
 from cia_extract.common.differences import listed
 from cia_extract.common.errors import MismatchError
 
+import cia_adapt.experiments.clips as clips
 from cia_adapt import runs
 from cia_adapt.data import Stores, digest
 from cia_adapt.experiments.directions import prepared, task_of
@@ -33,7 +34,8 @@ def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = 
 
 def _run_one(request: Request, direction: Direction, seed: int, stores: Stores, say: Say, quiet: bool) -> Result:
     direction = _as_before(request, direction, seed)
-    key = _key(request, direction, seed, digest(direction.source, direction.target))
+    digests = [digest(direction.source, direction.target), clips.weights_digest(direction.weights)]
+    key = _key(request, direction, seed, "+".join(filter(None, digests)))
     folder = key.folder(request.runs)
     if not request.overwrite and runs.finished(folder, key, extend=request.resume):
         say(f"{folder}: finished before, read (--overwrite trains it again)")
@@ -52,8 +54,9 @@ def _train(request: Request, direction: Direction, key: RunKey, stores: Stores, 
     for note in stores.notes:
         say(f"reading {note}")
     stores.notes.clear()
-    trainer = Trainer(task, setup, method, key.seed, request.device, request.precision, request.compiled)
-    evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
+    trunk = clips.trunk_of(request, direction)
+    trainer = Trainer(task, setup, method, key.seed, request.device, request.precision, request.compiled, trunk)
+    evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision, setup.test_clips)
     if packed is None:
         outcome = Outcome()
         labels.openings["counting classes that the source lacks"] += 1  # `checks` has named them

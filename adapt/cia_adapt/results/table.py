@@ -30,7 +30,7 @@ def print_results(results: Sequence[dict[str, Any]]) -> None:
     """Print `last`, `selected` and `oracle` side by side, a line for each method and pair (mean ± sd over seeds)."""
     bound = any(result.get("trained_on_target_labels") for result in results)
     note = NOTE + ("; target-only was trained on target labels, a bound, not a result" if bound else "")
-    note += "".join(f"; {line}" for line in transductive(results))
+    note += "".join(f"; {line}" for line in (*transductive(results), *backbones(results)))
     table = Table(caption=note, caption_justify="left")
     for heading in ("set-up", "method", "source → target"):
         table.add_column(heading, overflow="fold")
@@ -51,6 +51,15 @@ def transductive(results: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     methods = ", ".join(dict.fromkeys(str(result["method"]) for result in seen))
     return [f"transductive: {methods} adapted to the target's test clips, without their labels"]
+
+
+def backbones(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each backbone that a run, or a run before it, has trained; frozen published ones are not named."""
+    methods: dict[str, list[str]] = {}
+    for result in results:
+        if told := result.get("backbone"):
+            methods.setdefault(str(told), []).append(str(result["method"]))
+    return [f"backbone of {', '.join(dict.fromkeys(named))}: {told}" for told, named in methods.items()]
 
 
 def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group], which: str, baseline: str | None) -> Grid:
@@ -113,8 +122,8 @@ def _notes(groups: Mapping[tuple[str, tuple[str, str]], Group], ours: str, basel
             f"− {baseline}: difference in points, mean over pairs, with its 95 % paired bootstrap interval; p: McNemar's, median "
             "over seeds, largest over pairs"
         )
-    adapted_to_test_clips = transductive([result for group in groups.values() for result in group.results])
-    return notes + adapted_to_test_clips + _troubles(groups)
+    results = [result for group in groups.values() for result in group.results]
+    return notes + transductive(results) + backbones(results) + _troubles(groups)
 
 
 def _troubles(groups: Mapping[tuple[str, tuple[str, str]], Group]) -> list[str]:

@@ -4,6 +4,7 @@ config.json          set-up, method, modalities, classes        stamp.json      
 metrics.jsonl        one line an epoch                          result.json       last, selected, oracle
 last.safetensors     the model after the last epoch             selected.safetensors
 predictions.csv      each target validation clip                scores.safetensors  probabilities and features
+backbone-rgb.safetensors, -flow   where clips trained it: for cia-extract --weights rgb=…
 state.safetensors    to continue with more epochs (not a sweep's) done              written last
 
 While a run trains, and after an interrupt, `.seed<k>.unfinished/` beside that folder has the last state that was written.

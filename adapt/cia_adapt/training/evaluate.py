@@ -13,11 +13,12 @@ import torch
 from cia_extract.common.errors import DivergedError
 from torch import Tensor
 
-from cia_adapt.data import Clips, Positions, SealedLabels, Task, centre_frames, to_device
+from cia_adapt.data import Clips, Positions, SealedLabels, Task, centre_frames, test_frames, to_device
 from cia_adapt.model import VideoModel
 from cia_adapt.parts.interface import Described, Output
 
 BATCH = 64  # clips
+FRAME_BYTES = 64 << 20  # of a batch of frames, whose way through a backbone takes some hundred times as much
 TOP = 5
 
 
@@ -60,19 +61,35 @@ class Prediction:
         return right.any(1).numpy()
 
 
-def batches(clips: Clips, segments: int, device: torch.device) -> Iterator[tuple[Positions, dict[str, Tensor]]]:
-    """(positions, inputs) of all clips in their order, at their centre frames."""
-    frames = centre_frames(clips.frames, segments)
-    for first in range(0, len(clips), BATCH):
-        positions = np.arange(first, min(first + BATCH, len(clips)))
+def batches(
+    clips: Clips, frames: Positions, device: torch.device, trained: bool = False
+) -> Iterator[tuple[Positions, dict[str, Tensor]]]:
+    """(positions, inputs) of all clips in their order, at these frames [S]. `trained`: they go through a backbone first."""
+    size = max(1, min(BATCH, FRAME_BYTES // (clips.bytes * len(frames)))) if trained else BATCH
+    for first in range(0, len(clips), size):
+        positions = np.arange(first, min(first + size, len(clips)))
         yield positions, to_device(clips.batch(positions, np.tile(frames, (len(positions), 1))), device)
 
 
 @torch.inference_mode()
-def predict(model: VideoModel, clips: Clips, segments: int, device: torch.device, precision: str = "fp32") -> Prediction:
-    """Predict every clip at its centre frames, in the order of `clips`. Raises DivergedError for values that are not finite."""
+def predict(
+    model: VideoModel, clips: Clips, segments: int, device: torch.device, precision: str = "fp32", samplings: int = 1
+) -> Prediction:
+    """Predict every clip at its centre frames, or the mean over several equidistant samplings, in the order of `clips`.
+
+    Raises DivergedError for values that are not finite.
+    """
+    seen = [_predict(model, clips, frames, device, precision) for frames in test_frames(clips.frames, segments, samplings)]
+    if samplings == 1:
+        return seen[0]
+    by_label = zip(*(one.probabilities for one in seen), strict=True)
+    means = tuple(torch.stack(probabilities).mean(0) for probabilities in by_label)
+    return Prediction(means, torch.stack([one.features for one in seen]).mean(0))
+
+
+def _predict(model: VideoModel, clips: Clips, frames: Positions, device: torch.device, precision: str) -> Prediction:
     outputs: list[tuple[list[Tensor], Tensor]] = []
-    for output in _outputs(model, clips, segments, device, precision):
+    for output in _outputs(model, clips, frames, device, precision):
         outputs.append(([p.float().cpu() for p in output.probabilities()], features_of(output).float().cpu()))
     probabilities = tuple(torch.cat(parts) for parts in zip(*(probabilities for probabilities, _ in outputs), strict=True))
     _check_finite(probabilities)
@@ -82,7 +99,8 @@ def predict(model: VideoModel, clips: Clips, segments: int, device: torch.device
 @torch.inference_mode()
 def describe(model: VideoModel, clips: Clips, segments: int, device: torch.device) -> Described:
     """What `predict` says of the clips, and the streams' logits, on the device. Raises DivergedError as `predict` does."""
-    outputs = [(features_of(x), x.probabilities(), x.logits) for x in _outputs(model, clips, segments, device, "fp32")]
+    frames = centre_frames(clips.frames, segments)
+    outputs = [(features_of(x), x.probabilities(), x.logits) for x in _outputs(model, clips, frames, device, "fp32")]
     features, by_label, by_stream = zip(*outputs, strict=True)
     probabilities = tuple(torch.cat(of_label) for of_label in zip(*by_label, strict=True))
     _check_finite(probabilities)
@@ -90,9 +108,9 @@ def describe(model: VideoModel, clips: Clips, segments: int, device: torch.devic
     return Described(torch.cat(features), probabilities, logits)
 
 
-def _outputs(model: VideoModel, clips: Clips, segments: int, device: torch.device, precision: str) -> Iterator[Output]:
+def _outputs(model: VideoModel, clips: Clips, frames: Positions, device: torch.device, precision: str) -> Iterator[Output]:
     model.eval()
-    for _, inputs in batches(clips, segments, device):
+    for _, inputs in batches(clips, frames, device, model.trunk is not None):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             output: Output = model(inputs)
         yield output
@@ -119,10 +137,12 @@ class Evaluator:
     segments: int
     device: torch.device
     precision: str = "fp32"
+    samplings: int = 1
+    """Equidistant samplings of a clip's frames whose predictions are averaged."""
 
     def predict(self, model: VideoModel, clips: Clips) -> Prediction:
-        """What the model says of these clips, at their centre frames."""
-        return predict(model, clips, self.segments, self.device, self.precision)
+        """What the model says of these clips, at their centre frames or averaged over samplings."""
+        return predict(model, clips, self.segments, self.device, self.precision, self.samplings)
 
     def source_accuracy(self, prediction: Prediction) -> float:
         """Top-1 in % on the source's validation clips."""

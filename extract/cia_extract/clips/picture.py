@@ -99,6 +99,22 @@ def centre_crop(image: Pixels, size: int = 224) -> Pixels:
     return np.ascontiguousarray(image[top : top + size, left : left + size])
 
 
+def on_canvas(image: Pixels, height: int, width: int) -> Pixels:
+    """[H, W, …] → [height, width, …] around the centre. What is too large is cut, what is too small repeats its outermost pixels.
+
+    The centre crop of the canvas is that of the picture where all sides are even numbers.
+
+    >>> on_canvas(np.arange(4, dtype=np.uint8).reshape(2, 2), 1, 6).tolist()
+    [[0, 0, 0, 1, 1, 1]]
+    """
+    missing = [max(size - have, 0) for size, have in zip((height, width), image.shape, strict=False)]
+    if any(missing):
+        sides = [(short // 2, short - short // 2) for short in missing]
+        image = np.pad(image, [*sides, *[(0, 0)] * (image.ndim - 2)], mode="edge")
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
 def grey(image: Pixels) -> Pixels:
     """[H, W, 3] uint8 RGB → [H, W] uint8: ITU-R BT.601 luma, on which flow is computed."""
     import cv2

@@ -56,8 +56,7 @@ def prepare_clip(job: ClipJob, beat: Callable[[], None] = lambda: None) -> Prepa
     if "rgb" in job.modalities:
         rows = np.stack([sampling.window(c, rgb.window, n_frames, rgb.first, rgb.step, rgb.edge) for c in centres])
         order = slice(None, None, -1 if rgb.order == "bgr" else 1)
-        crop = recipe.picture.crop
-        clip.windows["rgb"] = _gather(rows, {t: preprocess.centre_crop(scaled[t], crop)[..., order] for t in _distinct(rows)})
+        clip.windows["rgb"] = _gather(rows, {t: _cut(job, scaled[t])[..., order] for t in _distinct(rows)})
     if "audio" in job.modalities:
         _attempt(clip, "audio", lambda: _sound(job, clip, _seconds(job, times, fps)[centres], beat))
     clip.decode_s = time.process_time() - began
@@ -176,7 +175,7 @@ def _computed_flow(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], 
         return
     grey = {t: preprocess.grey(scaled[t]) for i in missing for t in methods.frame_pair(i, rule) if t < clip.n_frames}
     computed = methods.quantised_flows(grey, missing, rule, beat, job.flow_by)
-    crops = {i: preprocess.centre_crop(image, recipe.picture.crop) for i, image in computed.items()}
+    crops = {i: _cut(job, image) for i, image in computed.items()}
     if job.flow_cache and crops:
         clip.warning = cache.save(job.flow_cache, job, cached | crops)
     clip.windows["flow"] = _gather(rows, cached | crops)
@@ -217,8 +216,13 @@ def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
         scale.check_size(image, offset + index)
         if rule.stored == "rescale" and stored.bound != rule.bound:
             image = methods.quantise(methods.dequantise(image, stored.bound), rule.bound, rule.quantiser)
-        images[index] = preprocess.centre_crop(scale(image, offset + index), recipe.picture.crop)
+        images[index] = _cut(job, scale(image, offset + index))
     clip.windows["flow"] = _gather(rows, images)
+
+
+def _cut(job: ClipJob, image: Pixels) -> Pixels:
+    """The part of a scaled picture that the job asks for."""
+    return preprocess.on_canvas(image, *job.canvas) if job.canvas else preprocess.centre_crop(image, job.recipe.picture.crop)
 
 
 def _seconds(job: ClipJob, times: list[float | None], fps: float) -> npt.NDArray[np.float64]:

@@ -120,7 +120,7 @@ def test_macs_of_a_clip_are_those_of_the_formulas():
         ([], 2, "--features is missing"),
         (["--features", "none.h5"], 3, "none.h5: no such file"),
         (["--features", "F", "--method", "magic"], 2, "--method magic: unknown; cia-adapt methods lists all "),
-        (["--features", "F", "--setup", "e56"], 2, "--setup e56: unknown, choose from demo, e100, e55, uh"),
+        (["--features", "F", "--setup", "e56"], 2, "--setup e56: unknown, choose from demo, demo-i3d, e100, e100-i3d"),
         (["--features", "F", "--source", "mars"], 2, "--source mars: not in the file, which holds here, there"),
         (["--features", "F", "--source", "here", "--target", "here"], 2, "--target here: is the source as well"),
         (["--features", "F", "--pooling", "median"], 2, "median: no such part in poolings, choose from att"),

@@ -25,8 +25,10 @@ def test_every_method_file_loads_and_opens_with_its_cell(name):
 @pytest.mark.parametrize("name", library.names("setups"))
 def test_every_setup_file_loads(name):
     setup = library.load(name, "cia", {}).setup
-    assert (setup.segments, setup.optimiser) == (5, "adam")
-    assert setup.lr == (1e-4 if name in ("e55", "e100") else 3e-3)
+    by_itself = {"e100-tbn-trn": (5, "sgd", 3e-3), "e100-tbn-source": (3, "sgd", 1e-3)}
+    on_epic = (16 if name.endswith("i3d") else 5, "adam", 1e-4 if name.startswith("e") or name.endswith("i3d") else 3e-3)
+    assert (setup.segments, setup.optimiser, setup.lr) == by_itself.get(name, on_epic)
+    assert (setup.input == "clips") == name.endswith(("-i3d", "-source"))
 
 
 def test_published_numbers_are_the_papers(shared):

@@ -22,7 +22,7 @@ from cia_adapt import runs
 from cia_adapt.results.comparison import check_comparable
 from cia_adapt.results.report.embedding import tsne
 from cia_adapt.results.statistics import summary
-from cia_adapt.results.table import NOTE, transductive
+from cia_adapt.results.table import NOTE, backbones, transductive
 from cia_adapt.runs import files
 
 
@@ -73,7 +73,7 @@ def write(folders: Sequence[Path], out: Path, root: Path | None, seed: int, clip
     text = resources.files(__package__).joinpath("template.html").read_text(encoding="utf-8")
     html = environment.from_string(text).render(
         rows=rows,
-        note="; ".join([NOTE, *transductive(list(results.values()))]),
+        note="; ".join([NOTE, *transductive(list(results.values())), *backbones(list(results.values()))]),
         sections=sections,
         left_out=left_out,
         version=__version__,

@@ -4,9 +4,10 @@ from cia_extract.networks.weights import download, fit, identity
 from cia_extract.networks.weights.checkpoint import read
 from cia_extract.networks.weights.inspect import identity_line, misfits_by_stream, renamed
 from cia_extract.networks.weights.known import KNOWN
-from cia_extract.networks.weights.loading import Weights, build, choose, load
+from cia_extract.networks.weights.loading import FINE_TUNED, Weights, build, choose, load
 
 __all__ = [
+    "FINE_TUNED",
     "KNOWN",
     "Weights",
     "build",

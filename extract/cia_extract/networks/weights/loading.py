@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from torch import nn
@@ -15,8 +16,12 @@ import cia_extract.networks.weights.fit as fit
 import cia_extract.networks.weights.identity as identity
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.networks.streams import IN_CHANNELS
+from cia_extract.networks.weights.files import statement
 from cia_extract.networks.weights.fit import TITLE, Misfit, MisfitError, Network
 from cia_extract.networks.weights.layouts import FIRST_KERNEL, IN_AXIS, Checkpoint, Tensors
+
+FINE_TUNED: Final = "fine-tuned"
+"""How the provenance of weights that `cia-adapt --clips` has trained begins."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,10 @@ def _hint() -> str:
 
 
 def _identity(path: Path, checkpoint: Checkpoint, stream: str) -> tuple[str, str]:
-    """(name, proof) of one stream of a file."""
+    """(name, proof) of one stream of a file. What a file of our own says of its training stands for a proof."""
+    stated = statement(path)
+    if stated.startswith(FINE_TUNED):
+        return f"file:{path.name}", stated
     if checkpoint.network == "tbn":
         return f"file:{path.name}", f"{stream} stream of a {checkpoint.layout} file; no reference checksums of TBN exist"
     identified = identity.identify(checkpoint.streams[stream])
