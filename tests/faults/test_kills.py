@@ -1,21 +1,23 @@
 """`kill -9` at random moments, as often as asked for: `pytest tests/faults/test_kills.py -m '' --kills 100 --kill-seed 7`.
 
-After each kill every row or epoch that was finished is still there, bit for bit; after the last the same command ends with what an
-uninterrupted one writes. Nothing is left that has to be removed by hand.
+After each kill every row or epoch that was finished is there, bit for bit; after the last the same command ends with what one writes
+that nobody interrupted. Nothing is left that has to be removed by hand.
 """
 
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cia_adapt.runs import files, folder, state
 from cia_extract import features
 from cia_extract.common.errors import DataError
 
-from tests.faults.commands import Launcher, Started
+from tests.faults.commands import Started
 from tests.faults.conftest import CLIPS
 
 # The cheapest networks: what is tested is what is left of rows, not what is in them.
@@ -87,11 +89,11 @@ def test_extraction_killed_at_random_moments_loses_no_row_and_ends_with_the_same
     root, whole, launcher, tmp_path, chance, kills, writers, how_many
 ):
     """One process, then two that fill one file, of which one or both are killed and started again."""
-    (reference, seconds), killed, files = whole, 0, 0
+    (reference, seconds), killed, count = whole, 0, 0
     while killed < kills:
-        out = tmp_path / str(files) / "f.h5"
+        out = tmp_path / str(count) / "f.h5"
         out.parent.mkdir()
-        files += 1
+        count += 1
         done: set[tuple[int, int]] = set()
         while True:
             started = [launcher.start(*extraction(root, out)) for _ in range(writers)]
@@ -118,11 +120,11 @@ def _killed(started: list[Started], after_s: float, chance: random.Random) -> in
 def test_ray_whose_driver_actors_and_workers_are_killed_loses_no_row(root, whole, launcher, tmp_path, chance, kills):
     """Any of its processes, at random; the command goes on by itself unless it was the driver, which is then started again."""
     pytest.importorskip("ray", reason="the extra [ray] is not installed")
-    (reference, seconds), killed, files = whole, 0, 0
+    reference, killed, count = whole[0], 0, 0
     while killed < kills:
-        out = tmp_path / str(files) / "f.h5"
+        out = tmp_path / str(count) / "f.h5"
         out.parent.mkdir()
-        files += 1
+        count += 1
         done: set[tuple[int, int]] = set()
         for _ in range(20):
             driver = launcher.start(*extraction(root, out), "--ray", "local")
@@ -153,10 +155,10 @@ def _killed_process(pid: int) -> bool:
 def _processes() -> dict[int, tuple[int, bytes]]:
     """{process: (its parent, its command line)} of this machine."""
     listed = {}
-    for folder in Path("/proc").glob("[0-9]*"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            listed[int(folder.name)] = parent, (folder / "cmdline").read_bytes()
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            listed[int(process.name)] = parent, (process / "cmdline").read_bytes()
         except OSError:
             continue
     return listed
@@ -176,3 +178,97 @@ def _actors(driver: int) -> list[int]:
 
 def _children(parents: list[int]) -> list[int]:
     return [pid for pid, (parent, _) in _processes().items() if parent in parents]
+
+
+TRAINING = ["--setup", "demo", "--method", "cia", "--set", "sc.embedding=16", "--batch", 6, "--source", "here"]
+EVERY_EPOCH = "from cia_adapt.runs import saver; saver.SAVE_EVERY_S = -1\n"  # otherwise every 15 s, which is this run's length
+RUN = "demo/cia/here-there/seed0"
+NUMBERS = ["metrics.jsonl", "predictions.csv", "last.safetensors", "selected.safetensors", "scores.safetensors"]
+
+
+def training(file: Path, runs: Path, epochs: int) -> list[object]:
+    return ["cia-adapt", "--features", file, *TRAINING, "--epochs", epochs, "--runs", runs, "--resume"]
+
+
+@pytest.fixture(scope="module")
+def trained(small_file, launcher, tmp_path_factory) -> Path:
+    """Runs of 1 epoch, of 1 that got another, and of 8, that nobody killed, in folders of the names 1, 2 and 8."""
+    runs = tmp_path_factory.mktemp("trained")
+    for epochs in (1, 2, 8):
+        if epochs == 2:
+            shutil.copytree(runs / "1", runs / "2")
+        once = launcher.run(*training(small_file, runs / str(epochs), epochs))
+        assert once.wait() == 0, once.told
+    return runs
+
+
+def assert_same_run(runs: Path, other: Path) -> None:
+    """Numbers are the same bytes, and nothing hidden lies beside the run."""
+    for name in NUMBERS:
+        assert (runs / RUN / name).read_bytes() == (other / RUN / name).read_bytes(), name
+    assert [path.name for path in (runs / RUN).parent.iterdir()] == ["seed0"]
+
+
+@pytest.mark.parametrize("how_many", SEVERAL)
+def test_training_killed_at_random_moments_loses_no_epoch_and_ends_with_the_same_numbers(
+    small_file, trained, launcher, tmp_path, chance, kills, how_many
+):
+    history = files.read_metrics(trained / "8" / RUN)
+    killed = folders = 0
+    while killed < kills:
+        runs = tmp_path / str(folders)
+        folders, epoch = folders + 1, 0
+        while True:
+            started = launcher.start(*training(small_file, runs, 8), before=EVERY_EPOCH)
+            if killed < kills:
+                place = folder.unfinished_folder(runs / RUN)
+                started.until(lambda place=place: (place / "config.json").exists() or (place / "lock").exists())
+                killed += _killed([started], chance.uniform(0, 3), chance)
+            if started.wait() == 0:
+                break
+            assert started.wait() == -signal.SIGKILL, started.told
+            if (place / "state.safetensors").exists():
+                kept = state.load(place / "state.safetensors")[1]["history"]
+                assert kept == history[: len(kept)] and len(kept) >= epoch
+                epoch = len(kept)
+        assert_same_run(runs, trained / "8")
+
+
+# Where a finished run is put in place of an older one: a process dies before each of these steps, and after it.
+STEPS = """
+import os, pathlib, shutil, signal
+left = {step}
+def dies(real):
+    def step(*arguments, **options):
+        global left
+        if ".part" not in str(arguments) and ".old" not in str(arguments):
+            return real(*arguments, **options)
+        left -= 1
+        if left == 0: os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*arguments, **options)
+        left -= 1
+        if left == 0: os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return step
+for owner, name in ((pathlib.Path, "rename"), (pathlib.Path, "replace"), (pathlib.Path, "mkdir"), (shutil, "rmtree")):
+    setattr(owner, name, dies(getattr(owner, name)))
+"""
+
+
+@pytest.mark.parametrize("steps", [(13, 15, 16), pytest.param(range(1, 40), marks=pytest.mark.slow)])
+def test_a_finished_run_that_gets_more_epochs_is_there_whatever_step_its_process_dies_at(
+    small_file, trained, launcher, tmp_path, steps
+):
+    """Neither the run before nor the new one is lost, and what the dead process wrote is removed by the next."""
+    for step in steps:
+        runs = tmp_path / str(step)
+        shutil.copytree(trained / "1", runs)
+        code = launcher.run(*training(small_file, runs, 2), before=STEPS.format(step=step)).wait()
+        again = launcher.run(*training(small_file, runs, 2))
+        assert again.wait() == 0, (step, again.told)
+        assert_same_run(runs, trained / "2")
+        assert "goes on after epoch" in again.told or "finished before" in again.told, (step, again.told)
+        if code == 0:
+            assert step > 16
+            break
+        assert code == -signal.SIGKILL

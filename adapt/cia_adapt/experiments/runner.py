@@ -36,6 +36,7 @@ def _run_one(request: Request, direction: Direction, seed: int, stores: Stores, 
     key = _key(request, direction, seed, digest(direction.source, direction.target))
     folder = key.folder(request.runs)
     if not request.overwrite and runs.finished(folder, key, extend=request.resume):
+        lock.put_right(folder)
         say(f"{folder}: finished before, read (--overwrite trains it again)")
         return files.read(folder)
     with lock.claimed(folder):
