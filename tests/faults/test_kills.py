@@ -1,7 +1,7 @@
 """`kill -9` at random moments, as often as asked for: `pytest tests/faults/test_kills.py -m '' --kills 100 --kill-seed 7`.
 
-After each kill every row or epoch that was finished is there, bit for bit; after the last the same command ends with what one writes
-that nobody interrupted. Nothing is left that has to be removed by hand.
+After each kill each row or epoch that was finished is there, bit for bit; after the last the same command ends with what
+one writes that nobody interrupted. Nothing is left that has to be removed by hand.
 """
 
 import os
@@ -255,7 +255,7 @@ for owner, name in ((pathlib.Path, "rename"), (pathlib.Path, "replace"), (pathli
 """
 
 
-@pytest.mark.parametrize("steps", [(13, 15, 16), pytest.param(range(1, 40), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [(20, 22), pytest.param(range(1, 60), marks=pytest.mark.slow)])
 def test_a_finished_run_that_gets_more_epochs_is_there_whatever_step_its_process_dies_at(
     small_file, trained, launcher, tmp_path, steps
 ):
@@ -267,8 +267,8 @@ def test_a_finished_run_that_gets_more_epochs_is_there_whatever_step_its_process
         again = launcher.run(*training(small_file, runs, 2))
         assert again.wait() == 0, (step, again.told)
         assert_same_run(runs, trained / "2")
-        assert "goes on after epoch" in again.told or "finished before" in again.told, (step, again.told)
+        assert ": 1/2" not in again.told, "the first epoch was trained again"
         if code == 0:
-            assert step > 16
+            assert step > 22
             break
         assert code == -signal.SIGKILL

@@ -5,13 +5,13 @@ from typing import Final
 
 import torch
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.machine import free_memory
 
 from cia_adapt.data import (
     Domain,
     ForeignDataset,
     Rows,
     arrays_to_read,
-    free_memory,
     label_sets,
     rows_of,
     sizes_of,
