@@ -12,6 +12,7 @@ from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
 from cia_adapt.experiments.request import Direction, Request
 from cia_adapt.experiments.runner import run_folder
+from cia_adapt.experiments.threads import threads_of_a_step
 from cia_adapt.training import Evaluator, Trainer, trial_epochs
 
 
@@ -20,7 +21,8 @@ def plan(request: Request, say: Say = lambda message: None) -> list[dict[str, An
     stores = Stores(request.device, request.tier)
     planned = []
     for direction in prepared(request, say):
-        with shortage_said(f"{direction.method.name} {direction.source.name} → {direction.target.name}"):
+        what = f"{direction.method.name} {direction.source.name} → {direction.target.name}"
+        with shortage_said(what), threads_of_a_step(request, direction):
             planned.append(_plan_one(request, direction, stores))
     return planned
 

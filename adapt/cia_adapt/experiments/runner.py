@@ -13,6 +13,7 @@ from cia_adapt.data import Stores, digest
 from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
 from cia_adapt.experiments.request import Direction, Request
+from cia_adapt.experiments.threads import threads_of_a_step
 from cia_adapt.runs import Result, RunKey, Saver, files, lock, resume, writing
 from cia_adapt.training import Evaluator, Metrics, Outcome, Trainer, train
 
@@ -42,7 +43,8 @@ def _run_one(request: Request, direction: Direction, seed: int, stores: Stores, 
     with lock.claimed(folder):
         if not request.overwrite and runs.finished(folder, key, extend=request.resume):  # by another process, meanwhile
             return files.read(folder)
-        return _train(request, direction, key, stores, say, quiet)
+        with threads_of_a_step(request, direction):
+            return _train(request, direction, key, stores, say, quiet)
 
 
 def _train(request: Request, direction: Direction, key: RunKey, stores: Stores, say: Say, quiet: bool) -> Result:

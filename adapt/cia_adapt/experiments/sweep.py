@@ -3,7 +3,6 @@ interrupted goes on; one run that fails does not stop the others.
 """
 
 import multiprocessing
-import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cia_extract.common import switches
+from cia_extract.common import machine, switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import CiaError, UsageError
 from cia_extract.common.processes import end_with_parent, ignore_signals, interruptible
@@ -151,7 +150,7 @@ def _in_processes(jobs: int) -> Execute:
     """A process per job, each with its share of the cores and of the memory."""
 
     def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
-        threads = max(1, len(os.sched_getaffinity(0)) // jobs) if hasattr(os, "sched_getaffinity") else 1
+        threads = max(1, machine.cores() // jobs)
         context = multiprocessing.get_context("spawn")
         stop = context.Event()
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(threads, 1 / jobs, stop))

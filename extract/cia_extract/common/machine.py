@@ -16,8 +16,12 @@ def cores(root: Path = _ROOT) -> int:
 
     A quota is rounded down, to at least 1: what wants more is stopped in turns. `root` is where /proc and /sys lie.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([allowed, *map(int, _quotas(root))]))
+    return max(1, min([in_mask(), *map(int, _quotas(root))]))
+
+
+def in_mask() -> int:
+    """Cores of this process' affinity mask; on systems without one, all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory(root: Path = _ROOT) -> int:
