@@ -11,32 +11,11 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from cia_adapt.runs import files, folder, state
-from cia_extract import features
-from cia_extract.common.errors import DataError
 
 from tests.faults.commands import Started
-from tests.faults.conftest import CLIPS
-
-# The cheapest networks: what is tested is what is left of rows, not what is in them.
-FAST = ["--backbone", "tbn", "--modality", "rgb", "--modality", "flow", "--flow", "dis", "--weights", "random", "--frames", 1]
-FAST += ["--workers", 1, "--deterministic"]
-
-
-def extraction(root: Path, out: Path) -> list[object]:
-    return ["cia-extract", "--dataset", "d", "--root", root, "--out", out, *FAST]
-
-
-@pytest.fixture(scope="module")
-def whole(root, launcher, tmp_path_factory) -> tuple[features.DatasetFeatures, float]:
-    """What one process writes that nobody interrupts, and the seconds that it takes."""
-    out = tmp_path_factory.mktemp("whole") / "f.h5"
-    began = time.monotonic()
-    once = launcher.run(*extraction(root, out))
-    assert once.wait() == 0, once.told
-    return features.open_features(out)["d"], time.monotonic() - began
+from tests.faults.jobs import CLIPS, EVERY_EPOCH, RUN, assert_same, assert_same_run, extraction, finished_rows, training
 
 
 @pytest.fixture
@@ -56,31 +35,6 @@ def kills(request) -> int:
 
 FEW = 3
 SEVERAL = [pytest.param("a few"), pytest.param("--kills", marks=pytest.mark.slow)]
-
-
-def finished_rows(out: Path, whole: features.DatasetFeatures) -> set[tuple[int, int]]:
-    """(row, modality) that are done, each compared with the uninterrupted file's; none before the file is laid out."""
-    try:
-        dataset = features.open_features(out)["d"]
-    except DataError as error:  # killed before the dataset was in the file
-        assert not out.exists() or "run the same cia-extract command again" in str(error), error
-        return set()
-    assert not dataset.damaged_rows("rgb") and not dataset.damaged_rows("flow")
-    done = {(int(row), int(m)) for row, m in np.argwhere(dataset.array("status") == features.DONE)}
-    for row, m in done:
-        for name in ("maps", "pooled"):
-            path = f"{dataset.modalities[m]}/{name}"
-            np.testing.assert_array_equal(dataset.array(path)[row], whole.array(path)[row], err_msg=f"{path} row {row}")
-    return done
-
-
-def assert_same(out: Path, whole: features.DatasetFeatures) -> None:
-    """Every array of the file equals the uninterrupted one's, and nothing lies beside it."""
-    dataset = features.open_features(out)["d"]
-    assert dataset.provenance == whole.provenance
-    for name in whole.regions:
-        np.testing.assert_array_equal(dataset.array(name), whole.array(name), err_msg=name)
-    assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
 @pytest.mark.parametrize("how_many", SEVERAL)
@@ -178,35 +132,6 @@ def _actors(driver: int) -> list[int]:
 
 def _children(parents: list[int]) -> list[int]:
     return [pid for pid, (parent, _) in _processes().items() if parent in parents]
-
-
-TRAINING = ["--setup", "demo", "--method", "cia", "--set", "sc.embedding=16", "--batch", 6, "--source", "here"]
-EVERY_EPOCH = "from cia_adapt.runs import saver; saver.SAVE_EVERY_S = -1\n"  # otherwise every 15 s, which is this run's length
-RUN = "demo/cia/here-there/seed0"
-NUMBERS = ["metrics.jsonl", "predictions.csv", "last.safetensors", "selected.safetensors", "scores.safetensors"]
-
-
-def training(file: Path, runs: Path, epochs: int) -> list[object]:
-    return ["cia-adapt", "--features", file, *TRAINING, "--epochs", epochs, "--runs", runs, "--resume"]
-
-
-@pytest.fixture(scope="module")
-def trained(small_file, launcher, tmp_path_factory) -> Path:
-    """Runs of 1 epoch, of 1 that got another, and of 8, that nobody killed, in folders of the names 1, 2 and 8."""
-    runs = tmp_path_factory.mktemp("trained")
-    for epochs in (1, 2, 8):
-        if epochs == 2:
-            shutil.copytree(runs / "1", runs / "2")
-        once = launcher.run(*training(small_file, runs / str(epochs), epochs))
-        assert once.wait() == 0, once.told
-    return runs
-
-
-def assert_same_run(runs: Path, other: Path) -> None:
-    """Numbers are the same bytes, and nothing hidden lies beside the run."""
-    for name in NUMBERS:
-        assert (runs / RUN / name).read_bytes() == (other / RUN / name).read_bytes(), name
-    assert [path.name for path in (runs / RUN).parent.iterdir()] == ["seed0"]
 
 
 @pytest.mark.parametrize("how_many", SEVERAL)
