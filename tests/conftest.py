@@ -9,6 +9,13 @@ import pytest
 from cia_extract import recipes
 from cia_extract.features import writer
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults", "tests/faults")
+    group.addoption("--kills", type=int, default=100, help="How often the slow tests of tests/faults/test_kills.py kill, in all.")
+    group.addoption("--kill-seed", type=int, help="Seed of the moments of kills; a test that fails prints its own.")
+
+
 SHARED = Path(os.environ.get("CIA_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 

@@ -5,7 +5,7 @@ from cia_adapt.data.clips import Clips, LabelledClips, SealedLabels, joined, sub
 from cia_adapt.data.domains import Domain, JoinedDomain, as_one, called, digest, domains_of, find_domains, name_of, pairs
 from cia_adapt.data.foreign import ForeignDataset
 from cia_adapt.data.prefetch import announced, prefetched
-from cia_adapt.data.readers import Positions, Stores, Tier, fits, free_memory
+from cia_adapt.data.readers import Positions, Stores, Tier, fits
 from cia_adapt.data.relabel import relabelled
 from cia_adapt.data.sampling import Draw, Endless, centre_frames, shifted_frames, source_order, test_frames
 from cia_adapt.data.task import Rows, Task, arrays_to_read, make_task, rows_of, sizes_of, tested, training_classes
@@ -34,7 +34,6 @@ __all__ = [
     "domains_of",
     "find_domains",
     "fits",
-    "free_memory",
     "importing",
     "joined",
     "label_sets",

@@ -16,8 +16,8 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 import torch
+from cia_extract.common.machine import free_memory
 from cia_extract.features import DatasetFeatures
 from torch import Tensor
 
@@ -248,8 +248,3 @@ def fits(size: int, device: torch.device, tier: Tier) -> bool:
     if tier == "device":
         return device.type == "cuda" and size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
     return tier != "ram" or size < RAM_SHARE * free_memory()
-
-
-def free_memory() -> int:
-    """Bytes of the machine's memory that a process can take without swapping."""
-    return int(psutil.virtual_memory().available)

@@ -11,6 +11,7 @@ from cia_adapt.data import Clips, Stores, Tier, arrays_to_read, fits, shifted_fr
 from cia_adapt.experiments.cost import flops
 from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.request import Request
+from cia_adapt.experiments.threads import threads_of_a_step
 from cia_adapt.training import Trainer
 
 SIZE = 2048  # of the square product by which the peak is measured
@@ -33,7 +34,9 @@ def lines(requests: Sequence[Request], steps: int) -> Iterator[str]:
     yield "training, reading included:"
     for request in requests:
         for tier in (tier for tier in tiers if _fits(request, tier)):
-            yield _training(replace(request, tier=tier), steps, peak)
+            with threads_of_a_step(request, next(prepared(request, lambda message: None))):
+                line = _training(replace(request, tier=tier), steps, peak)
+            yield line
 
 
 def _fits(request: Request, tier: Tier) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import torch
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.machine import free_memory
 
 from cia_adapt.data import (
     Domain,
@@ -15,7 +16,6 @@ from cia_adapt.data import (
     JoinedDomain,
     Rows,
     arrays_to_read,
-    free_memory,
     label_sets,
     rows_of,
     sizes_of,

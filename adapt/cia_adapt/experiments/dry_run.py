@@ -14,6 +14,7 @@ from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
 from cia_adapt.experiments.request import Direction, Request
 from cia_adapt.experiments.runner import run_folder
+from cia_adapt.experiments.threads import threads_of_a_step
 from cia_adapt.training import Evaluator, Trainer, trial_epochs
 
 
@@ -24,11 +25,12 @@ def plan(request: Request, say: Say = lambda message: None) -> list[dict[str, An
         request = replace(request, footage=replace(request.footage, blank=True))
     planned = []
     for direction in prepared(request, say):
-        with shortage_said(f"{direction.method.name} {direction.source.name} → {direction.target.name}"):
+        what = f"{direction.method.name} {direction.source.name} → {direction.target.name}"
+        with shortage_said(what), threads_of_a_step(request, direction):
             one = _plan_one(request, direction, stores) if request.footage is None else clip_plan.plan(request, direction)
-            runs = [str(run_folder(request, direction, seed)) for seed in request.seeds]
-            names = {"source": direction.source.name, "target": direction.target.name, "modalities": list(direction.modalities)}
-            planned.append(names | one | {"runs": runs})
+        runs = [str(run_folder(request, direction, seed)) for seed in request.seeds]
+        names = {"source": direction.source.name, "target": direction.target.name, "modalities": list(direction.modalities)}
+        planned.append(names | one | {"runs": runs})
     return planned
 
 

@@ -14,6 +14,7 @@ from cia_adapt.data import Stores, digest
 from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
 from cia_adapt.experiments.request import Direction, Request
+from cia_adapt.experiments.threads import threads_of_a_step
 from cia_adapt.runs import Result, RunKey, Saver, files, lock, resume, writing
 from cia_adapt.training import Evaluator, Metrics, Outcome, Trainer, train
 
@@ -38,12 +39,14 @@ def _run_one(request: Request, direction: Direction, seed: int, stores: Stores, 
     key = _key(request, direction, seed, "+".join(filter(None, digests)))
     folder = key.folder(request.runs)
     if not request.overwrite and runs.finished(folder, key, extend=request.resume):
+        lock.put_right(folder)
         say(f"{folder}: finished before, read (--overwrite trains it again)")
         return files.read(folder)
     with lock.claimed(folder):
         if not request.overwrite and runs.finished(folder, key, extend=request.resume):  # by another process, meanwhile
             return files.read(folder)
-        return _train(request, direction, key, stores, say, quiet)
+        with threads_of_a_step(request, direction):
+            return _train(request, direction, key, stores, say, quiet)
 
 
 def _train(request: Request, direction: Direction, key: RunKey, stores: Stores, say: Say, quiet: bool) -> Result:

@@ -3,24 +3,25 @@ interrupted goes on; one run that fails does not stop the others.
 """
 
 import multiprocessing
-import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
-from cia_extract.common import switches
+from cia_extract.common import machine, switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import CiaError, UsageError
-from cia_extract.common.processes import end_with_parent, ignore_signals, interruptible
+from cia_extract.common.processes import end_with_parent, handlers_kept, ignore_signals, interrupted_by_signals, interruptible
 
 import cia_adapt.experiments.runner as runner
 from cia_adapt.data import Stores
 from cia_adapt.experiments.directions import prepared
 from cia_adapt.experiments.request import Request
 from cia_adapt.runs import Result
+
+SAVING_S: Final = 60.0  # for Ray's workers to keep their last epochs after an interrupt
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,11 @@ def train_one(request: Request) -> Result | Failed:
         with interruptible():
             return _trained(request)
     except KeyboardInterrupt:
-        return Failed(_what(request), "interrupted, its last epoch is kept; the same command goes on", 130)
+        return _interrupted(request)
+
+
+def _interrupted(request: Request) -> Failed:
+    return Failed(_what(request), "interrupted, its last epoch is kept; the same command goes on", 130)
 
 
 def _what(request: Request) -> str:
@@ -144,6 +149,15 @@ def _trained(request: Request) -> Result | Failed:
         return Failed(what, f"unexpected {type(error).__name__}: {error}", 1)
 
 
+def _train_by_ray(request: Request) -> Result | Failed:
+    """`train_one` in a Ray worker. A scheduler's signal or the driver's word ends the run, whose last epoch is kept."""
+    try:
+        with interrupted_by_signals():
+            return _trained(request)
+    except KeyboardInterrupt:
+        return _interrupted(request)
+
+
 def _here(requests: Sequence[Request]) -> Iterator[Result | Failed]:
     yield from map(train_one, requests)
 
@@ -152,7 +166,7 @@ def _in_processes(jobs: int) -> Execute:
     """A process per job, each with its share of the cores and of the memory."""
 
     def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
-        threads = max(1, len(os.sched_getaffinity(0)) // jobs) if hasattr(os, "sched_getaffinity") else 1
+        threads = max(1, machine.cores() // jobs)
         context = multiprocessing.get_context("spawn")
         stop = context.Event()
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(threads, 1 / jobs, stop))
@@ -199,15 +213,22 @@ def _by_ray(address: str) -> Execute:
     _check_reachable(address)
 
     def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
-        ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
+        with handlers_kept():
+            ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
+        waiting: list[Any] = []
         try:
             gpus = 1 if requests[0].device.type == "cuda" else 0
-            remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(train_one)
+            remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(_train_by_ray)
             # Tasks of a node share the page cache, and know nothing of each other's memory.
             waiting = [remote.remote(replace(request, tier=request.tier or "map")) for request in requests]
             while waiting:
                 (done,), waiting = ray.wait(waiting, num_returns=1)
                 yield ray.get(done)
+        except (KeyboardInterrupt, GeneratorExit):  # Ray would end its workers at once
+            for task in waiting:
+                ray.cancel(task)
+            ray.wait(waiting, num_returns=len(waiting), timeout=SAVING_S)
+            raise
         finally:
             ray.shutdown()
 

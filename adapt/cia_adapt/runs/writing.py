@@ -124,10 +124,12 @@ def _fill(
 
 
 def _put_in_place(part: Path, folder: Path) -> None:
-    """Rename a complete run to its name, in place of an older one, and remove the unfinished run's state."""
+    """Rename a complete run to its name, in place of an older one, and remove the unfinished run's state.
+
+    A process that is killed in the midst leaves them all under names that `lock.claimed` puts right.
+    """
     if folder.exists():
         old = part.with_suffix(".old")
-        shutil.rmtree(old, ignore_errors=True)  # left behind by a process that was killed here
         folder.rename(old)
         part.rename(folder)
         shutil.rmtree(old)

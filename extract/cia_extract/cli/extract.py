@@ -1,6 +1,5 @@
 """`cia-extract`: the command line of stage one. Heavy imports stay inside the commands, so that --help is instant."""
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import cia_extract.cli.features as features
 import cia_extract.cli.options as options
 import cia_extract.cli.weights as weights_cli
 from cia_extract import __version__, recipes
-from cia_extract.common import console, flags
+from cia_extract.common import console, flags, machine
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.modalities import MODALITIES
 from cia_extract.common.settings import parsed
@@ -91,7 +90,7 @@ def _settings(
     shard = _shard(clips.shard)
     if output.overwrite and shard:
         raise UsageError("--overwrite with --shard: parts would erase each other; choose a new --out")
-    workers = computing.workers or _cores()
+    workers = computing.workers or machine.cores()
     from cia_extract.datasets import sources
 
     source = sources.find(
@@ -170,11 +169,6 @@ def _report(settings: "Settings", summary: "Summary", as_json: bool, left_out: s
             f"{', …' if len(summary.failed) > 1 else ''}; all are listed in {failures_path(settings.out)}; "
             f"mend them and add --retry-failed{'; ' if left_out else ''}{left_out}"
         )
-
-
-def _cores() -> int:
-    """Those that this process may use: on a shared machine fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _recipe(dataset: str, flags: options.Preprocessing) -> recipes.Recipe:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from cia_extract.common import processes
+from cia_extract.common import processes, switches
 from cia_extract.common.errors import CiaError, UsageError
 from cia_extract.common.names import printable
 
@@ -96,6 +96,7 @@ def application(text: str) -> typer.Typer:
 
 def run(app: typer.Typer, program: str, after_interrupt: str = ", the same command continues") -> None:
     """Run a command line and exit with its code; a user's mistake is one line, never a traceback."""
+    switches.threads_within_quota()
     with processes.interrupted_by_signals():
         code = _code(app, program)
         if code == 130:  # typer may have turned the interrupt into this code itself

@@ -45,6 +45,19 @@ def interrupted_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Let a library start that takes SIGTERM for itself (Ray): afterwards ours hold again; its exit meanwhile is an interrupt."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def ignore_signals() -> None:
     """From now on this worker process ignores signals: its parent decides when it ends."""
     for number in ENDING:

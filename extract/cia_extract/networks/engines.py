@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from cia_extract.common import switches
+from cia_extract.common import machine, switches
 from cia_extract.common.console import Say
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.recipes import Recipe
@@ -200,6 +200,8 @@ def _openvino(
         model = openvino.convert_model(trunk, example_input=torch.zeros(shape), input=[shape])
     # OpenVINO's own choice would be bfloat16 wherever the CPU has it.
     hints = {"INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16", "PERFORMANCE_HINT": "LATENCY"}
+    if machine.cores() < machine.in_mask():  # a quota, which it does not look at
+        hints["INFERENCE_NUM_THREADS"] = str(machine.cores())
     compiled = openvino.Core().compile_model(model, "CPU", hints)
 
     def run(batch: Tensor) -> Tensor:
