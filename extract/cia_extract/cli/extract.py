@@ -70,6 +70,7 @@ def _check_paths(out: Path, flow_cache: Path | None, weights: Sequence[str]) -> 
     """Raises UsageError where a folder is given for a file, a file for a folder, or a path that cannot exist."""
     from cia_extract.datasets import sources
     from cia_extract.features import writer
+    from cia_extract.networks.weights import KNOWN
 
     writer.check_out(out)
     if flow_cache is not None:
@@ -77,7 +78,7 @@ def _check_paths(out: Path, flow_cache: Path | None, weights: Sequence[str]) -> 
     for text in weights:
         prefix, _, rest = text.partition("=")
         path = rest if prefix in MODALITIES else text
-        if path and path not in {"kinetics", "random"}:
+        if path and path not in {"auto", "random", *KNOWN}:
             sources.check_file("--weights", Path(path))
 
 

@@ -60,7 +60,7 @@ class Computing:
     """What computes the flow and the features. The words are those of `engines` and `flow`, which import torch."""
 
     weights: tuple[str, ...] = ()
-    """[rgb=|flow=|audio=]FILE, kinetics or random; repeat. [default: kinetics for i3d]"""
+    """[rgb=|flow=|audio=]FILE, a name of cia-extract weights list, auto or random; repeat. [default: kinetics for i3d]"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, …"""
     engine: Literal["auto", "eager", "compiled", "openvino"] = "auto"

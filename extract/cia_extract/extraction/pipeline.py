@@ -71,6 +71,10 @@ class Extraction:
         engines.check_engine("eager" if settings.deterministic else settings.engine, settings.precision, settings.device)
         backbone = settings.recipe.backbone
         choices = weights.choose(settings.modalities, settings.weights, backbone)
+        if "auto" in choices.values():
+            self.reopen()
+            begun = {} if self._begun is None else self._begun.provenance.get("weights", {})
+            choices = weights.settle(choices, {m: str(each.get("name")) for m, each in begun.items()}, say)
         self.weights = {m: weights.load(network_of(backbone, m), m, choices[m], say) for m in settings.modalities}
         for modality, loaded in self.weights.items():
             say(f"{modality} weights: {loaded.name} ({loaded.provenance})")
