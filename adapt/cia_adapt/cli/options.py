@@ -83,3 +83,7 @@ class Runs(Trained):
     """Train again what is finished."""
     as_json: Annotated[bool, "--json"] = False
     """One JSON object on stdout."""
+
+
+ON_A_TERMINAL: Final = ("dry_run", "as_json", "version")
+"""Fields that ask for something to be printed in the place of work: no arguments of the command as a function."""

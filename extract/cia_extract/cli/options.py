@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
@@ -99,3 +99,7 @@ class Output:
     """One JSON object on stdout."""
     version: bool = False
     """Print the version."""
+
+
+ON_A_TERMINAL: Final = ("dry_run", "as_json", "version")
+"""Fields that ask for something to be printed in the place of work: no arguments of the command as a function."""

@@ -6,14 +6,17 @@ A field `lr_decay: bool = True` is the flag --lr-decay/--no-lr-decay. The docstr
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
 from cia_extract.common import settings
+from cia_extract.common.errors import UsageError
+from cia_extract.common.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,33 @@ def command(function: Callable[..., None], words: Mapping[str, str] = MappingPro
     run.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
     run.__annotations__ = {flag.name: flag.annotation for flag in flags}
     return run
+
+
+def groups(classes: Sequence[type[Any]], values: Mapping[str, Any], out_of_place: Container[str] = ()) -> list[Any]:
+    """One object of each of the classes, of the values of their fields as a Python caller gives them: a text does for a path.
+
+    Args:
+        values: {field: value} of all classes together.
+        out_of_place: fields that are taken for unknown.
+
+    Raises:
+        UsageError: that quotes the field, for a value that it cannot have and a name that is none.
+    """
+    known = {f.name: hint for cls in classes for f, hint, _ in _fields(cls, {}) if f.name not in out_of_place}
+    for name in values:
+        if name not in known:
+            raise UsageError(f"{name}: unknown, choose from {', '.join(known)}{did_you_mean(name, known)}")
+    given = {name: _path(value) if Path in (known[name], *get_args(known[name])) else value for name, value in values.items()}
+    return [
+        settings.converted(
+            cls, {f.name: given[f.name] for f in fields(cls) if f.name in given}, lambda name, value: f"{name}={value}"
+        )
+        for cls in classes
+    ]
+
+
+def _path(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from cia_extract import __version__, features
+from cia_extract import features
 from cia_extract.clips import flow
 from cia_extract.common import switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.version import __version__
 from cia_extract.extraction.clips_to_rows import Pass
 from cia_extract.extraction.settings import Settings, Summary, rows_to_do
 from cia_extract.features import Claims, DatasetFeatures, failures, write_failures, writer
