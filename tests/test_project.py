@@ -10,6 +10,8 @@ import pytest
 import yaml
 from cia_extract import __version__
 
+from tests.command_line import in_this_process
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -100,3 +102,26 @@ def test_the_demo_installs_no_developers_tools_and_a_build_of_torch_where_one_is
     assert "-e '.[openvino]'" in lines and "[dev]" not in lines
     assert ("torch --index-url https://download.pytorch.org/whl/cpu" in lines) is asked
     assert "-e '.[dev]'" in subprocess.run([*make, "lint"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+SECTIONS = {
+    "cia-extract": ["What to extract", "How a clip becomes network input", "Performance", "Where to"],
+    "cia-adapt": ["Which features of which domains", "What to train", "What becomes of the runs", "Performance"],
+}
+
+
+@pytest.mark.parametrize("program", SECTIONS)
+def test_the_help_is_in_sections_and_ends_with_two_examples(program, monkeypatch):
+    from cia_adapt.cli import main as adapt
+    from cia_extract.cli import main as extract
+
+    monkeypatch.setenv("COLUMNS", "120")
+    text = in_this_process({"cia-extract": extract, "cia-adapt": adapt}[program], "--help").stdout
+    titles = re.findall(r"^(\S.*):$", text, re.MULTILINE)
+    assert titles[:4] == SECTIONS[program] and titles[-2:] == ["Options", "Commands"]
+    assert re.search(r"^Options:\n  --help .*\n\nCommands:", text, re.MULTILINE)  # every other flag has a section
+    examples = text.split("  Examples:\n")[1].strip().splitlines()
+    assert len(examples) == 2
+    for example in examples:
+        assert OURS.match(example.strip())
+        test_every_command_of_the_readme_and_the_pages_is_understood(example.strip())

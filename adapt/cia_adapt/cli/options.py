@@ -37,7 +37,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Device:
-    """What computes."""
+    """Performance: what computes."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, …"""
@@ -47,7 +47,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Machine(Device):
-    """What computes, and how."""
+    """Performance: what computes, and how."""
 
     compiled: Annotated[bool, "--compile"] = False
     """Compile the model (CUDA graphs on a GPU); takes a while first."""
@@ -57,7 +57,7 @@ class Machine(Device):
 
 @dataclass(frozen=True)
 class Trained:
-    """What is trained."""
+    """What to train."""
 
     setup: str = "uh"
     """Protocol and optimiser: SETUPS; or a file that ends in .toml."""
@@ -73,7 +73,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Runs(Trained):
-    """What is trained, and what becomes of it."""
+    """What becomes of the runs."""
 
     validators: bool = True
     """Compute the label-free validators after each epoch."""

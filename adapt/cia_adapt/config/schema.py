@@ -65,7 +65,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the paper's tables."""
+    """The parts of a method, which is one row of the paper's tables."""
 
     name: str
     paper: str = ""

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from cia_extract.extraction import Settings, Summary
 
 app = console.application(
-    "Turn action clips into one HDF5 file of I3D or TBN features (RGB, flow, audio). A second run of the same command continues."
+    "Turn action clips into one HDF5 file of I3D or TBN features (RGB, flow, audio). A second run of the same command continues.",
+    "cia-extract --dataset demo --flow dis",
+    "cia-extract --dataset indoor --root clips/indoor --out feats.h5 --dry-run",
 )
 app.add_typer(weights_cli.app, name="weights")
 features.register(app)

@@ -11,7 +11,7 @@ from cia_extract import recipes
 
 @dataclass(frozen=True)
 class Clips:
-    """Which clips are described."""
+    """What to extract."""
 
     dataset: str = ""
     """ucf, hmdb, ucf-small, hmdb-small, e55, e100, demo, or a name for your own."""
@@ -57,7 +57,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Computing:
-    """What computes the flow and the features. The words are those of `engines` and `flow`, which import torch."""
+    """Performance, and the weights. The words are those of `engines` and `flow`, which import torch."""
 
     weights: tuple[str, ...] = ()
     """[rgb=|flow=|audio=]FILE, a name of cia-extract weights list, auto or random; repeat. [default: kinetics for i3d]"""
@@ -85,7 +85,7 @@ class Computing:
 
 @dataclass(frozen=True)
 class Output:
-    """Where features go, and what is told."""
+    """Where to, and what is told."""
 
     out: Path = Path("feats.h5")
     """The feature file; a second dataset goes into the same one."""

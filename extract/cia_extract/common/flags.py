@@ -6,6 +6,7 @@ A field `lr_decay: bool = True` is the flag --lr-decay/--no-lr-decay. The docstr
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -92,33 +93,40 @@ def _asked(parameter: inspect.Parameter, words: Mapping[str, str]) -> _Asked:
     kind = parameter.annotation
     for mark in getattr(kind, "__metadata__", ()):
         if isinstance(mark, Changes):
-            listed = [flag for cls in mark.classes for flag in _fields(cls, words) if flag[2]]
-            flags = [_flag_of_a_change(f, kind, f"{text} [default: {mark.default}]") for f, kind, text in listed]
+            listed = [(cls, *flag) for cls in mark.classes for flag in _fields(cls, words) if flag[2]]
+            flags = [_flag_of_a_change(cls, f, kind, f"{text} [default: {mark.default}]") for cls, f, kind, text in listed]
             return _Asked(flags, lambda values: {name: value for name, value in values.items() if value is not None})
     if isinstance(kind, type) and is_dataclass(kind):
         listed = list(_fields(kind, words))
         names = {f.name: _name(f.name, kind) for f, kind, _ in listed}
-        flags = [_flag(f, kind, text) for f, kind, text in listed]
+        flags = [_flag(kind, *each) for each in listed]
         return _Asked(flags, lambda values: settings.converted(kind, values, lambda name, value: f"{names[name]} {value}"))
     return _Asked([parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)], lambda values: values[parameter.name])
 
 
-def _flag(f: Field[Any], kind: Any, text: str) -> inspect.Parameter:
+def _flag(cls: type, f: Field[Any], kind: Any, text: str) -> inspect.Parameter:
     default = f.default_factory() if f.default_factory is not MISSING else f.default
     if isinstance(default, tuple):
         default = list(default)
     name = _name(f.name, kind)
     switch = f"{name}/--no-{name[2:]}" if default is True else name
     says_nothing = default in ([], "") or (default is False and "/" not in switch)
-    option = typer.Option(switch, help=text, show_default=not says_nothing)
+    option = typer.Option(switch, help=text, show_default=not says_nothing, rich_help_panel=_title(cls, f.name))
     return _parameter(f.name, Annotated[_typers(kind), option], default)
 
 
-def _flag_of_a_change(f: Field[Any], kind: Any, text: str) -> inspect.Parameter:
+def _flag_of_a_change(cls: type, f: Field[Any], kind: Any, text: str) -> inspect.Parameter:
     name, typed = _name(f.name, kind), _typers(kind)
     switch = f"{name}/--no-{name[2:]}" if typed is bool else name
     single = str if get_origin(typed) is list else typed  # names with commas between
-    return _parameter(f.name, Annotated[single | None, typer.Option(switch, help=text)], None)
+    option = typer.Option(switch, help=text, rich_help_panel=_title(cls, f.name))
+    return _parameter(f.name, Annotated[single | None, option], None)
+
+
+def _title(cls: type, field_name: str) -> str:
+    """What the help calls the group of a flag: the first words of the docstring of the class that has the field first."""
+    owner = next(base for base in reversed(cls.__mro__) if field_name in inspect.get_annotations(base))
+    return re.split(r"[.,:;]", inspect.getdoc(owner) or "", maxsplit=1)[0]
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
