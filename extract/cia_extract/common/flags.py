@@ -93,8 +93,9 @@ def _asked(parameter: inspect.Parameter, words: Mapping[str, str]) -> _Asked:
     kind = parameter.annotation
     for mark in getattr(kind, "__metadata__", ()):
         if isinstance(mark, Changes):
-            listed = [(cls, *flag) for cls in mark.classes for flag in _fields(cls, words) if flag[2]]
-            flags = [_flag_of_a_change(cls, f, kind, f"{text} [default: {mark.default}]") for cls, f, kind, text in listed]
+            fields_with_text = [(cls, *each) for cls in mark.classes for each in _fields(cls, words) if each[2]]
+            said = f"[default: {mark.default}]"
+            flags = [_flag_of_a_change(cls, f, kind, f"{text} {said}") for cls, f, kind, text in fields_with_text]
             return _Asked(flags, lambda values: {name: value for name, value in values.items() if value is not None})
     if isinstance(kind, type) and is_dataclass(kind):
         listed = list(_fields(kind, words))
