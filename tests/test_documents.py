@@ -95,6 +95,23 @@ def test_paths_of_this_project_exist(page):
         assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
+def test_a_page_that_code_cites_is_in_the_project():
+    """`docs/facts.md` and not a note that a reader of the code does not have."""
+    notes = {"evaluation.md", "methods-after.md"}  # test_library.py reads and compares these where they are at hand
+    places = [ROOT / folder for folder in ("extract", "adapt", "data/manifests", "tests", "benchmarks", "docs")]
+    cited = [
+        (path, name)
+        for place in places
+        for path in place.rglob("*")
+        if path.suffix in {".py", ".toml"} and path != Path(__file__)
+        for name in re.findall(r"(?<![\w/.-])(?:docs/)?[A-Za-z][\w-]*\.md\b", path.read_text(encoding="utf-8"))
+    ]
+    absent = {
+        (path.name, name) for path, name in cited if not any((ROOT / at / name).is_file() for at in (".", "docs", "benchmarks"))
+    }
+    assert len(cited) > 20 and absent - {("test_library.py", note) for note in notes} - {("test_sweep.py", "t.md")} == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_that_a_page_names_exist(page):
     known = {flag for commands in parameters().values() for flags in commands.values() for flag in flags} | {"--help"}
