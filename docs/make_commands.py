@@ -49,6 +49,7 @@ def meaning(parameter: Any) -> str:
         shown = ", ".join(map(str, default)) if isinstance(default, list | tuple) else default
         shown = parameter.opts[0] if default is True else shown
         text += f" [default: {shown}]"
+    text = text.replace("] [", "] \\[")  # or it is a reference in Markdown
     return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
 
 

@@ -9,6 +9,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -94,11 +95,32 @@ def test_paths_of_this_project_exist(page):
         assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
+def test_a_page_that_code_cites_is_in_the_project():
+    """`docs/facts.md` and not a note that a reader of the code does not have."""
+    notes = {"evaluation.md", "methods-after.md"}  # test_library.py reads and compares these where they are at hand
+    places = [ROOT / folder for folder in ("extract", "adapt", "data/manifests", "tests", "benchmarks", "docs")]
+    cited = [
+        (path, name)
+        for place in places
+        for path in place.rglob("*")
+        if path.suffix in {".py", ".toml"} and path != Path(__file__)
+        for name in re.findall(r"(?<![\w/.-])(?:docs/)?[A-Za-z][\w-]*\.md\b", path.read_text(encoding="utf-8"))
+    ]
+    absent = {
+        (path.name, name) for path, name in cited if not any((ROOT / at / name).is_file() for at in (".", "docs", "benchmarks"))
+    }
+    assert len(cited) > 20 and absent - {("test_library.py", note) for note in notes} - {("test_sweep.py", "t.md")} == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_that_a_page_names_exist(page):
     known = {flag for commands in parameters().values() for flags in commands.values() for flag in flags} | {"--help"}
     text = page.read_text(encoding="utf-8")
-    ours = "\n".join(line for line in text.splitlines() if not re.search(r"\bpython |\bpip |\bmake \b|\bmkdocs ", line))
+    ours = "\n".join(
+        line
+        for line in text.splitlines()
+        if not re.search(r"\bpython |\bpip |\bmake \b|\bmkdocs |^docker |^uv |--gpus all", line)
+    )
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", ours))
     assert named <= known, f"{page.name}: {sorted(named - known)}"
 
@@ -126,6 +148,41 @@ def test_the_index_and_the_site_lead_to_the_page(page):
     index, site = (DOCS / "README.md").read_text(encoding="utf-8"), (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert page.name == "README.md" or f"({page.name})" in index
     assert re.search(rf": {re.escape(page.name)}$", site, re.MULTILINE)
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    """Links between the pages, anchors, and the reference that is drawn from docstrings."""
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(build, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "python/index.html").read_text(encoding="utf-8")
+    for name in ("cia_extract.extract", "cia_extract.open_features", "cia_adapt.train", "cia_adapt.load_run"):
+        assert f'id="{name}"' in reference, name
+
+
+def notebook() -> list[str]:
+    """The code cells of the quick start's notebook."""
+    content = nbformat.read(DOCS / "quick-start.ipynb", 4)
+    nbformat.validate(content)
+    return [cell.source for cell in content.cells if cell.cell_type == "code"]
+
+
+def test_the_notebook_is_kept_without_outputs_and_its_cells_are_python():
+    content = nbformat.read(DOCS / "quick-start.ipynb", 4)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in content.cells)
+    for cell in notebook():
+        compile(cell, "quick-start.ipynb", "exec")
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    """Cell by cell, with one clip a class and few epochs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    names: dict = {}
+    for cell in notebook():
+        exec(cell.replace("frames = 6, 3", "frames = 1, 1").replace("seeds=3", "seeds=1, epochs=2, batch=4"), names)
+    assert len(names["results"]) == 4 and len(names["vectors"]) == names["summary"].done == 32
 
 
 def test_the_method_recipe_and_dataset_of_the_page_on_adding_work(tmp_path):

@@ -8,7 +8,9 @@ import cia_adapt.cli.search as search
 import cia_adapt.cli.train as train
 
 app = console.application(
-    "Train light heads over extracted features and evaluate them across domains. Finished runs are kept and reused."
+    "Train light heads over extracted features and evaluate them across domains. Finished runs are kept and reused.",
+    "cia-adapt --features feats.h5 --method cia --seeds 5",
+    "cia-adapt sweep --features feats.h5 --method table3 --seeds 10",
 )
 for part in (train, search, results, features):
     part.register(app)

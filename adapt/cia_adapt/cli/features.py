@@ -73,7 +73,7 @@ def import_features(
 
 @dataclass(frozen=True)
 class Timing:
-    """What `bench` times."""
+    """What to time."""
 
     method: tuple[str, ...] = ("source-only", "concat", "cia")
     """Methods to time; repeat."""

@@ -59,7 +59,7 @@ class Footage:
 
 @dataclass(frozen=True)
 class Device:
-    """What computes."""
+    """Performance: what computes."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, …"""
@@ -69,7 +69,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Machine(Device):
-    """What computes, and how."""
+    """Performance: what computes, and how."""
 
     compiled: Annotated[bool, "--compile"] = False
     """Compile the model (CUDA graphs on a GPU); takes a while first."""
@@ -79,7 +79,7 @@ class Machine(Device):
 
 @dataclass(frozen=True)
 class Trained:
-    """What is trained."""
+    """What to train."""
 
     setup: str = "uh"
     """Protocol and optimiser: SETUPS; or a file that ends in .toml."""
@@ -95,7 +95,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Runs(Trained):
-    """What is trained, and what becomes of it."""
+    """What becomes of the runs."""
 
     validators: bool = True
     """Compute the label-free validators after each epoch."""
@@ -105,3 +105,7 @@ class Runs(Trained):
     """Train again what is finished."""
     as_json: Annotated[bool, "--json"] = False
     """One JSON object on stdout."""
+
+
+ON_A_TERMINAL: Final = ("dry_run", "as_json", "version")
+"""Fields that ask for something to be printed in the place of work: no arguments of the command as a function."""

@@ -18,7 +18,7 @@ from cia_adapt.cli.requests import request
 
 @dataclass(frozen=True)
 class Searched(Trained):
-    """What `search` asks."""
+    """What to search."""
 
     runs: Path = Path("searches")
     """Folder for the searches. Not that of other runs: tables would mix them."""

@@ -19,7 +19,7 @@ from cia_adapt.cli.requests import request
 
 @dataclass(frozen=True)
 class Training(Runs):
-    """What the bare command asks beside."""
+    """What becomes of the runs; the bare command asks this beside."""
 
     resume: bool = False
     """Go on with interrupted runs, or finished ones with more --epochs."""
@@ -31,7 +31,7 @@ class Training(Runs):
 
 @dataclass(frozen=True)
 class Sweep(Runs):
-    """What `sweep` asks beside, and where its defaults differ. It gives a --set to the methods that have the part."""
+    """Performance; beside, where the defaults of `sweep` differ. It gives a --set to the methods that have the part."""
 
     method: str = "table3"
     """Names or files with commas between, table2, table3, or all."""

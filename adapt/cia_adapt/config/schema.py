@@ -102,7 +102,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the paper's tables.
+    """The parts of a method, which is one row of the paper's tables.
 
     `searched` is what `cia-adapt search` writes into its winner: {"trial": "7 of 30", "by": validators, "settings": which were
     searched}, with commas between; empty for all other methods.

@@ -26,6 +26,11 @@ def unfinished_folder(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.unfinished")
 
 
+def folder_of(result: Result, root: Path) -> Path:
+    """Where the finished run of a result lies below `root`."""
+    return root / result["setup"] / result["method"] / f"{result['source']}-{result['target']}" / f"seed{result['seed']}"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, whole or not at all. Raises OSError."""
     writes.text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

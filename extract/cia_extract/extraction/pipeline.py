@@ -5,11 +5,12 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from cia_extract import __version__, features
+from cia_extract import features
 from cia_extract.clips import flow
 from cia_extract.common import switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.version import __version__
 from cia_extract.extraction.clips_to_rows import Pass
 from cia_extract.extraction.settings import Settings, Summary, rows_to_do
 from cia_extract.features import Claims, DatasetFeatures, failures, write_failures, writer
@@ -71,6 +72,10 @@ class Extraction:
         engines.check_engine("eager" if settings.deterministic else settings.engine, settings.precision, settings.device)
         backbone = settings.recipe.backbone
         choices = weights.choose(settings.modalities, settings.weights, backbone)
+        if "auto" in choices.values():
+            self.reopen()
+            begun = {} if self._begun is None else self._begun.provenance.get("weights", {})
+            choices = weights.settle(choices, {m: str(each.get("name")) for m, each in begun.items()}, say)
         self.weights = {m: weights.load(network_of(backbone, m), m, choices[m], say) for m in settings.modalities}
         for modality, loaded in self.weights.items():
             say(f"{modality} weights: {loaded.name} ({loaded.provenance})")

@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cia_extract import __version__
 from cia_extract.common.errors import DataError
+from cia_extract.common.version import __version__
 from cia_extract.features.journal import journal_path, wait_for_writer
 from cia_extract.features.region import Region
 from cia_extract.features.schema import CLIP_ARRAYS, DONE, SCHEMA, Provenance, arrays_of, provenance_sha256, row_crc32c
@@ -128,8 +128,9 @@ class DatasetFeatures:
         return row_crc32c(*(self.read_row(f"clips/{name}", row, descriptor) for name in CLIP_ARRAYS))
 
 
-def open_features(path: Path) -> dict[str, DatasetFeatures]:
+def open_features(path: str | Path) -> dict[str, DatasetFeatures]:
     """All datasets of a feature file by name. Raises DataError for anything that is not a file of schema 1, whole."""
+    path = Path(path)
     readable(path, f"make it with cia-extract --out {path}")
     if journal_path(path).exists() or path.stat().st_size == 0:
         wait_for_writer(path)  # another process may be adding a dataset at this moment

@@ -190,7 +190,7 @@ def test_mean_and_sd():
 
 
 def test_the_authors_own_numbers_are_whole_clips():
-    """Multiples of 1/360 (U→H) and 1/571 (H→U), so of single runs; those quoted from other papers are not (`method.md` §1.7)."""
+    """Multiples of 1/360 (U→H) and 1/571 (H→U), so of single runs; quoted ones are not (`docs/reconstruction.md`)."""
     for name in (
         "source-only",
         "concat",

@@ -298,7 +298,7 @@ def test_prefetching_keeps_the_order_and_raises_at_its_turn():
 
 
 def test_learning_rate_schedule(small_file):
-    """The values of `method.md` §5, and what the optimiser gets."""
+    """The values of `docs/facts.md`, and what the optimiser gets."""
     assert [round(lr_factor(p), 6) for p in (0.1, 0.5, 1.0)] == [0.594604, 0.260847, 0.165560]
     trainer, _ = trainer_of(small_file, "source-only", epochs=5)
     trainer.epoch()

@@ -18,7 +18,7 @@ LISTS = {
     "e100": "epic100_uda",
 }
 SPLITS = {"train": "train", "val": "val"}
-# The task's and method.md's figures, not those of the definitions.
+# The figures of docs/facts.md, not those of the definitions.
 OFFICIAL = {
     "ucf": {("", "train"): 1438, ("", "val"): 571},
     "hmdb": {("", "train"): 840, ("", "val"): 360},

@@ -38,7 +38,7 @@ def read_arrays(path: Path) -> Arrays:
     If the file has a `state_dict`, only its arrays are read. Raises DataError naming the file.
     """
     if not os.path.isfile(path):  # Path.is_file() raises OSError for names that are too long
-        raise DataError(f"weights {path}: no such file; give a checkpoint, or a name (kinetics, random)")
+        raise DataError(f"weights {path}: no such file; give a checkpoint, or a name that cia-extract weights list shows")
     try:
         return _as_float32(_floats(_load(path)), path.stat().st_size)
     except UnknownName as error:

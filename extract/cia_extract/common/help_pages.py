@@ -1,0 +1,53 @@
+"""What --help prints: flags under titles, and examples at the end. It is plain text, to be piped, searched and copied."""
+
+from typing import Any, Protocol
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+class _HasParameters(Protocol):
+    def get_params(self, ctx: Any) -> list[Any]: ...
+
+
+def _write_parameters(command: _HasParameters, context: Any, formatter: Any) -> None:
+    """A section for each title among the parameters (typer's `rich_help_panel`); those without one are the last."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None:
+            plain = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            sections.setdefault(getattr(parameter, "rich_help_panel", None) or plain, []).append(record)
+    for title, records in sections.items():
+        with formatter.section(title):
+            formatter.write_dl(records)
+
+
+class Command(TyperCommand):
+    """A command whose help has sections."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and flags."""
+        _write_parameters(self, ctx, formatter)
+
+
+class Group(TyperGroup):
+    """A command with sub-commands whose help has sections."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and flags, then the sub-commands."""
+        _write_parameters(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+class Application(typer.Typer):
+    """A command line whose commands' help has sections."""
+
+    def command(self, name: str | None = None, **options: Any) -> Any:
+        """As typer's."""
+        return super().command(name, **{"cls": Command, **options})
+
+
+def epilog(examples: tuple[str, ...]) -> str | None:
+    """Examples as the end of a help page; the first character keeps its lines apart."""
+    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples) if examples else None

@@ -1,0 +1,121 @@
+"""What a notebook calls: `cia_extract.extract`, `open_features`, `cia_adapt.train`, `load_run`; light to import."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cia_adapt
+import cia_extract
+import numpy as np
+import pytest
+from cia_extract.common.errors import DataError, UsageError
+from cia_extract.datasets import class_folders
+
+from tests.extract.clips.test_video import encode
+
+
+@pytest.fixture
+def trained(feature_file, tmp_path) -> list:
+    return cia_adapt.train(feature_file, "concat", "demo", source="here", seeds=2, epochs=2, batch=6, runs=tmp_path / "runs")
+
+
+def test_extract_is_the_command(tmp_path):
+    (tmp_path / "clips/run").mkdir(parents=True)
+    for name in ("a", "b"):
+        encode(tmp_path / f"clips/run/{name}.mp4", 4)
+    class_folders.read(tmp_path / "clips", 2).manifest.write(tmp_path / "clips/manifest.csv")
+    asked = {"root": tmp_path / "clips", "backbone": "tbn", "modality": ["rgb"], "frames": 1, "weights": ["random"]}
+    summary = cia_extract.extract("mine", str(tmp_path / "f.h5"), engine="eager", workers=1, **asked)
+    assert summary.done == summary.clips == summary.extracted_now == 2 and not summary.failed
+    dataset = cia_extract.open_features(tmp_path / "f.h5")["mine"]
+    assert dataset.array("rgb/pooled").shape == (2, 1, 1024) and dataset.done().all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"frames": 0}, r"^frames=0: give a whole number from 1"),
+        ({"modality": ["rbg"]}, r"^modality=rbg: unknown, choose from rgb, flow, audio; did you mean rgb\?"),
+        ({"worker": 2}, r"^worker: unknown.*did you mean workers\?"),
+        ({"dry_run": True}, "^dry_run: unknown"),
+        ({"root": "none"}, "--root none: no such folder"),
+    ],
+)
+def test_a_mistake_in_extract_is_one_line(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        cia_extract.extract("mine", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_gives_the_runs_and_load_run_gives_one_again(trained, tmp_path):
+    assert [(run.result["source"], run.result["seed"]) for run in trained] == [("here", 0), ("here", 1)]
+    run = cia_adapt.load_run(str(tmp_path / "runs/demo/concat/here-there/seed1"))
+    assert run == trained[1] and run.config["setup"]["epochs"] == 2
+    assert list(run.metrics["epoch"]) == [1, 2]
+    right = run.predictions["selected"] == run.predictions["label"]
+    assert len(right) == run.result["target_val_clips"] and np.isclose(100 * right.mean(), run.result["selected"])
+    assert run.scores["selected/target_probabilities/label"].shape == (len(right), 3)
+    assert run.model("last").keys() == run.model().keys()
+
+
+def test_train_takes_every_kind_of_flag(feature_file, tmp_path):
+    (run,) = cia_adapt.train(
+        str(feature_file), "concat", "demo", source="here", target="there", modality=["rgb"], epochs=1, batch=6,
+        objectives=["adversarial", "class_confusion"], settings=["class_confusion.temperature=3"], runs=str(tmp_path),
+    )  # fmt: skip
+    assert run.config["method"]["objectives"] == ["adversarial", "class_confusion"] and run.config["modalities"] == ["rgb"]
+    assert run.config["method"]["options"]["class_confusion"]["temperature"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "cai"}, "did you mean cia"),
+        ({"epoch": 2}, r"^epoch: unknown; did you mean epochs\?; take a flag of cia-adapt"),
+        ({"seeds": 0}, "^seeds=0: give a whole number from 1"),
+        ({"epochs": 0}, "--epochs 0: give a whole number from 1"),
+        ({"as_json": True}, "^as_json: unknown"),
+    ],
+)
+def test_a_mistake_in_train_is_one_line(feature_file, tmp_path, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        cia_adapt.train(feature_file, **{"runs": tmp_path, **arguments})
+
+
+def test_load_run_of_what_is_none(trained, tmp_path):
+    with pytest.raises(UsageError, match="is no finished run; give a folder such as"):
+        cia_adapt.load_run(tmp_path / "runs/demo")
+    (trained[0].folder / "result.json").write_text("{")
+    with pytest.raises(DataError, match=r"result\.json"):
+        cia_adapt.load_run(trained[0].folder)
+
+
+def test_nothing_heavy_is_imported_before_it_is_asked_for():
+    light = "import sys, cia_extract, cia_adapt; cia_extract.open_features; "
+    light += "assert not {'torch', 'av', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", light], check=True)
+    for command in ("cia_extract", "cia_adapt"):
+        light = f"import sys; import {command}.cli; assert 'torch' not in sys.modules"
+        subprocess.run([sys.executable, "-c", light], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'extrakt'"):
+        _ = cia_extract.extrakt
+
+
+def test_the_examples_of_the_faces_run(feature_file, tmp_path, monkeypatch, capsys):
+    """The indented lines of the packages' docstrings."""
+    monkeypatch.chdir(tmp_path)
+    Path("feats.h5").symlink_to(feature_file)
+    called = []
+    monkeypatch.setattr("cia_extract.cli.extract", lambda *a, **k: called.append((a, k)))
+    for package in (cia_extract, cia_adapt):
+        example = "\n".join(re.findall(r"^    (.*)$", package.__doc__, re.MULTILINE))
+        example = example.replace('"indoor"', '"here"').replace("indoor-outdoor", "here-there").replace("seeds=3", "epochs=1")
+        names: dict = {}
+        exec(example, names)
+        if package is cia_extract:
+            assert names["vectors"].shape == (18, 5, 1024)
+            assert called == [(("here", "feats.h5"), {"root": "clips/indoor"})]
+        else:
+            assert len(names["runs"]) == 2
