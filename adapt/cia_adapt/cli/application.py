@@ -3,6 +3,7 @@
 from cia_extract.common import console
 
 import cia_adapt.cli.features as features
+import cia_adapt.cli.predictions as predictions
 import cia_adapt.cli.results as results
 import cia_adapt.cli.search as search
 import cia_adapt.cli.train as train
@@ -10,7 +11,7 @@ import cia_adapt.cli.train as train
 app = console.application(
     "Train light heads over extracted features and evaluate them across domains. Finished runs are kept and reused."
 )
-for part in (train, search, results, features):
+for part in (train, search, results, predictions, features):
     part.register(app)
 
 

@@ -97,7 +97,9 @@ def scores_of(folder: Path, asked: Asked, say: Say) -> Scores:
         model.load_state_dict(files.load_model(folder, asked.epoch))
     except RuntimeError as error:
         shapes = ", ".join(f"{name} {clips_of.dataset.regions[name].shape[2:]}" for name in arrays.values())
-        raise DataError(f"{folder}: its model does not fit {shapes} of {path}; give features like those of its training") from error
+        raise DataError(
+            f"{folder}: its model does not fit {shapes} of {path}; give features like those of its training"
+        ) from error
     clips = Clips(clips_of.dataset, rows, arrays, Stores(asked.device, "map"), rows)
     prediction = predict(model.to(asked.device), clips, setup.segments, asked.device, asked.precision)
     probabilities = {column: p.numpy() for column, p in zip(classes, prediction.probabilities, strict=True)}
@@ -161,13 +163,17 @@ def _note_recipe(predicted: Domain, path: Path, trained_on: Path, target: str, s
 
 def write(path: Path, scores: Scores, origin: Mapping[str, Any]) -> None:
     """Write scores as .csv or .h5, by the name's ending, whole or not at all. `origin` says whose they are. Raises UsageError."""
-    writers = {".csv": _write_csv, ".h5": _write_h5}
-    if path.suffix not in writers:
+    check_out(path)
+    with writes.translated(f"--out {path}", "choose another file"), writes.whole(path) as part:
+        (_write_csv if path.suffix == ".csv" else _write_h5)(part, scores, origin)
+
+
+def check_out(path: Path) -> None:
+    """Raise UsageError unless scores can be written to `path`, as far as its name tells."""
+    if path.suffix not in (".csv", ".h5"):
         raise UsageError(f"--out {path}: give it the ending .h5 or .csv")
     if path.is_dir():
         raise UsageError(f"--out {path}: is a folder; name a file in it")
-    with writes.translated(f"--out {path}", "choose another file"), writes.whole(path) as part:
-        writers[path.suffix](part, scores, origin)
 
 
 def _write_csv(part: Path, scores: Scores, _: Mapping[str, Any]) -> None:

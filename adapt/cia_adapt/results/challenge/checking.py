@@ -8,6 +8,7 @@ A zip with exactly one file, test.json:
 """
 
 import json
+import lzma
 import math
 import zipfile
 import zlib
@@ -22,8 +23,9 @@ from cia_adapt.results.challenge import official
 
 NAME: Final = "test.json"
 MOST_BYTES: Final = 256 << 20  # of test.json; both domains' test clips with 17 digits a score take 120 MB
-MOST_VALUES: Final = 6_000_000  # in test.json; both domains' test clips have 4.1 million. A value takes about 100 bytes as an object
-MOST_DEPTH: Final = 4  # {} of the file, of the results, of a clip, of a task
+MOST_VALUES: Final = (
+    6_000_000  # in test.json; both domains' test clips have 4.1 million. A value takes about 100 bytes as an object
+)
 HEAD: Final = {"version": "0.2", "challenge": "domain_adaptation"}
 LEVELS: Final = ("sls_pt", "sls_tl", "sls_td")
 RESULTS: Final = ("results_target", "results_source")
@@ -50,6 +52,8 @@ def check(path: Path, ids: Mapping[str, Collection[str]]) -> dict[str, int]:
 def read(path: Path) -> bytes:
     """test.json of a zip. Raises SubmissionError where it is none, has other files, or is larger than a submission can be."""
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise _refused(path, [f"it is larger than a submission can be, {MOST_BYTES >> 20} MiB"])
         with zipfile.ZipFile(path) as archive:
             listed = archive.infolist()
             if [entry.filename for entry in listed] != [NAME]:
@@ -60,7 +64,16 @@ def read(path: Path) -> bytes:
                 text = file.read(MOST_BYTES + 1)
     except SubmissionError:
         raise
-    except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
         # RuntimeError: it needs a password; NotImplementedError: a compression that is not known here
         raise _refused(path, [f"it cannot be read as a zip ({printable(str(error)[:200])})"]) from error
     if len(text) > MOST_BYTES:

@@ -8,35 +8,20 @@ a noun's: of logarithms that gives the averages back, of probabilities it would 
 import json
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from cia_extract.common import writes
 from cia_extract.common.errors import DataError, SubmissionError, UsageError
-from msgspec import Meta
 
 from cia_adapt.results.challenge import checking, official
 from cia_adapt.results.predicting import Scores
 
 LEAST: Final = 1e-30  # probability that is written for one of 0, such as that of a class that training lacked: the log is finite
 TIME: Final = (1980, 1, 1, 0, 0, 0)  # of the file in the zip: the same runs give the same bytes
-
-Level = Annotated[int, Meta(ge=0, le=5)]
-
-
-@dataclass(frozen=True)
-class Levels:
-    """The challenge's supervision levels scale, each 0 to 5."""
-
-    sls_pt: Level = 2
-    """Pretraining: 0 none, 1 public images, 2 public images and video, 3 self-supervised public, 4 and EPIC, 5 private."""
-    sls_tl: Level = 3
-    """Training labels: 0 none to 3 full temporal, up to 5."""
-    sls_td: Level = 3
-    """Training data: 0 zero-shot, 1 few-shot, 2 at most 25 %, 3 train, 4 train and val, 5 more."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +66,14 @@ def _numbered(task: str, classes: Sequence[str], p: npt.NDArray[np.float32], nam
     return out
 
 
-def content(results: Mapping[str, Averaged], levels: Levels) -> dict[str, Any]:
-    """What test.json holds; `results` are by "results_target" and "results_source"."""
-    return {**checking.HEAD, **asdict(levels)} | {name: _scores(one) for name, one in results.items()}
+def content(results: Mapping[str, Averaged], levels: Mapping[str, int]) -> dict[str, Any]:
+    """What test.json holds.
+
+    Args:
+        results: by "results_target" and "results_source".
+        levels: the challenge's supervision levels, 0 to 5, by `checking.LEVELS`.
+    """
+    return {**checking.HEAD, **levels} | {name: _scores(one) for name, one in results.items()}
 
 
 def _scores(one: Averaged) -> dict[str, dict[str, dict[str, float]]]:
@@ -99,13 +89,18 @@ def write(path: Path, submission: Mapping[str, Any], ids: Mapping[str, Collectio
 
     Returns the number of clips by domain. Raises SubmissionError and UsageError; nothing is written then.
     """
-    if path.is_dir():
-        raise UsageError(f"--out {path}: is a folder; name a file in it")
-    if path.suffix != ".zip":
-        raise UsageError(f"--out {path}: give it the ending .zip, which the challenge wants")
+    check_out(path)
     text = json.dumps(submission).encode()
     counts = checking.check_text(text, f"--out {path}", ids)
     with writes.translated(f"--out {path}", "choose another file"), writes.whole(path) as part:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=5) as archive:
             archive.writestr(zipfile.ZipInfo(checking.NAME, TIME), text, zipfile.ZIP_DEFLATED)
     return counts
+
+
+def check_out(path: Path) -> None:
+    """Raise UsageError unless a submission can be written to `path`, as far as its name tells."""
+    if path.suffix != ".zip":
+        raise UsageError(f"--out {path}: give it the ending .zip, which the challenge wants")
+    if path.is_dir():
+        raise UsageError(f"--out {path}: is a folder; name a file in it")
