@@ -3,6 +3,7 @@
 from cia_extract.common import console
 
 import cia_adapt.cli.features as features
+import cia_adapt.cli.predictions as predictions
 import cia_adapt.cli.results as results
 import cia_adapt.cli.search as search
 import cia_adapt.cli.train as train
@@ -12,7 +13,7 @@ app = console.application(
     "cia-adapt --features feats.h5 --method cia --seeds 5",
     "cia-adapt sweep --features feats.h5 --method table3 --seeds 10",
 )
-for part in (train, search, results, features):
+for part in (train, search, results, predictions, features):
     part.register(app)
 
 

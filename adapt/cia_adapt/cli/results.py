@@ -45,7 +45,7 @@ class Layout:
     """Which table, of which numbers, and where it goes."""
 
     number: Annotated[str, "--table"] = "3"
-    """Layout of the paper's table 2 or 3."""
+    """Layout of the paper's table 2 or 3, or e100: top-1 and top-5, tail classes and unseen participants."""
     which: Literal["selected", "last", "oracle"] = "selected"
     """selected, last, or oracle (uses target labels)."""
     baseline: str | None = None
@@ -60,12 +60,18 @@ def table(layout: Layout, runs: Runs = [Path("runs")]) -> None:  # noqa: B006
     """Our numbers in the paper's layout, with intervals and the published numbers beside them."""
     if layout.which == "oracle" and layout.baseline:
         raise UsageError("--baseline: oracles are bounds and are not compared; take --which selected or last")
-    from cia_adapt.results import comparison, formats
+    if layout.number == "e100" and layout.baseline:
+        raise UsageError("--baseline: is not for --table e100; compare with --table 2")
+    from cia_adapt.results import challenge, comparison, formats
     from cia_adapt.results import table as tables
     from cia_adapt.runs import files as run_folders
 
     groups = comparison.groups(run_folders.find(runs))
-    text = formats.render(tables.paper_table(layout.number, groups, layout.which, layout.baseline), layout.form)
+    if layout.number == "e100":
+        grid = challenge.table.table(groups, layout.which)
+    else:
+        grid = tables.paper_table(layout.number, groups, layout.which, layout.baseline)
+    text = formats.render(grid, layout.form)
     out = layout.out
     if out is None:
         console.out(text.removesuffix("\n"))

@@ -28,6 +28,9 @@ from cia_adapt.data.source import ArrayInfo, FeatureArray, FeatureSource
 Tier = Literal["device", "ram", "map", "hdf5"]
 RAM_SHARE: Final = 0.4  # of the machine's free memory, at most, for features
 DEVICE_SHARE: Final = 0.6  # of the GPU's free memory
+# Bytes of an array of vectors that are loaded before training. A larger one stays mapped: unlike maps vectors need no other order, so the
+# kernel's cache is as good, and neither start-up nor memory grows with the file (EPIC-100's would be 13 GB).
+MOST_VECTORS: Final = 1 << 30
 
 Positions = npt.NDArray[np.int64]  # rows, clips or frames by number, from 0
 
@@ -197,6 +200,8 @@ class Stores:
         size = len(rows) * int(np.prod(array.shape[1:])) * array.dtype.itemsize
         slow = not isinstance(array, np.ndarray)
         tier = self.tier or fastest_tier(int(size / self.share), self.device, slow)
+        if self.tier is None and tier == "ram" and len(array.shape) == 3 and size > MOST_VECTORS and not slow:
+            tier = "map"
         if tier == "map" and slow:
             tier = "hdf5"
         guard = Guard(dataset, name) if isinstance(dataset, DatasetFeatures) else None

@@ -148,7 +148,7 @@ def definition(number: str) -> dict[str, Any]:
     folder = resources.files("cia_adapt.config.tables")
     names = sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
     if number not in names:
-        raise UsageError(f"--table {number}: choose from {', '.join(names)}{did_you_mean(number, names)}")
+        raise UsageError(f"--table {number}: choose from {', '.join(names)}, e100{did_you_mean(number, [*names, 'e100'])}")
     return tomllib.loads(folder.joinpath(f"{number}.toml").read_text(encoding="utf-8"))
 
 

@@ -1,6 +1,6 @@
 """One run: the trainer, the loop over its epochs, evaluation, validators and health."""
 
-from cia_adapt.training.evaluate import Evaluator, Prediction
+from cia_adapt.training.evaluate import Evaluator, Prediction, predict
 from cia_adapt.training.health import Advice
 from cia_adapt.training.loop import Outcome, Snapshot, best_epoch, train
 from cia_adapt.training.phases import build_objectives, check_fits, counted
@@ -21,6 +21,7 @@ __all__ = [
     "build_objectives",
     "check_fits",
     "counted",
+    "predict",
     "train",
     "trial_epochs",
 ]

@@ -35,13 +35,21 @@ class Prediction:
 
     def by_label(self, labels: npt.NDArray[np.int64], columns: Sequence[str]) -> dict[str, float]:
         """Top-1 and top-5 in percent by label; with two labels also of the action, ranked by products of probabilities."""
-        scores: dict[str, float] = {}
-        for k in (1, TOP):
-            right = self._right(labels, k)
-            scores |= {f"{column}@{k}": 100 * float(right[:, i].mean()) for i, column in enumerate(columns)}
-        if len(columns) == 2:
-            scores |= {f"action@{k}": 100 * float(self._actions(labels, k).mean()) for k in (1, TOP)}
-        return scores
+        return {
+            f"{name}@{k}": 100 * float(right.mean())
+            for k in (1, TOP)
+            for name, right in self.right_by_label(labels, columns, k).items()
+        }
+
+    def right_by_label(self, labels: npt.NDArray[np.int64], columns: Sequence[str], k: int) -> dict[str, npt.NDArray[np.bool_]]:
+        """{label: [N], whether it is among the k likeliest}; with two labels also of the action, by products of probabilities.
+
+        EPIC-KITCHENS-100's definition (github.com/epic-kitchens/C1-Action-Recognition) ranks the 100 largest products, among
+        which the k ≤ 100 largest are.
+        """
+        by_column = self._right(labels, k)
+        right = {column: by_column[:, i] for i, column in enumerate(columns)}
+        return right | ({"action": self._actions(labels, k)} if len(columns) == 2 else {})
 
     def _right(self, labels: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.bool_]:
         """[N, L]."""

@@ -47,7 +47,8 @@ class Expected:
 class Definition:
     """The definition of a dataset, one TOML.
 
-    `path` is a template of the path of a clip that is not on disk; `clip` names EPIC's column of ids.
+    `path` is a template of the path of a clip that is not on disk; `clip` names EPIC's column of ids; `tail` and `tail_nouns` are
+    the positions of EPIC's rare classes in `classes` and `nouns`.
     """
 
     name: str
@@ -66,6 +67,8 @@ class Definition:
     domains: list[str] = field(default_factory=list)
     clip: str = ""
     nouns: list[str] = field(default_factory=list)
+    tail: list[int] = field(default_factory=list)
+    tail_nouns: list[int] = field(default_factory=list)
     recordings: dict[int, Recording] = field(default_factory=dict)
 
     def how_to_get(self) -> str:
