@@ -3,6 +3,7 @@
 from cia_extract.common import console
 
 import cia_adapt.cli.features as features
+import cia_adapt.cli.figure as figure
 import cia_adapt.cli.results as results
 import cia_adapt.cli.search as search
 import cia_adapt.cli.train as train
@@ -12,6 +13,7 @@ app = console.application(
 )
 for part in (train, search, results, features):
     part.register(app)
+app.add_typer(figure.app, name="figure")
 
 
 def main() -> None:

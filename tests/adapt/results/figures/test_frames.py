@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cia_adapt.results.report.consensus import frames_of
+from cia_adapt.results.figures.frames import frames_of
 from cia_extract import recipes
 from cia_extract.clips import job, preparation
 from cia_extract.common.errors import CiaError, DataError
