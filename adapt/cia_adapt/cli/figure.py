@@ -68,7 +68,7 @@ def gradcam(
     frame: Frames = [],  # noqa: B006
     root: Root = None,
 ) -> None:
-    """Grad-CAM of one clip: rgb, refined rgb, flow, refined flow, fused after SC, and SC's consensus map (the paper's figure 2)."""
+    """Grad-CAM of one clip: rgb, refined rgb, flow, refined flow, fused after SC, consensus map (the paper's figure 2)."""
     from cia_adapt.results.figures import clip_maps
 
     _draw("grad_cam", run, out, clip_maps.Wanted(clip, root, frame, target_class))

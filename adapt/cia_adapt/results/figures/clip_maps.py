@@ -52,9 +52,9 @@ class ClipMaps:
 
 
 def most_changed(run: Trained) -> int:
-    """The target validation clip whose prediction SC's maps change most against average pooling. Raises UsageError without SC."""
+    """The target validation clip whose prediction the pooling changes most. Raises UsageError for average pooling."""
     if run.method.pooling == "avg":
-        raise UsageError(f"{run.folder}: {run.method.name} pools by the average, no clip is changed by its maps; name one: --clip ID")
+        raise UsageError(f"{run.folder}: {run.method.name} pools by the average, no map changes a clip; name one with --clip")
     count = len(run.task.target_val)
     changes = [
         changed_by_pooling(run.model, run.inputs(np.arange(first, min(first + BATCH, count)))).numpy()

@@ -95,7 +95,7 @@ def _key(marker: str, colour: str, label: str) -> Any:
 
 
 def maps_over_frames(frames: Sequence[Pixels | None], panels: Mapping[str, Floats], rows: Sequence[str], title: str) -> Figure:
-    """A row for each frame: the frame, and over it the map of each panel. A panel has one colour scale, from 0 to its largest value.
+    """A row for each frame: the frame, and over it the map of each panel. A panel's colours go from 0 to its largest value.
 
     Args:
         frames: S pictures [H, W, 3]; None where the clip's file cannot be read, then the maps lie on grey.

@@ -6,8 +6,8 @@ Selvaraju, Cogswell, Das, Vedantam, Parikh and Batra, ICCV 2017, https://arxiv.o
 
 y is the class's logit, summed over the streams that decide. A are the maps of one modality and frame: as they are stored ("rgb"),
 and as the refinement (MC) gives them ("refined rgb"). Behind SC ("fused") A are the weighed maps of all modalities side by side,
-A_mk(i) = S(i) F̂_mk(i). Their sum over the cells is what SC gives, f_mk, so that α_mk = ∂y/∂f_mk. Reversed gradients inside the model
-(TA3N, TADA) are taken as they are before the reversal.
+A_mk(i) = S(i) F̂_mk(i). Their sum over the cells is what SC gives, f_mk, so that α_mk = ∂y/∂f_mk. Gradients that training
+reverses (TA3N, TADA) are not reversed here.
 """
 
 from collections.abc import Mapping
@@ -53,10 +53,11 @@ def explain(model: VideoModel, inputs: Mapping[str, Tensor], label: int, number:
         refined.update({m: feature.dense() for m, feature in output.items()})  # [S, C, H, W]
         return {m: Feature(x) for m, x in refined.items()}
 
+    reversals = [module for module in model.modules() if isinstance(module, GradientReversal)]
     hooks = [
         model.refinement.register_forward_hook(spread),
         model.pooling.register_forward_hook(lambda module, args, output: pooled.append(output)),
-        *(r.register_forward_hook(lambda module, args, output: args[0]) for r in model.modules() if isinstance(r, GradientReversal)),
+        *(reversal.register_forward_hook(lambda module, args, output: args[0]) for reversal in reversals),
     ]
     try:
         output: Output = model(stored)

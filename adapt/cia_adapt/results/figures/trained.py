@@ -13,8 +13,8 @@ from torch import Tensor
 from cia_adapt.config import Method, Setup
 from cia_adapt.data import Domain, Positions, Stores, Task, centre_frames, make_task
 from cia_adapt.model import VideoModel
-from cia_adapt.results.figures.frames import frames_of
 from cia_adapt.results.feature_file import domains_of, with_frames
+from cia_adapt.results.figures.frames import frames_of
 from cia_adapt.runs import files
 
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 
 from cia_adapt.config import Setup
 from cia_adapt.data import rows_of
+from cia_adapt.results.feature_file import domains_of
 from cia_adapt.results.figures.drawing import scatter
 from cia_adapt.results.figures.embedding import drawn_clips, tsne
-from cia_adapt.results.feature_file import domains_of
 from cia_adapt.runs import files
 
 Floats = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ def place(folder: Path, seed: int, say: Say) -> Picture:
     config, result = files.read_config(folder), files.read(folder)
     scores = files.load_scores(folder)
     features = [scores[f"selected/{role}_features"].double().numpy() for role in ("source", "target")]
-    points = tsne(*features, seed)
+    points = tsne(features[0], features[1], seed)
     picked = drawn_clips(len(features[0]), len(features[1]), seed)
     both = (_source_clips(folder, len(features[0]), say), _target_clips(folder))
     source, target = (

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from cia_extract.common.errors import CiaError
 
-from cia_adapt.results.figures import opened
 from cia_adapt.results.feature_file import with_frames
+from cia_adapt.results.figures import opened
 from cia_adapt.results.report.figures import consensus
 from cia_adapt.runs import files
 
