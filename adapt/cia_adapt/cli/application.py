@@ -2,6 +2,7 @@
 
 from cia_extract.common import console
 
+import cia_adapt.cli.cost as cost
 import cia_adapt.cli.features as features
 import cia_adapt.cli.figure as figure
 import cia_adapt.cli.results as results
@@ -11,7 +12,7 @@ import cia_adapt.cli.train as train
 app = console.application(
     "Train light heads over extracted features and evaluate them across domains. Finished runs are kept and reused."
 )
-for part in (train, search, results, features):
+for part in (train, search, results, cost, features):
     part.register(app)
 app.add_typer(figure.app, name="figure")
 
