@@ -2,7 +2,9 @@
 
 from cia_extract.common import console
 
+import cia_adapt.cli.cost as cost
 import cia_adapt.cli.features as features
+import cia_adapt.cli.figure as figure
 import cia_adapt.cli.predictions as predictions
 import cia_adapt.cli.results as results
 import cia_adapt.cli.search as search
@@ -13,8 +15,9 @@ app = console.application(
     "cia-adapt --features feats.h5 --method cia --seeds 5",
     "cia-adapt sweep --features feats.h5 --method table3 --seeds 10",
 )
-for part in (train, search, results, predictions, features):
+for part in (train, search, results, predictions, cost, features):
     part.register(app)
+app.add_typer(figure.app, name="figure")
 
 
 def main() -> None:

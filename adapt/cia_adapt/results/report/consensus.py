@@ -5,16 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cia_extract import recipes
-from cia_extract.clips import Pixels
-from cia_extract.clips import preparation as extraction
-from cia_extract.common.errors import CiaError, DataError
-from cia_extract.datasets import manifest
-from cia_extract.features import DatasetFeatures
+from cia_extract.common.errors import CiaError
 
-from cia_adapt.config import Method, Setup
-from cia_adapt.data import Stores, called, centre_frames, digest, find_domains, make_task
-from cia_adapt.model import VideoModel
+from cia_adapt.results.feature_file import with_frames
+from cia_adapt.results.figures import opened
 from cia_adapt.results.report.figures import consensus
 from cia_adapt.runs import files
 
@@ -36,61 +30,24 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list
     the clips' folder that the feature file names. Raises CiaError where no clip can be drawn: the feature file is gone, has
     changed since, or does not say how clips were read.
     """
-    config, stamp = files.read_json(folder / "config.json"), files.read_json(folder / "stamp.json")
-    method = Method(**config["method"])
-    if method.pooling != "sc":
+    if files.read_config(folder)["method"]["pooling"] != "sc":
         return [], []
-    domains = find_domains(Path(stamp["feature_file"]))
-    source, target = (called(domains, config[role]) for role in ("source", "target"))
-    if source is None or target is None:
-        raise DataError(
-            f"{stamp['feature_file']}: no longer holds {config['source']} and {config['target']}; put the file of this run back"
-        )
-    dataset = target.dataset
-    if not isinstance(dataset, DatasetFeatures) or "clips/indices" not in dataset.regions:
-        raise DataError(
-            f"{stamp['feature_file']}: does not say where the clips and their frames are; a file written by cia-extract does"
-        )
-    if config["features"] != digest(source, target):
-        raise DataError(
-            f"{stamp['feature_file']}: its features are no longer those of this run, or the run used --manifest or --map"
-        )
-    setup, stores = Setup(**config["setup"]), Stores(torch.device("cpu"), "map")
-    task, _ = make_task(source, target, config["modalities"], True, setup, stores)
-    model = VideoModel(method, task.sizes)
-    try:
-        model.load_state_dict(files.load_model(folder, "selected"))
-    except RuntimeError:
-        raise DataError(f"{folder}: its model is of another version of cia-adapt; train it again with --overwrite") from None
-    model.eval()
-    clips, segments = task.target_val, config["setup"]["segments"]
+    run = opened(folder)
+    with_frames(run.target)
+    clips, task = run.task.target_val, run.task
     positions = np.sort(np.random.default_rng(seed).permutation(len(clips))[:count])  # [count]
-    frames = centre_frames(clips.frames, segments)  # [S]
     with torch.inference_mode():
-        output = model(clips.batch(positions, np.tile(frames, (len(positions), 1))))
+        output = run.model(run.inputs(positions))
     assert output.consensus is not None
     predicted = output.probabilities()[0].argmax(1).tolist()
     drawn, missing = [], []
-    for position, maps, number in zip(positions, output.consensus.double().numpy(), predicted, strict=True):
-        row = int(clips.rows[position])
-        name = str(dataset.columns["clip"][row])
+    for position, maps, number in zip(positions.tolist(), output.consensus.double().numpy(), predicted, strict=True):
+        name = clips.names[position]
         try:
-            images = frames_of(dataset, row, root, dataset.array("clips/indices")[row, frames].tolist())
+            images = run.pictures(position, root)
         except CiaError as error:
             missing.append(str(error))
             continue
         title = f"{name}: predicted {task.classes[task.label][number]}"
         drawn.append(Panel(name, consensus(images, maps, title)))
     return drawn, missing
-
-
-def frames_of(dataset: DatasetFeatures, row: int, root: Path | None, indices: list[int]) -> list[Pixels]:
-    """The frames [224, 224, 3] that the features of a row at these indices describe.
-
-    The code that extracted the features decodes, counts, scales and crops them, by the feature file's own recipe. `root` goes
-    before the folder that the file names. Raises CiaError where the clip cannot be read or is another one now.
-    """
-    recipe = recipes.restored(dataset.provenance.get("preprocessing"), f"{dataset.path}: '{dataset.name}'")
-    cells = {"label": "-", "split": "-"} | {column: str(values[row]) for column, values in dataset.columns.items()}
-    job = extraction.job_of(manifest.check(str(dataset.path), [cells]), 0, root or Path(dataset.root), recipe, ("rgb",))
-    return extraction.seen_frames(job, indices)

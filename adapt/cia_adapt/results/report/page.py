@@ -20,7 +20,7 @@ import cia_adapt.results.report.consensus as consensus
 import cia_adapt.results.report.figures as figures
 from cia_adapt import runs
 from cia_adapt.results.comparison import check_comparable
-from cia_adapt.results.report.embedding import tsne
+from cia_adapt.results.figures import tsne
 from cia_adapt.results.statistics import summary
 from cia_adapt.results.table import NOTE, backbones, transductive
 from cia_adapt.runs import files

@@ -9,6 +9,18 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 Floats = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.int64]
+
+
+def drawn_clips(sources: int, targets: int, seed: int) -> tuple[Positions, Positions]:
+    """Equal numbers of both domains: the positions, in order, of n = min(N_s, N_t) clips of each, [n] twice.
+
+    >>> [positions.tolist() for positions in drawn_clips(3, 2, seed=0)]
+    [[1, 2], [0, 1]]
+    """
+    random, count = np.random.default_rng(seed), min(sources, targets)
+    first, second = (np.sort(random.permutation(each)[:count]) for each in (sources, targets))
+    return first, second
 
 
 def tsne(source: Floats, target: Floats, seed: int) -> tuple[Floats, Floats]:
@@ -17,9 +29,9 @@ def tsne(source: Floats, target: Floats, seed: int) -> tuple[Floats, Floats]:
     The start is by PCA. Where all features are equal, as those of a model whose units have died, all coordinates are 0:
     scikit-learn would crash on them.
     """
-    random = np.random.default_rng(seed)
-    count = min(len(source), len(target))
-    both = np.concatenate([x[np.sort(random.permutation(len(x))[:count])] for x in (source, target)])
+    picked = drawn_clips(len(source), len(target), seed)
+    count = len(picked[0])
+    both = np.concatenate([source[picked[0]], target[picked[1]]])
     if not np.ptp(both, axis=0).any():
         return np.zeros((count, 2)), np.zeros((count, 2))
     perplexity = min(30.0, (2 * count - 1) / 3)

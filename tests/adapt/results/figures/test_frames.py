@@ -1,13 +1,14 @@
-"""The report's consensus maps lie over the frames that the features describe, however the clip was read."""
+"""The maps of figures and report lie over the frames that the features describe, however the clip was read."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cia_adapt.results.report.consensus import frames_of
+from cia_adapt.results.figures.frames import frames_of
 from cia_extract import recipes
 from cia_extract.clips import job, preparation
 from cia_extract.common.errors import CiaError, DataError
+from cia_extract.datasets import manifest
 from cia_extract.features import writer
 from cia_extract.features.reader import DatasetFeatures
 from PIL import Image
@@ -83,6 +84,32 @@ def test_turned_and_mirrored_videos_look_as_they_did_to_the_network(tmp_path, ma
     windows = prepared.windows["rgb"]
     seen = frames_of(dataset(tmp_path, recipe, path="a.mp4"), 0, None, prepared.centres.tolist())
     np.testing.assert_array_equal(np.stack(seen), windows.images[windows.rows[:, 0]])
+
+
+@pytest.mark.parametrize("kind", ["another rate", "a frame folder", "a cut clip", "a cut at a rate"])
+def test_the_frames_shown_are_those_in_the_middle_of_the_windows_that_the_network_saw(tmp_path, kind):
+    """Pixel by pixel, at the indices that extraction writes into the feature file."""
+    changes, row = {"sampling.frames": 6}, {"path": "a.mp4"}
+    if kind == "a frame folder":
+        (tmp_path / "a").mkdir()
+        random = np.random.default_rng(0)
+        for t in range(25):
+            Image.fromarray(random.integers(0, 255, (256, 340, 3), np.uint8)).save(tmp_path / f"a/frame_{t + 1:010d}.png")
+        row = {"path": "a", "start": "0.2", "stop": "0.8", "rate": "25"}
+    else:
+        encode(tmp_path / "a.mp4", 25)
+    if "rate" in kind:
+        changes["sampling.rate"] = 10.0
+    if "cut" in kind:
+        row |= {"start": "0.32", "stop": "0.84"}
+    recipe = recipes.load("kinetics", changes)
+    rows = manifest.check("m", [{"clip": "c", "label": "x", "split": "val"} | row])
+    prepared = preparation.prepare_clip(preparation.job_of(rows, 0, tmp_path, recipe, ("rgb",)))
+    windows = prepared.windows["rgb"]
+    middle = -recipe.rgb.first // recipe.rgb.step
+    seen = frames_of(dataset(tmp_path, recipe, **row), 0, None, prepared.centres.tolist())
+    np.testing.assert_array_equal(np.stack(seen), windows.images[windows.rows[:, middle]])
+    assert len(set(prepared.centres.tolist())) > 3
 
 
 def test_another_root_goes_before_the_one_in_the_file(tmp_path):

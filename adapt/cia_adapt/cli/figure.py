@@ -1,0 +1,93 @@
+"""`cia-adapt figure`: pictures of finished runs for papers, as PNG, PDF or SVG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from cia_extract.common import console, writes
+from cia_extract.common.errors import UsageError
+
+if TYPE_CHECKING:
+    from cia_adapt.results.figures.clip_maps import Wanted
+
+app = console.application("Pictures of finished runs for papers: PNG, PDF or SVG, by the suffix of --out.")
+
+Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
+Clip = Annotated[
+    str | None,
+    typer.Option(help="A validation clip of the target, by its id. [default: the one that SC changes most]"),
+]
+Root = Annotated[Path | None, typer.Option(help="Folder of the clips. [default: as at extraction]")]
+Frames = Annotated[
+    list[int], typer.Option("--frame", help="Draw only these of the network's frames, from 1; repeat.", show_default=False)
+]
+
+
+@app.command()
+def tsne(
+    runs: Annotated[list[Path], typer.Argument(help="The folders of one run or more, drawn side by side.")],
+    out: Annotated[Path, typer.Option(help="The picture; the coordinates lie beside it as .csv.")] = Path("tsne.png"),
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of t-SNE and of the choice of clips.")] = 0,
+) -> None:
+    """t-SNE of the clips' features: source blue, target red, classes by shape, as many clips of either domain."""
+    from cia_adapt.results.figures import drawing, two_runs
+
+    drawing.check_out(out)
+    folders = [_one_run(path) for path in runs]
+    pictures = [two_runs.place(folder, seed, console.say) for folder in folders]
+    drawing.save(two_runs.draw(pictures), out)
+    table = out.with_suffix(".csv")
+    with writes.translated(f"--out {out}", "choose another file"):
+        writes.text(table, two_runs.as_csv(folders, pictures))
+    console.out(f"figure: {out.resolve()}, coordinates: {table.name}")
+
+
+@app.command()
+def consensus(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("consensus.png"),
+    clip: Clip = None,
+    frame: Frames = [],  # noqa: B006
+    root: Root = None,
+) -> None:
+    """SC's consensus maps of one clip over the frames that the network saw."""
+    from cia_adapt.results.figures import clip_maps
+
+    _draw("consensus", run, out, clip_maps.Wanted(clip, root, frame))
+
+
+@app.command()
+def gradcam(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("gradcam.png"),
+    clip: Clip = None,
+    target_class: Annotated[
+        str | None, typer.Option("--class", help="Evidence for this class, or label=class. [default: the predicted one]")
+    ] = None,
+    frame: Frames = [],  # noqa: B006
+    root: Root = None,
+) -> None:
+    """Grad-CAM of one clip: rgb, refined rgb, flow, refined flow, fused after SC, consensus map (the paper's figure 2)."""
+    from cia_adapt.results.figures import clip_maps
+
+    _draw("grad_cam", run, out, clip_maps.Wanted(clip, root, frame, target_class))
+
+
+def _draw(kind: str, run: Path, out: Path, wanted: "Wanted") -> None:
+    from cia_adapt.results.figures import clip_maps, drawing, opened
+
+    drawing.check_out(out)
+    picture = {"consensus": clip_maps.consensus, "grad_cam": clip_maps.grad_cam}[kind](opened(_one_run(run)), wanted, console.say)
+    drawing.save(picture.draw(), out)
+    console.out(f"figure: {out.resolve()}, {picture.title}")
+
+
+def _one_run(path: Path) -> Path:
+    """The one run at or below a folder. Raises UsageError where there are several or none."""
+    from cia_adapt.runs import files
+
+    folders: Sequence[Path] = files.find([path])
+    if len(folders) > 1:
+        raise UsageError(f"{path}: holds {len(folders)} runs; name one, such as {folders[0]}")
+    return folders[0]
