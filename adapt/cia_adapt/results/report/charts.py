@@ -1,0 +1,68 @@
+"""What the page's charts have in common: colours that follow light and dark, sizes, and their specifications.
+
+Colours are the page's CSS variables, so a chart needs no drawing anew when the theme changes or the page is printed.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import altair as alt
+
+from cia_adapt.results.report.section import NUMBERS
+
+INK, MUTED, LINE, ACCENT = "var(--ink)", "var(--muted)", "var(--line)", "var(--accent)"
+MORE, FEWER, PUBLISHED = "var(--more)", "var(--fewer)", "var(--published)"
+PALETTE: Final = tuple(f"var(--c{i})" for i in range(8))
+HEIGHT: Final = 240  # pixels, of a chart over epochs or of points
+STEP: Final = 20  # pixels, of one row of a chart with names down its side
+
+CONFIG: Final = {
+    "aria": False,  # the figure says in words what it shows
+    "background": None,
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": MUTED, "titleColor": MUTED, "titleFontWeight": "normal", "labelFontSize": 12, "titleFontSize": 12,
+        "gridColor": LINE, "domainColor": LINE, "tickColor": LINE, "labelLimit": 150,
+    },
+    "legend": {"labelColor": INK, "titleColor": MUTED, "labelFontSize": 12, "labelLimit": 150, "orient": "top", "columns": 2},
+}  # fmt: skip
+
+
+def numbers() -> alt.Chart:
+    """A chart over the figure's numbers."""
+    return alt.Chart(alt.NamedData(NUMBERS))
+
+
+def specification(chart: Any, choices: Sequence[tuple[str, str]] = (), height: Any = HEIGHT) -> dict[str, Any]:
+    """The Vega-Lite specification of a chart as wide as the page.
+
+    Args:
+        chart: made from `numbers()`.
+        choices: (column, value at first): rows of the column's other values are not drawn; the page's menu changes the value.
+        height: in pixels, or an `alt.Step`.
+    """
+    for column, value in choices:
+        chart = chart.add_params(alt.param(name=column, value=value))
+        chart = chart.transform_filter(f"datum[{column!r}] == {column}")
+    spec: dict[str, Any] = chart.properties(width="container", height=height).to_dict()
+    spec["config"] = CONFIG
+    return spec
+
+
+def by_method(methods: Sequence[str], legend: bool = True) -> Any:
+    """A colour for each method; of more methods than colours, one for the method of the page's menu `method`."""
+    if len(methods) <= len(PALETTE):
+        scale = alt.Scale(domain=list(methods), range=list(PALETTE[: len(methods)]))
+        return alt.Color("method:N", scale=scale, legend=alt.Legend(title=None) if legend and len(methods) > 1 else None)
+    return alt.condition("datum.method == method", alt.value(PALETTE[1]), alt.value(LINE))
+
+
+def chosen_method(methods: Sequence[str], chart: Any) -> Any:
+    """The chart with the parameter of `by_method`, where it needs one."""
+    return chart if len(methods) <= len(PALETTE) else chart.add_params(alt.param(name="method", value=methods[1]))
+
+
+def method_choices(methods: Sequence[str]) -> dict[str, Sequence[str]]:
+    """The menu of `chosen_method`; the first method of the list is the baseline, so the second is shown at first."""
+    return {} if len(methods) <= len(PALETTE) else {"method": [*methods[1:], methods[0]]}

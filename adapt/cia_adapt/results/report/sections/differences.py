@@ -1,0 +1,92 @@
+"""Every method against the baseline, clip by clip and seed by seed: a forest plot."""
+
+import altair as alt
+import pandas as pd
+from cia_extract.common.errors import DataError
+
+from cia_adapt.results.comparison import compare
+from cia_adapt.results.report import charts
+from cia_adapt.results.report.section import Figure, Section, Table
+from cia_adapt.results.report.study import Study, direction
+
+ALL = "all directions"
+
+
+def section(study: Study) -> Section | None:
+    """Differences in points with their intervals; None where there is no other method."""
+    if study.baseline is None:
+        return None
+    numbers = _numbers(study)
+    if numbers.empty:
+        return None
+    places = list(dict.fromkeys(numbers["direction"]))
+    order = list(numbers[numbers["direction"] == places[0]].sort_values("difference", ascending=False)["method"])
+    tooltip = ["method:N", *(alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("difference", "low", "high")), "p:Q", "seeds:Q"]
+    colour = alt.condition(
+        "datum.low > 0", alt.value(charts.MORE), alt.condition("datum.high < 0", alt.value(charts.FEWER), alt.value(charts.MUTED))
+    )
+    base = charts.numbers().encode(
+        y=alt.Y("method:N", sort=order, title=None, axis=alt.Axis(labelLimit=140)), color=colour, tooltip=tooltip
+    )
+    title = f"points more than {study.baseline}"
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title), x2="high:Q")
+    points = base.mark_point(filled=True, size=80, shape="square", opacity=1).encode(x="difference:Q")
+    zero = charts.numbers().mark_rule(color=charts.INK, strokeDash=[3, 3]).encode(x=alt.datum(0))
+    figure = Figure(
+        f"{study.setup}-differences",
+        f"Paired differences to {study.baseline}",
+        f"A forest plot: each method's accuracy minus that of {study.baseline}, in points, with its 95 % interval. "
+        + " ".join(_said(row) for _, row in numbers[numbers["direction"] == places[0]].iterrows()),
+        charts.specification(zero + bars + points, [("direction", places[0])], alt.Step(charts.STEP + 4)),
+        numbers=numbers,
+        choices={"direction": places},
+        note="Square: mean difference over common seeds. Line: 95 % paired bootstrap interval over seeds and clips. Where it does not "
+        "cross zero, the difference is not chance alone.",
+    )
+    shown = pd.DataFrame(
+        {
+            "direction": numbers["direction"], "method": numbers["method"],
+            "difference": [f"{d:+.1f} [{low:+.1f}, {high:+.1f}]" for d, low, high in numbers[["difference", "low", "high"]].values],
+            "McNemar's p": [f"{p:.2g}" for p in numbers["p"]], "common seeds": numbers["seeds"],
+        }
+    )  # fmt: skip
+    table = Table(
+        f"{study.setup}-difference-table",
+        f"Points more than {study.baseline}",
+        shown,
+        "p: median over seeds, largest over directions.",
+        folded=True,
+    )
+    return Section("Paired differences", figures=[figure], tables=[table])
+
+
+def _numbers(study: Study) -> pd.DataFrame:
+    """A row for each method and direction, and for all directions together where there are several."""
+    assert study.baseline is not None
+    rows = []
+    baseline = study.of_method(study.baseline)
+    for method in study.methods[1:]:
+        groups = study.of_method(method)
+        places = [(ALL, groups)] if len(study.pairs) > 1 else []
+        for place, members in [*places, *((direction(group.pair), [group]) for group in groups)]:
+            try:
+                difference = compare(members, baseline, "selected")
+            except DataError:  # no pair and seed in common
+                continue
+            points, low, high = (round(value, 4) + 0.0 for value in difference[:3])  # no "-0.0"
+            rows.append(
+                {
+                    "direction": place,
+                    "method": method,
+                    "difference": points,
+                    "low": low,
+                    "high": high,
+                    "p": difference.p,
+                    "seeds": difference.seeds,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _said(row: pd.Series) -> str:
+    return f"{row['method']} {row['difference']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]."
