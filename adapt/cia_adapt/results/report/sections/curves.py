@@ -41,7 +41,7 @@ def _figure(study: Study, metric: str, name: str, title: str, axis: str) -> Figu
     numbers["health"] = [noted.get((d, m, e), "") for d, m, e in numbers[["direction", "method", "epoch"]].values]
     directions = [direction(pair) for pair in study.pairs]
     return Figure(
-        f"{study.setup}-{name}",
+        name,
         title,
         f"{title} by epoch, a line for each method. " + _ends(numbers, directions[0]),
         _chart(study, axis, [("direction", directions[0])]),
@@ -63,7 +63,7 @@ def _discriminators(study: Study) -> list[Figure]:
     first = numbers[numbers["level"] == levels[0]]
     return [
         Figure(
-            f"{study.setup}-discriminators",
+            "discriminators",
             "Domains told apart by the discriminator",
             "Share of clips whose domain a discriminator tells, by epoch, a line for each method; 50 % is chance. "
             + _ends(first, directions[0]),
@@ -139,7 +139,7 @@ def _notes(study: Study) -> list[Table]:
                 }
                 for kind, numbers in epochs.items()
             ]  # fmt: skip
-    return [Table(f"{study.setup}-health", "Notes on health", pd.DataFrame(rows), folded=True)] if rows else []
+    return [Table("health", "Notes on health", pd.DataFrame(rows), folded=True)] if rows else []
 
 
 def _ends(numbers: pd.DataFrame, chosen: str) -> str:

@@ -33,7 +33,7 @@ def section(study: Study) -> Section | None:
     points = base.mark_point(filled=True, size=80, shape="square", opacity=1).encode(x="difference:Q")
     zero = charts.numbers().mark_rule(color=charts.INK, strokeDash=[3, 3]).encode(x=alt.datum(0))
     figure = Figure(
-        f"{study.setup}-differences",
+        "differences",
         f"Paired differences to {study.baseline}",
         f"A forest plot: each method's accuracy minus that of {study.baseline}, in points, with its 95 % interval. "
         + " ".join(_said(row) for _, row in numbers[numbers["direction"] == places[0]].iterrows()),
@@ -51,7 +51,7 @@ def section(study: Study) -> Section | None:
         }
     )  # fmt: skip
     table = Table(
-        f"{study.setup}-difference-table",
+        "difference-table",
         f"Points more than {study.baseline}",
         shown,
         "p: median over seeds, largest over directions.",

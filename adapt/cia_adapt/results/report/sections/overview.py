@@ -85,4 +85,4 @@ def _methods(study: Study) -> Table:
             }
         )
     note = "Reconstructed: what the paper, whose code is not public, leaves open."
-    return Table(f"{study.setup}-methods", "Methods", pd.DataFrame(rows), note)
+    return Table("methods", "Methods", pd.DataFrame(rows), note)

@@ -21,4 +21,4 @@ def _table(number: str, study: Study) -> Table:
     grid = paper_table(number, study.groups, "selected", study.baseline)
     published = [name for name in grid.header if name.endswith(" published")]
     rows = pd.DataFrame(grid.rows, columns=list(grid.header))
-    return Table(f"{study.setup}-table{number}", grid.title, rows, ". ".join(grid.notes) + ".", muted=published)
+    return Table(f"table{number}", grid.title, rows, ". ".join(grid.notes) + ".", muted=published)

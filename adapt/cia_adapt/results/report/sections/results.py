@@ -20,7 +20,7 @@ def section(study: Study) -> Section:
     bound = any(result.get("trained_on_target_labels") for group in groups for result in group.results)
     note = NOTE + ("; target-only was trained on target labels, a bound, not a result" if bound else "")
     table = Table(
-        f"{study.setup}-results",
+        "results",
         "Accuracy on the target",
         pd.DataFrame([_row(study, group) for group in groups]),
         "; ".join([note, *transductive([result for group in groups for result in group.results])])
@@ -92,7 +92,7 @@ def _figure(study: Study, numbers: pd.DataFrame) -> Figure:
     papers = papers.transform_filter("isValid(datum.published)")
     directions = [direction(pair) for pair in study.pairs]
     return Figure(
-        f"{study.setup}-accuracy",
+        "accuracy",
         "Accuracy of the selected epochs",
         "A dot for each method: mean accuracy on the target's validation clips, with its 95 % interval. "
         + _said(numbers, directions[0]),
@@ -124,4 +124,4 @@ def _runs(study: Study) -> Table:
                     "health at the last epoch": result.get("advice") or "", "folder": str(run.folder),
                 }
             )  # fmt: skip
-    return Table(f"{study.setup}-runs", "Every run", pd.DataFrame(rows), muted=("oracle (uses target labels)",), folded=True)
+    return Table("runs", "Every run", pd.DataFrame(rows), muted=("oracle (uses target labels)",), folded=True)
