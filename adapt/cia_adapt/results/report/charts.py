@@ -17,6 +17,7 @@ HEIGHT: Final = 240  # pixels, of a chart over epochs or of points
 STEP: Final = 20  # pixels, of one row of a chart with names down its side
 
 CONFIG: Final = {
+    "autosize": {"type": "fit-x", "contains": "padding"},
     "aria": False,  # the figure says in words what it shows
     "background": None,
     "font": "system-ui, sans-serif",

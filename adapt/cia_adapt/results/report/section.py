@@ -14,7 +14,7 @@ class Figure:
     """A chart or a picture, what it says in words, and its numbers."""
 
     name: str
-    """Of the CSV file, without its ending; no other figure or table of the page has it."""
+    """Of its CSV file, without the ending; no other figure or table of one study has it."""
     title: str
     alt: str
     """What a reader who does not see it must know."""
@@ -55,3 +55,5 @@ class Section:
     """Paragraphs before the figures."""
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
+    commands: Sequence[str] = ()
+    """Commands to copy, after the text."""

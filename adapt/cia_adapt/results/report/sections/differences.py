@@ -22,9 +22,9 @@ def section(study: Study) -> Section | None:
     places = list(dict.fromkeys(numbers["direction"]))
     order = list(numbers[numbers["direction"] == places[0]].sort_values("difference", ascending=False)["method"])
     tooltip = ["method:N", *(alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("difference", "low", "high")), "p:Q", "seeds:Q"]
-    colour = alt.condition(
-        "datum.low > 0", alt.value(charts.MORE), alt.condition("datum.high < 0", alt.value(charts.FEWER), alt.value(charts.MUTED))
-    )
+    kinds = {"better": charts.MORE, "worse": charts.FEWER, "not told apart": charts.MUTED}
+    scale = alt.Scale(domain=list(kinds), range=list(kinds.values()))
+    colour = alt.Color("verdict:N", scale=scale, legend=alt.Legend(title=None, columns=3))
     base = charts.numbers().encode(
         y=alt.Y("method:N", sort=order, title=None, axis=alt.Axis(labelLimit=140)), color=colour, tooltip=tooltip
     )
@@ -82,10 +82,15 @@ def _numbers(study: Study) -> pd.DataFrame:
                     "low": low,
                     "high": high,
                     "p": difference.p,
+                    "verdict": _verdict(low, high),
                     "seeds": difference.seeds,
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _verdict(low: float, high: float) -> str:
+    return "better" if low > 0 else "worse" if high < 0 else "not told apart"
 
 
 def _said(row: pd.Series) -> str:

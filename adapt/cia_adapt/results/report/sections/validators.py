@@ -11,7 +11,7 @@ from cia_adapt.results.report.study import Study, direction
 from cia_adapt.results.statistics import validator_summary
 
 RUNS: Final = 60  # of more runs only the last epochs are drawn
-EPOCHS: Final = 4000  # drawn in all; more are thinned out evenly
+EPOCHS: Final = 3000  # of all runs that are drawn; of more, every second, third, …
 
 
 def section(study: Study) -> Section | None:
@@ -58,9 +58,10 @@ def section(study: Study) -> Section | None:
 def _numbers(study: Study) -> pd.DataFrame:
     """A row for each validator and epoch of each run; of many runs for the last epoch alone."""
     rows = []
+    step = 1 + sum(len(run.history) for run in study.runs.values()) // EPOCHS if len(study.runs) <= RUNS else None
     for group in study.in_order():
         for run in study.members(group):
-            for metrics in run.history[-1:] if len(study.runs) > RUNS else run.history:
+            for metrics in run.history[::-1][::step] if step else run.history[-1:]:
                 rows += [
                     {
                         "direction": direction(group.pair), "method": group.method, "seed": run.result["seed"],
@@ -70,5 +71,4 @@ def _numbers(study: Study) -> pd.DataFrame:
                     for key, value in metrics.items()
                     if key.startswith("validator_") and value is not None
                 ]  # fmt: skip
-    step = 1 + len(rows) // (EPOCHS * 6)
-    return pd.DataFrame(rows[::step])
+    return pd.DataFrame(rows)
