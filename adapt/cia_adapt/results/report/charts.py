@@ -3,7 +3,7 @@
 Colours are the page's CSS variables, so a chart needs no drawing anew when the theme changes or the page is printed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import altair as alt
@@ -17,7 +17,6 @@ HEIGHT: Final = 240  # pixels, of a chart over epochs or of points
 STEP: Final = 20  # pixels, of one row of a chart with names down its side
 
 CONFIG: Final = {
-    "autosize": {"type": "fit-x", "contains": "padding"},
     "aria": False,  # the figure says in words what it shows
     "background": None,
     "font": "system-ui, sans-serif",
@@ -30,32 +29,45 @@ CONFIG: Final = {
 }  # fmt: skip
 
 
-def numbers() -> alt.Chart:
-    """A chart over the figure's numbers."""
-    return alt.Chart(alt.NamedData(NUMBERS))
+LEGEND: Final = alt.Legend(title=None, symbolOpacity=1, symbolType="circle")
+
+Choices = Sequence[tuple[str, str]]
+"""(column, value at first): rows of the column's other values are not drawn; the page's menu changes the value."""
 
 
-def specification(chart: Any, choices: Sequence[tuple[str, str]] = (), height: Any = HEIGHT) -> dict[str, Any]:
-    """The Vega-Lite specification of a chart as wide as the page.
-
-    Args:
-        chart: made from `numbers()`.
-        choices: (column, value at first): rows of the column's other values are not drawn; the page's menu changes the value.
-        height: in pixels, or an `alt.Step`.
-    """
-    for column, value in choices:
-        chart = chart.add_params(alt.param(name=column, value=value))
+def numbers(choices: Choices = ()) -> alt.Chart:
+    """A chart over those of the figure's numbers that are chosen."""
+    chart = alt.Chart(alt.NamedData(NUMBERS))
+    for column, _ in choices:
         chart = chart.transform_filter(f"datum[{column!r}] == {column}")
+    return chart
+
+
+def line_at(value: float) -> Any:
+    """An upright line that marks a value."""
+    return alt.Chart(alt.InlineData([{}])).mark_rule(color=INK, strokeDash=[3, 3]).encode(x=alt.datum(value))
+
+
+def specification(chart: Any, choices: Choices = (), height: Any = HEIGHT) -> dict[str, Any]:
+    """The Vega-Lite specification of a chart as wide as the page, made from `numbers` of the same choices.
+
+    `height` is in pixels, or an `alt.Step`.
+    """
+    chart = chart.add_params(*(alt.param(name=column, value=value) for column, value in choices)) if choices else chart
     spec: dict[str, Any] = chart.properties(width="container", height=height).to_dict()
-    spec["config"] = CONFIG
-    return spec
+    return spec | {"config": CONFIG, "autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+def first_choices(choices: Mapping[str, Sequence[str]]) -> Choices:
+    """What the page's menus show at first."""
+    return [(name, values[0]) for name, values in choices.items()]
 
 
 def by_method(methods: Sequence[str], legend: bool = True) -> Any:
     """A colour for each method; of more methods than colours, one for the method of the page's menu `method`."""
     if len(methods) <= len(PALETTE):
         scale = alt.Scale(domain=list(methods), range=list(PALETTE[: len(methods)]))
-        return alt.Color("method:N", scale=scale, legend=alt.Legend(title=None) if legend and len(methods) > 1 else None)
+        return alt.Color("method:N", scale=scale, legend=LEGEND if legend and len(methods) > 1 else None)
     return alt.condition("datum.method == method", alt.value(PALETTE[1]), alt.value(LINE))
 
 

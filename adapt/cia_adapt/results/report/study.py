@@ -13,6 +13,7 @@ from cia_extract.common.suggest import did_you_mean
 from cia_adapt import runs
 from cia_adapt.results.comparison import Group, groups
 from cia_adapt.results.predictions import read_predictions
+from cia_adapt.results.statistics import interval
 from cia_adapt.runs import files
 from cia_adapt.training import Metrics
 
@@ -82,6 +83,11 @@ class Study:
         methods = sorted({method for method, _ in self.groups})
         known = [name for name in (self.wanted.baseline, *BASELINES, *methods) if name in methods]
         return known[0] if len(methods) > 1 else None
+
+    @cached_property
+    def intervals(self) -> Mapping[tuple[str, Pair], tuple[float, float]]:
+        """{(method, pair): 95 % bootstrap interval, in %, of the selected epochs' accuracy}."""
+        return {key: interval([group.right("selected")]) for key, group in self.groups.items()}
 
     @property
     def best(self) -> str:

@@ -31,7 +31,7 @@ function listNumbers(details, data) {
   details.querySelector(".scroll")?.remove();
   const rows = data.rows.filter(row => Object.entries(data.chosen).every(([name, value]) => !(name in row) || row[name] === value));
   const box = document.createElement("div");
-  Object.assign(box, {className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Numbers"});
+  Object.assign(box, {className: "scroll long", tabIndex: 0, role: "region", ariaLabel: "Numbers"});
   const table = box.appendChild(document.createElement("table"));
   const head = table.createTHead().insertRow();
   const names = Object.keys(rows[0] ?? {}).filter(name => !(name in data.chosen) || name === "method");

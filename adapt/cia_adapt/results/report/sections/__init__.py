@@ -4,7 +4,19 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from cia_adapt.results.report.section import Section
-from cia_adapt.results.report.sections import confusion, curves, differences, labels, overview, papers, results, validators
+from cia_adapt.results.report.sections import (
+    changed,
+    confusion,
+    curves,
+    differences,
+    distance,
+    labels,
+    overview,
+    papers,
+    provenance,
+    results,
+    validators,
+)
 from cia_adapt.results.report.study import LeaveOut, Study
 
 Builder = Callable[[Study, LeaveOut], Section | None]
@@ -18,4 +30,7 @@ BUILDERS: Final[Mapping[str, Builder]] = {
     "the classes": lambda study, _: confusion.section(study),
     "the labels": lambda study, _: labels.section(study),
     "the validators": lambda study, _: validators.section(study),
+    "the domain distance": distance.section,
+    "the clips that changed": changed.section,
+    "the provenance": lambda study, _: provenance.section(study),
 }

@@ -76,8 +76,8 @@ def _matrix_rows(study: Study, group: Group, label: str) -> Iterator[dict[str, A
 def _most_frequent(group: Group, label: str) -> list[str]:
     predictions = group.predictions
     names = predictions.classes[label]
-    counts = Counter(dict.fromkeys(names, 0)) | Counter(names[i] for i in predictions.truth[label].tolist())
-    counts.update(dict.fromkeys(names, 0))
+    counts = Counter(dict.fromkeys(names, 0))
+    counts.update(names[i] for i in predictions.truth[label].tolist())
     return [name or NO_CLASS for name, _ in counts.most_common(DRAWN)]
 
 
@@ -113,20 +113,20 @@ def _change(study: Study, cells: pd.DataFrame) -> list[Figure]:
     if compared.empty:
         return []
     first = _first(compared, choices)
-    largest = first.reindex(first["change"].abs().sort_values(ascending=False).index).head(3)
-    said = ", ".join(f"{row['class']} as {row['predicted']} {row['change']:+.0f}" for _, row in largest.iterrows())
+    ordered = first.reindex(first["change"].abs().sort_values(ascending=False).index).head(3)
+    said = ", ".join(f"{row['class']} as {row['predicted']} {row['change']:+.0f}" for _, row in ordered.iterrows())
     colour = alt.condition("datum.change > 0", alt.value(charts.MORE), alt.value(charts.FEWER))
     return [
         Figure(
             "confusion-change",
             f"Change against {study.baseline}",
-            f"The confusion matrix minus that of {study.baseline}, in points. {study.best}, {choices['direction'][0]}; the largest "
-            f"changes: {said}.",
+            f"The confusion matrix minus that of {study.baseline}, in points. {study.best}, {choices['direction'][0]}; the "
+            f"largest changes: {said}.",
             _heat(first, choices, "change", colour),
             numbers=compared,
             choices=choices,
-            note=f"Blue: more of the class's clips than with {study.baseline}; orange: fewer. Blue is good on the diagonal, orange "
-            f"beside it.{_cut(cells)}",
+            note=f"Blue: more of the class's clips than with {study.baseline}; orange: fewer. Blue is good on the diagonal, "
+            f"orange beside it.{_cut(cells)}",
         )
     ]
 
@@ -145,7 +145,6 @@ def _first(cells: pd.DataFrame, choices: dict[str, list[str]]) -> pd.DataFrame:
 def _heat(first: pd.DataFrame, choices: dict[str, list[str]], value: str, colour: Any) -> dict[str, Any]:
     """Rows by columns, as opaque as the value is large; with the value in each cell where there are few classes."""
     classes = first["class"].nunique()
-    largest = 100 if value == "share" else "abs(datum.change)"
     tooltip = [
         "class:N",
         "predicted:N",
@@ -153,22 +152,21 @@ def _heat(first: pd.DataFrame, choices: dict[str, list[str]], value: str, colour
         alt.Tooltip("change:Q", format="+.1f"),
     ]
     axis = alt.Axis(labelLimit=90)
-    base = charts.numbers().transform_filter("datum.drawn == 1").transform_calculate(strength=f"abs(datum.{value})")
+    base = charts.numbers(charts.first_choices(choices)).transform_filter("datum.drawn == 1")
+    base = base.transform_calculate(strength=f"abs(datum.{value})")
     base = base.encode(
         x=alt.X("predicted:N", axis=alt.Axis(labelLimit=90, labelAngle=-60, orient="bottom", title="predicted")),
         y=alt.Y("class:N", axis=axis, title=None),
         tooltip=tooltip,
     )
-    scale = alt.Scale(domain=[0, 100 if largest == 100 else 50], range=[0.03, 0.75], clamp=True)
+    scale = alt.Scale(domain=[0, 100 if value == "share" else 50], range=[0.03, 0.75], clamp=True)
     colour = alt.value(colour) if isinstance(colour, str) else colour
     chart: Any = base.mark_rect().encode(color=colour, opacity=alt.Opacity("strength:Q", scale=scale, legend=None))
     if classes <= 10:
         form = ".0f" if value == "share" else "+.0f"
         text = base.transform_filter("datum.strength >= 0.5").mark_text(fontSize=10, color=charts.INK)
         chart = chart + text.encode(text=alt.Text(f"{value}:Q", format=form))
-    return charts.specification(
-        chart, [(name, values[0]) for name, values in choices.items()], alt.Step(26 if classes <= 10 else 16)
-    )
+    return charts.specification(chart, charts.first_choices(choices), alt.Step(26 if classes <= 10 else 16))
 
 
 def _by_class(study: Study, group: Group, label: str) -> Iterator[dict[str, Any]]:
@@ -197,7 +195,7 @@ def _classes(study: Study, by_class: pd.DataFrame) -> Figure:
     rows = alt.Y("class:N", title=None, sort=alt.EncodingSortField("accuracy", order="descending"), axis=alt.Axis(labelLimit=140))
     forms = {"accuracy": ".1f", "baseline": ".1f", "change": "+.1f"}
     tooltip = ["class:N", "clips:Q", *(alt.Tooltip(f"{name}:Q", format=form) for name, form in forms.items())]
-    base = charts.numbers().encode(y=rows, tooltip=tooltip)
+    base = charts.numbers(charts.first_choices(choices)).encode(y=rows, tooltip=tooltip)
     colour = alt.condition("datum.change < 0", alt.value(charts.FEWER), alt.value(charts.MORE))
     x = alt.X("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=[0, 100]))
     chart: Any = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, color=colour)
@@ -212,7 +210,7 @@ def _classes(study: Study, by_class: pd.DataFrame) -> Figure:
         "classes",
         "Accuracy by class",
         f"A dot for each class. {study.best}, {choices['direction'][0]}: worst {', '.join(ends[:2])}, best {ends[-1]}.",
-        charts.specification(chart, [(name, values[0]) for name, values in choices.items()], alt.Step(charts.STEP)),
+        charts.specification(chart, charts.first_choices(choices), alt.Step(charts.STEP)),
         numbers=by_class,
         choices=choices,
         note=note,

@@ -19,6 +19,7 @@ LEVELS: Final = {
     "source_val_accuracy": ("source-accuracy", "Accuracy on the source's validation clips", "%"),
     "target_val_accuracy": ("target-accuracy", "Accuracy on the target's validation clips (uses target labels)", "%"),
 }
+BANDS: Final = 4  # methods; with more the bands would hide each other
 DISCRIMINATORS: Final = ("video", "frame", "relation", "region", "conditional")
 
 
@@ -28,7 +29,8 @@ def section(study: Study) -> Section:
     return Section(
         "Training",
         [
-            "A line is the mean over a method's seeds, its band their range. A triangle marks an epoch after which a run's health was noted."
+            "A line is the mean over a method's seeds, its band their range. A triangle marks an epoch after which a "
+            "run's health was noted."
         ],
         [*figures, *_discriminators(study)],
         _notes(study),
@@ -78,7 +80,7 @@ def _discriminators(study: Study) -> list[Figure]:
 def _chart(study: Study, axis: str, choices: list[tuple[str, str]]) -> dict[str, object]:
     colour = charts.by_method(study.methods)
     values = [alt.Tooltip(f"{name}:Q", format=".2f") for name in ("mean", "lowest", "highest")]
-    base = charts.numbers().encode(
+    base = charts.numbers(choices).encode(
         x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, grid=False)),
         color=colour,
         detail="method:N",
@@ -91,7 +93,8 @@ def _chart(study: Study, axis: str, choices: list[tuple[str, str]]) -> dict[str,
     notes = (
         base.mark_point(shape="triangle-down", filled=True, size=90, opacity=1).encode(y=y).transform_filter("datum.health != ''")
     )
-    return charts.specification(charts.chosen_method(study.methods, band + line + notes + points), choices)
+    chart = line + notes + points if len(study.methods) > BANDS else band + line + notes + points
+    return charts.specification(charts.chosen_method(study.methods, chart), choices)
 
 
 def _rows(study: Study, group: Group, metric: str) -> Iterator[dict[str, object]]:

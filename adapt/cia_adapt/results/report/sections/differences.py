@@ -24,29 +24,29 @@ def section(study: Study) -> Section | None:
     tooltip = ["method:N", *(alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("difference", "low", "high")), "p:Q", "seeds:Q"]
     kinds = {"better": charts.MORE, "worse": charts.FEWER, "not told apart": charts.MUTED}
     scale = alt.Scale(domain=list(kinds), range=list(kinds.values()))
-    colour = alt.Color("verdict:N", scale=scale, legend=alt.Legend(title=None, columns=3))
-    base = charts.numbers().encode(
+    colour = alt.Color("verdict:N", scale=scale, legend=charts.LEGEND)
+    choices = [("direction", places[0])]
+    base = charts.numbers(choices).encode(
         y=alt.Y("method:N", sort=order, title=None, axis=alt.Axis(labelLimit=140)), color=colour, tooltip=tooltip
     )
     title = f"points more than {study.baseline}"
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title), x2="high:Q")
     points = base.mark_point(filled=True, size=80, shape="square", opacity=1).encode(x="difference:Q")
-    zero = charts.numbers().mark_rule(color=charts.INK, strokeDash=[3, 3]).encode(x=alt.datum(0))
     figure = Figure(
         "differences",
         f"Paired differences to {study.baseline}",
         f"A forest plot: each method's accuracy minus that of {study.baseline}, in points, with its 95 % interval. "
         + " ".join(_said(row) for _, row in numbers[numbers["direction"] == places[0]].iterrows()),
-        charts.specification(zero + bars + points, [("direction", places[0])], alt.Step(charts.STEP + 4)),
+        charts.specification(charts.line_at(0) + bars + points, choices, alt.Step(charts.STEP + 4)),
         numbers=numbers,
         choices={"direction": places},
-        note="Square: mean difference over common seeds. Line: 95 % paired bootstrap interval over seeds and clips. Where it does not "
-        "cross zero, the difference is not chance alone.",
+        note="Square: mean difference over common seeds. Line: 95 % paired bootstrap interval over seeds and clips. Where "
+        "it does not cross zero, the difference is more than chance.",
     )
     shown = pd.DataFrame(
         {
             "direction": numbers["direction"], "method": numbers["method"],
-            "difference": [f"{d:+.1f} [{low:+.1f}, {high:+.1f}]" for d, low, high in numbers[["difference", "low", "high"]].values],
+            "difference": [f"{d:+.1f} [{a:+.1f}, {b:+.1f}]" for d, a, b in numbers[["difference", "low", "high"]].values],
             "McNemar's p": [f"{p:.2g}" for p in numbers["p"]], "common seeds": numbers["seeds"],
         }
     )  # fmt: skip

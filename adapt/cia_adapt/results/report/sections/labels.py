@@ -33,11 +33,14 @@ def section(study: Study) -> Section | None:
     table = pd.DataFrame(cells).pivot(index=["direction", "method"], columns="name", values="value")[order].reset_index()
     directions = [direction(pair) for pair in study.pairs]
     labels = list(dict.fromkeys(numbers["label"]))
-    base = charts.numbers().encode(y=alt.Y("method:N", sort=list(study.methods), title=None, axis=alt.Axis(labelLimit=140)))
+    choices = [("direction", directions[0]), ("top", "top-1")]
+    base = charts.numbers(choices).encode(
+        y=alt.Y("method:N", sort=list(study.methods), title=None, axis=alt.Axis(labelLimit=140))
+    )
     points = base.mark_point(filled=True, size=80, opacity=1).encode(
         x=alt.X("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False, padding=8)),
         color=alt.Color(
-            "label:N", scale=alt.Scale(domain=labels, range=list(charts.PALETTE[: len(labels)])), legend=alt.Legend(title=None)
+            "label:N", scale=alt.Scale(domain=labels, range=list(charts.PALETTE[: len(labels)])), legend=charts.LEGEND
         ),
         tooltip=["method:N", "label:N", "top:N", alt.Tooltip("accuracy:Q", format=".1f"), "seeds:Q"],
     )
@@ -48,7 +51,7 @@ def section(study: Study) -> Section | None:
         f"Dots for {', '.join(labels)} of each method. {study.best}, {directions[0]}, top-1: "
         + ", ".join(f"{row['label']} {row['accuracy']:.1f} %" for _, row in first.iterrows())
         + ".",
-        charts.specification(points, [("direction", directions[0]), ("top", "top-1")], alt.Step(charts.STEP + 4)),
+        charts.specification(points, choices, alt.Step(charts.STEP + 4)),
         numbers=numbers,
         choices={"direction": directions, "top": list(dict.fromkeys(numbers["top"]))},
     )

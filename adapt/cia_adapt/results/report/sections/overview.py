@@ -7,7 +7,6 @@ import pandas as pd
 
 from cia_adapt.results.report.section import Section, Table
 from cia_adapt.results.report.study import Study, direction
-from cia_adapt.results.statistics import interval
 from cia_adapt.training import Advice
 
 
@@ -26,8 +25,9 @@ def _protocol(study: Study) -> str:
     )
     return (
         f"{_count(len(study.runs), 'run')}: {_count(len(study.methods), 'method')}, {_count(len(study.pairs), 'direction')} of "
-        f"domains, {'/'.join(map(str, seeds))} {'seed' if seeds == [1] else 'seeds'} each, by the set-up “{study.setup}”. "
-        f"A run reads the features of {' and '.join(config['modalities'])}, trains {_count(setup['epochs'], 'epoch')} on the labelled "
+        f"domains, {'/'.join(map(str, seeds))} {'seed' if seeds == [1] else 'seeds'} each, by the set-up "
+        f"“{study.setup}”. A run reads "
+        f"the features of {' and '.join(config['modalities'])}, trains {_count(setup['epochs'], 'epoch')} on the labelled "
         f"clips of the source and the unlabelled clips of the target, and is scored on the target's validation clips ({clips}). "
         "“Selected” is the epoch that the set-up's rule picks without a target label."
     )
@@ -46,9 +46,8 @@ def _outcomes(study: Study) -> list[str]:
         ]
         parts = []
         for group in shown:
-            right = group.right("selected")
-            low, high = interval([right])
-            parts.append(f"{group.method} {100 * right.mean():.1f} % [{low:.1f}, {high:.1f}]")
+            low, high = study.intervals[group.method, pair]
+            parts.append(f"{group.method} {100 * group.right('selected').mean():.1f} % [{low:.1f}, {high:.1f}]")
         if parts:
             lines.append(f"{direction(pair)}: " + ", baseline ".join(parts) + " right.")
     return lines
@@ -79,10 +78,16 @@ def _methods(study: Study) -> Table:
                 "method": method + (" (baseline)" if method == study.baseline else ""),
                 "stands for": config["paper"],
                 "made of": " + ".join(str(part) for part in composed if part),
-                "departs from the method of that name in": "; ".join(group.changed),
+                "departs in": "; ".join(group.changed),
                 "reconstructed": config["reconstructed"],
                 "parameters": group.results[0].get("parameters"),
             }
         )
-    note = "Reconstructed: what the paper, whose code is not public, leaves open."
-    return Table("methods", "Methods", pd.DataFrame(rows), note)
+    table = pd.DataFrame(rows)
+    if not table["departs in"].any():
+        table = table.drop(columns="departs in")
+    note = (
+        "Departs in: what the runs have otherwise than the method of that name. Reconstructed: what the paper, whose code is not "
+        "public, leaves open."
+    )
+    return Table("methods", "Methods", table, note)

@@ -7,7 +7,7 @@ from cia_adapt.results.comparison import Group
 from cia_adapt.results.report import charts
 from cia_adapt.results.report.section import Figure, Section, Table
 from cia_adapt.results.report.study import Study, direction
-from cia_adapt.results.statistics import interval, mean_sd
+from cia_adapt.results.statistics import mean_sd
 from cia_adapt.results.table import NOTE, definition, transductive
 
 PUBLISHED = "published (not ours)"
@@ -16,7 +16,7 @@ PUBLISHED = "published (not ours)"
 def section(study: Study) -> Section:
     """A chart and a table of all groups, and a table of all runs."""
     groups = study.in_order()
-    numbers = pd.DataFrame([_numbers(group) for group in groups])
+    numbers = pd.DataFrame([_numbers(study, group) for group in groups])
     bound = any(result.get("trained_on_target_labels") for group in groups for result in group.results)
     note = NOTE + ("; target-only was trained on target labels, a bound, not a result" if bound else "")
     table = Table(
@@ -24,7 +24,8 @@ def section(study: Study) -> Section:
         "Accuracy on the target",
         pd.DataFrame([_row(study, group) for group in groups]),
         "; ".join([note, *transductive([result for group in groups for result in group.results])])
-        + ". ± is the standard deviation over seeds, [ ] the 95 % bootstrap interval over seeds and clips. One clip is 100 / clips "
+        + ". ± is the standard deviation over seeds, [ ] the 95 % bootstrap interval over seeds and clips. One clip is "
+        "100 / clips "
         "points. Published numbers are the paper's, of one run each and of its own features and data.",
         muted=("oracle (uses target labels)", PUBLISHED),
     )
@@ -39,18 +40,18 @@ def published(group: Group, published_numbers: dict[str, float]) -> float | None
     return None
 
 
-def _numbers(group: Group) -> dict[str, object]:
+def _numbers(study: Study, group: Group) -> dict[str, object]:
     right = group.right("selected")
-    low, high = interval([right])
+    low, high = study.intervals[group.method, group.pair]
     values = [float(result["selected"]) for result in group.results]
     return {
-        "direction": direction(group.pair), "method": group.method, "accuracy": 100 * float(right.mean()), "low": low, "high": high,
-        "lowest seed": min(values), "highest seed": max(values), "seeds": len(values),
+        "direction": direction(group.pair), "method": group.method, "accuracy": 100 * float(right.mean()),
+        "low": low, "high": high, "lowest seed": min(values), "highest seed": max(values), "seeds": len(values),
     }  # fmt: skip
 
 
 def _row(study: Study, group: Group) -> dict[str, object]:
-    low, high = interval([group.right("selected")])
+    low, high = study.intervals[group.method, group.pair]
     config = study.runs[group.folders[0]].config["method"]
     exact = published(group, config["published"])
     others = ", ".join(f"{column} {value:.2f}" for column, value in config["published"].items())
@@ -82,24 +83,26 @@ def _figure(study: Study, numbers: pd.DataFrame) -> Figure:
     ]
     rows = alt.Y("method:N", sort=list(study.methods), title=None, axis=alt.Axis(labelLimit=140))
     scale = alt.Scale(zero=False, nice=True, padding=6)
-    base = charts.numbers().encode(y=rows, tooltip=tooltip)
+    directions = [direction(pair) for pair in study.pairs]
+    choices = [("direction", directions[0])]
+    base = charts.numbers(choices).encode(y=rows, tooltip=tooltip)
     bars = base.mark_rule(strokeWidth=2, color=charts.ACCENT).encode(
-        x=alt.X("low:Q", scale=scale, title="accuracy, %"), x2="high:Q"
+        x=alt.X("low:Q", scale=scale, title="accuracy, %", axis=alt.Axis(tickCount=8)), x2="high:Q"
     )
     seeds = base.mark_rule(strokeWidth=6, opacity=0.35, color=charts.ACCENT).encode(x="lowest seed:Q", x2="highest seed:Q")
     points = base.mark_point(filled=True, size=80, color=charts.ACCENT, opacity=1).encode(x="accuracy:Q")
     papers = base.mark_point(shape="diamond", size=90, color=charts.PUBLISHED).encode(x="published:Q")
-    papers = papers.transform_filter("isValid(datum.published)")
-    directions = [direction(pair) for pair in study.pairs]
+    chart = bars + seeds + points + (papers if numbers["published"].notna().any() else alt.layer())
     return Figure(
         "accuracy",
         "Accuracy of the selected epochs",
         "A dot for each method: mean accuracy on the target's validation clips, with its 95 % interval. "
         + _said(numbers, directions[0]),
-        charts.specification(bars + seeds + points + papers, [("direction", directions[0])], alt.Step(charts.STEP + 4)),
+        charts.specification(chart, choices, alt.Step(charts.STEP + 4)),
         numbers=numbers,
         choices={"direction": directions},
-        note="Dot: mean over seeds. Thin line: 95 % interval over seeds and clips. Thick line: from the lowest to the highest seed. "
+        note="Dot: mean over seeds. Thin line: 95 % interval over seeds and clips. Thick line: from the lowest to the "
+        "highest seed. "
         "Hollow diamond: published, not ours; only for the paper's own directions.",
     )
 

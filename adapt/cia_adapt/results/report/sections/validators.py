@@ -23,7 +23,8 @@ def section(study: Study) -> Section | None:
     numbers = _numbers(study)
     names = list(dict.fromkeys(numbers["validator"]))
     directions = [direction(pair) for pair in study.pairs]
-    points = charts.numbers().mark_point(filled=True, size=40, opacity=0.7)
+    choices = [("validator", names[0]), ("direction", directions[0])]
+    points = charts.numbers(choices).mark_point(filled=True, size=40, opacity=0.7)
     chart = points.encode(
         x=alt.X("value:Q", title="validator, larger is better", scale=alt.Scale(zero=False)),
         y=alt.Y("accuracy:Q", title="accuracy on the target, %", scale=alt.Scale(zero=False)),

@@ -1,0 +1,30 @@
+"""The feature file that a run read, if it is still there and the same."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cia_extract.common.errors import DataError
+from cia_extract.features import DatasetFeatures
+
+from cia_adapt.data import Domain, digest, find_domains
+
+
+def domains_of(config: Mapping[str, Any], stamp: Mapping[str, Any]) -> tuple[Domain, Domain]:
+    """(source, target) of a run. Raises DataError where the file is gone or has changed since."""
+    path = stamp["feature_file"]
+    domains = find_domains(Path(path))
+    if not {config["source"], config["target"]} <= set(domains):
+        raise DataError(f"{path}: no longer holds {config['source']} and {config['target']}; put the file of this run back")
+    source, target = domains[config["source"]], domains[config["target"]]
+    if config["features"] != digest(source, target):
+        raise DataError(f"{path}: its features are no longer those of this run, or the run used --manifest or --map")
+    return source, target
+
+
+def with_frames(domain: Domain) -> DatasetFeatures:
+    """The domain's dataset, whose clips can be read again. Raises DataError where the file does not say where they are."""
+    dataset = domain.dataset
+    if not isinstance(dataset, DatasetFeatures) or "clips/indices" not in dataset.regions:
+        raise DataError(f"{dataset.path}: does not say where the clips and their frames are; a file written by cia-extract does")
+    return dataset
