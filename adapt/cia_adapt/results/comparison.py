@@ -54,7 +54,7 @@ class Group:
             raise DataError(f"{self.folders[0]}: has no label '{label}'; its labels are {', '.join(self.labels)}")
         by_label = [self.predictions.right(number, name) for name in self.labels if label in (None, name)]
         chosen = [i for i, seed in enumerate(self.seeds) if seeds is None or seed in seeds]
-        return np.asarray(np.stack(by_label).all(0)[chosen])
+        return np.asarray(np.stack(by_label).all(axis=0))[chosen]
 
     @cached_property
     def predictions(self) -> Predictions:

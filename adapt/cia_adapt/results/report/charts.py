@@ -23,7 +23,7 @@ CONFIG: Final = {
     "view": {"stroke": None},
     "axis": {
         "labelColor": MUTED, "titleColor": MUTED, "titleFontWeight": "normal", "labelFontSize": 12, "titleFontSize": 12,
-        "gridColor": LINE, "domainColor": LINE, "tickColor": LINE, "labelLimit": 150,
+        "gridColor": LINE, "domainColor": LINE, "tickColor": LINE, "labelLimit": 150, "labelOverlap": True, "labelSeparation": 6,
     },
     "legend": {"labelColor": INK, "titleColor": MUTED, "labelFontSize": 12, "labelLimit": 150, "orient": "top", "columns": 2},
 }  # fmt: skip
@@ -61,6 +61,12 @@ def specification(chart: Any, choices: Choices = (), height: Any = HEIGHT) -> di
 def first_choices(choices: Mapping[str, Sequence[str]]) -> Choices:
     """What the page's menus show at first."""
     return [(name, values[0]) for name, values in choices.items()]
+
+
+def tooltip(*names: str, **forms: str) -> list[alt.Tooltip]:
+    """What is shown on hover: columns as they are, and numbers {column: format}."""
+    plain = [alt.Tooltip(f"{name}:N") for name in names]
+    return plain + [alt.Tooltip(f"{name}:Q", format=form) for name, form in forms.items()]
 
 
 def by_method(methods: Sequence[str], legend: bool = True) -> Any:

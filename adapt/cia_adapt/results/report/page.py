@@ -1,9 +1,12 @@
 """Write the report: the runs' studies, their sections, one HTML file."""
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cia_extract.common import writes
+import pandas as pd
+from cia_extract.common import spreadsheets, writes
 from cia_extract.common.console import Say
 from cia_extract.common.errors import CiaError, UsageError
 
@@ -45,7 +48,21 @@ def write(folders: Sequence[Path], out: Path, wanted: Wanted, say: Say) -> list[
     with writes.translated(f"--out {out}", "choose another file"):
         out.parent.mkdir(parents=True, exist_ok=True)
         writes.text(out, html)
+        writes.text(out.with_name(f"{out.stem}-tsne.csv"), _tsne_csv(chapters))
     return [folder for one in studies for folder in one.runs]
+
+
+def _tsne_csv(chapters: Mapping[str, Sequence[Section]]) -> str:
+    """The t-SNE coordinates of all pictures as CSV."""
+    of_figures = [f.numbers for sections in chapters.values() for s in sections for f in s.figures if f.name.startswith("tsne-")]
+    columns = ["setup", "method", "source", "target", "domain", "x", "y"]
+    points = pd.concat([pd.DataFrame(columns=columns), *(table for table in of_figures if table is not None)])[columns]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for *names, x, y in points.itertuples(index=False):
+        writer.writerow([*map(spreadsheets.cell, names), f"{x:.4f}", f"{y:.4f}"])
+    return buffer.getvalue()
 
 
 def _sections(one: Study, leave_out: LeaveOut) -> list[Section]:

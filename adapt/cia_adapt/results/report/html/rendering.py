@@ -62,7 +62,11 @@ def library() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, out of vl-convert."""
     import vl_convert
 
-    return str(vl_convert.javascript_bundle()).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return (
+        str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+        .replace("</script", "<\\/script")
+        .replace("<!--", "<\\!--")
+    )
 
 
 def figure_data(figure: Figure) -> str:

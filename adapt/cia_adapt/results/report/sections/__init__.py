@@ -10,6 +10,7 @@ from cia_adapt.results.report.sections import (
     curves,
     differences,
     distance,
+    features,
     labels,
     overview,
     papers,
@@ -31,6 +32,8 @@ BUILDERS: Final[Mapping[str, Builder]] = {
     "the labels": lambda study, _: labels.section(study),
     "the validators": lambda study, _: validators.section(study),
     "the domain distance": distance.section,
+    "the t-SNE": features.embedding,
+    "the consensus maps": features.maps,
     "the clips that changed": changed.section,
     "the provenance": lambda study, _: provenance.section(study),
 }

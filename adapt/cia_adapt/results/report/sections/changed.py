@@ -1,4 +1,4 @@
-"""Which clips a method gets right and the baseline does not, and the other way round, with their frames where they can be read."""
+"""Which clips a method gets right and the baseline does not, and the reverse, with their frames where they can be read."""
 
 import io
 from typing import Any, Final
@@ -38,7 +38,7 @@ def section(study: Study, leave_out: LeaveOut) -> Section | None:
     figures = []
     for pair in study.pairs[:PICTURED]:
         figures += _pictures(study, pair, table, leave_out)
-    text = f"Clips that are right more or less often than with {study.baseline}, over the seeds; at most {LISTED} each way and method."
+    text = f"Clips that are right more or less often than with {study.baseline}, over the seeds; at most {LISTED} each way."
     shown = f" Pictures: {study.best}; the first, middle and last of the frames that it was tested on." if figures else ""
     return Section(
         "Clips that changed", [text + shown], figures, [Table("changed-clips", "Clips that changed", table, folded=True)]
@@ -83,7 +83,8 @@ def _pictures(study: Study, pair: Pair, table: pd.DataFrame, leave_out: LeaveOut
     rows = table[(table["direction"] == direction(pair)) & (table["method"] == study.best)]
     if not count or rows.empty:
         return []
-    figures, missing = [], []
+    figures: list[Figure] = []
+    missing: list[str] = []
     try:
         run = study.members(study.groups[study.best, pair])[0]
         target = domains_of(run.config, run.stamp)[1]

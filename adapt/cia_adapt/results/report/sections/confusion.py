@@ -145,12 +145,7 @@ def _first(cells: pd.DataFrame, choices: dict[str, list[str]]) -> pd.DataFrame:
 def _heat(first: pd.DataFrame, choices: dict[str, list[str]], value: str, colour: Any) -> dict[str, Any]:
     """Rows by columns, as opaque as the value is large; with the value in each cell where there are few classes."""
     classes = first["class"].nunique()
-    tooltip = [
-        "class:N",
-        "predicted:N",
-        alt.Tooltip("share:Q", format=".1f", title="share, %"),
-        alt.Tooltip("change:Q", format="+.1f"),
-    ]
+    tooltip = charts.tooltip("class", "predicted", share=".1f", change="+.1f")
     axis = alt.Axis(labelLimit=90)
     base = charts.numbers(charts.first_choices(choices)).transform_filter("datum.drawn == 1")
     base = base.transform_calculate(strength=f"abs(datum.{value})")
@@ -193,8 +188,7 @@ def _classes(study: Study, by_class: pd.DataFrame) -> Figure:
     choices = _choices(study, [study.best, *(m for m in study.methods if m != study.best)])
     first = _first(by_class, choices).sort_values("accuracy")
     rows = alt.Y("class:N", title=None, sort=alt.EncodingSortField("accuracy", order="descending"), axis=alt.Axis(labelLimit=140))
-    forms = {"accuracy": ".1f", "baseline": ".1f", "change": "+.1f"}
-    tooltip = ["class:N", "clips:Q", *(alt.Tooltip(f"{name}:Q", format=form) for name, form in forms.items())]
+    tooltip = charts.tooltip("class", "clips", accuracy=".1f", baseline=".1f", change="+.1f")
     base = charts.numbers(charts.first_choices(choices)).encode(y=rows, tooltip=tooltip)
     colour = alt.condition("datum.change < 0", alt.value(charts.FEWER), alt.value(charts.MORE))
     x = alt.X("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=[0, 100]))

@@ -79,12 +79,11 @@ def _discriminators(study: Study) -> list[Figure]:
 
 def _chart(study: Study, axis: str, choices: list[tuple[str, str]]) -> dict[str, object]:
     colour = charts.by_method(study.methods)
-    values = [alt.Tooltip(f"{name}:Q", format=".2f") for name in ("mean", "lowest", "highest")]
     base = charts.numbers(choices).encode(
         x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, grid=False)),
         color=colour,
         detail="method:N",
-        tooltip=["method:N", "epoch:Q", *values, "health:N"],
+        tooltip=charts.tooltip("method", "epoch", "health", mean=".2f", lowest=".2f", highest=".2f"),
     )
     y = alt.Y("mean:Q", title=axis, scale=alt.Scale(zero=False))
     band = base.mark_area(opacity=0.15).encode(y=alt.Y("lowest:Q", title=axis), y2="highest:Q")

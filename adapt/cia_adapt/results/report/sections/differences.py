@@ -21,7 +21,7 @@ def section(study: Study) -> Section | None:
         return None
     places = list(dict.fromkeys(numbers["direction"]))
     order = list(numbers[numbers["direction"] == places[0]].sort_values("difference", ascending=False)["method"])
-    tooltip = ["method:N", *(alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("difference", "low", "high")), "p:Q", "seeds:Q"]
+    tooltip = charts.tooltip("method", "seeds", "p", difference="+.1f", low="+.1f", high="+.1f")
     kinds = {"better": charts.MORE, "worse": charts.FEWER, "not told apart": charts.MUTED}
     scale = alt.Scale(domain=list(kinds), range=list(kinds.values()))
     colour = alt.Color("verdict:N", scale=scale, legend=charts.LEGEND)

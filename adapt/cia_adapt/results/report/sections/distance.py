@@ -64,7 +64,7 @@ def section(study: Study, leave_out: LeaveOut) -> Section | None:
     choices = [("direction", directions[0])]
     order = [BEFORE, *study.methods]
     y = alt.Y("features:N", sort=order, title=None, axis=alt.Axis(labelLimit=150))
-    tooltip = ["features:N", "seed:Q", alt.Tooltip("distance:Q", format=".2f")]
+    tooltip = charts.tooltip("features", "seed", distance=".2f")
     x = alt.X("distance:Q", scale=alt.Scale(domain=[0, 2]), title="proxy A-distance: 0 alike, 2 told apart entirely")
     points = (
         charts.numbers(choices)
@@ -79,8 +79,8 @@ def section(study: Study, leave_out: LeaveOut) -> Section | None:
         charts.specification(points, choices, alt.Step(charts.STEP)),
         numbers=numbers,
         choices={"direction": directions},
-        note="Of both validation sets, by a linear classifier that tells the domains apart; error on a held-out half, split by video "
-        "where the feature file names the videos. After training: the selected epoch's features.",
+        note="Of both validation sets, by a linear classifier that tells the domains apart; error on a held-out half, split "
+        "by video where the feature file names the videos. After training: the selected epoch's features.",
     )
     table = numbers.groupby(["direction", "features"], sort=False)["distance"].agg(["mean", "min", "max", "size"]).reset_index()
     return Section("Domain distance", figures=[figure], tables=[Table("distances", "Proxy A-distance", table, folded=True)])

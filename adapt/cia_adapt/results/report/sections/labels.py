@@ -42,7 +42,7 @@ def section(study: Study) -> Section | None:
         color=alt.Color(
             "label:N", scale=alt.Scale(domain=labels, range=list(charts.PALETTE[: len(labels)])), legend=charts.LEGEND
         ),
-        tooltip=["method:N", "label:N", "top:N", alt.Tooltip("accuracy:Q", format=".1f"), "seeds:Q"],
+        tooltip=charts.tooltip("method", "label", "top", "seeds", accuracy=".1f"),
     )
     first = numbers[(numbers["direction"] == directions[0]) & (numbers["top"] == "top-1") & (numbers["method"] == study.best)]
     figure = Figure(

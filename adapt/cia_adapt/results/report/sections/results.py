@@ -75,12 +75,7 @@ def _figure(study: Study, numbers: pd.DataFrame) -> Figure:
     numbers["published"] = [
         published(group, study.runs[group.folders[0]].config["method"]["published"]) for group in study.in_order()
     ]
-    tooltip = [
-        "method:N",
-        *(alt.Tooltip(f"{name}:Q", format=".1f") for name in ("accuracy", "low", "high")),
-        "seeds:Q",
-        "published:Q",
-    ]
+    tooltip = charts.tooltip("method", "seeds", "published", accuracy=".1f", low=".1f", high=".1f")
     rows = alt.Y("method:N", sort=list(study.methods), title=None, axis=alt.Axis(labelLimit=140))
     scale = alt.Scale(zero=False, nice=True, padding=6)
     directions = [direction(pair) for pair in study.pairs]

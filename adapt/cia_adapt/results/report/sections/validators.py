@@ -29,7 +29,7 @@ def section(study: Study) -> Section | None:
         x=alt.X("value:Q", title="validator, larger is better", scale=alt.Scale(zero=False)),
         y=alt.Y("accuracy:Q", title="accuracy on the target, %", scale=alt.Scale(zero=False)),
         color=charts.by_method(study.methods),
-        tooltip=["method:N", "seed:Q", "epoch:Q", alt.Tooltip("value:Q", format=".3f"), alt.Tooltip("accuracy:Q", format=".1f")],
+        tooltip=charts.tooltip("method", "seed", "epoch", value=".3f", accuracy=".1f"),
     )
     which = "last epochs" if len(study.runs) > RUNS else "epochs"
     said = ", ".join(
