@@ -131,38 +131,58 @@ def read(folders: Sequence[Path], wanted: Wanted, leave_out: LeaveOut) -> list[S
     baseline that was not run.
     """
     by_setup: dict[str, dict[Path, Run]] = defaultdict(dict)
-    clips_of: dict[tuple[str, ...], tuple[str, ...]] = {}
     for folder in folders:
         try:
             run = _run(folder)
-            name = tuple(str(run.result[key]) for key in ("setup", "method", "source", "target"))
-            clips = read_predictions([folder], list(run.config["classes"])).clips
-            if clips_of.setdefault(name, clips) != clips:
-                raise DataError(f"{folder}: its predictions are of other clips than those of its other seeds; {files.AGAIN}")
         except CiaError as error:
             leave_out(str(error))
         else:
-            by_setup[name[0]][folder] = run
-    if not by_setup:
+            by_setup[str(run.result["setup"])][folder] = run
+    studies = [one for setup, members in sorted(by_setup.items()) if (one := _study(setup, members, wanted, leave_out)).runs]
+    if not studies:
         raise DataError("none of these runs can be read, see above; train them again with --overwrite")
-    methods = {str(run.result["method"]) for members in by_setup.values() for run in members.values()}
+    methods = {method for one in studies for method, _ in one.groups}
     if wanted.baseline is not None and wanted.baseline not in methods:
         have = ", ".join(sorted(methods))
         raise UsageError(
             f"--baseline {wanted.baseline}: no run of that method; choose from {have}{did_you_mean(wanted.baseline, methods)}"
         )
-    return [Study(setup, groups(list(members)), members, wanted) for setup, members in sorted(by_setup.items())]
+    return studies
+
+
+def _study(setup: str, members: Mapping[Path, Run], wanted: Wanted, leave_out: LeaveOut) -> Study:
+    """The study of those runs whose predictions can be read, and are of the same clips as those of their group's first seed."""
+    while True:
+        study = Study(setup, groups(list(members)), members, wanted)
+        unreadable = [line for group in study.groups.values() for line in _unreadable(group)]
+        if not unreadable:
+            return study
+        for _, reason in unreadable:
+            leave_out(reason)
+        members = {folder: run for folder, run in members.items() if folder not in dict(unreadable)}
 
 
 def _run(folder: Path) -> Run:
     """The small files of a run. Raises DataError where one is missing, damaged or of another version."""
     run = Run(folder, files.read(folder), files.read_config(folder), files.read_stamp(folder), files.read_metrics(folder))
-    if not run.config.get("classes"):
+    parts = {"refinement": str, "temporal": str, "objectives": [str], "options": ({},)}
+    files.check(folder / "config.json", run.config, {"classes": ([str],), "method": parts})
+    if not run.config["classes"]:
         raise DataError(f"{folder}/config.json: names no classes; {files.AGAIN}")
-    try:
-        runs.compare(dict(run.config), dict(run.config))
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, CiaError) as error:
-        raise DataError(
-            f"{folder}/config.json: is of another version ({type(error).__name__}: {error}); {files.AGAIN}"
-        ) from error
     return run
+
+
+def _unreadable(group: Group) -> list[tuple[Path, str]]:
+    """(folder, why) of the group's runs that have no predictions, or those of other clips than the first run that has some."""
+    try:
+        group.predictions  # noqa: B018
+    except DataError:
+        reasons, readable = [], []
+        for folder in group.folders:
+            try:
+                read_predictions([*readable[:1], folder], group.labels)
+                readable.append(folder)
+            except DataError as error:
+                reasons.append((folder, str(error)))
+        return reasons
+    return []

@@ -146,12 +146,11 @@ def _heat(first: pd.DataFrame, choices: dict[str, list[str]], value: str, colour
     """Rows by columns, as opaque as the value is large; with the value in each cell where there are few classes."""
     classes = first["class"].nunique()
     tooltip = charts.tooltip("class", "predicted", share=".1f", change="+.1f")
-    axis = alt.Axis(labelLimit=90)
     base = charts.numbers(charts.first_choices(choices)).transform_filter("datum.drawn == 1")
     base = base.transform_calculate(strength=f"abs(datum.{value})")
     base = base.encode(
-        x=alt.X("predicted:N", axis=alt.Axis(labelLimit=90, labelAngle=-60, orient="bottom", title="predicted")),
-        y=alt.Y("class:N", axis=axis, title=None),
+        x=alt.X("predicted:N", axis=alt.Axis(labelLimit=90, labelAngle=-60, labelOverlap=False, title="predicted")),
+        y=alt.Y("class:N", axis=alt.Axis(labelLimit=90, labelOverlap=False), title=None),
         tooltip=tooltip,
     )
     scale = alt.Scale(domain=[0, 100 if value == "share" else 50], range=[0.03, 0.75], clamp=True)

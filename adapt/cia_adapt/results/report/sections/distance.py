@@ -65,7 +65,7 @@ def section(study: Study, leave_out: LeaveOut) -> Section | None:
     order = [BEFORE, *study.methods]
     y = alt.Y("features:N", sort=order, title=None, axis=alt.Axis(labelLimit=150))
     tooltip = charts.tooltip("features", "seed", distance=".2f")
-    x = alt.X("distance:Q", scale=alt.Scale(domain=[0, 2]), title="proxy A-distance: 0 alike, 2 told apart entirely")
+    x = alt.X("distance:Q", scale=alt.Scale(domain=[0, 2]), title="proxy A-distance")
     points = (
         charts.numbers(choices)
         .mark_point(filled=True, size=70, opacity=0.8, color=charts.ACCENT)
@@ -79,7 +79,7 @@ def section(study: Study, leave_out: LeaveOut) -> Section | None:
         charts.specification(points, choices, alt.Step(charts.STEP)),
         numbers=numbers,
         choices={"direction": directions},
-        note="Of both validation sets, by a linear classifier that tells the domains apart; error on a held-out half, split "
+        note="0: the domains look alike, 2: they are told apart entirely. Of both validation sets, by a linear classifier that tells the domains apart; error on a held-out half, split "
         "by video where the feature file names the videos. After training: the selected epoch's features.",
     )
     table = numbers.groupby(["direction", "features"], sort=False)["distance"].agg(["mean", "min", "max", "size"]).reset_index()

@@ -24,7 +24,7 @@ def section(study: Study) -> Section:
     made = pd.DataFrame([_circumstances(run) for run in runs])
     columns = list(made)
     table = made.groupby(columns, sort=False, dropna=False).size().rename("runs").reset_index()
-    return Section("Provenance", text, tables=[Table("provenance", "Made with", table)], commands=commands[:COMMANDS])
+    return Section("Provenance", text, tables=[Table("provenance", "Made with", table, "Digests are the first 16 digits of SHA-256; config.json has all.")], commands=commands[:COMMANDS])
 
 
 def _command(run: Run) -> str:
@@ -45,7 +45,7 @@ def _circumstances(run: Run) -> dict[str, Any]:
         "device": _text(stamp.get("device")),
         "precision": config["precision"],
         "feature file": Path(stamp["feature_file"]).name,
-        "features and labels (SHA-256 of both domains)": config["features"],
+        "features and labels of both domains": " + ".join(digest[:16] for digest in config["features"].split("+")),
     }
 
 
