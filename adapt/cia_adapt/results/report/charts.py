@@ -69,19 +69,24 @@ def tooltip(*names: str, **forms: str) -> list[alt.Tooltip]:
     return plain + [alt.Tooltip(f"{name}:Q", format=form) for name, form in forms.items()]
 
 
-def by_method(methods: Sequence[str], legend: bool = True) -> Any:
-    """A colour for each method; of more methods than colours, one for the method of the page's menu `method`."""
-    if len(methods) <= len(PALETTE):
-        scale = alt.Scale(domain=list(methods), range=list(PALETTE[: len(methods)]))
-        return alt.Color("method:N", scale=scale, legend=LEGEND if legend and len(methods) > 1 else None)
-    return alt.condition("datum.method == method", alt.value(PALETTE[1]), alt.value(LINE))
+def many(methods: Sequence[str]) -> bool:
+    """Whether there are more methods than colours: then one has a colour, which the page's menu `method` chooses."""
+    return len(methods) > len(PALETTE)
 
 
-def chosen_method(methods: Sequence[str], chart: Any) -> Any:
-    """The chart with the parameter of `by_method`, where it needs one."""
-    return chart if len(methods) <= len(PALETTE) else chart.add_params(alt.param(name="method", value=methods[1]))
+def coloured(methods: Sequence[str], base: Any) -> Any:
+    """The chart with a colour for each method; of many, only the chosen one, to lie over `context`."""
+    if many(methods):
+        return base.transform_filter("datum.method == method").encode(color=alt.value(PALETTE[1]))
+    scale = alt.Scale(domain=list(methods), range=list(PALETTE[: len(methods)]))
+    return base.encode(color=alt.Color("method:N", scale=scale, legend=LEGEND if len(methods) > 1 else None))
+
+
+def context(base: Any) -> Any:
+    """The chart of many methods in grey."""
+    return base.encode(color=alt.value(LINE))
 
 
 def method_choices(methods: Sequence[str]) -> dict[str, Sequence[str]]:
-    """The menu of `chosen_method`; the first method of the list is the baseline, so the second is shown at first."""
-    return {} if len(methods) <= len(PALETTE) else {"method": [*methods[1:], methods[0]]}
+    """The menu that `coloured` needs; the first method of the list is the baseline, so the second is shown at first."""
+    return {"method": [*methods[1:], methods[0]]} if many(methods) else {}

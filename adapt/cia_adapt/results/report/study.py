@@ -177,7 +177,8 @@ def _unreadable(group: Group) -> list[tuple[Path, str]]:
     try:
         group.predictions  # noqa: B018
     except DataError:
-        reasons, readable = [], []
+        reasons: list[tuple[Path, str]] = []
+        readable: list[Path] = []
         for folder in group.folders:
             try:
                 read_predictions([*readable[:1], folder], group.labels)

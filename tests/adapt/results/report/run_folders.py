@@ -42,7 +42,9 @@ def _write(folder, method, pair, seed, classes, clips, epochs, setup, skill):
     folder.mkdir(parents=True)
     random = np.random.default_rng([seed, len(method), len(pair[0])])
     chosen = config.load(setup, method if method in config.names("methods") else "cia", {})
-    key = RunKey(chosen.setup, replace(chosen.for_pair(*pair), name=method), *pair, ("rgb", "flow"), seed, "a" * 64 + "+" + "b" * 64)
+    key = RunKey(
+        chosen.setup, replace(chosen.for_pair(*pair), name=method), *pair, ("rgb", "flow"), seed, "a" * 64 + "+" + "b" * 64
+    )
     names = {column: list(values) for column, values in classes.items()}
     (folder / "config.json").write_text(json.dumps(key.fields() | {"classes": names}))
     truth = {column: [values[i % len(values)] for i in range(len(clips))] for column, values in names.items()}

@@ -2,8 +2,9 @@
 const READABLE = 300;  // rows of a figure's numbers that the page lists; the CSV file has all
 
 function rowsOf(columns) {
-  const names = Object.keys(columns);
-  return (columns[names[0]] ?? []).map((_, i) => Object.fromEntries(names.map(name => [name, columns[name][i]])));
+  const cells = column => Array.isArray(column) ? column : column.at.map(i => column.values[i]);
+  const names = Object.keys(columns), full = names.map(name => cells(columns[name]));
+  return (full[0] ?? []).map((_, i) => Object.fromEntries(names.map((name, k) => [name, full[k][i]])));
 }
 
 // A text that a spreadsheet would run as a formula gets an apostrophe before it, as in all CSV files of cia-adapt.

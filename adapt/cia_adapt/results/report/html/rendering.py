@@ -75,12 +75,21 @@ def figure_data(figure: Figure) -> str:
     return as_json({"spec": _printable(figure.chart), "columns": columns(numbers)})
 
 
-def columns(table: pd.DataFrame) -> dict[str, list[Any]]:
-    """{column: its cells}: numbers to 4 decimals, texts printable, None for nothing."""
-    cells: dict[str, list[Any]] = {}
+def columns(table: pd.DataFrame) -> dict[str, Any]:
+    """{column: its cells}: numbers to 4 decimals, texts printable, None for nothing.
+
+    A column of texts that repeat is {"values": the different ones, "at": the place of each cell's}.
+    """
+    cells: dict[str, Any] = {}
     for name in table:
-        values = table[name].astype(float).round(4) if is_float_dtype(table[name]) else table[name]
-        cells[printable(str(name))] = [None if _missing(value) else _printable(value) for value in values.tolist()]
+        column = table[name].astype(float).round(4) if is_float_dtype(table[name]) else table[name]
+        plain = [None if _missing(value) else _printable(value) for value in column.tolist()]
+        values = list(dict.fromkeys(plain))
+        if len(plain) > 2 * len(values) and any(isinstance(value, str) for value in values):
+            place = {value: i for i, value in enumerate(values)}
+            cells[printable(str(name))] = {"values": values, "at": [place[value] for value in plain]}
+        else:
+            cells[printable(str(name))] = plain
     return cells
 
 
@@ -95,7 +104,7 @@ def _printable(value: Any) -> Any:
 
 def as_json(value: Any) -> str:
     """A value as JSON that nothing in it can end: for a script element that holds data."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)

@@ -1,7 +1,7 @@
 """Losses and accuracies by epoch, a curve for each method, with the notes on its health at their epochs."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import altair as alt
@@ -29,8 +29,8 @@ def section(study: Study) -> Section:
     return Section(
         "Training",
         [
-            "A line is the mean over a method's seeds, its band their range. A triangle marks an epoch after which a "
-            "run's health was noted."
+            f"A line is the mean over a method's seeds{', its band their range' if _banded(study) else ''}. A triangle marks an "
+            "epoch after which something was wrong with a run's health."
         ],
         [*figures, *_discriminators(study)],
         _notes(study),
@@ -46,7 +46,7 @@ def _figure(study: Study, metric: str, name: str, title: str, axis: str) -> Figu
         name,
         title,
         f"{title} by epoch, a line for each method. " + _ends(numbers, directions[0]),
-        _chart(study, axis, [("direction", directions[0])]),
+        _chart(study, axis, {"direction": directions}),
         numbers=numbers,
         choices={"direction": directions} | charts.method_choices(study.methods),
     )
@@ -69,7 +69,7 @@ def _discriminators(study: Study) -> list[Figure]:
             "Domains told apart by the discriminator",
             "Share of clips whose domain a discriminator tells, by epoch, a line for each method; 50 % is chance. "
             + _ends(first, directions[0]),
-            _chart(study, "%", [("direction", directions[0]), ("level", levels[0])]),
+            _chart(study, "%", {"direction": directions, "level": levels}),
             numbers=numbers,
             choices={"direction": directions, "level": levels} | charts.method_choices(study.methods),
             note="50 % is chance for equal batches: near it, the features of the two domains look alike to the discriminator.",
@@ -77,23 +77,31 @@ def _discriminators(study: Study) -> list[Figure]:
     ]
 
 
-def _chart(study: Study, axis: str, choices: list[tuple[str, str]]) -> dict[str, object]:
-    colour = charts.by_method(study.methods)
-    base = charts.numbers(choices).encode(
+def _chart(study: Study, axis: str, choices: dict[str, Sequence[str]]) -> dict[str, object]:
+    """Lines over the epochs; of many methods all in grey and the chosen one over them."""
+    methods = charts.method_choices(study.methods)
+    base = charts.numbers(charts.first_choices(choices)).encode(
         x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, grid=False)),
-        color=colour,
         detail="method:N",
         tooltip=charts.tooltip("method", "epoch", "health", mean=".2f", lowest=".2f", highest=".2f"),
     )
     y = alt.Y("mean:Q", title=axis, scale=alt.Scale(zero=False))
-    band = base.mark_area(opacity=0.15).encode(y=alt.Y("lowest:Q", title=axis), y2="highest:Q")
-    line = base.mark_line(strokeWidth=2).encode(y=y)
-    points = base.mark_point(filled=True, size=60, opacity=0).encode(y=y)  # what the pointer meets
-    notes = (
-        base.mark_point(shape="triangle-down", filled=True, size=90, opacity=1).encode(y=y).transform_filter("datum.health != ''")
-    )
-    chart = line + notes + points if len(study.methods) > BANDS else band + line + notes + points
-    return charts.specification(charts.chosen_method(study.methods, chart), choices)
+    shown = charts.coloured(study.methods, base)
+    band = shown.mark_area(opacity=0.15).encode(y=alt.Y("lowest:Q", title=axis), y2="highest:Q")
+    line = shown.mark_line(strokeWidth=2).encode(y=y)
+    points = shown.mark_point(filled=True, size=60, opacity=0).encode(y=y)  # what the pointer meets
+    notes = shown.transform_filter("datum.health != ''").mark_point(shape="triangle-down", filled=True, size=90, opacity=1)
+    chart = line + notes.encode(y=y) + points
+    if _banded(study):
+        chart = band + chart
+    if methods:
+        chart = charts.context(base).mark_line(strokeWidth=1).encode(y=y) + chart
+    return charts.specification(chart, charts.first_choices(choices | methods))
+
+
+def _banded(study: Study) -> bool:
+    """Whether bands can be told apart."""
+    return len(study.methods) <= BANDS or charts.many(study.methods)
 
 
 def _rows(study: Study, group: Group, metric: str) -> Iterator[dict[str, object]]:

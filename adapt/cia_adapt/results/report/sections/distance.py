@@ -79,7 +79,8 @@ def section(study: Study, leave_out: LeaveOut) -> Section | None:
         charts.specification(points, choices, alt.Step(charts.STEP)),
         numbers=numbers,
         choices={"direction": directions},
-        note="0: the domains look alike, 2: they are told apart entirely. Of both validation sets, by a linear classifier that tells the domains apart; error on a held-out half, split "
+        note="0: the domains look alike, 2: they are told apart entirely. "
+        "Of both validation sets, by a linear classifier that tells the domains apart; error on a held-out half, split "
         "by video where the feature file names the videos. After training: the selected epoch's features.",
     )
     table = numbers.groupby(["direction", "features"], sort=False)["distance"].agg(["mean", "min", "max", "size"]).reset_index()

@@ -24,7 +24,12 @@ def section(study: Study) -> Section:
     made = pd.DataFrame([_circumstances(run) for run in runs])
     columns = list(made)
     table = made.groupby(columns, sort=False, dropna=False).size().rename("runs").reset_index()
-    return Section("Provenance", text, tables=[Table("provenance", "Made with", table, "Digests are the first 16 digits of SHA-256; config.json has all.")], commands=commands[:COMMANDS])
+    return Section(
+        "Provenance",
+        text,
+        tables=[Table("provenance", "Made with", table, "Digests are the first 16 digits of SHA-256; config.json has all.")],
+        commands=commands[:COMMANDS],
+    )
 
 
 def _command(run: Run) -> str:

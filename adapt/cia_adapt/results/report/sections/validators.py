@@ -1,5 +1,6 @@
 """Label-free validators against the accuracy on the target: would they have picked good epochs and good runs?"""
 
+from collections.abc import Sequence
 from typing import Final
 
 import altair as alt
@@ -23,14 +24,17 @@ def section(study: Study) -> Section | None:
     numbers = _numbers(study)
     names = list(dict.fromkeys(numbers["validator"]))
     directions = [direction(pair) for pair in study.pairs]
-    choices = [("validator", names[0]), ("direction", directions[0])]
-    points = charts.numbers(choices).mark_point(filled=True, size=40, opacity=0.7)
-    chart = points.encode(
+    choices: dict[str, Sequence[str]] = {"validator": names, "direction": directions}
+    base = charts.numbers(charts.first_choices(choices)).mark_point(filled=True, size=40, opacity=0.7)
+    base = base.encode(
         x=alt.X("value:Q", title="validator, larger is better", scale=alt.Scale(zero=False)),
         y=alt.Y("accuracy:Q", title="accuracy on the target, %", scale=alt.Scale(zero=False)),
-        color=charts.by_method(study.methods),
         tooltip=charts.tooltip("method", "seed", "epoch", value=".3f", accuracy=".1f"),
     )
+    chart = charts.coloured(study.methods, base)
+    if charts.many(study.methods):
+        chart = charts.context(base) + chart
+    choices |= charts.method_choices(study.methods)
     which = "last epochs" if len(study.runs) > RUNS else "epochs"
     said = ", ".join(
         f"{row['validator']} {row['within runs']:.2f}" for _, row in summary.iterrows() if pd.notna(row["within runs"])
@@ -39,13 +43,9 @@ def section(study: Study) -> Section | None:
         "validators",
         "Validators against accuracy on the target (uses target labels)",
         f"A dot for each of the runs' {which}. Mean rank correlation within runs: {said or 'none varies'}.",
-        charts.specification(
-            charts.chosen_method(study.methods, chart),
-            [("validator", names[0]), ("direction", directions[0])],
-            charts.HEIGHT + 60,
-        ),
+        charts.specification(chart, charts.first_choices(choices), charts.HEIGHT + 60),
         numbers=numbers,
-        choices={"validator": names, "direction": directions} | charts.method_choices(study.methods),
+        choices=choices,
     )
     table = Table(
         "validator-correlations",
