@@ -24,7 +24,7 @@ function offer(link, columns) {
 async function draw(figure, data) {
   data.spec.datasets = {numbers: data.rows};
   const options = {actions: false, renderer: "svg", logLevel: 1, ast: true, tooltip: {theme: "custom"}};
-  return (await vegaEmbed(figure.querySelector(".drawing"), data.spec, options)).view;
+  return (await vegaEmbed(figure.querySelector(".drawing > div"), data.spec, options)).view;
 }
 
 // The numbers that the chart shows now, as a table: what a pointer meets on hover, for a keyboard.
