@@ -100,15 +100,20 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
     root: Annotated[Path | None, typer.Option(help="Folder of the clips, for pictures. [default: as at extraction]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of t-SNE and of the choice of clips.")] = 0,
-    clips: Annotated[int, typer.Option(min=0, help="Clips whose consensus maps are drawn.")] = 4,
+    clips: Annotated[int, typer.Option(min=0, help="Clips of a kind whose frames are shown.")] = 4,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The method that others are compared with. [default: source-only, else concat, else the first]"),
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML: results, curves, t-SNE, consensus maps. Prints the table too."""
+    """Write one self-contained HTML: results, differences, curves, classes, t-SNE, maps, clips. Prints the table too."""
     from cia_adapt.results import table as tables
     from cia_adapt.results.report import page
     from cia_adapt.runs import files as run_folders
 
     folders = run_folders.find(runs)
-    shown = page.write(folders, out, root, seed, clips, console.say)
+    wanted = page.Wanted(baseline=baseline, root=root, seed=seed, clips=clips)
+    shown = page.write(folders, out, wanted, console.say)
     tables.print_results([run_folders.read(folder) for folder in shown])
     console.out(f"report: {out.resolve()}")
 

@@ -4,8 +4,9 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from cia_extract.common import differences
@@ -13,10 +14,9 @@ from cia_extract.common.errors import DataError, MismatchError, UsageError
 
 from cia_adapt import runs
 from cia_adapt.config import load
+from cia_adapt.results.predictions import Number, Predictions, read_predictions
 from cia_adapt.results.statistics import Right, mcnemar, paired
 from cia_adapt.runs import files
-
-Number = Literal["selected", "last"]
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,16 @@ class Group:
 
         Raises DataError where the runs' predictions cannot be read or are of different clips.
         """
-        rows = []
-        for folder, seed in zip(self.folders, self.seeds, strict=True):
-            if seeds is None or seed in seeds:
-                rows.append(_right(folder, self.labels, number, label))
-        if len({len(row) for row in rows}) > 1:
-            raise DataError(f"{self.folders[0].parent}: its runs have predictions of different clips; {files.AGAIN}")
-        return np.stack(rows)
+        if label not in (None, *self.labels):
+            raise DataError(f"{self.folders[0]}: has no label '{label}'; its labels are {', '.join(self.labels)}")
+        by_label = [self.predictions.right(number, name) for name in self.labels if label in (None, name)]
+        chosen = [i for i, seed in enumerate(self.seeds) if seeds is None or seed in seeds]
+        return np.asarray(np.stack(by_label).all(axis=0))[chosen]
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """What the runs predict, read once. Raises DataError where it cannot be read, or is of different clips."""
+        return read_predictions(self.folders, self.labels)
 
 
 def groups(folders: Sequence[Path]) -> dict[tuple[str, tuple[str, str]], Group]:
@@ -189,18 +192,3 @@ def compare(a: Sequence[Group], b: Sequence[Group], number: Number, label: str |
     if not rights_a:
         raise DataError(f"{a[0].method} and {b[0].method} have no pair and seed in common; train both with one seed on one pair")
     return Difference(*paired(rights_a, rights_b), max(ps), min(counts))
-
-
-def _right(folder: Path, labels: Sequence[str], number: Number, label: str | None) -> Right:
-    """Which of a run's predictions are right, [clips] bool."""
-    rows = files.read_predictions(folder)
-    columns = []
-    for name in labels:
-        guess = number if len(labels) == 1 else f"{name}_{number}"
-        if not {name, guess} <= rows[0].keys():
-            raise DataError(f"{folder}/predictions.csv: has no column {name} or {guess}; {files.AGAIN}")
-        if label in (None, name):
-            columns.append(np.array([row[name] == row[guess] and row[name] != "" for row in rows]))
-    if not columns:
-        raise DataError(f"{folder}: has no label '{label}'; its labels are {', '.join(labels)}")
-    return np.asarray(np.stack(columns).all(0))

@@ -52,7 +52,7 @@ def commands(root: Path, out: Path) -> None:
     text = formats.render(table.paper_table("3", comparison.groups(folders), "selected", None), "csv")
     assert text
     [files.read_metrics(folder) for folder in folders]
-    page.write(folders, out, None, 0, 1, print)
+    page.write(folders, out, page.Wanted(clips=1), print)
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json", "metrics.jsonl", "predictions.csv"])
@@ -93,7 +93,7 @@ def test_the_report_names_a_run_that_it_cannot_show_and_shows_the_rest(small_fil
     shutil.copytree(folder_of(root), second)
     (second / "result.json").write_text("[" * 60000)
     said: list[str] = []
-    shown = page.write(files.find([root]), tmp_path / "out.html", None, 0, 0, said.append)
+    shown = page.write(files.find([root]), tmp_path / "out.html", page.Wanted(clips=0), said.append)
     assert shown == [folder_of(root)] and any("seed1/result.json: is damaged" in line for line in said)
     html = (tmp_path / "out.html").read_text()
     assert "Left out:" in html and "seed1/result.json" in html and "data:image/png" in html
@@ -113,7 +113,7 @@ def test_scores_of_other_shapes_cost_the_pictures_not_the_report(trained, tmp_pa
         elif broken is not None:
             save_file(broken, path)
         said: list[str] = []
-        page.write(files.find([root]), tmp_path / "out.html", None, 0, 0, said.append)
+        page.write(files.find([root]), tmp_path / "out.html", page.Wanted(clips=0), said.append)
         assert any("scores.safetensors" in line for line in said)
 
 
@@ -147,7 +147,7 @@ def test_a_domain_named_like_a_formula_is_drawn(tmp_path):
     file = named_file(tmp_path / "f.h5", name)
     runner.run(_every(request(file, tmp_path / "r")), print)
     said: list[str] = []
-    page.write(files.find([tmp_path / "r"]), tmp_path / "out.html", None, 0, 0, said.append)
+    page.write(files.find([tmp_path / "r"]), tmp_path / "out.html", page.Wanted(clips=0), said.append)
     assert said == []
     html = (tmp_path / "out.html").read_text()
     assert "<b>" not in html and "&lt;b&gt;" in html
@@ -207,7 +207,7 @@ def test_runs_that_is_a_file_is_a_usage_error(small_file, tmp_path):
 
 def test_a_report_into_a_folder_is_a_usage_error(trained, tmp_path):
     with pytest.raises(UsageError, match="is a folder"):
-        page.write(files.find([trained]), tmp_path, None, 0, 0, print)
+        page.write(files.find([trained]), tmp_path, page.Wanted(clips=0), print)
     with pytest.raises(UsageError, match="choose another file"), writes.translated("--out x", "choose another file"):
         writes.text(tmp_path / "no/such/x", "")
 
