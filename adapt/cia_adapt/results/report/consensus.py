@@ -15,7 +15,7 @@ from cia_extract.features import DatasetFeatures
 from cia_adapt.config import Method, Setup
 from cia_adapt.data import Stores, centre_frames, make_task
 from cia_adapt.model import VideoModel
-from cia_adapt.results.report.feature_file import domains_of, with_frames
+from cia_adapt.results.feature_file import domains_of, with_frames
 from cia_adapt.results.report.figures import consensus
 from cia_adapt.runs import files
 

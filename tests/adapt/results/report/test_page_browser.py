@@ -45,7 +45,10 @@ def test_every_figure_is_drawn_and_axe_finds_nothing_serious(chromium, report, s
 
 
 def test_colours_follow_the_theme_and_paper_is_white(chromium, report):  # noqa: F811
-    ink, paper = "getComputedStyle(document.querySelector('figure svg text')).fill", "getComputedStyle(document.body).backgroundColor"
+    ink, paper = (
+        "getComputedStyle(document.querySelector('figure svg text')).fill",
+        "getComputedStyle(document.body).backgroundColor",
+    )
     with opened(chromium, report, "light") as page:
         light = page.evaluate(ink), page.evaluate(paper)
     with opened(chromium, report, "dark") as page:
@@ -95,7 +98,9 @@ def test_menus_choose_what_is_drawn_and_listed(chromium, report):  # noqa: F811
 
 
 def test_a_keyboard_reaches_everything(chromium, report):  # noqa: F811
-    reachable = "[...document.querySelectorAll('a[href], button, select, summary, [tabindex=\"0\"]')].filter(e => e.checkVisibility())"
+    reachable = (
+        "[...document.querySelectorAll('a[href], button, select, summary, [tabindex=\"0\"]')].filter(e => e.checkVisibility())"
+    )
     with opened(chromium, report) as page:
         page.evaluate(f"{reachable}.forEach((e, i) => e.dataset.number = i)")
         count = page.evaluate(f"{reachable}.length")

@@ -11,8 +11,8 @@ from PIL import Image
 
 from cia_adapt.data import centre_frames
 from cia_adapt.results.comparison import Group
+from cia_adapt.results.feature_file import domains_of, with_frames
 from cia_adapt.results.report.consensus import frames_of
-from cia_adapt.results.report.feature_file import domains_of, with_frames
 from cia_adapt.results.report.section import Figure, Section, Table
 from cia_adapt.results.report.study import LeaveOut, Pair, Study, direction
 

@@ -21,8 +21,8 @@ from threadpoolctl import threadpool_limits
 
 from cia_adapt.config import Setup
 from cia_adapt.data import Domain, Positions, rows_of
+from cia_adapt.results.feature_file import domains_of
 from cia_adapt.results.report import charts
-from cia_adapt.results.report.feature_file import domains_of
 from cia_adapt.results.report.section import Figure, Section, Table
 from cia_adapt.results.report.study import LeaveOut, Pair, Run, Study, direction
 from cia_adapt.runs import completed, files
