@@ -35,5 +35,5 @@ BUILDERS: Final[Mapping[str, Builder]] = {
     "the t-SNE": features.embedding,
     "the consensus maps": features.maps,
     "the clips that changed": changed.section,
-    "the provenance": lambda study, _: provenance.section(study),
+    "the provenance": provenance.section,
 }
