@@ -76,7 +76,7 @@ def test_the_baseline_is_source_only_unless_the_reader_says_otherwise(tmp_path):
     assert one.baseline == "source-only" == one.methods[0] and one.best == "concat"
     (one,), _ = read(tmp_path / "a", baseline="concat")
     assert one.baseline == "concat" and one.best == "source-only"
-    with pytest.raises(UsageError, match="--baseline concta: no run of that method; .*did you mean concat"):
+    with pytest.raises(UsageError, match=r"--baseline concta: no run of that method; .*did you mean concat"):
         read(tmp_path / "a", baseline="concta")
     shutil.rmtree(tmp_path / "a/uh/source-only")
     (one,), _ = read(tmp_path / "a")
