@@ -58,6 +58,7 @@ def _scatter() -> alt.Chart:
     scale = alt.Scale(domain=["source", "target"], range=[charts.SOURCE, charts.TARGET])
     return (
         charts.numbers()
+        .properties(view=alt.ViewBackground(stroke=charts.LINE))
         .mark_point(filled=True, size=35, opacity=0.75)
         .encode(
             x=alt.X("x:Q", axis=None, scale=alt.Scale(zero=False)),
