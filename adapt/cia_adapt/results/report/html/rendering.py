@@ -38,7 +38,7 @@ def render(page: Page) -> str:
     environment.globals |= {
         "figure_data": figure_data,
         "columns": columns,
-        "cell": cell,
+        "texts": texts,
         "is_number": is_number,
         "picture": picture,
         "as_json": as_json,
