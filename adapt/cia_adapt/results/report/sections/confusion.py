@@ -155,7 +155,7 @@ def _heat(first: pd.DataFrame, choices: dict[str, list[str]], value: str, colour
         y=alt.Y("class:N", axis=alt.Axis(labelLimit=90, labelOverlap=False), title=None),
         tooltip=tooltip,
     )
-    scale = alt.Scale(domain=[0, 100 if value == "share" else 50], range=[0.03, 0.75], clamp=True)
+    scale = alt.Scale(domain=[0, 100 if value == "share" else 50], range=[0.03, 0.6], clamp=True)
     colour = alt.value(colour) if isinstance(colour, str) else colour
     chart: Any = base.mark_rect().encode(color=colour, opacity=alt.Opacity("strength:Q", scale=scale, legend=None))
     if classes <= 10:
