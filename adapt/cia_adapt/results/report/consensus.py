@@ -13,9 +13,8 @@ from cia_extract.datasets import manifest
 from cia_extract.features import DatasetFeatures
 
 from cia_adapt.config import Method, Setup
-from cia_adapt.data import Stores, centre_frames, make_task
+from cia_adapt.data import Stores, centre_frames, digest, find_domains, make_task
 from cia_adapt.model import VideoModel
-from cia_adapt.results.feature_file import domains_of, with_frames
 from cia_adapt.results.report.figures import consensus
 from cia_adapt.runs import files
 
@@ -41,10 +40,23 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list
     method = Method(**config["method"])
     if method.pooling != "sc":
         return [], []
-    source, target = domains_of(config, stamp)
-    dataset = with_frames(target)
+    domains = find_domains(Path(stamp["feature_file"]))
+    if not {config["source"], config["target"]} <= set(domains):
+        raise DataError(
+            f"{stamp['feature_file']}: no longer holds {config['source']} and {config['target']}; put the file of this run back"
+        )
+    target = domains[config["target"]]
+    dataset = target.dataset
+    if not isinstance(dataset, DatasetFeatures) or "clips/indices" not in dataset.regions:
+        raise DataError(
+            f"{stamp['feature_file']}: does not say where the clips and their frames are; a file written by cia-extract does"
+        )
+    if config["features"] != digest(domains[config["source"]], domains[config["target"]]):
+        raise DataError(
+            f"{stamp['feature_file']}: its features are no longer those of this run, or the run used --manifest or --map"
+        )
     setup, stores = Setup(**config["setup"]), Stores(torch.device("cpu"), "map")
-    task, _ = make_task(source, target, config["modalities"], True, setup, stores)
+    task, _ = make_task(domains[config["source"]], target, config["modalities"], True, setup, stores)
     model = VideoModel(method, task.sizes)
     try:
         model.load_state_dict(files.load_model(folder, "selected"))
