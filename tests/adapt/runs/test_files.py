@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from cia_adapt import cli
 from cia_adapt.experiments import Request, runner
@@ -96,7 +97,7 @@ def test_the_report_names_a_run_that_it_cannot_show_and_shows_the_rest(small_fil
     shown = page.write(files.find([root]), tmp_path / "out.html", page.Wanted(clips=0), said.append)
     assert shown == [folder_of(root)] and any("seed1/result.json: is damaged" in line for line in said)
     html = (tmp_path / "out.html").read_text()
-    assert "Left out:" in html and "seed1/result.json" in html and "data:image/png" in html
+    assert "Left out:" in html and "seed1/result.json" in html and "Confusion matrix" in html
 
 
 def test_scores_of_other_shapes_cost_the_pictures_not_the_report(trained, tmp_path):
@@ -156,9 +157,9 @@ def test_a_domain_named_like_a_formula_is_drawn(tmp_path):
 def test_figures_take_any_title():
     from cia_adapt.results.report import figures
 
-    history = [{"source_val_accuracy": 1.0, "target_val_accuracy": 1.0, "class_loss": 1.0}]
+    frame, weights = np.zeros((4, 4, 3), np.uint8), np.full((1, 7, 7), 1 / 49)
     for title in ("$\\frac$", "$", "a\nb" * 500, "\ud800", "\x1b[2J", "日本"):
-        assert figures.curves([history], title).startswith(b"\x89PNG")
+        assert figures.consensus([frame], weights, title).startswith(b"\x89PNG")
 
 
 def test_a_full_disk_is_one_line_and_the_state_before_stays(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from cia_adapt.data import LabelledClips
 from cia_adapt.experiments import checks, directions, dry_run, runner
+from cia_adapt.results.report import page
 from cia_adapt.runs import files, resume
 from cia_adapt.training import phases
 from cia_adapt.training.loop import best_epoch, train
@@ -119,9 +120,8 @@ def test_a_run_s_folder_is_of_the_second_phase(small_file, tmp_path):
     assert result["selected_epoch"] == 4 and result["oracle_epoch"] > 2 and result["selected_by"] == "the last epoch"
     history = files.read_metrics(folder_of(tmp_path, "shot-fl"))
     assert [bool(metrics.get("source_free")) for metrics in history] == [False, False, True, True]
-    from cia_adapt.results.report import figures
-
-    assert figures.curves([history, history], "shot-fl").startswith(b"\x89PNG")
+    page.write(files.find([tmp_path]), tmp_path / "report.html", page.Wanted(clips=0), print)
+    assert "Class loss on the source" in (tmp_path / "report.html").read_text()
 
 
 def test_a_finished_run_that_gets_more_epochs_stays_without_the_source(small_file, tmp_path):

@@ -12,6 +12,7 @@ from cia_adapt.results.report.section import NUMBERS
 
 INK, MUTED, LINE, ACCENT = "var(--ink)", "var(--muted)", "var(--line)", "var(--accent)"
 MORE, FEWER, PUBLISHED = "var(--more)", "var(--fewer)", "var(--published)"
+SOURCE, TARGET = "var(--source)", "var(--target)"
 PALETTE: Final = tuple(f"var(--c{i})" for i in range(8))
 HEIGHT: Final = 240  # pixels, of a chart over epochs or of points
 STEP: Final = 20  # pixels, of one row of a chart with names down its side

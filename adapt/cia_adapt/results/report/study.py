@@ -152,6 +152,11 @@ def read(folders: Sequence[Path], wanted: Wanted, leave_out: LeaveOut) -> list[S
 
 def _study(setup: str, members: Mapping[Path, Run], wanted: Wanted, leave_out: LeaveOut) -> Study:
     """The study of those runs whose predictions can be read, and are of the same clips as those of their group's first seed."""
+    by_name: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+    for folder, run in members.items():
+        by_name[tuple(str(run.result[key]) for key in ("method", "source", "target"))].append(folder)
+    for alike in by_name.values():
+        runs.check_alike(alike)
     while True:
         study = Study(setup, groups(list(members)), members, wanted)
         unreadable = [line for group in study.groups.values() for line in _unreadable(group)]

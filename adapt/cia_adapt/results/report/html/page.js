@@ -22,7 +22,7 @@ function offer(link, columns) {
 }
 
 async function draw(figure, data) {
-  data.spec.datasets = {numbers: data.rows};
+  data.spec.datasets = {...data.spec.datasets, numbers: data.rows};
   const options = {actions: false, renderer: "svg", logLevel: 1, ast: true, tooltip: {theme: "custom"}};
   return (await vegaEmbed(figure.querySelector(".drawing > div"), data.spec, options)).view;
 }

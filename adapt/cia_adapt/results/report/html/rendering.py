@@ -38,7 +38,7 @@ def render(page: Page) -> str:
     environment.globals |= {
         "figure_data": figure_data,
         "columns": columns,
-        "cell": cell,
+        "texts": texts,
         "is_number": is_number,
         "picture": picture,
         "as_json": as_json,
@@ -110,31 +110,29 @@ def as_json(value: Any) -> str:
     return Markup(text)
 
 
-def cell(value: Any) -> str:
-    """A cell of a table as text: "" for none, a float to at most two decimals.
+def texts(column: pd.Series) -> list[str]:
+    """The cells of a table's column: "" for none, floats to two decimals where one of them has any.
 
-    >>> cell(None), cell(float("nan")), cell(81.25), cell(3.0), cell(7), cell("a")
-    ('', '', '81.25', '3', '7', 'a')
+    >>> texts(pd.Series([81.25, 3.0, None])), texts(pd.Series([3.0, None])), texts(pd.Series(["a", 7, None]))
+    (['81.25', '3.00', ''], ['3', ''], ['a', '7', ''])
     """
-    if _missing(value):
-        return ""
-    if isinstance(value, float):
-        return f"{value:.2f}".rstrip("0").rstrip(".")
-    return str(value)
+    whole = all(value == int(value) for value in column if isinstance(value, float) and not _missing(value))
+    form = "{:.0f}" if whole else "{:.2f}"
+    return ["" if _missing(value) else form.format(value) if isinstance(value, float) else str(value) for value in column]
 
 
 def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
-def is_number(column: pd.Series) -> bool:
-    """Whether a column stands right: numbers, or texts that all begin with one.
+def is_number(cells: Sequence[str]) -> bool:
+    """Whether a column stands right: all its cells begin with a number, or are empty.
 
-    >>> is_number(pd.Series(["81.0 ± 1.4", "–"])), is_number(pd.Series(["a", "1"]))
-    (True, False)
+    >>> is_number(["81.0 ± 1.4", "–", "+0.5"]), is_number(["a", "1"]), is_number([""])
+    (True, False, False)
     """
-    texts = [cell(value).lstrip("+−-[") for value in column]
-    return all(text[:1].isdigit() or text in ("", "–") for text in texts) and any(texts)
+    begun = [cell.lstrip("+−-[") for cell in cells]
+    return all(text[:1].isdigit() or text in ("", "–") for text in begun) and any(begun)
 
 
 def picture(content: bytes) -> str:

@@ -7,6 +7,7 @@ from cia_adapt.results.report.section import Section
 from cia_adapt.results.report.sections import (
     changed,
     confusion,
+    costs,
     curves,
     differences,
     distance,
@@ -35,5 +36,6 @@ BUILDERS: Final[Mapping[str, Builder]] = {
     "the t-SNE": features.embedding,
     "the consensus maps": features.maps,
     "the clips that changed": changed.section,
-    "the provenance": lambda study, _: provenance.section(study),
+    "the cost": lambda study, _: costs.section(study),
+    "the provenance": provenance.section,
 }

@@ -24,11 +24,13 @@ def section(study: Study) -> Section:
     by_class = pd.DataFrame(
         [row for group in study.in_order() for label in study.labels for row in _by_class(study, group, label)]
     )
-    figures = [_matrix(study, cells), *_change(study, cells), _classes(study, by_class)]
+    figures = [_matrix(study, cells), *_change(study, cells)]
+    if len(by_class):
+        figures.append(_classes(study, by_class))
     text = ["Predictions of the selected epochs for the target's validation clips."]
     if left_out:
         text.append(f"Too many to draw, so without a matrix here: {', '.join(left_out)}. Make a report of fewer runs for them.")
-    return Section("Class by class", text, [figure for figure in figures if figure is not None])
+    return Section("Class by class", text, figures)
 
 
 def _cells(study: Study) -> tuple[pd.DataFrame, list[str]]:
@@ -153,7 +155,7 @@ def _heat(first: pd.DataFrame, choices: dict[str, list[str]], value: str, colour
         y=alt.Y("class:N", axis=alt.Axis(labelLimit=90, labelOverlap=False), title=None),
         tooltip=tooltip,
     )
-    scale = alt.Scale(domain=[0, 100 if value == "share" else 50], range=[0.03, 0.75], clamp=True)
+    scale = alt.Scale(domain=[0, 100 if value == "share" else 50], range=[0.03, 0.6], clamp=True)
     colour = alt.value(colour) if isinstance(colour, str) else colour
     chart: Any = base.mark_rect().encode(color=colour, opacity=alt.Opacity("strength:Q", scale=scale, legend=None))
     if classes <= 10:
@@ -198,11 +200,11 @@ def _classes(study: Study, by_class: pd.DataFrame) -> Figure:
         start = base.mark_tick(thickness=2, size=14, color=charts.MUTED).encode(x="baseline:Q")
         chart = way + start + chart
         note += f" Tick: {study.baseline}. Blue: better than it; orange: worse."
-    ends = [f"{row['class']} {row['accuracy']:.0f} %" for _, row in first.iterrows()]
+    ends = "; ".join(f"{row['class']} {row['accuracy']:.0f} %" for _, row in first.iterrows() if len(first) <= DRAWN)
     return Figure(
         "classes",
         "Accuracy by class",
-        f"A dot for each class. {study.best}, {choices['direction'][0]}: worst {', '.join(ends[:2])}, best {ends[-1]}.",
+        f"A dot for each class. {study.best}, {choices['direction'][0]}: {ends}.",
         charts.specification(chart, charts.first_choices(choices), alt.Step(charts.STEP)),
         numbers=by_class,
         choices=choices,

@@ -30,7 +30,7 @@ def section(study: Study) -> Section | None:
         y=alt.Y("method:N", sort=order, title=None, axis=alt.Axis(labelLimit=140)), color=colour, tooltip=tooltip
     )
     title = f"points more than {study.baseline}"
-    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title), x2="high:Q")
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, axis=alt.Axis(tickCount=8)), x2="high:Q")
     points = base.mark_point(filled=True, size=80, shape="square", opacity=1).encode(x="difference:Q")
     figure = Figure(
         "differences",

@@ -1,17 +1,19 @@
 """t-SNE of the clips' features of both domains, and SC's consensus maps over the frames, of the baseline and the best method."""
 
+from typing import Final
+
+import altair as alt
 import pandas as pd
 from cia_extract.common.errors import CiaError
 
 import cia_adapt.results.report.consensus as consensus
-import cia_adapt.results.report.figures as figures
 from cia_adapt.results.comparison import Group
-from cia_adapt.results.figures import tsne
+from cia_adapt.results.figures import two_runs
+from cia_adapt.results.report import charts
 from cia_adapt.results.report.section import Figure, Section
 from cia_adapt.results.report.study import LeaveOut, Study, direction
-from cia_adapt.runs import files
 
-MOST = 12  # groups: of more, t-SNE takes minutes
+MOST: Final = 12  # groups: of more, t-SNE takes minutes
 
 
 def pictured(study: Study) -> list[Group]:
@@ -23,38 +25,45 @@ def pictured(study: Study) -> list[Group]:
 
 
 def embedding(study: Study, leave_out: LeaveOut) -> Section | None:
-    """A picture for each direction and method; of the first seed's selected epoch."""
+    """A chart for each direction and method: the selected epoch's features of the first seed."""
     drawn: list[Figure] = []
     for group in pictured(study):
         title = f"{group.method}: {direction(group.pair)}"
         try:
-            scores = files.load_scores(group.folders[0])
-            both = [scores[f"selected/{side}_features"].double().numpy() for side in ("source", "target")]
-            coordinates = tsne(both[0], both[1], study.wanted.seed)
+            placed = two_runs.place(group.folders[0], study.wanted.seed, leave_out)
         except (CiaError, ValueError) as error:
             leave_out(f"the t-SNE of {title}: {error}")
             continue
-        rows = [
-            {
-                "setup": study.setup,
-                "method": group.method,
-                "source": group.pair[0],
-                "target": group.pair[1],
-                "domain": domain,
-                "x": x,
-                "y": y,
-            }
-            for domain, points in zip(group.pair, coordinates, strict=True)
-            for x, y in points
-        ]
-        alt = f"t-SNE of clip features, source blue, target red, {title}"
-        picture = figures.tsne(*coordinates, title)
-        name = f"tsne-{len(drawn)}-{group.method}"
-        drawn.append(Figure(name, title, alt, picture=picture, numbers=pd.DataFrame(rows)))
+        names = {"setup": study.setup, "method": group.method, "source": group.pair[0], "target": group.pair[1]}
+        numbers = pd.DataFrame(
+            [
+                names | {"role": role, "domain": one.domain, "clip": clip, "class": name, "x": x, "y": y}
+                for role, one in (("source", placed.source), ("target", placed.target))
+                for (x, y), clip, name in zip(one.points, one.clips, one.classes, strict=True)
+            ]
+        )
+        alt_text = f"t-SNE of the clips' features, {group.pair[0]} (source) in blue and {group.pair[1]} (target) in red; {title}."
+        drawn.append(Figure(f"tsne-{len(drawn)}", title, alt_text, charts.specification(_scatter(), height=300), numbers=numbers))
     if not drawn:
         return None
     text = "t-SNE of the selected epoch's clip features of both validation sets, equal numbers a domain, PCA start; first seed."
     return Section("Features", [text], drawn)
+
+
+def _scatter() -> alt.Chart:
+    """The source blue, the target red, without axes: distances between clusters have no meaning."""
+    scale = alt.Scale(domain=["source", "target"], range=[charts.SOURCE, charts.TARGET])
+    return (
+        charts.numbers()
+        .properties(view=alt.ViewBackground(stroke=charts.LINE))
+        .mark_point(filled=True, size=35, opacity=0.75)
+        .encode(
+            x=alt.X("x:Q", axis=None, scale=alt.Scale(zero=False)),
+            y=alt.Y("y:Q", axis=None, scale=alt.Scale(zero=False)),
+            color=alt.Color("role:N", scale=scale, legend=charts.LEGEND),
+            tooltip=charts.tooltip("role", "domain", "class", "clip"),
+        )
+    )
 
 
 def maps(study: Study, leave_out: LeaveOut) -> Section | None:
