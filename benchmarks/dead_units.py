@@ -1,5 +1,5 @@
-"""Units of the shared layer that answer to no training clip any more, with and without `--normalise`, and started by the data; and
-what SC without an embedding looks at.
+"""Units of the shared layer that answer to no training clip any more, with and without `--normalise`, and started by the data;
+and what SC without an embedding looks at.
 
 python benchmarks/dead_units.py study.h5 [--epochs 20] [--seeds 2]
 
