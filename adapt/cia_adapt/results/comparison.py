@@ -125,7 +125,7 @@ def check_comparable(folders: Sequence[Path]) -> None:
     """Raise MismatchError, with two runs and what differs, for runs whose numbers do not compare.
 
     Runs compare that read the same features and labels of a domain, with the same set-up, modalities and precision. A method may
-    have its own optimiser and what its TOML says of the set-up, and the winner of a search the settings that were searched for it.
+    have its own optimiser and what its TOML says of the set-up, the winner of a search the settings that were searched for it.
     """
     seen: dict[str, tuple[Path, object]] = {}
     pairs: dict[frozenset[str], tuple[Path, frozenset[str]]] = {}
