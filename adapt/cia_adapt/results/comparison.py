@@ -13,7 +13,7 @@ from cia_extract.common import differences
 from cia_extract.common.errors import DataError, MismatchError, UsageError
 
 from cia_adapt import runs
-from cia_adapt.config import load
+from cia_adapt.config import load, names, read
 from cia_adapt.results.predictions import Number, Predictions, read_predictions
 from cia_adapt.results.statistics import Right, mcnemar, paired
 from cia_adapt.runs import files
@@ -110,6 +110,13 @@ def _searched(run: Mapping[str, Any]) -> list[str]:
     return [key for key in settings.split(", ") if key]
 
 
+def _own_setup(run: Mapping[str, Any]) -> list[str]:
+    """The settings of the set-up that a built-in method's TOML has, where the run has them so."""
+    name = run["method"]["name"]
+    own = read("methods", name).get("setup", {}) if name in names("methods") else {}
+    return [f"setup.{key}" for key, value in own.items() if run["setup"].get(key) == value]
+
+
 def _value(run: Mapping[str, Any], key: str) -> object:
     """What a run has for a setting."""
     part, _, option = key.partition(".")
@@ -121,14 +128,14 @@ def check_comparable(folders: Sequence[Path]) -> None:
     """Raise MismatchError, with two runs and what differs, for runs whose numbers do not compare.
 
     Runs compare that read the same features and labels of a domain, with the same set-up, modalities and precision. A method may
-    have its own optimiser, and the winner of a search the set-up's settings that were searched for it.
+    have its own optimiser and what its TOML says of the set-up, the winner of a search the settings that were searched for it.
     """
     seen: dict[str, tuple[Path, object]] = {}
     pairs: dict[frozenset[str], tuple[Path, frozenset[str]]] = {}
     common: dict[str, frozenset[str]] = {}
     for folder in folders:
         config = files.read_config(folder)
-        own = {"setup.optimiser", "setup.lr", "setup.select", *_searched(config)}
+        own = {"setup.optimiser", "setup.lr", "setup.select", *_searched(config), *_own_setup(config)}
         compared = {f"setup.{key}": value for key, value in runs.completed(config["setup"]).items()}
         compared = {key: value for key, value in compared.items() if key not in own}
         compared |= {"modalities": config["modalities"], "precision": config["precision"]}

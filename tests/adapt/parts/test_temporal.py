@@ -8,7 +8,8 @@ from cia_adapt.data.sampling import centre_frames
 from cia_adapt.model import VideoModel
 from cia_adapt.parts.interface import Sizes
 from cia_adapt.parts.temporal import ta3n, trn, tsn
-from cia_adapt.training.trainer import build_objectives, lr_factor
+from cia_adapt.training.optimisers import lr_factor
+from cia_adapt.training.trainer import build_objectives
 from cia_extract.common.errors import UsageError
 from torch import nn
 

@@ -57,6 +57,14 @@ def test_what_was_not_searched_must_be_equal_for_a_winner_too(runs, changed):
         comparison.check_comparable([runs("other"), runs("mine", SEARCHED, precision="bf16")])
 
 
+def test_a_built_in_method_stands_beside_others_with_its_toml_s_own_set_up(runs):
+    """SHOT and CoMix smooth labels. Another smoothing than theirs is set by hand."""
+    plain = runs("concat")
+    comparison.check_comparable([plain, runs("shot-fl", smoothing=0.1), runs("comix-fl", smoothing=0.1)])
+    with pytest.raises(MismatchError, match=r"setup\.smoothing: 0\.0 → 0\.2"):
+        comparison.check_comparable([plain, runs("cleanadapt-fl", smoothing=0.2)])
+
+
 def test_a_damaged_mark_of_a_search_is_a_line(runs):
     with pytest.raises(DataError, match="'method' has a wrong value"):
         comparison.check_comparable([runs("own", {"trial": "7"})])
