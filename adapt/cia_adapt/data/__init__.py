@@ -8,7 +8,7 @@ from cia_adapt.data.prefetch import announced, prefetched
 from cia_adapt.data.readers import Positions, Stores, Tier, fits, free_memory
 from cia_adapt.data.relabel import relabelled
 from cia_adapt.data.sampling import Draw, Endless, centre_frames, shifted_frames, source_order
-from cia_adapt.data.task import Rows, Task, arrays_to_read, make_task, rows_of, sizes_of, tested, training_classes
+from cia_adapt.data.task import Rows, Task, arrays_to_read, make_task, quoted, rows_of, sizes_of, tested, training_classes
 
 __all__ = [
     "Clips",
@@ -41,6 +41,7 @@ __all__ = [
     "name_of",
     "pairs",
     "prefetched",
+    "quoted",
     "relabelled",
     "rows_of",
     "shifted_frames",

@@ -7,7 +7,7 @@ from cia_extract.common import names
 from cia_extract.common.console import Say
 from cia_extract.common.errors import UsageError
 
-from cia_adapt.data import Domain, SealedLabels, Stores, Task, as_one, find_domains, make_task, pairs, relabelled
+from cia_adapt.data import Domain, SealedLabels, Stores, Task, as_one, find_domains, make_task, pairs, quoted, relabelled
 from cia_adapt.experiments.checks import check
 from cia_adapt.experiments.request import Direction, Request
 
@@ -39,7 +39,9 @@ def _direction(request: Request, source: Domain, target: Domain) -> Direction:
     common = tuple(m for m in source.dataset.modalities if m in target.dataset.modalities)
     modalities = tuple(dict.fromkeys(request.modalities)) or common
     if not modalities:
-        raise UsageError(f"{request.features}: '{source.name}' and '{target.name}' have no modality in common")
+        raise UsageError(
+            f"{request.features}: {quoted((*source.each, target))} have no modality in common; extract one modality for all of them"
+        )
     setup = request.chosen.setup
     setup = replace(setup, segments=min(setup.segments, max(1, source.dataset.frames)))
     return Direction(source, target, modalities, request.chosen.for_pair(source.name, target.name), setup)
