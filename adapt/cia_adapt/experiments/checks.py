@@ -130,8 +130,8 @@ def _step_notes(direction: Direction, teacher: Domain, clips: int) -> Iterator[s
     if smaller < batch:
         advice = f"lower --batch ({smaller} gives {-(-clips // smaller)} steps an epoch) or {advice}"
     yield (
-        f"few steps: {clips} training clips of '{teacher.name}' with --batch {setup.batch} give {counted(steps, 'step')} an epoch, "
-        f"{steps * setup.epochs} in {counted(setup.epochs, 'epoch')}; {advice}"
+        f"few steps: {clips} training clips of '{teacher.name}' with --batch {setup.batch} give {counted(steps, 'step')} an "
+        f"epoch, {steps * setup.epochs} in {counted(setup.epochs, 'epoch')}; {advice}"
     )
 
 
@@ -148,8 +148,8 @@ def _split_notes(direction: Direction, rows: Rows) -> Iterator[str]:
     if target & tested and direction.method.needs_target:
         which = "all" if tested <= target else f"{len(target & tested)} of the"
         yield (
-            f"transductive: training adapts to {which} {len(tested)} test clips of '{direction.target.name}', without their labels; "
-            "results say so"
+            f"transductive: training adapts to {which} {len(tested)} test clips of '{direction.target.name}', without their "
+            "labels; results say so"
         )
     if source & val and direction.method.supervision == "source":
         which = "all" if val <= source else f"{len(source & val)} of the"
@@ -165,8 +165,8 @@ def _phase_notes(direction: Direction, objectives: Sequence[Objective]) -> Itera
     """A rule that looks at the source says little of epochs that train without it."""
     if direction.setup.select == "source_val" and any(objective.source_free for objective in objectives):
         yield (
-            "--select source_val: this method ends without the source, and accuracy on the source favours the epochs that adapted "
-            "least; take --select last, im or bnm"
+            "--select source_val: this method ends without the source, and accuracy on the source favours the epochs that "
+            "adapted least; take --select last, im or bnm"
         )
 
 

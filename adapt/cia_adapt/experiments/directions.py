@@ -40,7 +40,7 @@ def _direction(request: Request, source: Domain, target: Domain) -> Direction:
     modalities = tuple(dict.fromkeys(request.modalities)) or common
     if not modalities:
         raise UsageError(
-            f"{request.features}: {quoted((*source.each, target))} have no modality in common; extract one modality for all of them"
+            f"{request.features}: {quoted((*source.each, target))} have no modality in common; extract one for all of them"
         )
     setup = request.chosen.setup
     setup = replace(setup, segments=min(setup.segments, max(1, source.dataset.frames)))

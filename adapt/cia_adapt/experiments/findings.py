@@ -52,7 +52,7 @@ def text(search: Search, results: Results) -> str:
         f"marked < is below trial 0 in {by} or source_val, and cannot win.",
         _frame([_row(search, trial, trial.number in results.behind) for trial in results.ranked]),
         "",
-        "How well the validators agree: Spearman's ρ over these trials. 1: they rank them alike; 0: they say nothing of each other",
+        "How well the validators agree: Spearman's ρ over these trials. 1: the same order; 0: unrelated orders",
         _frame([{"": a, **{b: _rho(rho) for b, rho in row.items()}} for a, row in known.items()]),
         *(_sentence(name, known[name]) for name in search.by),
         "",
@@ -71,7 +71,7 @@ def _remark(known: Mapping[str, Any]) -> str:
     before = "failed" if known["as_it_is"] is None else f"{known['as_it_is']:.1f} %"
     return (
         "Remark, WITH TARGET LABELS, which nothing above uses. Accuracy on the target: winner "
-        f"{known['winner']:.1f} %, own settings {before}, best of all trials {known['best_of_all']:.1f} % (a bound, not a result). "
+        f"{known['winner']:.1f} %, own settings {before}, best of all {known['best_of_all']:.1f} % (a bound, not a result). "
         f"ρ of each validator with it over the trials: {rhos}."
     )
 

@@ -195,7 +195,7 @@ def _write_winner(search: Search, winner: Trial) -> list[Path]:
     remark = f"Trial {winner.number} of {search.trials}, the best by {by}: no target label took part (cia-adapt search)."
     if winner.number == 0:
         remark = (
-            f"Its own settings: no trial of {search.trials} was better by {by}; no target label took part (cia-adapt search)."
+            f"Its own settings: none of {search.trials} trials was better by {by}; no target label took part (cia-adapt search)."
         )
     remark += f"\nThe search: cia-adapt {shlex.join(sys.argv[1:])}"
     paths = [search.folder / f"{search.name}-searched.toml"]
