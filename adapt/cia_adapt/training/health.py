@@ -56,8 +56,8 @@ def advice(history: Sequence[Mapping[str, Any]], classes: int, progress: float, 
         if loss > RUNS_AWAY:
             return Advice(
                 "running away",
-                f"the features run away from the {level} discriminator: its loss is {loss:.1f}, and chance is 0.7; {lower} or --lr, "
-                "or let λ grow with --set adversarial.ramp=10",
+                f"the features run away from the {level} discriminator: its loss is {loss:.1f}, and chance is 0.7; {lower} or "
+                "--lr, or let λ grow with --set adversarial.ramp=10",
             )
         if accuracy > WINS and level in ("video", "frame", "conditional"):
             told = f"the {level} discriminator wins: it tells the domain of {accuracy:.0f} % of the clips"
