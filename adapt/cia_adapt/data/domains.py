@@ -1,6 +1,7 @@
 """The domains of a feature file: clips that share their distribution, with their splits, labels and classes."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +142,10 @@ def pairs(domains: Mapping[str, Domain], sources: Sequence[str], target: str | N
 
     Raises UsageError for an unknown domain, for a source that is named twice or is also the target, and where no domain is left.
     """
+    for name in sources:
+        several = [part.strip() for part in re.split("[,+]", name)]
+        if name not in domains and all(part in domains for part in several):
+            raise UsageError(f"--source {name}: name each source on its own: {' '.join(f'--source {part}' for part in several)}")
     for flag, name in (*(("--source", name) for name in sources), *([("--target", target)] if target is not None else [])):
         if name not in domains:
             raise UsageError(f"{flag} {name}: not in the file, which holds {', '.join(domains)}{did_you_mean(name, domains)}")

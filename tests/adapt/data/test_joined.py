@@ -95,6 +95,8 @@ def test_pairs_of_several_sources(three):
         (("a", "a"), None, "--source a: is named twice"),
         (("a", "b"), "b", "--target b: is the source as well"),
         (("a", "b", "c"), None, "all 3 domains of the file are sources; leave one out"),
+        (("a,b",), "c", "--source a,b: name each source on its own: --source a --source b"),
+        (("a+b",), "c", "--source a --source b"),
         (("a", "d"), None, "--source d: not in the file, which holds a, b, c"),
     ):
         with pytest.raises(UsageError, match=message):
