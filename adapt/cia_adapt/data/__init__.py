@@ -2,7 +2,7 @@
 
 from cia_adapt.data import checking, importing, label_sets
 from cia_adapt.data.clips import Clips, LabelledClips, SealedLabels, joined, subset, to_device
-from cia_adapt.data.domains import Domain, JoinedDomain, as_one, called, digest, find_domains, name_of, pairs
+from cia_adapt.data.domains import Domain, as_one, called, digest, find_domains, name_of, pairs
 from cia_adapt.data.foreign import ForeignDataset
 from cia_adapt.data.prefetch import announced, prefetched
 from cia_adapt.data.readers import Positions, Stores, Tier, fits, free_memory
@@ -16,7 +16,6 @@ __all__ = [
     "Draw",
     "Endless",
     "ForeignDataset",
-    "JoinedDomain",
     "LabelledClips",
     "Positions",
     "Rows",

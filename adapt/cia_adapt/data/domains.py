@@ -65,6 +65,10 @@ class Domain:
             )
         return rows
 
+    def by_source(self, rows: Positions) -> dict[str, Positions]:
+        """{name of a source: the positions in `rows` of its clips} where several are joined, else empty."""
+        return {}
+
     def text_labels(self, rows: Positions, column: str) -> list[str]:
         """The labels of these rows in one column, "" for none. Raises DataError where there is no such column."""
         if column not in self.dataset.columns:
@@ -114,7 +118,7 @@ class JoinedDomain(Domain):
         return list(labels)
 
     def by_source(self, rows: Positions) -> dict[str, Positions]:
-        """{name of a source: the positions in `rows` of its clips}."""
+        """As `Domain.by_source`."""
         member = self.dataset.member_of(rows)
         return {source.name: np.flatnonzero(member == i) for i, source in enumerate(self.sources)}
 

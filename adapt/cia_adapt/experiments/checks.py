@@ -12,7 +12,6 @@ from cia_extract.common.errors import DataError, UsageError
 from cia_adapt.data import (
     Domain,
     ForeignDataset,
-    JoinedDomain,
     Rows,
     arrays_to_read,
     free_memory,
@@ -97,13 +96,14 @@ def _domain_notes(direction: Direction) -> Iterator[str]:
 
 def _source_notes(direction: Direction, rows: Rows) -> Iterator[str]:
     """How several sources train together."""
-    if not isinstance(direction.source, JoinedDomain):
+    trained = direction.teacher.by_source(rows.source_train)
+    if not trained:
         return
-    trained = direction.source.by_source(rows.source_train)
     counts = ", ".join(f"'{name}' {len(positions)}" for name, positions in trained.items())
+    between = "; losses between domains take them for one domain" if direction.method.needs_target else ""
     yield (
-        f"{len(trained)} sources, training clips: {counts}; an epoch passes once over all, and batches mix them in proportion; "
-        "discriminators take them for one domain; source val is over the val clips of all"
+        f"{len(trained)} sources train together, clips: {counts}; an epoch passes once over all, and a batch mixes them in "
+        f"proportion{between}; source val is over the val clips of all"
     )
 
 
@@ -172,12 +172,12 @@ def _phase_notes(direction: Direction, objectives: Sequence[Objective]) -> Itera
 
 def _notes_between_sources(direction: Direction, rows: Rows, known: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Classes that one of several sources lacks: the model knows those of all, by name."""
-    source = direction.source
-    if not isinstance(source, JoinedDomain) or direction.teacher is not source:
+    by_source = direction.teacher.by_source(rows.source_train)
+    if not by_source:
         return
     for column, classes in known.items():
-        labels = np.array(source.text_labels(rows.source_train, column))
-        own = {name: frozenset(labels[positions].tolist()) for name, positions in source.by_source(rows.source_train).items()}
+        labels = np.array(direction.source.text_labels(rows.source_train, column))
+        own = {name: frozenset(labels[positions].tolist()) for name, positions in by_source.items()}
         lacks = [f"'{name}' lacks {label_sets.listed(set(classes) - have)}" for name, have in own.items() if set(classes) - have]
         causes = [label_sets.compare(a, own[a], b, own[b]).cause for a, b in combinations(own, 2)]
         likely = "".join(f"; likely cause: {cause}" for cause in causes if cause)
