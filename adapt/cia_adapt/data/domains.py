@@ -1,6 +1,7 @@
 """The domains of a feature file: clips that share their distribution, with their splits, labels and classes."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,10 @@ class Domain:
             )
         return rows
 
+    def by_source(self, rows: Positions) -> dict[str, Positions]:
+        """{name of a source: the positions in `rows` of its clips} where several are joined, else empty."""
+        return {}
+
     def text_labels(self, rows: Positions, column: str) -> list[str]:
         """The labels of these rows in one column, "" for none. Raises DataError where there is no such column."""
         if column not in self.dataset.columns:
@@ -113,7 +118,7 @@ class JoinedDomain(Domain):
         return list(labels)
 
     def by_source(self, rows: Positions) -> dict[str, Positions]:
-        """{name of a source: the positions in `rows` of its clips}."""
+        """As `Domain.by_source`."""
         member = self.dataset.member_of(rows)
         return {source.name: np.flatnonzero(member == i) for i, source in enumerate(self.sources)}
 
@@ -147,6 +152,10 @@ def pairs(domains: Mapping[str, Domain], sources: Sequence[str], target: str | N
 
     Raises UsageError for an unknown domain, for a source that is named twice or is also the target, and where no domain is left.
     """
+    for name in sources:
+        several = [part.strip() for part in re.split("[,+]", name)]
+        if name not in domains and all(part in domains for part in several):
+            raise UsageError(f"--source {name}: name each source on its own: {' '.join(f'--source {part}' for part in several)}")
     for flag, name in (*(("--source", name) for name in sources), *([("--target", target)] if target is not None else [])):
         if name not in domains:
             raise UsageError(f"{flag} {name}: not in the file, which holds {', '.join(domains)}{did_you_mean(name, domains)}")

@@ -10,7 +10,7 @@ from cia_extract.common.suggest import did_you_mean
 
 from cia_adapt.config import Setup, splits
 from cia_adapt.data.clips import Clips, LabelledClips, SealedLabels
-from cia_adapt.data.domains import Domain, JoinedDomain
+from cia_adapt.data.domains import Domain
 from cia_adapt.data.readers import Positions, Stores
 from cia_adapt.footage import CHANNELS, FRAMES, grid, maps_of_a_clip
 from cia_adapt.parts.interface import Sizes
@@ -204,7 +204,7 @@ def make_task(
         LabelledClips(clips(source, rows.source_val), _numbers(source, rows.source_val, classes)),
         clips(target, rows.target_train),
         clips(target, target_val),
-        source.by_source(rows.source_val) if isinstance(source, JoinedDomain) else {},
+        source.by_source(rows.source_val),
     )
     sealed = SealedLabels(_numbers(target, target_val, classes))
     if setup.test_classes == "shared":

@@ -30,7 +30,7 @@ def lines(requests: Sequence[Request], steps: int) -> Iterator[str]:
             if _fits(request, tier):  # type: ignore[arg-type]
                 yield _reading(request, tier, steps)  # type: ignore[arg-type]
             else:
-                yield f"  {'maps' if maps else 'vectors'}: too many bytes for tier {tier}"
+                yield f"  {'maps' if maps else 'vectors'} do not fit tier {tier}"
     yield "training, reading included:"
     for request in requests:
         for tier in (tier for tier in tiers if _fits(request, tier)):

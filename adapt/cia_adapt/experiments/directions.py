@@ -8,7 +8,19 @@ from cia_extract.common.console import Say
 from cia_extract.common.errors import UsageError
 
 import cia_adapt.experiments.clips as clips
-from cia_adapt.data import Domain, SealedLabels, Stores, Task, as_one, domains_of, find_domains, make_task, pairs, relabelled
+from cia_adapt.data import (
+    Domain,
+    SealedLabels,
+    Stores,
+    Task,
+    as_one,
+    domains_of,
+    find_domains,
+    make_task,
+    pairs,
+    quoted,
+    relabelled,
+)
 from cia_adapt.experiments.checks import check
 from cia_adapt.experiments.request import Direction, Request
 
@@ -49,7 +61,8 @@ def _direction(request: Request, source: Domain, target: Domain) -> Direction:
     common = tuple(m for m in source.dataset.modalities if m in target.dataset.modalities)
     modalities = tuple(dict.fromkeys(request.modalities)) or common
     if not modalities:
-        raise UsageError(f"{request.where}: '{source.name}' and '{target.name}' have no modality in common")
+        all_of_them = quoted((*source.each, target))
+        raise UsageError(f"{request.where}: {all_of_them} have no modality in common; extract one for all")
     setup = request.chosen.setup
     setup = replace(setup, segments=min(setup.segments, max(1, source.dataset.frames)))
     return Direction(source, target, modalities, request.chosen.for_pair(source.name, target.name), setup)

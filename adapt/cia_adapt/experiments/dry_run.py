@@ -57,9 +57,11 @@ def _plan_one(request: Request, direction: Direction, stores: Stores) -> dict[st
         step = _step_seconds(trainer, trainer.draws()[0])
         steps += trainer.steps_total
         seconds += trainer.steps_total * step + (setup.epochs - trainer.source_epochs) * (labelling + evaluation)
+    by_source = direction.teacher.by_source(task.source_train.clips.rows)
     return {
         "classes": {column: len(names) for column, names in task.classes.items()},
         "source_train_clips": len(task.source_train.clips),
+        **({"source_train_clips_by_source": {name: len(clips) for name, clips in by_source.items()}} if by_source else {}),
         "source_val_clips": len(task.source_val.clips),
         "target_train_clips": len(task.target_train),
         "target_val_clips": len(task.target_val),

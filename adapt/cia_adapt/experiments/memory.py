@@ -16,5 +16,5 @@ def shortage_said(what: str) -> Iterator[None]:
         if isinstance(error, RuntimeError) and not any(words in text for words in ("out of memory", "allocate memory")):
             raise
         raise UsageError(
-            f"{what}: not enough memory; take a smaller --batch, fewer --jobs or --tier map, or lower what --set makes large"
+            f"{what}: not enough memory; take a smaller --batch, fewer --jobs or --tier map, or lower the sizes that --set gives"
         ) from error

@@ -13,6 +13,15 @@ from cia_adapt.data import Domain, Tier, name_of
 from cia_adapt.footage import Footage
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, for messages.
+
+    >>> counted(1, "seed"), counted(2, "seed")
+    ('1 seed', '2 seeds')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """One method over one feature file or over clips: which directions and seeds, and how they are computed."""

@@ -13,7 +13,7 @@ from cia_adapt import runs
 from cia_adapt.data import Stores, digest
 from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
-from cia_adapt.experiments.request import Direction, Request
+from cia_adapt.experiments.request import Direction, Request, counted
 from cia_adapt.experiments.threads import threads_of_a_step
 from cia_adapt.runs import Result, RunKey, Saver, files, lock, resume, writing
 from cia_adapt.training import Evaluator, Metrics, Outcome, Trainer, train
@@ -24,7 +24,7 @@ def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = 
     stores = stores or Stores(request.device, request.tier)
     ready = list(prepared(request, say))
     if len(ready) * len(request.seeds) > 1:
-        say(f"{len(ready) * len(request.seeds)} runs: {len(ready)} direction(s) of domains × {len(request.seeds)} seed(s)")
+        say(f"{len(ready) * len(request.seeds)} runs: {counted(len(ready), 'direction')} × {counted(len(request.seeds), 'seed')}")
     results = []
     for direction in ready:
         for seed in request.seeds:

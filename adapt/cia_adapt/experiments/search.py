@@ -117,7 +117,7 @@ def run(search: Search, say: Say) -> Results:
         batch = _drawn(search, trials)
     order = ranked(trials, search.by)
     if not order:
-        raise DataError(f"{search.folder}: no trial came to an end; the first: {failed[0].what}: {failed[0].message}")
+        raise DataError(f"{search.folder}: no trial finished; the first that failed: {failed[0].what}: {failed[0].message}")
     return Results(
         order, frozenset(t.number for t in order if behind(t, trials[0], search.by)), failed, _write_winner(search, order[0])
     )
@@ -152,7 +152,7 @@ def _known(search: Search) -> list[Trial]:
     while len(trials) < search.trials and (path := _file(search, len(trials) + 1)).exists():
         values = config.values_of(config.read("methods", str(path)), search.space)
         if values is None:
-            raise DataError(f"{path}: is no trial of this search; delete it, and the search draws it again")
+            raise DataError(f"{path}: is not a trial of this search; delete it, and the search draws it again")
         trials.append(Trial(len(trials) + 1, values, path))
     return trials
 
@@ -195,7 +195,9 @@ def _write_winner(search: Search, winner: Trial) -> list[Path]:
     by = ", ".join(search.by)
     remark = f"Trial {winner.number} of {search.trials}, the best by {by}: no target label took part (cia-adapt search)."
     if winner.number == 0:
-        remark = f"As it is: none of {search.trials} trials was better by {by}; no target label took part (cia-adapt search)."
+        remark = (
+            f"Its own settings: none of {search.trials} trials was better by {by}; no target label took part (cia-adapt search)."
+        )
     remark += f"\nThe search: cia-adapt {shlex.join(sys.argv[1:])}"
     paths = [search.folder / f"{search.name}-searched.toml"]
     told = {"trial": f"{winner.number} of {search.trials}", "by": by, "settings": ", ".join(winner.values)}

@@ -18,7 +18,7 @@ from cia_extract.common.processes import end_with_parent, handlers_kept, ignore_
 import cia_adapt.experiments.runner as runner
 from cia_adapt.data import Stores
 from cia_adapt.experiments.directions import prepared
-from cia_adapt.experiments.request import Request
+from cia_adapt.experiments.request import Request, counted
 from cia_adapt.runs import Result
 
 SAVING_S: Final = 60.0  # for Ray's workers to keep their last epochs after an interrupt
@@ -68,8 +68,8 @@ def run(
     if errors and not single:
         raise errors[0]
     if len(single) > 1:
-        directions = len({(one.source, one.target) for one in single})
-        say(f"{len(single)} runs: methods × {directions} direction(s) of domains × seeds")
+        directions = counted(len({(one.source, one.target) for one in single}), "direction")
+        say(f"{len(single)} runs: methods × {directions} × seeds")
     for one in failed:
         say(f"failed: {one.what}: {one.message}")
     execute = _by_ray(ray) if ray is not None else _in_processes(jobs) if jobs > 1 else _here
@@ -125,7 +125,7 @@ def train_one(request: Request) -> Result | Failed:
 
 
 def _interrupted(request: Request) -> Failed:
-    return Failed(_what(request), "interrupted, its last epoch is kept; the same command goes on", 130)
+    return Failed(_what(request), "interrupted; its last epoch is kept, and the same command goes on", 130)
 
 
 def _what(request: Request) -> str:

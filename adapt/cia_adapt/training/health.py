@@ -50,7 +50,7 @@ def advice(history: Sequence[Mapping[str, Any]], classes: int, progress: float, 
     share = metrics.get("target_top_class_share", 0.0)
     if classes > 2 and share > max(COLLAPSE, 2 / classes):
         cure = f"{lower} or --lr" if aligned else "try a lower --lr"
-        return Advice("collapse", f"{100 * share:.0f} % of the target are given one class; {cure}")
+        return Advice("collapse", f"the model gives {100 * share:.0f} % of the target's clips one class; {cure}")
     for level in ("video", "frame", "relation", "region", "conditional"):
         loss, accuracy = metrics.get(f"{level}_domain_loss"), metrics.get(f"{level}_domain_accuracy")
         if loss is None or accuracy is None:
@@ -58,11 +58,11 @@ def advice(history: Sequence[Mapping[str, Any]], classes: int, progress: float, 
         if loss > RUNS_AWAY:
             return Advice(
                 "running away",
-                f"the features run away from the {level} discriminator (its loss is {loss:.1f}, chance is 0.7); {lower} or --lr, "
-                "or let λ grow with --set adversarial.ramp=10",
+                f"the features run away from the {level} discriminator: its loss is {loss:.1f}, and chance is 0.7; {lower} or "
+                "--lr, or let λ grow with --set adversarial.ramp=10",
             )
         if accuracy > WINS and level in ("video", "frame", "conditional"):
-            told = f"the {level} discriminator wins ({accuracy:.0f} % told apart)"
+            told = f"the {level} discriminator wins: it tells the domain of {accuracy:.0f} % of the clips"
             return Advice("not aligned", f"{told}; {higher} or train longer")
     ratio = metrics.get("domain_to_task_gradient")
     if ratio is not None and ratio > OUTWEIGHS:

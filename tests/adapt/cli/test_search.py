@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 from cia_adapt.runs import files
 
@@ -70,6 +71,22 @@ def test_a_search_that_was_killed_goes_on_to_the_same_winner(searched, small_fil
         key: found[key] for key in ("winner", "trials", "agreement")
     }
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in done.items())
+
+
+@pytest.mark.slow
+def test_ray_trains_the_trials_to_the_same_winner(searched, small_file, tmp_path):
+    run = cia_adapt(*command(small_file, "--ray", "local", "--json"), cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["winner"]["number"] == searched[1]["winner"]["number"]
+
+
+def test_several_sources_are_searched_together(small_file, tmp_path):
+    with h5py.File(small_file) as file, h5py.File(tmp_path / "three.h5", "w") as out:
+        for name, like in (("here", "here"), ("there", "there"), ("third", "here")):
+            file.copy(like, out, name)
+    run = cia_adapt(*command(tmp_path / "three.h5", "--source", "third", "--trials", 1), cwd=tmp_path)
+    assert run.returncode == 0 and "winner: trial" in run.stdout, run.stderr
+    assert [folder.parent.name for folder in files.find([tmp_path / "searches"])] == ["here+third-there"] * 2
 
 
 def test_the_report_is_printed_and_kept(searched, small_file):

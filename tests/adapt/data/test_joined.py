@@ -9,7 +9,7 @@ import pytest
 import torch
 from cia_adapt import config
 from cia_adapt.cli import main
-from cia_adapt.data import Domain, JoinedDomain, Stores, as_one, called, digest, find_domains, make_task, pairs
+from cia_adapt.data import Domain, Stores, as_one, called, digest, find_domains, make_task, pairs
 from cia_adapt.data.joined import JoinedDataset
 from cia_adapt.runs import files
 from cia_extract.common.errors import UsageError
@@ -33,7 +33,7 @@ def three(tmp_path_factory) -> Path:
 def test_a_batch_holds_each_clips_own_features_and_label(three, tier):
     domains = find_domains(three)
     source = as_one([domains["b"], domains["a"]])
-    assert isinstance(source, JoinedDomain) and source.name == "a+b" and len(source.rows) == 27
+    assert source.name == "a+b" and len(source.rows) == 27
     setup = config.load("demo", "cia", {}).setup
     task, _ = make_task(source, domains["c"], ("rgb",), True, setup, Stores(CPU, tier))
     clips, labels = task.source_train.clips, task.source_train.labels[:, 0]
@@ -95,6 +95,8 @@ def test_pairs_of_several_sources(three):
         (("a", "a"), None, "--source a: is named twice"),
         (("a", "b"), "b", "--target b: is the source as well"),
         (("a", "b", "c"), None, "all 3 domains of the file are sources; leave one out"),
+        (("a,b",), "c", "--source a,b: name each source on its own: --source a --source b"),
+        (("a+b",), "c", "--source a --source b"),
         (("a", "d"), None, "--source d: not in the file, which holds a, b, c"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -127,7 +129,7 @@ def test_sources_of_different_classes_train_together_and_what_each_lacks_is_said
     words = [*features, *QUICK, "--source", "b", "--source", "a", "--method", "dann", "--json"]
     run = adapt(*words, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    assert "note: 2 sources, training clips: 'a' 6, 'b' 6; " in run.stderr
+    assert "note: 2 sources train together, clips: 'a' 6, 'b' 6; " in run.stderr
     assert "note: label: the 2 sources have 3 classes together; 'a' lacks jump; 'b' lacks sit\n" in run.stderr
     assert "only in 'a+b': sit; only in 'c': fly; 3 of 9 test clips have labels that training lacks" in run.stderr
     (result,) = json.loads(run.stdout)["runs"]
@@ -146,7 +148,7 @@ def test_sources_of_different_classes_train_together_and_what_each_lacks_is_said
 def test_a_likely_mistake_between_sources_is_named(tmp_path):
     features = small(tmp_path / "f.h5", a=("run", "sit"), b=("Run", "sit"), c=("run", "sit"))
     run = adapt(*features, *QUICK, "--source", "a", "--source", "b", "--method", "dann", "--dry-run", cwd=tmp_path)
-    assert run.returncode == 0
+    assert run.returncode == 0 and "source_train_clips_by_source:\n  a: 6\n  b: 6\n" in run.stdout
     assert "likely cause: run in 'a' and Run in 'b' are the same but for upper and lower case" in run.stderr
 
 

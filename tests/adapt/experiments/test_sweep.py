@@ -253,7 +253,7 @@ def test_comparison_pairs_clips_and_seeds(swept):
 
 def test_unknown_baseline_and_table(swept):
     groups = comparison.groups(files.find([swept]))
-    with pytest.raises(UsageError, match="--baseline cia: no run of that method; choose from concat"):
+    with pytest.raises(UsageError, match="--baseline cia: no run of that method, choose from concat"):
         table.paper_table("3", groups, "selected", "cia")
     with pytest.raises(UsageError, match="--table 7: choose from 2, 3"):
         table.paper_table("7", groups, "selected", None)

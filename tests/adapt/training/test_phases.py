@@ -166,7 +166,7 @@ def test_a_rule_that_looks_at_the_source_is_noted(small_file, tmp_path):
         asked = request(small_file, tmp_path, method, epochs=4, select=select)
         (direction,) = directions.prepared(asked, print)
         notes = checks.check(asked, direction)
-        assert sum("favours those that adapted least" in note for note in notes) == noted
+        assert sum("favours the epochs that adapted least" in note for note in notes) == noted
 
 
 def test_a_dry_run_counts_both_phases(small_file, tmp_path, monkeypatch):
