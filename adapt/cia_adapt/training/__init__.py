@@ -1,5 +1,6 @@
 """One run: the trainer, the loop over its epochs, evaluation, validators and health."""
 
+from cia_adapt.training import together
 from cia_adapt.training.evaluate import Evaluator, Prediction
 from cia_adapt.training.health import Advice
 from cia_adapt.training.loop import Outcome, Snapshot, best_epoch, train
@@ -21,6 +22,7 @@ __all__ = [
     "build_objectives",
     "check_fits",
     "counted",
+    "together",
     "train",
     "trial_epochs",
 ]
