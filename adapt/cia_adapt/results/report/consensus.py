@@ -40,6 +40,8 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list
     method = Method(**config["method"])
     if method.pooling != "sc":
         return [], []
+    if config["setup"].get("input") == "clips":
+        raise DataError(f"{folder}: was trained on clips; consensus maps are drawn of runs over features only")
     domains = find_domains(Path(stamp["feature_file"]))
     if not {config["source"], config["target"]} <= set(domains):
         raise DataError(
