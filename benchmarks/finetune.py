@@ -1,6 +1,6 @@
 """From clips to fine-tuned features on the demo: is a backbone that was fine-tuned on the source better than the frozen one?
 
-python benchmarks/finetune.py FOLDER [--clips-per-class 2] [--frames 2] [--epochs 6] [--seeds 3] [--method source-only,dann]
+python benchmarks/finetune.py FOLDER [--clips-per-class 2] [--frames 2] [--epochs 8] [--seeds 3] [--method source-only,dann]
 
 In FOLDER: the clips are rendered; I3D's RGB stream is trained on the labels of `studio` from Kinetics' weights (source-only,
 layers after Mixed_4f, statistics frozen, 8 uniform frames at 224 px); features are extracted with the frozen and with the tuned
@@ -18,7 +18,7 @@ from common import machine
 
 TUNING = (
     "--setup demo-i3d --method source-only --modality rgb --source studio --target street --short-side 256 --width 256 "
-    "--crop 224 --segments 8 --batch 8 --freeze-until Mixed_4f --batch-norm frozen --no-validators --resume"
+    "--crop 224 --segments 8 --batch 4 --lr 3e-3 --backbone-lr 1e-4 --freeze-until Mixed_4f --batch-norm frozen --no-validators --resume"
 )
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clips-per-class", type=int, default=2)
     parser.add_argument("--frames", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--method", default="source-only,dann")
     options = parser.parse_args()

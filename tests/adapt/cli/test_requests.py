@@ -28,7 +28,7 @@ def test_clips_go_with_setups_that_train_the_backbone():
 
 
 def test_what_does_not_go_together_is_refused():
-    with pytest.raises(UsageError, match="--setup e55-i3d: trains the backbone too; give it clips"):
+    with pytest.raises(UsageError, match="--setup e55-i3d: trains the backbone too and needs clips: --clips MANIFEST"):
         asked("e55-i3d", Data(features=Path("f.h5")), Footage())
     with pytest.raises(UsageError, match="--features and --clips: give one of both"):
         asked("e55-i3d", Data(features=Path("f.h5")))
