@@ -18,7 +18,8 @@ from common import machine
 
 TUNING = (
     "--setup demo-i3d --method source-only --modality rgb --source studio --target street --short-side 256 --width 256 "
-    "--crop 224 --segments 8 --batch 4 --lr 3e-3 --backbone-lr 1e-4 --freeze-until Mixed_4f --batch-norm frozen --no-validators --resume"
+    "--crop 224 --segments 8 --batch 4 --lr 3e-3 --backbone-lr 1e-4 --freeze-until Mixed_4f --batch-norm frozen "
+    "--no-validators --resume"
 )
 
 
