@@ -24,11 +24,12 @@ def request(
     if data.features is not None and filmed is not None:
         raise UsageError("--features and --clips: give one of both, a feature file or the clips themselves")
     from cia_adapt.experiments import Request, clips
+    from cia_adapt.training import together
 
     clips.check_input(chosen.setup, filmed is not None)
 
     switches.keep_freed_memory()
-    device = console.device(machine.device)
+    device = together.own_device(console.device(machine.device))
     if machine.tier == "device" and device.type == "cpu":
         raise UsageError("--tier device: means a GPU's memory, and the device is the CPU; use --tier ram")
     return Request(

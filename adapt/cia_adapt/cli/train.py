@@ -62,6 +62,7 @@ def _adapt(
     asked = request(chosen, data, machine, training, training.resume, footage)
     from cia_adapt.experiments import dry_run, runner
     from cia_adapt.results import table
+    from cia_adapt.training import together
 
     if training.dry_run:
         planned = dry_run.plan(asked, console.say)
@@ -72,7 +73,11 @@ def _adapt(
             console.print_fields(pair)
             print()
         return
-    results = runner.run(asked, console.say)
+    with together.joined(asked.device):
+        leads = together.rank() == 0
+        results = runner.run(asked, console.say if leads else lambda message: None, quiet=not leads)
+    if not leads:
+        return
     if training.as_json:
         console.print_json({"runs": results})
     else:

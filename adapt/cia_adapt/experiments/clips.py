@@ -21,6 +21,8 @@ def pictures_of(request: Request) -> Pictures:
     setup = request.chosen.setup
     if setup.crop > min(setup.short_side, setup.width):
         raise UsageError(f"--crop {setup.crop}: must not be larger than --short-side {setup.short_side} or --width {setup.width}")
+    if setup.batch_norm == "synchronised" and request.device.type != "cuda":
+        raise UsageError("--batch-norm synchronised: works on GPUs only; take train or frozen here")
     footage.check_layers(setup)
     asked = request.modalities or ("rgb", "flow")
     if unknown := [modality for modality in asked if modality not in ("rgb", "flow")]:

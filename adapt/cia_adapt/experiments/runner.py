@@ -1,5 +1,6 @@
 """What the bare command does: pairs × seeds of one method, over one feature file."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from cia_adapt.experiments.memory import shortage_said
 from cia_adapt.experiments.request import Direction, Request, counted
 from cia_adapt.experiments.threads import threads_of_a_step
 from cia_adapt.runs import Result, RunKey, Saver, files, lock, resume, writing
-from cia_adapt.training import Evaluator, Metrics, Outcome, Trainer, train
+from cia_adapt.training import Evaluator, Metrics, Outcome, Trainer, together, train
 
 
 def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = False) -> list[Result]:
@@ -42,7 +43,7 @@ def _run_one(request: Request, direction: Direction, seed: int, stores: Stores, 
         lock.put_right(folder)
         say(f"{folder}: finished before, read (--overwrite trains it again)")
         return files.read(folder)
-    with lock.claimed(folder):
+    with lock.claimed(folder) if together.rank() == 0 else nullcontext():
         if not request.overwrite and runs.finished(folder, key, extend=request.resume):  # by another process, meanwhile
             return files.read(folder)
         with threads_of_a_step(request, direction):
@@ -68,6 +69,9 @@ def _train(request: Request, direction: Direction, key: RunKey, stores: Stores, 
     else:
         outcome = resume.unpack(packed, trainer, labels, folder / "state.safetensors")
         say(f"{folder}: goes on after epoch {packed.epoch}")
+    if together.rank():  # the first process writes and reports
+        train(trainer, evaluator, lambda m: None, outcome, with_validators=request.validators)
+        return writing.result_of(key, task, outcome, evaluator, trainer)
     saver = Saver(folder, key, lambda now: resume.pack(trainer, now, labels, _circumstances(request)), say)
     name = f"{method.name} {task.source} → {task.target} seed {key.seed}"
     with saver.keeping(), Progress(setup.epochs, name, done=len(outcome.history), every_s=0, quiet=quiet) as progress:

@@ -12,6 +12,8 @@ from cia_adapt.data import Domain, called, digest, find_domains
 
 def domains_of(config: Mapping[str, Any], stamp: Mapping[str, Any]) -> tuple[Domain, Domain]:
     """(source, target) of a run. Raises DataError where the file is gone or has changed since."""
+    if config["setup"].get("input") == "clips":
+        raise DataError("the run was trained on clips; this is drawn of runs over features only")
     path = stamp["feature_file"]
     domains = find_domains(Path(path))
     source, target = (called(domains, config[role]) for role in ("source", "target"))

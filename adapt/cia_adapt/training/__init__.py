@@ -1,5 +1,6 @@
 """One run: the trainer, the loop over its epochs, evaluation, validators and health."""
 
+from cia_adapt.training import together
 from cia_adapt.training.evaluate import Evaluator, Prediction, predict
 from cia_adapt.training.health import Advice
 from cia_adapt.training.loop import Outcome, Snapshot, best_epoch, train
@@ -22,6 +23,7 @@ __all__ = [
     "check_fits",
     "counted",
     "predict",
+    "together",
     "train",
     "trial_epochs",
 ]

@@ -13,6 +13,7 @@ import torch
 from cia_extract.common.errors import DivergedError
 from torch import Tensor
 
+import cia_adapt.training.together as together
 from cia_adapt.data import Clips, Positions, SealedLabels, Task, centre_frames, test_frames, to_device
 from cia_adapt.model import VideoModel
 from cia_adapt.parts.interface import Described, Output
@@ -70,13 +71,17 @@ class Prediction:
 
 
 def batches(
-    clips: Clips, frames: Positions, device: torch.device, trained: bool = False
+    clips: Clips, frames: Positions, device: torch.device, trained: bool = False, shared: bool = False
 ) -> Iterator[tuple[Positions, dict[str, Tensor]]]:
-    """(positions, inputs) of all clips in their order, at these frames [S]. `trained`: they go through a backbone first."""
+    """(positions, inputs) of all clips in their order, at these frames [S].
+
+    `trained`: they go through a backbone first. `shared`: only this process's batches, of those that train together.
+    """
     size = max(1, min(BATCH, FRAME_BYTES // (clips.bytes * len(frames)))) if trained else BATCH
-    for first in range(0, len(clips), size):
-        positions = np.arange(first, min(first + size, len(clips)))
-        yield positions, to_device(clips.batch(positions, np.tile(frames, (len(positions), 1))), device)
+    for number, first in enumerate(range(0, len(clips), size)):
+        if not shared or number % together.size() == together.rank():
+            positions = np.arange(first, min(first + size, len(clips)))
+            yield positions, to_device(clips.batch(positions, np.tile(frames, (len(positions), 1))), device)
 
 
 @torch.inference_mode()
@@ -96,9 +101,11 @@ def predict(
 
 
 def _predict(model: VideoModel, clips: Clips, frames: Positions, device: torch.device, precision: str) -> Prediction:
-    outputs: list[tuple[list[Tensor], Tensor]] = []
-    for output in _outputs(model, clips, frames, device, precision):
-        outputs.append(([p.float().cpu() for p in output.probabilities()], features_of(output).float().cpu()))
+    own = [
+        (first, ([p.float().cpu() for p in output.probabilities()], features_of(output).float().cpu()))
+        for first, output in _outputs(model, clips, frames, device, precision, shared=True)
+    ]
+    outputs = together.all_of(own)
     probabilities = tuple(torch.cat(parts) for parts in zip(*(probabilities for probabilities, _ in outputs), strict=True))
     _check_finite(probabilities)
     return Prediction(probabilities, torch.cat([features for _, features in outputs]))
@@ -108,7 +115,7 @@ def _predict(model: VideoModel, clips: Clips, frames: Positions, device: torch.d
 def describe(model: VideoModel, clips: Clips, segments: int, device: torch.device) -> Described:
     """What `predict` says of the clips, and the streams' logits, on the device. Raises DivergedError as `predict` does."""
     frames = centre_frames(clips.frames, segments)
-    outputs = [(features_of(x), x.probabilities(), x.logits) for x in _outputs(model, clips, frames, device, "fp32")]
+    outputs = [(features_of(x), x.probabilities(), x.logits) for _, x in _outputs(model, clips, frames, device, "fp32")]
     features, by_label, by_stream = zip(*outputs, strict=True)
     probabilities = tuple(torch.cat(of_label) for of_label in zip(*by_label, strict=True))
     _check_finite(probabilities)
@@ -116,12 +123,15 @@ def describe(model: VideoModel, clips: Clips, segments: int, device: torch.devic
     return Described(torch.cat(features), probabilities, logits)
 
 
-def _outputs(model: VideoModel, clips: Clips, frames: Positions, device: torch.device, precision: str) -> Iterator[Output]:
+def _outputs(
+    model: VideoModel, clips: Clips, frames: Positions, device: torch.device, precision: str, shared: bool = False
+) -> Iterator[tuple[int, Output]]:
+    """(position of the first clip, what the model says) of each batch."""
     model.eval()
-    for _, inputs in batches(clips, frames, device, model.trunk is not None):
+    for positions, inputs in batches(clips, frames, device, model.trunk is not None, shared):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             output: Output = model(inputs)
-        yield output
+        yield int(positions[0]), output
 
 
 def _check_finite(probabilities: Sequence[Tensor]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import cia_adapt.training.reading as reading
+import cia_adapt.training.together as together
 from cia_adapt import parts
 from cia_adapt.config import Method, Setup
 from cia_adapt.data import Clips, Draw, Endless, Positions, Task, announced, prefetched, shifted_frames, source_order, to_device
@@ -62,6 +63,8 @@ class Trainer:
         self.untrained = trunk
         self.model = VideoModel(method, task.sizes, deepcopy(trunk)).to(device)
         initialise_shared_layers(self.model, task.source_train.clips, setup, device)
+        if setup.batch_norm == "synchronised" and together.size() > 1:
+            self.model.trunk = nn.SyncBatchNorm.convert_sync_batchnorm(self.model.trunk)
         self.objectives = build_objectives(method, self.model).to(device)
         self.every: list[Objective] = list(self.objectives.values())  # type: ignore[arg-type]
         check_fits(setup, self.every)
@@ -78,6 +81,7 @@ class Trainer:
         # A CUDA graph overwrites its outputs at the next call: with two views of a batch the model is compiled without.
         graphs = device.type == "cuda" and not any(x.second_view for x in self.every)
         self.compiled = torch.compile(self.model, mode="reduce-overhead" if graphs else None) if compiled else None
+        together.part_ways(seed)
 
     @property
     def evaluated(self) -> VideoModel:
@@ -124,7 +128,7 @@ class Trainer:
         self.objectives.train()
         steps: list[dict[str, Tensor]] = []
         ratio: dict[str, float] = {}
-        draws = self.draws()
+        draws = [together.share(draw) for draw in self.draws()]
         batches = prefetched(draws, self.read) if self.reads_in_thread else announced(draws, self.announce, self.read)
         for number, (draw, views) in enumerate(batches):
             metrics, norms = self.train_step(draw, views, probe=number == 0)
@@ -132,7 +136,8 @@ class Trainer:
             steps.append(metrics)
             ratio |= norms
         names = list(steps[0])
-        means = torch.stack([torch.stack([m[name].float() for name in names]) for m in steps]).mean(0).tolist()
+        means = together.mean_of(torch.stack([torch.stack([m[name].float() for name in names]) for m in steps]).mean(0)).tolist()
+        together.average_statistics(self.model)
         if not np.isfinite(means).all():
             raise self._diverged(means[0])
         return dict(zip(names, means, strict=True)) | ratio | ({"source_free": True} if self.left_source_after else {})
@@ -213,6 +218,7 @@ class Trainer:
         return before, min(self.setup.accumulate, self.steps_per_epoch - number + before)
 
     def _update(self) -> None:
+        together.average_gradients(self.parameters)
         if self.setup.clip_norm:
             nn.utils.clip_grad_norm_(self.parameters, self.setup.clip_norm)
         self.optimiser.step()

@@ -16,6 +16,7 @@ from cia_adapt.runs import files, resume, state
 from cia_adapt.training import train
 from cia_extract import __version__, features
 from cia_extract.common.errors import MismatchError, UsageError
+from cia_extract.datasets import manifest
 from cia_extract.networks import weights
 
 from tests.adapt.clips_of import request, trainer_of
@@ -127,8 +128,6 @@ def test_a_frozen_backbone_gives_the_numbers_of_its_features(tiny_clips, tmp_pat
 
 
 def labels_of(path) -> dict[str, list[str]]:
-    from cia_extract.datasets import manifest
-
     columns = manifest.read(path).columns
     return {name: list(columns[name]) for name in ("label", "split", "domain")}
 
@@ -212,3 +211,45 @@ def test_runs_over_fine_tuned_features_say_so(feature_file, tmp_path):
     chosen = config.load("demo", "source-only", {"epochs": 1})
     (result, _) = runner.run(Request(features=path, chosen=chosen, runs=tmp_path), quiet, quiet=True)
     assert result["backbone"] == f"rgb {stated}"
+
+
+@pytest.mark.slow
+def test_real_clips_train_from_kinetics_weights_and_go_on_bit_for_bit(shared, tmp_path):
+    """Six UCF clips of each of two classes, half of them as the other domain; 8 frames at 64 px."""
+    rows = []
+    for label in ("Punch", "PushUps"):
+        for number, path in enumerate(sorted((shared / "clips/ucf101" / label).glob("*.avi"))):
+            split = "val" if number // 2 == 2 else "train"
+            domain = ("day", "night")[number % 2]
+            rows.append({"clip": path.stem, "path": f"{label}/{path.name}", "label": label, "split": split, "domain": domain})
+    manifest.check("ucf", rows).write(tmp_path / "ucf.csv")
+    asked = request(
+        tmp_path / "ucf.csv", tmp_path, segments=8, short_side=64, width=80, crop=64, lr=1e-3, dropout=0.0, epochs=6, batch=2
+    )
+    footage = replace(asked.footage, root=shared / "clips/ucf101", weights=("kinetics",))
+    asked = replace(asked, footage=footage)
+    trainer, evaluator = trainer_of(asked)
+    packed = []
+    straight = train(
+        trainer,
+        evaluator,
+        quiet,
+        after_epoch=lambda outcome: packed.append(resume.pack(trainer, outcome, evaluator.target_labels, {})),
+    )
+    losses = [metrics["class_loss"] for metrics in straight.history]
+    assert losses[-1] < 0.8 * losses[0]
+    again, evaluator = trainer_of(asked)
+    resumed = train(again, evaluator, quiet, resume.unpack(packed[3], again, evaluator.target_labels))
+    assert resumed.history == straight.history and equal(resumed.last.state, straight.last.state)
+
+
+def test_half_precision_computes_the_same_up_to_its_rounding(tiny_clips, tmp_path):
+    """The backbone's products in bfloat16 under autocast; parameters and losses stay float32."""
+    asked = request(tiny_clips, tmp_path, "source-only", modalities=("rgb",), epochs=1, batch=8, dropout=0.0)
+    losses = []
+    for precision in ("fp32", "bf16"):
+        trainer, evaluator = trainer_of(replace(asked, precision=precision))
+        losses.append(trainer.epoch()["class_loss"])
+        prediction = evaluator.predict(trainer.model, trainer.task.target_val)
+        assert all(p.dtype == torch.float32 for p in trainer.parameters) and torch.isfinite(prediction.probabilities[0]).all()
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.02)

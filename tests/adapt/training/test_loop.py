@@ -92,6 +92,21 @@ def test_a_method_that_ignores_the_target_draws_the_same_source_batches(small_fi
         assert len(a.target) == 0 and len(b.target) == 6
 
 
+@pytest.mark.parametrize("batch", [6, 4])
+def test_accumulated_batches_make_the_step_of_one_large_batch(small_file, batch):
+    """Of 12 clips, without dropout: two batches of 6 or three of 4, against one of 12; other rates and momenta would show."""
+    plain = {"dropout": 0.0, "epochs": 3, "average": 0.5, "optimiser": "sgd", "lr": 0.03}
+    large, _ = run(small_file, "source-only", batch=12, **plain)
+    small, outcome = run(small_file, "source-only", batch=batch, accumulate=12 // batch, **plain)
+    for (name, a), b in zip(large.model.named_parameters(), small.model.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6), name
+    alone, _ = run(small_file, "source-only", batch=batch, **plain)
+    assert not all(
+        torch.allclose(a, b, atol=1e-4) for a, b in zip(large.model.parameters(), alone.model.parameters(), strict=True)
+    )
+    assert large.step == 3 and small.step == 3 * 12 // batch and len(outcome.history) == 3
+
+
 @pytest.mark.parametrize("normalise", [True, False])
 def test_scale_and_offset_of_a_modality_count_only_without_normalisation(small_file, normalise):
     trainer, _ = trainer_of(small_file, "source-only", normalise=normalise)
