@@ -1,4 +1,4 @@
-"""A small feature file with the columns of EPIC-KITCHENS-100: verbs and nouns, train, val and test of two domains, vectors only."""
+"""A small feature file with the columns of EPIC-KITCHENS-100: verbs and nouns; train, val, test; two domains; vectors."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def make_e100(path: Path, dataset: str = "e100", unfinished: int = 0) -> Path:
             for i in range(count):
                 verb, noun = VERBS[i % 3], NOUNS[i % 4]
                 participant = "P30" if split == "val" and i % 2 else "P01"
-                video = f"{participant}_{'1' if domain == 'target' else ''}{'train val test'.split().index(split):02d}"
+                video = f"{participant}_{'1' if domain == 'target' else ''}{list(MANY).index(split):02d}"
                 known = split in LABELLED[domain]
                 values = [f"{video}_{i}", f"{video}.MP4", verb * known, noun * known, split, domain, video]
                 for key, value in zip(columns, values, strict=True):

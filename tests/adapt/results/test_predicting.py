@@ -66,13 +66,13 @@ def test_features_that_are_made_otherwise_are_said(e100_runs, tmp_path):
 
 
 def test_what_does_not_fit_is_one_line(e100_runs, small_file, tmp_path):
-    with pytest.raises(UsageError, match="--dataset targt: not in .*; did you mean target"):
+    with pytest.raises(UsageError, match=r"--dataset targt: not in .*; did you mean target"):
         predicting.scores_of(folder(e100_runs), predicting.Asked(dataset="targt"), silent)
-    with pytest.raises(DataError, match="no finished clip in split 'tset'.*give --split"):
+    with pytest.raises(DataError, match=r"no finished clip in split 'tset'.*give --split"):
         predicting.scores_of(folder(e100_runs), predicting.Asked(split="tset"), silent)
-    with pytest.raises(UsageError, match="--dataset is missing: .* has no target; choose from here, there"):
+    with pytest.raises(UsageError, match=r"--dataset is missing: .* has no target; choose from here, there"):
         predicting.scores_of(folder(e100_runs), predicting.Asked(features=small_file), silent)
-    with pytest.raises(DataError, match="its model does not fit rgb/pooled"):
+    with pytest.raises(DataError, match=r"its model does not fit rgb/pooled"):
         predicting.scores_of(folder(e100_runs), predicting.Asked(features=small_file, dataset="here"), silent)
 
 

@@ -148,16 +148,16 @@ def test_files_that_are_too_large_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(checking, "MOST_BYTES", 10_000)
     bomb = zipped(tmp_path / "bomb.zip", "0" * 1_000_000)
     assert bomb.stat().st_size < 10_000
-    with pytest.raises(SubmissionError, match="test.json is larger than a submission can be"):
+    with pytest.raises(SubmissionError, match=r"test.json is larger than a submission can be"):
         checking.read(bomb)
     data = bytearray(bomb.read_bytes())
     for mark, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):  # it says that it is small
         data[data.index(mark) + offset : data.index(mark) + offset + 4] = (100).to_bytes(4, "little")
     (tmp_path / "liar.zip").write_bytes(data)
-    with pytest.raises(SubmissionError, match="cannot be read as a zip"):
+    with pytest.raises(SubmissionError, match=r"cannot be read as a zip"):
         checking.read(tmp_path / "liar.zip")
     (tmp_path / "long.zip").write_bytes(bytes(10_001))
-    with pytest.raises(SubmissionError, match="is larger than a submission can be"):
+    with pytest.raises(SubmissionError, match=r"is larger than a submission can be"):
         checking.read(tmp_path / "long.zip")
 
 
@@ -173,15 +173,15 @@ def test_a_zip_holds_exactly_one_file_of_that_name(tmp_path):
         zipped(tmp_path / "b.zip", text, **{"notes.txt": "x"}),
         zipped(tmp_path / "c.zip", text, "test.json\n"),
     ):
-        with pytest.raises(SubmissionError, match="not only test.json"):
+        with pytest.raises(SubmissionError, match=r"not only test.json"):
             checking.read(path)
     with zipfile.ZipFile(tmp_path / "none.zip", "w"):
         pass
-    with pytest.raises(SubmissionError, match="it holds nothing, not only test.json"):
+    with pytest.raises(SubmissionError, match=r"it holds nothing, not only test.json"):
         checking.read(tmp_path / "none.zip")
     (tmp_path / "text.zip").write_text(text)
     for path in (tmp_path / "text.zip", tmp_path):
-        with pytest.raises(SubmissionError, match="cannot be read as a zip"):
+        with pytest.raises(SubmissionError, match=r"cannot be read as a zip"):
             checking.read(path)
 
 

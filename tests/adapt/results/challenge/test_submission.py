@@ -64,21 +64,21 @@ def test_the_same_runs_give_the_same_bytes(e100_runs, tmp_path):
 def test_what_is_not_valid_is_not_written(tmp_path):
     mean = submission.averaged([scores([[0.8, 0.2], [np.nan, 0.6]])], ["a"])
     content = submission.content({"results_target": mean}, LEVELS)
-    with pytest.raises(SubmissionError, match="P01_101_1: verb 0 is nan|P01_101_1: verb 1 is nan"):
+    with pytest.raises(SubmissionError, match=r"P01_101_1: verb 0 is nan|P01_101_1: verb 1 is nan"):
         submission.write(tmp_path / "t.zip", content, {"results_target": mean.clips})
     assert not list(tmp_path.iterdir())
 
 
 def test_runs_of_different_clips_are_not_averaged():
-    with pytest.raises(SubmissionError, match="a and b predict different clips: P01_101_0, P01_101_9 of one only"):
+    with pytest.raises(SubmissionError, match=r"a and b predict different clips: P01_101_0, P01_101_9 of one only"):
         submission.averaged([scores([[1, 0], [0, 1]]), scores([[1, 0], [0, 1]], clips=("P01_101_9", "P01_101_1"))], ["a", "b"])
 
 
 def test_runs_of_another_benchmark_are_refused():
-    with pytest.raises(DataError, match="a: golf is no verb of EPIC-KITCHENS-100"):
+    with pytest.raises(DataError, match=r"a: golf is no verb of EPIC-KITCHENS-100"):
         submission.averaged([scores([[1, 0], [0, 1]], verbs=("golf", "take"))], ["a"])
     one = Scores(("x",), {"label": ("golf",)}, {"label": np.ones((1, 1), np.float32)})
-    with pytest.raises(UsageError, match="a: predicts label; the challenge wants verbs and nouns: train with --setup e100"):
+    with pytest.raises(UsageError, match=r"a: predicts label; the challenge wants verbs and nouns: train with --setup e100"):
         submission.averaged([one], ["a"])
 
 

@@ -97,11 +97,11 @@ def test_without_the_feature_file_nobody_is_called_unseen(e100_runs, tmp_path):
 
 def test_what_has_no_such_table(e100_runs, small_file, tmp_path):
     groups = comparison.groups(files.find([e100_runs]))
-    with pytest.raises(UsageError, match="--which oracle"):
+    with pytest.raises(UsageError, match=r"--which oracle"):
         table.table(groups, "oracle")
     folder = tmp_path / "run"
     shutil.copytree(e100_runs / "e100/dann/source-target/seed0", folder)
     lines = (folder / "predictions.csv").read_text().splitlines(keepends=True)
     (folder / "predictions.csv").write_text("".join(lines[:-1]))
-    with pytest.raises(DataError, match="its scores do not fit its predictions"):
+    with pytest.raises(DataError, match=r"its scores do not fit its predictions"):
         table.measure(folder, "selected")
