@@ -2,7 +2,7 @@
 
 python benchmarks/e100.py --csvs UDA_annotations [--method dann --method cia …] [--share 0.2] [--folder DIR]
 
-The clips are those of the official csvs, all 65,345, with their labels and splits; the features are random numbers of TBN's shape,
+The clips are those of the official csvs, all 65,345, with labels and splits; the features are random numbers of TBN's shape,
 25 frames of 1024 numbers in three modalities, 20 GB, and 328 GB of maps that are declared and never read. The file is sparse: a
 `--share` of its clips is written (4 GB of 20), the others are zeros that the disk does not hold. For size and time only: no
 accuracy here means anything. Each method runs in a process of its own, as the command does; memory is the process's own, without

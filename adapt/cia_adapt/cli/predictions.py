@@ -13,8 +13,7 @@ from msgspec import Meta
 from cia_adapt.cli.options import Device
 
 if TYPE_CHECKING:
-    from cia_adapt.results.challenge.submission import Averaged
-    from cia_adapt.results.predicting import Asked
+    from cia_adapt.results import challenge, predicting
 
 Level = Annotated[int, Meta(ge=0, le=5)]
 
@@ -118,7 +117,7 @@ def _submit(
     console.out(f"{submission.out}: valid, {_counted(counts)}; levels {', '.join(f'{k} {v}' for k, v in levels.items())}")
 
 
-def _test_clips(runs: list[Path], asked: "Asked", role: str) -> tuple["Averaged", list[str]]:
+def _test_clips(runs: list[Path], asked: "predicting.Asked", role: str) -> tuple["challenge.submission.Averaged", list[str]]:
     """(the runs' averaged probabilities for the test clips of their target or source, ids of all clips that were asked for)."""
     from cia_adapt.results import challenge, predicting
     from cia_adapt.runs import files as run_folders
@@ -133,10 +132,10 @@ def _test_clips(runs: list[Path], asked: "Asked", role: str) -> tuple["Averaged"
     return averaged, [*averaged.clips, *scores[0].not_extracted]
 
 
-def _asked(which: Which, device: Device) -> "Asked":
-    from cia_adapt.results.predicting import Asked
+def _asked(which: Which, device: Device) -> "predicting.Asked":
+    from cia_adapt.results import predicting
 
-    return Asked(
+    return predicting.Asked(
         features=which.features,
         mapping=which.mapping,
         epoch=which.which,

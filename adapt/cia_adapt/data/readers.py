@@ -28,8 +28,8 @@ from cia_adapt.data.source import ArrayInfo, FeatureArray, FeatureSource
 Tier = Literal["device", "ram", "map", "hdf5"]
 RAM_SHARE: Final = 0.4  # of the machine's free memory, at most, for features
 DEVICE_SHARE: Final = 0.6  # of the GPU's free memory
-# Bytes of an array of vectors that are loaded before training. A larger one stays mapped: unlike maps vectors need no other order, so the
-# kernel's cache is as good, and neither start-up nor memory grows with the file (EPIC-100's would be 13 GB).
+# Bytes of an array of vectors that are loaded before training. A larger one stays mapped: vectors need no other order,
+# so the kernel's cache is as good, and neither start-up nor memory grows with the file (EPIC-100's vectors are 20 GB).
 MOST_VECTORS: Final = 1 << 30
 
 Positions = npt.NDArray[np.int64]  # rows, clips or frames by number, from 0

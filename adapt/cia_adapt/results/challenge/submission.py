@@ -1,8 +1,8 @@
 """From what runs predict for the test clips to the zip that the challenge takes.
 
 The softmaxes of all runs are averaged, and the logarithms of the averages are written. The challenge's evaluation
-(github.com/epic-kitchens/C1-Action-Recognition, utils/scoring.py) takes a softmax of the scores before it multiplies a verb's with
-a noun's: of logarithms that gives the averages back, of probabilities it would rank actions by the sum of both.
+(github.com/epic-kitchens/C1-Action-Recognition, utils/scoring.py) takes a softmax of the scores before it multiplies a verb's
+with a noun's: of logarithms that gives the averages back, of probabilities it would rank actions by the sum of both.
 """
 
 import json
@@ -92,9 +92,12 @@ def write(path: Path, submission: Mapping[str, Any], ids: Mapping[str, Collectio
     check_out(path)
     text = json.dumps(submission).encode()
     counts = checking.check_text(text, f"--out {path}", ids)
-    with writes.translated(f"--out {path}", "choose another file"), writes.whole(path) as part:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=5) as archive:
-            archive.writestr(zipfile.ZipInfo(checking.NAME, TIME), text, zipfile.ZIP_DEFLATED)
+    with (
+        writes.translated(f"--out {path}", "choose another file"),
+        writes.whole(path) as part,
+        zipfile.ZipFile(part, "w") as archive,
+    ):
+        archive.writestr(zipfile.ZipInfo(checking.NAME, TIME), text, zipfile.ZIP_DEFLATED, compresslevel=5)
     return counts
 
 

@@ -1,9 +1,9 @@
-"""Runs on EPIC-KITCHENS-100 in the layout of the challenge: verbs, nouns and actions, top-1 and top-5, of all clips, of tail classes
-and of unseen participants.
+"""Runs on EPIC-KITCHENS-100 in the layout of the challenge: verbs, nouns and actions, top-1 and top-5, of all clips, of tail
+classes and of unseen participants.
 
-As in the challenge's evaluation (github.com/epic-kitchens/C1-Action-Recognition, utils/metrics.py): an action is ranked by the product
-of its verb's and its noun's softmax; it is one of the tail where its verb or its noun is; of tail classes and of unseen participants
-top-1 is reported.
+As in the challenge's evaluation (github.com/epic-kitchens/C1-Action-Recognition, utils/metrics.py): an action is ranked by the
+product of its verb's and its noun's softmax; it is of the tail where its verb or its noun is; of tail classes and of unseen
+participants top-1 is reported.
 """
 
 from collections.abc import Mapping, Sequence
