@@ -29,6 +29,10 @@ class MismatchError(CiaError):
     exit_code = 4
 
 
+class InWorkError(MismatchError):
+    """Another process is making the output right now."""
+
+
 class DivergedError(CiaError):
     """Training produced a value that is not finite."""
 
