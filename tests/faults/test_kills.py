@@ -52,7 +52,7 @@ def test_extraction_killed_at_random_moments_loses_no_row_and_ends_with_the_same
         while True:
             started = [launcher.start(*extraction(root, out)) for _ in range(writers)]
             if killed < kills:
-                killed += _killed(started, chance.uniform(0, 1.1 * seconds), chance)
+                killed += _killed(started, chance.uniform(0, 0.9 * seconds), chance)
             codes = [one.wait() for one in started]
             assert set(codes) <= {0, -signal.SIGKILL}, [one.told for one in started]
             now = finished_rows(out, reference)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract.common.differences import listed
-from cia_extract.common.errors import CiaError, MismatchError, UsageError
+from cia_extract.common.errors import CiaError, DataError, MismatchError, UsageError
 from cia_extract.common.outcomes import OK, ClipError, Outcome, encoded
 from cia_extract.features.claims import Claims
 from cia_extract.features.journal import recover, transaction
@@ -179,6 +179,7 @@ class RowWriter:
         # Each write is on the disk before the next begins: a row's status is its last. Besides, an NFS client otherwise widens a
         # small write to the page that it has cached, over other nodes' bytes in it.
         self.descriptor = os.open(dataset.path, os.O_RDWR | os.O_DSYNC)
+        self.end = max(region.end for region in dataset.regions.values())
 
     def __enter__(self) -> "RowWriter":
         return self
@@ -270,7 +271,16 @@ class RowWriter:
             self._put("message", row, message, self._column(modality))
 
     def _mark(self, row: int, modality: str, status: int) -> None:
+        self._check_place()
         self._put("status", row, np.uint8(status), self._column(modality))
+
+    def _check_place(self) -> None:
+        """Raise DataError where the file is not what it was: written on, it would look whole. Raises OSError where it is gone."""
+        path, here = self.dataset.path, os.fstat(self.descriptor)
+        if not os.path.samestat(os.stat(path), here):
+            raise DataError(f"{path}: was replaced by another file while it was filled; run the same command again")
+        if here.st_size < self.end:
+            raise DataError(f"{path}: became shorter while it was filled, it is damaged; delete it and extract again")
 
     def _column(self, modality: str) -> int:
         return self.dataset.modalities.index(modality)
