@@ -247,22 +247,31 @@ def test_a_feature_file_that_changes_under_extraction_is_one_line(root, whole, l
     one_line(started.told, str(out))
 
 
+BETWEEN_EPOCHS = """
+import os
+from cia_adapt.training import Trainer
+epoch, begun = Trainer.epoch, []
+def and_then(self):
+    begun.append(1)
+    if len(begun) == 3: {fault}
+    return epoch(self)
+Trainer.epoch = and_then
+"""
+
+
 @pytest.mark.parametrize(("fault", "tier"), [("cut", "map"), ("removed", "map"), ("cut", "ram")])
 def test_a_feature_file_that_changes_under_training_is_one_line_or_no_matter(feature_file, launcher, tmp_path, fault, tier):
     """What is in memory, or open, is trained to its end; from a file that was cut nothing can be read any more."""
     file = Path(shutil.copy(feature_file, tmp_path / "f.h5"))
-    words = ["cia-adapt", "--features", file, "--setup", "demo", "--method", "sc", "--source", "here", "--tier", tier]
-    words += ["--batch", 6, "--epochs", 6, "--set", "sc.embedding=16", "--runs", tmp_path / "runs"]
-    words[words.index("sc")] = "cia"
-    started = launcher.start(*words)
-    assert started.until(lambda: ": 1/6" in started.told)
-    file.unlink() if fault == "removed" else os.truncate(file, 3000)
-    code = started.wait()
+    change = f"os.truncate({str(file)!r}, 3000)" if fault == "cut" else f"os.unlink({str(file)!r})"
+    words = ["cia-adapt", "--features", file, "--setup", "demo", "--method", "cia", "--source", "here", "--tier", tier]
+    words += ["--batch", 6, "--epochs", 4, "--set", "sc.embedding=16", "--runs", tmp_path / "runs"]
+    run = launcher.run(*words, before=BETWEEN_EPOCHS.format(fault=change))
     if (fault, tier) == ("cut", "map"):
-        assert code == 3, started.told
-        one_line(started.told, str(file), "became shorter")
+        assert run.wait() == 3, run.told
+        one_line(run.told, str(file), "became shorter")
     else:
-        assert code == 0, started.told
+        assert run.wait() == 0, run.told
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -184,7 +183,7 @@ class RowWriter:
     def __enter__(self) -> "RowWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self.descriptor)
 
     def write_clip(self, row: int, n_frames: int, fps: float, indices: npt.NDArray[np.int32]) -> None:
@@ -275,7 +274,7 @@ class RowWriter:
         self._put("status", row, np.uint8(status), self._column(modality))
 
     def _check_place(self) -> None:
-        """Raise DataError where the file is not what it was: written on, it would look whole. Raises OSError where it is gone."""
+        """Raise DataError where the file was replaced or cut, OSError where it is gone."""
         path, here = self.dataset.path, os.fstat(self.descriptor)
         if not os.path.samestat(os.stat(path), here):
             raise DataError(f"{path}: was replaced by another file while it was filled; run the same command again")
