@@ -163,8 +163,7 @@ def _nearest_folder(path: Path) -> Path:
 
 
 def _check_space(path: Path, needed: int) -> None:
-    free = free_bytes(path)
-    if needed > free:
+    if needed > (free := free_bytes(path)):
         raise UsageError(
             f"{path}: needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; make room or choose another --out"
         )
