@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -106,6 +107,30 @@ def test_a_limit_on_the_size_of_files_is_one_line_and_the_same_command_goes_on_w
     again = launcher.run(*extraction(root, out))
     assert again.wait() == 0, again.told
     assert_same(out, whole[0])
+
+
+def test_a_state_that_cannot_be_written_is_one_line_and_the_state_before_stays(tmp_path):
+    script = """
+import resource, sys, torch
+from pathlib import Path
+from cia_adapt.runs import state
+from cia_extract.common import writes
+from cia_extract.common.errors import UsageError
+path = Path(sys.argv[1])
+state.save(path, {"x": torch.ones(4)}, {"history": [1]})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+try:
+    with writes.translated("runs", "make room"):
+        state.save(path, {"x": torch.ones(100000)}, {"history": [1, 2]})
+except UsageError as error:
+    print("one line:", error)
+print([p.name for p in path.parent.iterdir()], state.load(path)[1])
+"""
+    path = tmp_path / "s/state.safetensors"
+    path.parent.mkdir()
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
+    assert "one line: runs: " in done.stdout and "make room" in done.stdout, done
+    assert "['state.safetensors'] {'history': [1]}" in done.stdout
 
 
 def test_a_disk_without_room_for_the_features_is_said_before_anything_is_made(root, launcher, disk):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cia_adapt.runs import files, folder, state
 
+from tests.command_line import gone
 from tests.faults.commands import Started
 from tests.faults.jobs import CLIPS, EVERY_EPOCH, RUN, assert_same, assert_same_run, extraction, finished_rows, training
 
@@ -197,3 +198,15 @@ def test_a_finished_run_that_gets_more_epochs_is_there_whatever_step_its_process
             assert step > 22
             break
         assert code == -signal.SIGKILL
+
+
+def test_the_workers_of_a_killed_extraction_and_of_a_killed_sweep_end_by_themselves(root, small_file, launcher, tmp_path):
+    """kill -9 gives the parent no chance to stop them; they would compute on for hours."""
+    extracts = launcher.start(*extraction(root, tmp_path / "f.h5"))
+    assert extracts.until(lambda: len(_children([extracts.pid])) >= 1)
+    words = ["cia-adapt", "sweep", "--features", small_file, "--setup", "demo", "--method", "concat", "--epochs", 2, "--batch", 6]
+    sweeps = launcher.start(*words, "--seeds", 200, "--jobs", 2, "--runs", tmp_path / "runs")
+    assert sweeps.until(lambda: list(tmp_path.glob("runs/**/done")))
+    for started in (extracts, sweeps):
+        assert started.kill(), started.told
+        assert gone(started.pid, within_s=60)
