@@ -83,12 +83,16 @@ class Started:
     @property
     def told(self) -> str:
         """What it has written to stderr so far."""
-        return (self.folder / "stderr").read_text(errors="replace")
+        return self._printed("stderr")
 
     @property
     def said(self) -> str:
         """What it has written to stdout so far."""
-        return (self.folder / "stdout").read_text(errors="replace")
+        return self._printed("stdout")
+
+    def _printed(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text(errors="replace") if path.exists() else ""  # it has only just been started
 
     def until(self, condition: Callable[[], object], within_s: float = 120) -> bool:
         """Wait until the condition holds; False where the command ended before."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cia_adapt.runs import files, folder, state
 
+from tests.command_line import gone
 from tests.faults.commands import Started
 from tests.faults.jobs import CLIPS, EVERY_EPOCH, RUN, assert_same, assert_same_run, extraction, finished_rows, training
 
@@ -52,7 +53,7 @@ def test_extraction_killed_at_random_moments_loses_no_row_and_ends_with_the_same
         while True:
             started = [launcher.start(*extraction(root, out)) for _ in range(writers)]
             if killed < kills:
-                killed += _killed(started, chance.uniform(0, 1.1 * seconds), chance)
+                killed += _killed(started, chance.uniform(0, 0.9 * seconds), chance)
             codes = [one.wait() for one in started]
             assert set(codes) <= {0, -signal.SIGKILL}, [one.told for one in started]
             now = finished_rows(out, reference)
@@ -197,3 +198,15 @@ def test_a_finished_run_that_gets_more_epochs_is_there_whatever_step_its_process
             assert step > 22
             break
         assert code == -signal.SIGKILL
+
+
+def test_the_workers_of_a_killed_extraction_and_of_a_killed_sweep_end_by_themselves(root, small_file, launcher, tmp_path):
+    """kill -9 gives the parent no chance to stop them; they would compute on for hours."""
+    extracts = launcher.start(*extraction(root, tmp_path / "f.h5"))
+    assert extracts.until(lambda: _children([extracts.pid]))
+    assert extracts.kill(), extracts.told
+    words = ["cia-adapt", "sweep", "--features", small_file, "--setup", "demo", "--method", "concat", "--epochs", 2, "--batch", 6]
+    sweeps = launcher.start(*words, "--seeds", 200, "--jobs", 2, "--runs", tmp_path / "runs")
+    assert sweeps.until(lambda: list(tmp_path.glob("runs/**/done")))
+    assert sweeps.kill(), sweeps.told
+    assert gone(extracts.pid, within_s=30) and gone(sweeps.pid, within_s=30)

@@ -99,7 +99,7 @@ def _sweep(data: Data, footage: Footage, sweep: Sweep, machine: Machine, science
 
     results, failed = sweeping.run(asked, sweep.jobs, sweep.ray, console.say)
     if sweep.as_json:
-        console.print_json({"runs": results, "failed": [vars(one) for one in failed]})
+        console.print_json({"runs": results, "failed": [one.fields() for one in failed]})
     elif results:
         table.print_results(results)
     if failed:

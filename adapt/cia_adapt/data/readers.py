@@ -63,7 +63,10 @@ class Reader:
         if not isinstance(self.array, np.memmap) or self.tier != "map" or not hasattr(os, "posix_fadvise"):
             return
         size = int(np.prod(self.array.shape[2:])) * self.array.dtype.itemsize
-        file = os.open(str(self.array.filename), os.O_RDONLY)
+        try:
+            file = os.open(str(self.array.filename), os.O_RDONLY)
+        except OSError:  # it was removed or renamed: the map still has it
+            return
         try:
             for block in (rows[:, None] * self.array.shape[1] + frames).ravel().tolist():
                 os.posix_fadvise(file, self.array.offset + block * size, size, os.POSIX_FADV_WILLNEED)

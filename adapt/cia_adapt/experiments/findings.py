@@ -37,7 +37,7 @@ def as_json(search: Search, results: Results) -> dict[str, Any]:
         "files": [str(path) for path in results.files],
         "by": list(search.by),
         "trials": [_trial(trial) | {"behind": trial.number in results.behind} for trial in results.ranked],
-        "failed": [vars(one) for one in results.failed],
+        "failed": [one.fields() for one in results.failed],
         "agreement": agreement(results.ranked),
         "with_target_labels": with_target_labels(results),
     }

@@ -1,10 +1,12 @@
 """`cia-adapt sweep`: methods × pairs × seeds, in this process, in several, or by Ray. What is finished is read, what was
-interrupted goes on; one run that fails does not stop the others.
+interrupted goes on; one run that fails does not stop the others. Sweeps on several machines share a folder of runs: what one of
+them trains the others leave, and read in the end.
 """
 
 import multiprocessing
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -12,7 +14,7 @@ from typing import Any, Final
 
 from cia_extract.common import machine, switches
 from cia_extract.common.console import Progress, Say
-from cia_extract.common.errors import CiaError, UsageError
+from cia_extract.common.errors import CiaError, InWorkError, UsageError
 from cia_extract.common.processes import end_with_parent, handlers_kept, ignore_signals, interrupted_by_signals, interruptible
 
 import cia_adapt.experiments.runner as runner
@@ -21,6 +23,8 @@ from cia_adapt.experiments.directions import prepared
 from cia_adapt.experiments.request import Request, counted
 from cia_adapt.runs import Result
 
+WAIT_S: Final = 5.0  # for runs of other processes, doubled each time
+LONGEST_WAIT_S: Final = 60.0
 SAVING_S: Final = 60.0  # for Ray's workers to keep their last epochs after an interrupt
 
 
@@ -31,6 +35,12 @@ class Failed:
     what: str
     message: str
     exit_code: int
+    elsewhere: bool = False
+    """Another process is training it right now."""
+
+    def fields(self) -> dict[str, Any]:
+        """As --json has it."""
+        return {"what": self.what, "message": self.message, "exit_code": self.exit_code}
 
 
 Execute = Callable[[Sequence[Request]], Iterator[Result | Failed]]
@@ -73,15 +83,25 @@ def run(
     for one in failed:
         say(f"failed: {one.what}: {one.message}")
     execute = _by_ray(ray) if ray is not None else _in_processes(jobs) if jobs > 1 else _here
+    waiting, wait_s = {_what(one): one for one in single}, WAIT_S
     with Progress(len(single), f"{len(single)} runs", every_s=30) as progress:
-        for done in execute(single):
-            if isinstance(done, Failed):
-                failed.append(done)
-                progress.line(f"failed: {done.what}: {done.message}")
-                progress.step()
-            else:
-                results.append(done)
-                progress.step(line(done))
+        while waiting:
+            elsewhere = {}
+            for done in execute(list(waiting.values())):
+                if isinstance(done, Failed) and done.elsewhere:
+                    elsewhere[done.what] = waiting[done.what]
+                elif isinstance(done, Failed):
+                    failed.append(done)
+                    progress.line(f"failed: {done.what}: {done.message}")
+                    progress.step()
+                else:
+                    results.append(done)
+                    progress.step(line(done))
+            if elsewhere.keys() == waiting.keys():
+                progress.line(f"{len(elsewhere)} runs are trained by other processes; waiting for them")
+                time.sleep(wait_s)
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            waiting = elsewhere
     order = {(r.chosen.method.name, r.source, r.target, r.seeds[0]): i for i, r in enumerate(single)}
     return sorted(results, key=lambda r: order[r["method"], r["source"], r["target"], r["seed"]]), failed
 
@@ -141,6 +161,8 @@ def _trained(request: Request) -> Result | Failed:
             switches.keep_freed_memory()
             _process.stores = Stores(request.device, request.tier, _process.share)
         return runner.run(request, lambda message: None, _process.stores, quiet=True)[0]
+    except InWorkError as error:
+        return Failed(what, str(error), error.exit_code, elsewhere=True)
     except CiaError as error:
         return Failed(what, str(error), error.exit_code)
     except MemoryError:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TextIO
 
 from cia_extract.common import writes
-from cia_extract.common.errors import CiaError, MismatchError
+from cia_extract.common.errors import CiaError, InWorkError
 
 from cia_adapt.runs.folder import ROOM, unfinished_folder
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Inside this context no other process trains the run. Raises MismatchError where another one is training it.
+    """Inside this context no other process trains the run. Raises InWorkError where another one is training it.
 
     Creates the folder of the unfinished run, and removes it at the end unless a state is in it. First finishes what a process
     had begun that was killed while it put a finished run in place.
@@ -73,7 +73,7 @@ def _lock(folder: Path, path: Path) -> TextIO:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise MismatchError(
+                raise InWorkError(
                     f"{folder}: another process is training it; wait for it, or give another --runs folder"
                 ) from None
         if _same_file(path, lock):

@@ -29,6 +29,10 @@ class MismatchError(CiaError):
     exit_code = 4
 
 
+class InWorkError(MismatchError):
+    """Another process is making the output right now."""
+
+
 class SubmissionError(CiaError):
     """A challenge submission that the challenge would refuse; the message names the ids."""
 

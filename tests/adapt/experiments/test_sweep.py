@@ -7,9 +7,6 @@ import json
 import multiprocessing
 import re
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +20,6 @@ from cia_extract.common.errors import MismatchError, UsageError
 
 from tests.adapt.cli.test_application import cia_adapt
 from tests.adapt.runs_of import chosen
-from tests.command_line import gone
 
 METHODS = ("source-only", "concat", "mmtm-fl")
 QUICK = ["--setup", "demo", "--epochs", 2, "--batch", 6]
@@ -228,18 +224,6 @@ def test_what_waits_in_a_workers_queue_is_not_begun_after_an_interrupt(small_fil
     assert isinstance(sweep.train_one(request), sweep.Failed) and not list(tmp_path.iterdir())
     stop.clear()
     assert not isinstance(sweep.train_one(request), sweep.Failed)
-
-
-def test_a_killed_sweep_leaves_no_workers(small_file, tmp_path):
-    words = ["sweep", "--features", small_file, *QUICK, "--method", "concat", "--seeds", 200, "--jobs", 2]
-    program = [sys.executable, "-c", "from cia_adapt.cli import main; main()", *map(str, words)]
-    process = subprocess.Popen(program, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("runs/**/done")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.kill()
-    process.wait()
-    assert gone(process.pid, within_s=15)
 
 
 def test_comparison_pairs_clips_and_seeds(swept):

@@ -24,7 +24,7 @@ def rewritten(path, change) -> None:
     with h5py.File(path, "r+") as file:
         recipe = json.loads(file["d"].attrs["recipe"])
         change(recipe)
-        file["d"].attrs["recipe"] = json.dumps(recipe)
+        file["d"].attrs["recipe"], file["d"].attrs["recipe_sha256"] = json.dumps(recipe), features.provenance_sha256(recipe)
 
 
 def made_by_version_1(recipe) -> None:
