@@ -142,7 +142,7 @@ PREPARED = {
     "recipes.md": lambda: (collections(), checkpoints()),
     "training.md": lambda: (
         small("feats.h5", "hmdb", "ucf"),
-        shutil.copy(ROOT / "adapt/cia_adapt/spaces/default.toml", "my-space.toml"),
+        Path("my-space.toml").write_text(SPACE),
     ),
     "ucf-hmdb.md": lambda: small("feats.h5", "hmdb", "ucf"),
     "weights.md": checkpoints,
