@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cia_adapt
 import cia_extract
@@ -103,19 +104,40 @@ def test_nothing_heavy_is_imported_before_it_is_asked_for():
         _ = cia_extract.extrakt
 
 
-def test_the_examples_of_the_faces_run(feature_file, tmp_path, monkeypatch, capsys):
-    """The indented lines of the packages' docstrings."""
+@pytest.fixture
+def recorded(feature_file, tmp_path, monkeypatch) -> list:
+    """A folder with features of `here` and `there` as feats.h5; `extract` does nothing but note its arguments."""
     monkeypatch.chdir(tmp_path)
     Path("feats.h5").symlink_to(feature_file)
-    called = []
-    monkeypatch.setattr("cia_extract.cli.extract", lambda *a, **k: called.append((a, k)))
-    for package in (cia_extract, cia_adapt):
-        example = "\n".join(re.findall(r"^    (.*)$", package.__doc__, re.MULTILINE))
-        example = example.replace('"indoor"', '"here"').replace("indoor-outdoor", "here-there").replace("seeds=3", "epochs=1")
-        names: dict = {}
-        exec(example, names)
-        if package is cia_extract:
-            assert names["vectors"].shape == (18, 5, 1024)
-            assert called == [(("here", "feats.h5"), {"root": "clips/indoor"})]
-        else:
-            assert len(names["runs"]) == 2
+    called: list = []
+
+    def extract(*arguments, **named):
+        called.append((arguments, named))
+        return SimpleNamespace(done=18, failed={})
+
+    monkeypatch.setattr("cia_extract.cli.extract", extract)
+    return called
+
+
+def run(example: str) -> dict:
+    """The names that an example leaves, with the domains of `recorded` and one epoch."""
+    for theirs, ours in (("indoor-outdoor", "here-there"), ("indoor", "here"), ("outdoor", "there"), ("seeds=3", "epochs=1")):
+        example = example.replace(theirs, ours)
+    names: dict = {}
+    exec(example, names)
+    return names
+
+
+def test_the_examples_of_the_faces_run(recorded):
+    """The indented lines of the packages' docstrings."""
+    lines = {package: "\n".join(re.findall(r"^    (.*)$", package.__doc__, re.MULTILINE)) for package in (cia_extract, cia_adapt)}
+    assert run(lines[cia_extract])["vectors"].shape == (18, 5, 1024)
+    assert recorded == [(("here", "feats.h5"), {"root": "clips/here"})]
+    assert len(run(lines[cia_adapt])["runs"]) == 2
+
+
+def test_the_example_of_the_page_runs(recorded, capsys):
+    page = (Path(__file__).parents[1] / "docs/python.md").read_text(encoding="utf-8")
+    names = run(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
+    assert [arguments[0] for arguments, _ in recorded] == ["here", "there"] and names["run"] == names["runs"][0]
+    assert "here → there" in capsys.readouterr().out

@@ -74,8 +74,7 @@ class Extraction:
         choices = weights.choose(settings.modalities, settings.weights, backbone)
         if "auto" in choices.values():
             self.reopen()
-            begun = {} if self._begun is None else self._begun.provenance.get("weights", {})
-            choices = weights.settle(choices, {m: str(each.get("name")) for m, each in begun.items()}, say)
+            choices = weights.settle(choices, self._weights_so_far(), say)
         self.weights = {m: weights.load(network_of(backbone, m), m, choices[m], say) for m in settings.modalities}
         for modality, loaded in self.weights.items():
             say(f"{modality} weights: {loaded.name} ({loaded.provenance})")
@@ -169,6 +168,12 @@ class Extraction:
     def _begun(self) -> DatasetFeatures | None:
         """The dataset in the file that is to be continued."""
         return None if self.settings.overwrite else self._datasets.get(self.settings.dataset)
+
+    def _weights_so_far(self) -> dict[str, str]:
+        """{modality: name of its weights} of the dataset that is continued, else of the file's others: domains are compared."""
+        others = [dataset for name, dataset in self._datasets.items() if name != self.settings.dataset]
+        datasets = others if self._begun is None else [self._begun]
+        return {m: str(each.get("name")) for d in datasets for m, each in d.provenance.get("weights", {}).items()}
 
     def _flow_by(self) -> str:
         """What computes the flow: in a dataset that is continued, what it was begun by."""

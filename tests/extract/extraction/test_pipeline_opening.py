@@ -50,7 +50,9 @@ def test_auto_weights_are_those_that_the_dataset_was_begun_with(settings, monkey
     begun = pipeline.Extraction(auto, print).begin_or_continue()
     assert begun.provenance["weights"]["flow"]["name"] == "random"
     assert len(pipeline.Extraction(auto, print).begin_or_continue()) == 2
-    assert told == [({"flow": "auto"}, {}), ({"flow": "auto"}, {"flow": "random"})]
+    other = replace(auto, dataset="another domain")
+    pipeline.Extraction(other, print)  # domains of one file are compared: they get the same weights
+    assert told == [({"flow": "auto"}, {}), ({"flow": "auto"}, {"flow": "random"}), ({"flow": "auto"}, {"flow": "random"})]
 
 
 def test_the_same_command_finishes_what_a_killed_one_left_in_the_journal(settings, monkeypatch):

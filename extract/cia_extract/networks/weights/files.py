@@ -20,6 +20,8 @@ from cia_extract.common import safe_pickle
 from cia_extract.common.arrays import Stored, check_growth, held, npy_files, shown, torch_files
 from cia_extract.common.arrays.pickle_machine import UnknownName
 from cia_extract.common.errors import DataError
+from cia_extract.common.suggest import did_you_mean
+from cia_extract.networks.weights.known import KNOWN
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -38,7 +40,8 @@ def read_arrays(path: Path) -> Arrays:
     If the file has a `state_dict`, only its arrays are read. Raises DataError naming the file.
     """
     if not os.path.isfile(path):  # Path.is_file() raises OSError for names that are too long
-        raise DataError(f"weights {path}: no such file; give a checkpoint, or a name that cia-extract weights list shows")
+        like = did_you_mean(str(path), KNOWN)
+        raise DataError(f"weights {path}: no such file; give a checkpoint, or a name that cia-extract weights list shows{like}")
     try:
         return _as_float32(_floats(_load(path)), path.stat().st_size)
     except UnknownName as error:

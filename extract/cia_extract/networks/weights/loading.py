@@ -76,11 +76,11 @@ def _no_default(modality: str) -> str:
 
 
 def settle(choices: Mapping[str, str], begun: Mapping[str, str], say: Callable[[str], None]) -> dict[str, str]:
-    """Choices without `auto`: what a dataset was begun with, else ImageNet's and Kinetics' weights, else `kinetics`.
+    """Choices without `auto`: what the feature file has already, else ImageNet's and Kinetics' weights, else `kinetics`.
 
     Args:
         choices: as `choose` returns them.
-        begun: {modality: name of its weights} of a dataset that is to be continued; else empty.
+        begun: {modality: name of its weights} of what is in the feature file; empty for a new one.
         say: told in one sentence what is worse, when `kinetics` has to do.
     """
     modalities = [modality for modality, choice in choices.items() if choice == "auto"]
