@@ -86,10 +86,8 @@ class Trainer:
     @property
     def evaluated(self) -> VideoModel:
         """The model that is evaluated: the one that is trained, or its average."""
-        if self.averaged is None:
-            return self.model
-        averaged: VideoModel = self.averaged.module  # type: ignore[assignment]
-        return averaged
+        model: VideoModel = self.model if self.averaged is None else self.averaged.module  # type: ignore[assignment]
+        return model
 
     # --- phases ---------------------------------------------------------------------------------------------------------
 
