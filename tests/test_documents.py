@@ -97,7 +97,11 @@ def test_paths_of_this_project_exist(page):
 
 def test_a_page_that_code_cites_is_in_the_project():
     """`docs/facts.md` and not a note that a reader of the code does not have."""
-    notes = {"evaluation.md", "methods-after.md"}  # test_library.py reads and compares these where they are at hand
+    # Some tests read and compare notes where these are at hand, or write a file of that name.
+    allowed = {
+        ("test_library.py", "evaluation.md"), ("test_library.py", "methods-after.md"), ("test_overview.py", "methods-after.md"),
+        ("test_sweep.py", "t.md"), ("test_disk.py", "t.md"),
+    }  # fmt: skip
     places = [ROOT / folder for folder in ("extract", "adapt", "data/manifests", "tests", "benchmarks", "docs")]
     cited = [
         (path, name)
@@ -109,7 +113,7 @@ def test_a_page_that_code_cites_is_in_the_project():
     absent = {
         (path.name, name) for path, name in cited if not any((ROOT / at / name).is_file() for at in (".", "docs", "benchmarks"))
     }
-    assert len(cited) > 20 and absent - {("test_library.py", note) for note in notes} - {("test_sweep.py", "t.md")} == set()
+    assert len(cited) > 20 and absent - allowed == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -147,6 +147,8 @@ PREPARED = {
     "ucf-hmdb.md": lambda: small("feats.h5", "hmdb", "ucf"),
     "weights.md": checkpoints,
 }
+TOO_LONG = {"end-to-end.md"}
+"""Trains I3D on downloads. tests/adapt/experiments/test_clips.py runs such commands on tiny clips; not yet those of the page."""
 PAGES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in PREPARED]
 
 
@@ -163,8 +165,8 @@ def no_network(*_: object, **__: object) -> None:
 
 def test_every_page_with_commands_is_prepared():
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    assert {page.name for page in pages if commands(page)} == PREPARED.keys()
-    for page in pages:
+    assert {page.name for page in pages if commands(page)} == PREPARED.keys() | TOO_LONG
+    for page in [page for page in pages if page.name not in TOO_LONG]:
         for line in commands(page):
             assert OURS.match(line) or "--help" in line or any(re.match(pattern, line) for pattern in ELSEWHERE), line
 

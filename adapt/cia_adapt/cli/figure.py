@@ -9,7 +9,7 @@ from cia_extract.common import console, writes
 from cia_extract.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from cia_adapt.results.figures.clip_maps import Wanted
+    from cia_adapt.results.figures import clip_maps
 
 app = console.application("Pictures of finished runs for papers: PNG, PDF or SVG, by the suffix of --out.")
 
@@ -74,7 +74,7 @@ def gradcam(
     _draw("grad_cam", run, out, clip_maps.Wanted(clip, root, frame, target_class))
 
 
-def _draw(kind: str, run: Path, out: Path, wanted: "Wanted") -> None:
+def _draw(kind: str, run: Path, out: Path, wanted: "clip_maps.Wanted") -> None:
     from cia_adapt.results.figures import clip_maps, drawing, opened
 
     drawing.check_out(out)

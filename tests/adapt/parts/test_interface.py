@@ -7,7 +7,7 @@ from tests.adapt.objective_parts import Z, arrays, slow_cross_entropy
 
 
 def test_label_smoothing_s_value_known_from_the_formula():
-    """`methods-after.md`, and the loop: 1 − ε of the label's cross-entropy, ε of the mean over all classes."""
+    """A value from the formula, and the loop: 1 − ε of the label's cross-entropy, ε of the mean over all classes."""
     labels = torch.tensor([0, 1, 0])
     loss = Output("concat", (3,), {}, {}, {"all": Z}).class_loss(labels[:, None], smoothing=0.1)
     by_clip = [
