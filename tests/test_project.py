@@ -106,7 +106,7 @@ def test_the_demo_installs_no_developers_tools_and_a_build_of_torch_where_one_is
 
 SECTIONS = {
     "cia-extract": ["What to extract", "How a clip becomes network input", "Performance", "Where to"],
-    "cia-adapt": ["Which features of which domains", "What to train", "What becomes of the runs", "Performance"],
+    "cia-adapt": ["Which features of which domains", "Which clips", "What to train", "What becomes of the runs"],
 }
 
 

@@ -21,7 +21,7 @@ def e100_runs(tmp_path_factory, e100_file) -> Path:
     runs = tmp_path_factory.mktemp("e100_runs") / "runs"
     chosen = config.load("e100", "dann", {"epochs": 6, "batch": 8, "lr": 1e-2, "shared_features": 32})
     runner.run(
-        Request(features=e100_file, chosen=chosen, source="source", target="target", seeds=(0, 1), runs=runs),
+        Request(features=e100_file, chosen=chosen, sources=("source",), target="target", seeds=(0, 1), runs=runs),
         lambda message: None,
     )
     return runs

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cia_extract import features
 
-from tests.extract.cli.test_extract import cia_extract
+from tests.extract.cli.test_application import cia_extract
 from tests.extract.clips.test_video import encode
 from tests.faults.commands import Launcher
 from tests.faults.jobs import CLIPS, extraction, training

@@ -20,7 +20,7 @@ from cia_extract.common.errors import DataError
 
 from tests.adapt.cli.test_application import cia_adapt
 from tests.conftest import make_dataset
-from tests.extract.cli.test_extract import cia_extract
+from tests.extract.cli.test_application import cia_extract
 from tests.faults.jobs import EVERY_EPOCH, RUN, assert_same, assert_same_run, extraction, finished_rows, training
 
 FULL = "No space left on device"

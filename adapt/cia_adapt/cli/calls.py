@@ -24,7 +24,7 @@ def train_method(
     method: str = "cia",
     setup: str = "uh",
     *,
-    source: str | None = None,
+    source: str | Sequence[str] = (),
     target: str | None = None,
     seeds: int = 1,
     settings: Sequence[str] = (),
@@ -38,7 +38,7 @@ def train_method(
         features: the feature file.
         method: a name that `cia-adapt methods` lists, or a file that ends in .toml.
         setup: uh, e55, e100, demo, or a file that ends in .toml.
-        source: labelled domain; None: every one in turn.
+        source: labelled domain, or several that train together; none: every one in turn.
         target: unlabelled domain; None: every other one.
         seeds: how many, from 0.
         settings: of parts, `["adversarial.video=0.5"]`; what `--set` takes.
@@ -53,7 +53,8 @@ def train_method(
         CiaError: for what `cia-adapt` ends with.
     """
     science = docs(config.Setup).keys() | docs(config.Method).keys()
-    named = {"features": features, "source": source, "target": target, "device": device, "runs": runs}
+    sources = [source] if isinstance(source, str) else list(source)
+    named = {"features": features, "source": sources, "target": target, "device": device, "runs": runs}
     asked = {**named, "method": method, "setup": setup, "seeds": seeds, "settings": settings, **more}
     groups = Data, Training, Machine
     flagged = {f.name for cls in groups for f in fields(cls)} - set(ON_A_TERMINAL)

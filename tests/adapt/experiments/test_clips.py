@@ -115,7 +115,7 @@ def test_a_frozen_backbone_gives_the_numbers_of_its_features(tiny_clips, tmp_pat
             file[f"tiny/{modality}/maps"] = maps.numpy()
             file[f"tiny/{modality}/pooled"] = maps.mean((3, 4)).numpy()
     chosen = config.load("demo-i3d", method, {"input": "features", "segments": 1, "batch": 4} | same, chosen_sets(method))
-    plain = Request(features=tmp_path / "feats.h5", chosen=chosen, source="day", target="night", runs=tmp_path / "feats")
+    plain = Request(features=tmp_path / "feats.h5", chosen=chosen, sources=("day",), target="night", runs=tmp_path / "feats")
     (over_features,) = runner.run(plain, quiet, quiet=True)
     for name in ("last", "selected", "source_val"):
         assert over_clips[name] == over_features[name]

@@ -17,7 +17,7 @@ from cia_extract.features.claims import Claims
 
 from tests.command_line import in_a_process
 from tests.conftest import make_dataset
-from tests.extract.cli.test_extract import cia_extract
+from tests.extract.cli.test_application import cia_extract
 from tests.extract.clips.test_video import encode
 
 PROGRAM = [sys.executable, "-c", "from cia_extract.cli import main; main()"]

@@ -15,7 +15,7 @@ from cia_extract.extraction import pipeline
 from cia_extract.extraction import settings as extraction_settings
 
 from tests.command_line import in_this_process
-from tests.extract.cli.test_extract import cia_extract
+from tests.extract.cli.test_application import cia_extract
 from tests.extract.clips.test_video import encode
 
 
