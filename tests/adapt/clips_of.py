@@ -44,7 +44,9 @@ def request(path: Path, folder: Path, method: str = "cia", sets=(), modalities=(
     """From day to night, with random weights."""
     chosen = config.load("demo-i3d", method, TINY | setup, ["sc.embedding=16", *sets] if method == "cia" else sets)
     footage = Footage((str(path),), None, path.parent / "cache", ("random",), "dis", 1)
-    return Request(footage=footage, chosen=chosen, sources=("day",), target="night", modalities=modalities, runs=folder, seeds=(0,))
+    return Request(
+        footage=footage, chosen=chosen, sources=("day",), target="night", modalities=modalities, runs=folder, seeds=(0,)
+    )
 
 
 def trainer_of(asked: Request) -> tuple[Trainer, Evaluator]:

@@ -40,7 +40,7 @@ def make_e100(path: Path, dataset: str = "e100", unfinished: int = 0) -> Path:
     with h5py.File(path, "a") as file:
         file.attrs["schema"] = features.SCHEMA
         group = file.create_group(dataset)
-        group.attrs["recipe"] = json.dumps(recipe)
+        group.attrs["recipe"], group.attrs["recipe_sha256"] = json.dumps(recipe), features.provenance_sha256(recipe)
         listed = features.write_columns(group, columns)
         listed["indices"] = np.tile(np.arange(FRAMES, dtype=np.int32), (count, 1))
         group["rgb/pooled"] = x

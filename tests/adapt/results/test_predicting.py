@@ -1,6 +1,7 @@
 """Predictions of a finished run for any clips equal what the run itself predicted, and read no label."""
 
 import csv
+import json
 
 import h5py
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from cia_adapt.data import Domain
 from cia_adapt.results import predicting
 from cia_adapt.runs import files
+from cia_extract import features
 from cia_extract.common.errors import DataError, UsageError
 
 from tests.adapt.e100_of import make_e100
@@ -60,7 +62,8 @@ def test_features_that_are_made_otherwise_are_said(e100_runs, tmp_path):
     said = []
     path = make_e100(tmp_path / "new.h5")
     with h5py.File(path, "a") as file:
-        file["e100"].attrs["recipe"] = file["e100"].attrs["recipe"].replace("tbn", "i3d")
+        recipe = json.loads(file["e100"].attrs["recipe"]) | {"backbone": "i3d"}
+        file["e100"].attrs["recipe"], file["e100"].attrs["recipe_sha256"] = json.dumps(recipe), features.provenance_sha256(recipe)
     predicting.scores_of(folder(e100_runs), predicting.Asked(features=path, split="test"), said.append)
     assert len(said) == 1 and "backbone: tbn → i3d" in said[0]
 
