@@ -42,7 +42,8 @@ def interrupted_by_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if _State.received is None or handler != signal.SIG_DFL:  # else a second signal would end a process that is ending
+                signal.signal(number, handler)
 
 
 @contextmanager
