@@ -13,14 +13,11 @@ C channels (1024), H×W map (7×7), M modalities, D features of a stream, K clas
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cia_extract import __version__ as __version__
 
-if TYPE_CHECKING:
-    from cia_adapt.cli import train_method as train
-    from cia_adapt.runs import load_run
-
+# The types of what is imported late are in __init__.pyi.
 __all__ = ["__version__", "load_run", "train"]
 
 

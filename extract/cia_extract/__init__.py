@@ -11,14 +11,11 @@ Notation used throughout the package: N clips, T sampled frames a clip (25), C c
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cia_extract.common.version import __version__
 
-if TYPE_CHECKING:
-    from cia_extract.cli import extract
-    from cia_extract.features import open_features
-
+# The types of what is imported late are in __init__.pyi.
 __all__ = ["__version__", "extract", "open_features"]
 
 

@@ -23,15 +23,9 @@ def told_once(told: str, program: str, number: signal.Signals, then: str = "") -
     assert "Traceback" not in told and "Exception ignored" not in told, told
 
 
-AT_THE_END = pytest.mark.xfail(
-    strict=False,
-    reason="known fault: on an idle machine the second signal meets a process at its very end, which then has its code",
-)
-
-
 @pytest.mark.parametrize(("number", "everyone", "times"), [
-    (signal.SIGINT, True, 1), pytest.param(signal.SIGINT, True, 2, marks=AT_THE_END),
-    (signal.SIGTERM, False, 1), pytest.param(signal.SIGTERM, True, 2, marks=AT_THE_END),
+    (signal.SIGINT, True, 1), (signal.SIGINT, True, 2),
+    (signal.SIGTERM, False, 1), (signal.SIGTERM, True, 2),
 ])  # fmt: skip
 def test_extraction_stops_at_once_keeps_its_rows_and_leaves_no_process(
     root, whole, launcher, tmp_path, number, everyone, times

@@ -4,6 +4,7 @@ SIGTERM (schedulers) and SIGHUP (a closed terminal) are treated as Ctrl-C: Keybo
 clean-up runs. A signal that was ignored when the process started (nohup) stays ignored.
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -41,9 +42,15 @@ def interrupted_by_signals() -> Iterator[None]:
     try:
         yield
     finally:
+        ended = _State.received is not None
         for number, handler in before.items():
-            if _State.received is None or handler != signal.SIG_DFL:  # else a second signal would end a process that is ending
-                signal.signal(number, handler)
+            signal.signal(number, _too_late if ended and handler != signal.SIG_IGN else handler)
+        if ended:
+            atexit.register(ignore_signals)  # the interpreter's last steps would put the system's own handlers back
+
+
+def _too_late(number: int, frame: FrameType | None) -> None:
+    """A signal to a process that is ending already: it keeps its exit code."""
 
 
 @contextmanager
