@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from cia_extract.common.errors import UsageError
 
-from cia_adapt.runs import files
+import cia_adapt.runs.files as files
 
 
 @dataclass(frozen=True)

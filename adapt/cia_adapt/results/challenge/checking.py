@@ -19,7 +19,7 @@ from typing import Any, Final
 from cia_extract.common.errors import SubmissionError
 from cia_extract.common.names import printable
 
-from cia_adapt.results.challenge import official
+import cia_adapt.results.challenge.official as official
 
 NAME: Final = "test.json"
 MOST_BYTES: Final = 256 << 20  # of test.json; both domains' test clips with 17 digits a score take 120 MB

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from cia_extract.common import writes
 from cia_extract.common.errors import DataError, SubmissionError, UsageError
 
-from cia_adapt.results.challenge import checking, official
+import cia_adapt.results.challenge.checking as checking
+import cia_adapt.results.challenge.official as official
 from cia_adapt.results.predicting import Scores
 
 LEAST: Final = 1e-30  # probability that is written for one of 0, such as that of a class that training lacked: the log is finite

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 from cia_extract.common.errors import CiaError, DataError, UsageError
 
+import cia_adapt.results.challenge.official as official
 from cia_adapt.config import splits
 from cia_adapt.data import find_domains
-from cia_adapt.results.challenge import official
 from cia_adapt.results.comparison import Group
 from cia_adapt.results.formats import Grid
 from cia_adapt.results.statistics import Right, interval, mean_sd

@@ -10,7 +10,8 @@ from cia_extract.common import spreadsheets, writes
 from cia_extract.common.console import Say
 from cia_extract.common.errors import CiaError, UsageError
 
-from cia_adapt.results.report import sections, study
+import cia_adapt.results.report.sections as sections
+import cia_adapt.results.report.study as study
 from cia_adapt.results.report.html import Page, render
 from cia_adapt.results.report.section import Section
 from cia_adapt.results.report.study import LeaveOut, Study, Wanted

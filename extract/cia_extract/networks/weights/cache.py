@@ -17,9 +17,11 @@ from urllib.parse import urlsplit
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+import cia_extract.networks.weights.default_download as default_download
+import cia_extract.networks.weights.http_download as http_download
+import cia_extract.networks.weights.identity as identity
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.writes import translated, whole
-from cia_extract.networks.weights import default_download, http_download, identity
 from cia_extract.networks.weights.checkpoint import read
 from cia_extract.networks.weights.inspect import identity_line, misfits_by_stream, renamed
 from cia_extract.networks.weights.known import KNOWN

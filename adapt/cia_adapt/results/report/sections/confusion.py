@@ -8,8 +8,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+import cia_adapt.results.report.charts as charts
 from cia_adapt.results.comparison import Group
-from cia_adapt.results.report import charts
 from cia_adapt.results.report.section import Figure, Section
 from cia_adapt.results.report.study import Study, direction
 

@@ -7,8 +7,8 @@ from typing import Final
 import altair as alt
 import pandas as pd
 
+import cia_adapt.results.report.charts as charts
 from cia_adapt.results.comparison import Group
-from cia_adapt.results.report import charts
 from cia_adapt.results.report.section import Figure, Section, Table
 from cia_adapt.results.report.study import Study, direction
 from cia_adapt.training import Advice

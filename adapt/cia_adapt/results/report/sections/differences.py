@@ -4,8 +4,8 @@ import altair as alt
 import pandas as pd
 from cia_extract.common.errors import DataError
 
+import cia_adapt.results.report.charts as charts
 from cia_adapt.results.comparison import compare
-from cia_adapt.results.report import charts
 from cia_adapt.results.report.section import Figure, Section, Table
 from cia_adapt.results.report.study import Study, direction
 

@@ -19,10 +19,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+import cia_adapt.results.report.charts as charts
 from cia_adapt.config import Setup
 from cia_adapt.data import Domain, Positions, rows_of
 from cia_adapt.results.feature_file import domains_of
-from cia_adapt.results.report import charts
 from cia_adapt.results.report.section import Figure, Section, Table
 from cia_adapt.results.report.study import LeaveOut, Pair, Run, Study, direction
 from cia_adapt.runs import completed, files

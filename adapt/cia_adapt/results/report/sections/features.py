@@ -6,10 +6,10 @@ import altair as alt
 import pandas as pd
 from cia_extract.common.errors import CiaError
 
+import cia_adapt.results.report.charts as charts
 import cia_adapt.results.report.consensus as consensus
 from cia_adapt.results.comparison import Group
 from cia_adapt.results.figures import two_runs
-from cia_adapt.results.report import charts
 from cia_adapt.results.report.section import Figure, Section
 from cia_adapt.results.report.study import LeaveOut, Study, direction
 

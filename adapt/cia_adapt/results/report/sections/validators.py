@@ -6,7 +6,7 @@ from typing import Final
 import altair as alt
 import pandas as pd
 
-from cia_adapt.results.report import charts
+import cia_adapt.results.report.charts as charts
 from cia_adapt.results.report.section import Figure, Section, Table
 from cia_adapt.results.report.study import Study, direction
 from cia_adapt.results.statistics import validator_summary
