@@ -211,7 +211,7 @@ def test_training_on_a_disk_that_fills_up_keeps_what_was_saved_and_goes_on_when_
 
 
 def test_what_is_written_beside_runs_stays_as_it_was_on_a_full_disk(trained, whole, small_file, root, disk, tmp_path):
-    """Reports, tables, manifests, merged and imported features, searches, and a sweep whose every run fails."""
+    """Reports, tables, merged features and searches."""
     small = disk(6000)
     search = ["search", "--features", small_file, "--setup", "demo", "--method", "concat", "--source", "here", "--epochs", 1]
     commands = {

@@ -1,12 +1,10 @@
 """`cia-adapt figure`: pictures of finished runs for papers, as PNG, PDF or SVG."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from cia_extract.common import console, writes
-from cia_extract.common.errors import UsageError
 
 if TYPE_CHECKING:
     from cia_adapt.results.figures import clip_maps
@@ -32,9 +30,10 @@ def tsne(
 ) -> None:
     """t-SNE of the clips' features: source blue, target red, classes by shape, as many clips of either domain."""
     from cia_adapt.results.figures import drawing, two_runs
+    from cia_adapt.runs import files
 
     drawing.check_out(out)
-    folders = [_one_run(path) for path in runs]
+    folders = [files.find_one(path) for path in runs]
     pictures = [two_runs.place(folder, seed, console.say) for folder in folders]
     drawing.save(two_runs.draw(pictures), out)
     table = out.with_suffix(".csv")
@@ -76,18 +75,11 @@ def gradcam(
 
 def _draw(kind: str, run: Path, out: Path, wanted: "clip_maps.Wanted") -> None:
     from cia_adapt.results.figures import clip_maps, drawing, opened
-
-    drawing.check_out(out)
-    picture = {"consensus": clip_maps.consensus, "grad_cam": clip_maps.grad_cam}[kind](opened(_one_run(run)), wanted, console.say)
-    drawing.save(picture.draw(), out)
-    console.out(f"figure: {out.resolve()}, {picture.title}")
-
-
-def _one_run(path: Path) -> Path:
-    """The one run at or below a folder. Raises UsageError where there are several or none."""
     from cia_adapt.runs import files
 
-    folders: Sequence[Path] = files.find([path])
-    if len(folders) > 1:
-        raise UsageError(f"{path}: holds {len(folders)} runs; name one, such as {folders[0]}")
-    return folders[0]
+    drawing.check_out(out)
+    picture = {"consensus": clip_maps.consensus, "grad_cam": clip_maps.grad_cam}[kind](
+        opened(files.find_one(run)), wanted, console.say
+    )
+    drawing.save(picture.draw(), out)
+    console.out(f"figure: {out.resolve()}, {picture.title}")

@@ -71,7 +71,7 @@ def _predict(
     from cia_adapt.results import predicting
     from cia_adapt.runs import files as run_folders
 
-    (folder,) = _one(run_folders.find([run]), run)
+    folder = run_folders.find_one(run)
     predicting.check_out(clips.out)
     asked = replace(_asked(which, device), dataset=clips.dataset, split=clips.split)
     scores = predicting.scores_of(folder, asked, console.say)
@@ -142,12 +142,6 @@ def _asked(which: Which, device: Device) -> "predicting.Asked":
         device=console.device(device.device),
         precision=device.precision,
     )
-
-
-def _one(folders: list[Path], run: Path) -> list[Path]:
-    if len(folders) > 1:
-        raise UsageError(f"{run}: holds {len(folders)} runs; name one, such as {folders[0]}")
-    return folders
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -45,6 +45,14 @@ def find(paths: Sequence[Path]) -> list[Path]:
     return folders
 
 
+def find_one(path: Path) -> Path:
+    """The folder of the one finished run at or below `path`. Raises UsageError where there are several or none."""
+    folders = find([path])
+    if len(folders) > 1:
+        raise UsageError(f"{path}: holds {len(folders)} runs; name one, such as {folders[0]}")
+    return folders[0]
+
+
 def read(folder: Path) -> dict[str, Any]:
     """result.json of a finished run, as `writing.result_of` gives it: accuracies in %. Raises DataError."""
     result = read_json(folder / "result.json")

@@ -74,17 +74,23 @@ def test_the_loss_falls_and_validation_is_learnt(tiny_clips, tmp_path):
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("method", ["cia", pytest.param("mmsada-fl", marks=SLOW)])
-def test_a_resumed_run_is_the_same_bit_for_bit(tiny_clips, tmp_path, method):
-    asked = request(tiny_clips, tmp_path, method, flip=True, dropout=0.5)
-    trainer, evaluator = trainer_of(asked)
+def recorded(trainer, evaluator):
+    """(the outcome of a run, its state after each epoch)."""
     packed = []
-    straight = train(
+    outcome = train(
         trainer,
         evaluator,
         quiet,
         after_epoch=lambda outcome: packed.append(resume.pack(trainer, outcome, evaluator.target_labels, {})),
     )
+    return outcome, packed
+
+
+@pytest.mark.parametrize("method", ["cia", pytest.param("mmsada-fl", marks=SLOW)])
+def test_a_resumed_run_is_the_same_bit_for_bit(tiny_clips, tmp_path, method):
+    asked = request(tiny_clips, tmp_path, method, flip=True, dropout=0.5)
+    trainer, evaluator = trainer_of(asked)
+    straight, packed = recorded(trainer, evaluator)
     path = tmp_path / "state.safetensors"
     state.save(path, packed[0].tensors, packed[0].rest)
     again, evaluator = trainer_of(asked)
@@ -229,13 +235,7 @@ def test_real_clips_train_from_kinetics_weights_and_go_on_bit_for_bit(shared, tm
     footage = replace(asked.footage, root=shared / "clips/ucf101", weights=("kinetics",))
     asked = replace(asked, footage=footage)
     trainer, evaluator = trainer_of(asked)
-    packed = []
-    straight = train(
-        trainer,
-        evaluator,
-        quiet,
-        after_epoch=lambda outcome: packed.append(resume.pack(trainer, outcome, evaluator.target_labels, {})),
-    )
+    straight, packed = recorded(trainer, evaluator)
     losses = [metrics["class_loss"] for metrics in straight.history]
     assert losses[-1] < 0.8 * losses[0]
     again, evaluator = trainer_of(asked)
