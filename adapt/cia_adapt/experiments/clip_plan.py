@@ -51,7 +51,7 @@ def plan(request: Request, direction: Direction) -> dict[str, Any]:
     evaluated = len(task.source_val.clips) + len(task.target_val) + (target if request.validators else 0)
     seconds = setup.epochs * ((source + steps * beside) * step + evaluated * evaluation)
     parameters = sum(p.numel() for p in trainer.parameters)
-    cached = {domain.dataset.name: len(domain.dataset) for domain in (direction.source, direction.target)}
+    cached = {each.dataset.name: len(each.dataset) for each in (*direction.source.each, direction.target)}
     return {
         "source_train_clips": source,
         "target_train_clips": target,

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 SCALES: Final = (1.0, 0.875, 0.75, 0.66)
 PAIRS: Final = np.array([(h, w) for i, h in enumerate(SCALES) for j, w in enumerate(SCALES) if abs(i - j) <= 1], np.float32)
-CENTRE: Final = np.zeros(5, np.float32)
 
 Crops = npt.NDArray[np.float32]
 """[B, 5]: height and width in shares of the shorter side (0: the centre crop), place from top and left (0 … 1), 1: mirrored."""
@@ -24,7 +23,7 @@ Crops = npt.NDArray[np.float32]
 
 def draw(clips: int, jitter: bool, flip: bool, random: np.random.Generator) -> Crops:
     """How each of so many clips is cropped."""
-    crops = np.tile(CENTRE, (clips, 1))
+    crops = np.zeros((clips, 5), np.float32)
     if jitter:
         crops[:, :2] = PAIRS[random.integers(len(PAIRS), size=clips)]
         crops[:, 2:4] = random.random((clips, 2))
