@@ -45,6 +45,25 @@ class _Worker:
     begun: bool = False  # it has given one, for any clip
 
 
+class Results:
+    """What workers sent back, on its way to the network; both threads use it."""
+
+    def __init__(self) -> None:
+        self.queue: queue.SimpleQueue[tuple[int, Result] | BaseException] = queue.SimpleQueue()
+        self.awaited = False
+
+    def get(self) -> tuple[int, Result] | BaseException:
+        """The next one, as soon as there is one."""
+        self.awaited = True
+        result = self.queue.get()
+        self.awaited = False
+        return result
+
+    def wait_for_network(self) -> bool:
+        """Whether a finished clip lies here that the network has not asked for. One that it has just asked for does not count."""
+        return self.queue.qsize() > self.awaited
+
+
 def prepared_clips(
     jobs: Iterator[Job], workers: int, timeout: float = 600.0, work: Work = prepare_clip
 ) -> Generator[tuple[int, Result], None, None]:
@@ -55,7 +74,7 @@ def prepared_clips(
     the generator ends all. `work` is what they do, a function that pickles by name.
     """
     to_do: deque[Job] = deque()  # this thread appends, the other takes from the left
-    results: queue.SimpleQueue[tuple[int, Result] | BaseException] = queue.SimpleQueue()
+    results = Results()
     stop = threading.Event()
     supervisor = threading.Thread(target=_supervise, args=(to_do, workers, timeout, work, results, stop), daemon=True)
     supervisor.start()
@@ -82,7 +101,7 @@ def _supervise(
     workers: int,
     timeout: float,
     work: Work,
-    results: "queue.SimpleQueue[tuple[int, Result] | BaseException]",
+    results: Results,
     stop: threading.Event,
 ) -> None:
     """Hand jobs to worker processes and pass on what they send back. Runs beside the network, so that no hang goes unseen.
@@ -109,24 +128,24 @@ def _supervise(
                 result = _heard(worker) if worker.pipe.poll() else _overdue(worker, timeout)
                 if result is None or worker.job is None:
                     continue
-                results.put((worker.job[0], result))
+                results.queue.put((worker.job[0], result))
                 worker.job = None
                 timed_out = isinstance(result, ClipError) and result.outcome.name == "timeout"
                 if timed_out or not worker.process.is_alive():
                     _remove(worker, pool)
     except BaseException as error:  # shown where the results are read
-        results.put(error)
+        results.queue.put(error)
     finally:
         _end(pool)
 
 
-def yields(results: "queue.SimpleQueue[tuple[int, Result] | BaseException]") -> bool:
+def yields(results: Results) -> bool:
     """Whether the next clip shall give way to the network: a finished one waits for it already.
 
     On a CPU the network's threads wait for each other at every layer: a worker that holds one of them up holds up all. Where
     the network waits for clips, workers compete with whoever else computes here; giving way to strangers, they would starve.
     """
-    return not results.empty()
+    return results.wait_for_network()
 
 
 def _free(pool: list[_Worker], workers: int, work: Work) -> _Worker | None:
