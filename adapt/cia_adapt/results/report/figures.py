@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from cia_extract.common.names import printable
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+
+from cia_adapt.results.figures.drawing import shown
 
 LONGEST = 80  # characters of a title
 Floats = npt.NDArray[np.float64]
@@ -27,12 +28,6 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def shown(title: str) -> str:
-    """A title on one line, cut to `LONGEST` characters so that it fits a figure; names may be of any length."""
-    line = printable(title)
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
-
-
 def consensus(frames: Sequence[npt.NDArray[np.uint8]], maps: Floats, title: str) -> bytes:
     """A clip's frames, and below them the same frames under their consensus maps, in one colour scale.
 
@@ -42,7 +37,7 @@ def consensus(frames: Sequence[npt.NDArray[np.uint8]], maps: Floats, title: str)
     """
     figure = Figure(figsize=(1.75 * len(frames), 3.9), layout="constrained")
     axes = figure.subplots(2, len(frames), squeeze=False)
-    figure.suptitle(shown(title), fontsize=9)
+    figure.suptitle(shown(title, LONGEST), fontsize=9)
     for column, (frame, weights) in enumerate(zip(frames, maps, strict=True)):
         axes[0, column].imshow(frame)
         axes[1, column].imshow(frame)
