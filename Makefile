@@ -10,7 +10,7 @@ TORCH_FIRST = $(if $(TORCH),$(1) $(PIP) torch --index-url https://download.pytor
 DEMO_EXTRACT := --dataset demo --root demo/clips --out demo/feats.h5 --clips-per-class 6 --frames 3 --flow dis
 DEMO_ADAPT := --features demo/feats.h5 --setup demo --segments 3 --runs demo/runs
 
-.PHONY: demo test test-all test-wheel docs lint format clean
+.PHONY: demo test test-all test-wheel study docs lint format clean
 
 # The commands and the fastest engine for CPUs.
 $(BIN)/.installed: pyproject.toml constraints.txt
@@ -70,6 +70,12 @@ test-wheel: $(BIN)/.installed-dev
 	cd build/wheel && venv/bin/cia-adapt table swept --baseline source-only | grep -q 94.22
 	cd build/wheel && venv/bin/cia-adapt report runs/demo/cia
 	test -s build/wheel/report.html
+
+# benchmarks/STUDY.md anew: days on a CPU at full size. Goes on where it stopped. `make study STUDY="build/study --size small"`: hours.
+STUDY ?= build/study
+study: $(BIN)/.installed-dev
+	$(BIN)/python $(PIP) -e '.[search]'
+	$(BIN)/python benchmarks/study.py $(STUDY)
 
 # The pages as a site, in build/site.
 docs: $(BIN)/.installed-dev

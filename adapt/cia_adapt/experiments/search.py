@@ -259,6 +259,8 @@ def _check_same(search: Search) -> None:
         "method": asdict(chosen.method),
         "pairs": chosen.pairs,
         "settings": chosen.sets,
+        "sources": list(search.request.sources),
+        "target": search.request.target,
     }
     asked = json.loads(json.dumps(asked))
     path = search.folder / "search.json"
@@ -267,5 +269,6 @@ def _check_same(search: Search) -> None:
         return
     known = files.read_json(path)
     files.check(path, known, CONFIG)
+    known = {"sources": asked["sources"], "target": asked["target"]} | known  # files made before these were recorded
     if differing := runs.compare(known, asked):
         raise MismatchError(f"{search.folder}: holds another search ({listed(differing)}); give another --runs folder")

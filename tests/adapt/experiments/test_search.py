@@ -221,6 +221,18 @@ def test_another_search_in_the_same_folder_is_refused(searched, small_file, chan
         search.run(search_of(small_file, asked.request.runs, **changes), print)
 
 
+def test_another_direction_is_another_search_where_the_record_has_directions(searched, small_file):
+    asked, _ = searched
+    one = replace(asked, request=replace(asked.request, sources=("there",), target="here"))
+    with pytest.raises(MismatchError, match="sources"):
+        search._check_same(one)
+    path = asked.folder / "search.json"
+    text = path.read_text()
+    path.write_text(json.dumps({key: value for key, value in json.loads(text).items() if key not in ("sources", "target")}))
+    search._check_same(one)
+    path.write_text(text)
+
+
 @pytest.mark.parametrize("text", ["", "[setup]\nlr = 0.5\nreversal = 0.5", "[setup]\nlr = 'x'\nreversal = 0.5", "[setup"])
 def test_a_trial_of_somebody_elses_is_refused(small_file, tmp_path, text):
     asked = search_of(small_file, tmp_path, trials=1)
