@@ -9,6 +9,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import cia_adapt
+import cia_extract
 import nbformat
 import pytest
 
@@ -160,7 +162,11 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     done = subprocess.run(build, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
     assert done.returncode == 0, done.stderr
     reference = (tmp_path / "python/index.html").read_text(encoding="utf-8")
-    for name in ("cia_extract.extract", "cia_extract.open_features", "cia_adapt.train", "cia_adapt.load_run"):
+    given = {"cia_extract.extraction.Summary", "cia_extract.features.DatasetFeatures", "cia_adapt.runs.Run"}
+    given |= {"cia_adapt.results.predicting.Scores", "cia_extract.common.errors.CiaError"}
+    calls = {f"{face.__name__}.{name}" for face in (cia_extract, cia_adapt) for name in face.__all__ if name != "__version__"}
+    assert len(calls) == 5
+    for name in calls | given:
         assert f'id="{name}"' in reference, name
 
 

@@ -73,13 +73,21 @@ def _predict(
 
     folder = run_folders.find_one(run)
     predicting.check_out(clips.out)
+    scores = scores_of(folder, which, clips, device)
+    origin = {"run": str(folder.resolve()), "epoch": which.which, "split": clips.split}
+    predicting.write(clips.out, scores, origin)
+    console.out(f"{clips.out}: {len(scores.clips)} clips")
+
+
+def scores_of(folder: Path, which: Which, clips: Clips, device: Device) -> "predicting.Scores":
+    """What the run in `folder` predicts for these clips. Clips without features are said."""
+    from cia_adapt.results import predicting
+
     asked = replace(_asked(which, device), dataset=clips.dataset, split=clips.split)
     scores = predicting.scores_of(folder, asked, console.say)
     if scores.not_extracted:
         console.say(f"note: {len(scores.not_extracted)} clips have no features yet and are left out")
-    origin = {"run": str(folder.resolve()), "epoch": which.which, "split": clips.split}
-    predicting.write(clips.out, scores, origin)
-    console.out(f"{clips.out}: {len(scores.clips)} clips")
+    return scores
 
 
 def _submit(
