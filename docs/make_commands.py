@@ -16,7 +16,7 @@ HEAD = """# Commands and flags
 
 *Made by `python docs/make_commands.py` from the code. Edit the help texts, not this page.*
 
-`COMMAND --help` prints the same. A flag that may be repeated says so.
+`COMMAND --help` prints the same, and two examples. A flag that may be repeated says so.
 """
 
 

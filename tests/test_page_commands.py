@@ -5,11 +5,16 @@ are missing as they are at first at a newcomer's, and the command must say so in
 pages, `make test-all` the others.
 """
 
+import itertools
+import os
 import pickle
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import h5py
 import numpy as np
@@ -19,6 +24,7 @@ from cia_adapt.cli import main as adapt
 from cia_extract.cli import main as extract
 from cia_extract.networks import weights
 from cia_extract.networks.weights import cache, http_download
+from PIL import Image
 
 from tests.command_line import in_this_process
 from tests.conftest import make_dataset
@@ -32,23 +38,29 @@ ELSEWHERE = {
     r"python docs/": "test_documents.py compares what these scripts write",
     r"python -m (build|pip) |uv ": "make test-wheel builds the wheel and installs it",
     r"docker ": "no Docker runs here; test_project.py reads the Dockerfile",
+    r"torchrun ": "run below, in processes of its own",
 }
 # What a command costs, cut: values in the place of the page's, and flags beside them.
-VALUES = {"--seeds": "1", "--trials": "1", "--jobs": "1"}
+VALUES = {"--seeds": "1", "--trials": "1", "--jobs": "1", "--nproc-per-node": "2"}
+SMALL = "--short-side 64 --width 64 --crop 64 --flow dis --workers 1"
 ADDED = {
     r"cia-adapt (--features|sweep |search )(?!.*--dry-run)": "--epochs 2 --batch 6",
     r"cia-extract --dataset (indoor|outdoor|demo)": "--frames 1 --flow dis --engine eager",
     r"cia-extract --dataset demo": "--clips-per-class 1 --dry-run",
+    r"(torchrun .*)?cia-adapt --clips": f"--epochs 1 --batch 4 --segments 4 {SMALL}",
+    r"cia-extract --dataset e100 .*=runs/": "--manifest e100.csv --root . --frames 2 --flow dis --engine eager",
 }
+# Names of downloads that stand for small clips of ours: NAME=FILE, as the page says.
+CLIPS = {name: f"{name}={name}.csv" for name in ("demo", "e55", "e100")}
 # Commands that end with another code than 0, and what they say: what they need is not to be had here.
 REFUSED = {
-    r"cia-extract (manifest )?--dataset (ucf|hmdb|e55|e100)": (2, r"no such folder; for \w+, get .*https?://"),
+    r"cia-extract (manifest )?--dataset (ucf|hmdb|e55|e100)(?!.*=runs/)": (2, r"no such folder; for \w+, get .*https?://"),
     r"cia-extract weights get (rgb|flow)_imagenet": (2, r"cannot be downloaded.*--from FILE"),
     r"cia-extract compare .*--again": (3, "does not record its weights"),  # a file of random features, without clips
     r"cia-extract merge": (3, "part1.h5: no such file"),
 }
 SPACE = "[setup]\nlr = { low = 1e-4, high = 1e-2, log = true }\n"
-SLOW = {"README.md", "own-clips.md", "training.md", "large-jobs.md", "ucf-hmdb.md", "epic-100.md", "weights.md", "recipes.md"}
+SLOW = {"README", "own-clips", "training", "end-to-end", "large-jobs", "ucf-hmdb", "epic-100", "weights", "recipes"}
 
 
 def clips() -> None:
@@ -118,6 +130,24 @@ def foreign() -> None:
         Path(name).write_bytes(pickle.dumps({"features": arrays, "narration_ids": [f"clip{i}" for i in numbers]}))
 
 
+def footage() -> None:
+    """Clips of frames in the place of the demo, of EPIC's and of the user's own; TBN's weights, random."""
+    domains = {"demo": ("studio", "street"), "e55": ("D1", "D2"), "e100": ("source", "target"), "a": ("a",), "b": ("b",)}
+    roots = {"e55": "data/EPIC-KITCHENS", "a": "clips", "b": "clips"}
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (72, 72, 3), dtype=np.uint8))
+    for name, its_domains in domains.items():
+        lines = ["clip,path,label,noun,split,domain"]
+        for domain, i in itertools.product(its_domains, range(6)):
+            clip = Path(roots.get(name, ".")) / f"{domain}{i}"
+            clip.mkdir(parents=True)
+            for number in range(8):
+                picture.rotate(number).save(clip / f"frame_{number:04d}.png")
+            split = "train" if i < 4 else "test" if name == "e55" else "val"
+            lines.append(f"{clip.name},{clip.name},{('run', 'wave')[i % 2]},{('cup', 'pan')[i % 2]},{split},{domain}")
+        Path(f"{name}.csv").write_text("\n".join(lines) + "\n")
+    save_tbn(Path("TBN-epic-kitchens-55.pth"))
+
+
 def readme() -> None:
     """The clips, what the official ones would have given, and the method of the page."""
     clips()
@@ -129,6 +159,7 @@ def readme() -> None:
 PREPARED = {
     "README.md": readme,
     "adding.md": lambda: None,
+    "end-to-end.md": footage,
     "epic-100.md": lambda: small("feats.h5", "source", "target", labels=("label", "noun")),
     "epic-55.md": lambda: small("feats.h5", "D1", "D2", val="test"),
     "feature-file.md": lambda: small("mine.h5", "indoor", "outdoor"),
@@ -147,16 +178,23 @@ PREPARED = {
     "ucf-hmdb.md": lambda: small("feats.h5", "hmdb", "ucf"),
     "weights.md": checkpoints,
 }
-TOO_LONG = {"end-to-end.md"}
-"""Trains I3D on downloads. tests/adapt/experiments/test_clips.py runs such commands on tiny clips; not yet those of the page."""
-PAGES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in PREPARED]
+PAGES = [pytest.param(name, marks=pytest.mark.slow) if Path(name).stem in SLOW else name for name in PREPARED]
 
 
 def cheaper(line: str) -> list[str]:
     """The words of a command, at a cost that a test can bear."""
     words = shlex.split(line)
     words = [VALUES.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    words = [CLIPS.get(word, word) if before == "--clips" else word for before, word in zip(["", *words], words, strict=False)]
+    words = [word.replace("~/", f"{Path.home()}/", 1) for word in words]
     return [*words, *(word for pattern, added in ADDED.items() if re.match(pattern, line) for word in added.split())]
+
+
+def with_torchrun(words: list[str]) -> CompletedProcess[str]:
+    """In processes that `torchrun` starts, on any free port."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run([*start, *words], capture_output=True, text=True, env=os.environ | {"PATH": path})
 
 
 def no_network(*_: object, **__: object) -> None:
@@ -165,8 +203,8 @@ def no_network(*_: object, **__: object) -> None:
 
 def test_every_page_with_commands_is_prepared():
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    assert {page.name for page in pages if commands(page)} == PREPARED.keys() | TOO_LONG
-    for page in [page for page in pages if page.name not in TOO_LONG]:
+    assert {page.name for page in pages if commands(page)} == PREPARED.keys()
+    for page in pages:
         for line in commands(page):
             assert OURS.match(line) or "--help" in line or any(re.match(pattern, line) for pattern in ELSEWHERE), line
 
@@ -183,10 +221,13 @@ def test_the_commands_of_a_page_run_in_its_order(name, tmp_path, monkeypatch, ki
     monkeypatch.chdir(tmp_path)
     PREPARED[name]()
     for line in commands(ROOT / name if name == "README.md" else ROOT / "docs" / name):
-        if not OURS.match(line):
+        if line.startswith("torchrun "):
+            done = with_torchrun(cheaper(line)[1:])
+        elif OURS.match(line):
+            program, *words = cheaper(line)
+            done = in_this_process({"cia-extract": extract, "cia-adapt": adapt}[program], *words)
+        else:
             continue
-        program, *words = cheaper(line)
-        done = in_this_process({"cia-extract": extract, "cia-adapt": adapt}[program], *words)
         code, said = next((expected for pattern, expected in REFUSED.items() if re.match(pattern, line)), (0, ""))
         assert done.returncode == code, f"{line}\n{done.stdout}{done.stderr}"
         assert re.search(said, done.stderr), f"{line}\n{done.stderr}"

@@ -4,9 +4,13 @@ import re
 import shlex
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import cia_adapt.cli as adapt
+import cia_extract.cli as extract
 import pytest
+import typer
 import yaml
 from cia_extract import __version__
 
@@ -34,21 +38,16 @@ OURS = re.compile(r"(?:\w+=\S* )*(?:\S*/)?cia-(?:extract|adapt)\b(?!.*--help)")
 )
 def test_every_command_of_the_readme_and_the_pages_is_understood(line):
     """Flags and sub-commands exist: parsed by the real command lines, not run."""
-    import typer
-    from cia_adapt.cli import app as adapt
-    from cia_extract.cli import app as extract
-
     words = shlex.split(line)
     while "=" in words[0]:
         words = words[1:]
-    app = {"cia-extract": extract, "cia-adapt": adapt}[Path(words[0]).name]
-    group = typer.main.get_command(app)
-    context = group.make_context(words[0], words[1:], resilient_parsing=False)
-    rest = [*getattr(context, "_protected_args", []), *context.args]
-    if rest:
-        command = group.get_command(context, rest[0])
-        assert command is not None, f"no command {rest[0]}"
-        command.make_context(rest[0], rest[1:], parent=context)
+    command, context = typer.main.get_command(APPS[Path(words[0]).name]), None
+    while words:
+        context = command.make_context(words[0], words[1:], parent=context, resilient_parsing=False)
+        words = [*getattr(context, "_protected_args", []), *context.args] if hasattr(command, "commands") else []
+        if words:
+            command = command.get_command(context, words[0])
+            assert command is not None, f"no command {words[0]}"
 
 
 def test_makefile_has_the_promised_targets():
@@ -104,6 +103,16 @@ def test_the_demo_installs_no_developers_tools_and_a_build_of_torch_where_one_is
     assert "-e '.[dev]'" in subprocess.run([*make, "lint"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
+APPS = {"cia-extract": extract.app, "cia-adapt": adapt.app}
+
+
+def help_of(command: str, monkeypatch) -> str:
+    """What `command --help` prints, on a wide terminal."""
+    monkeypatch.setenv("COLUMNS", "120")
+    program, *words = command.split()
+    return in_this_process({"cia-extract": extract.main, "cia-adapt": adapt.main}[program], *words, "--help").stdout
+
+
 SECTIONS = {
     "cia-extract": ["What to extract", "How a clip becomes network input", "Performance", "Where to"],
     "cia-adapt": ["Which features of which domains", "Which clips", "What to train", "What becomes of the runs"],
@@ -111,17 +120,32 @@ SECTIONS = {
 
 
 @pytest.mark.parametrize("program", SECTIONS)
-def test_the_help_is_in_sections_and_ends_with_two_examples(program, monkeypatch):
-    from cia_adapt.cli import main as adapt
-    from cia_extract.cli import main as extract
-
-    monkeypatch.setenv("COLUMNS", "120")
-    text = in_this_process({"cia-extract": extract, "cia-adapt": adapt}[program], "--help").stdout
+def test_the_help_is_in_sections(program, monkeypatch):
+    text = help_of(program, monkeypatch)
     titles = re.findall(r"^(\S.*):$", text, re.MULTILINE)
     assert titles[:4] == SECTIONS[program] and titles[-2:] == ["Options", "Commands"]
     assert re.search(r"^Options:\n  --help .*\n\nCommands:", text, re.MULTILINE)  # every other flag has a section
-    examples = text.split("  Examples:\n")[1].strip().splitlines()
+
+
+def walk(name: str, command) -> Iterator[tuple[str, object]]:
+    yield name, command
+    for child, below in getattr(command, "commands", {}).items():
+        yield from walk(f"{name} {child}", below)
+
+
+ALL_COMMANDS = dict(each for program, app in APPS.items() for each in walk(program, typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", ALL_COMMANDS)
+def test_the_help_of_a_command_ends_with_two_examples_of_it_that_are_understood(name, monkeypatch):
+    examples = help_of(name, monkeypatch).split("\n  Examples:\n")[1].strip().splitlines()
     assert len(examples) == 2
-    for example in examples:
-        assert OURS.match(example.strip())
-        test_every_command_of_the_readme_and_the_pages_is_understood(example.strip())
+    for example in map(str.strip, examples):
+        assert example.startswith(name)
+        test_every_command_of_the_readme_and_the_pages_is_understood(example)
+
+
+@pytest.mark.parametrize("name", ALL_COMMANDS)
+def test_a_command_with_many_flags_has_them_in_sections(name):
+    flags = [p for p in ALL_COMMANDS[name].params if p.param_type_name == "option" and "--help" not in p.opts]
+    assert len(flags) < 7 or all(flag.rich_help_panel for flag in flags)

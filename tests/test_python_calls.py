@@ -1,5 +1,6 @@
-"""What a notebook calls: `cia_extract.extract`, `open_features`, `cia_adapt.train`, `load_run`; light to import."""
+"""What a notebook calls: `cia_extract.extract`, `open_features`, `cia_adapt.train`, `load_run`, `predict`; light to import."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -7,12 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cia_adapt
+import cia_adapt.cli
 import cia_extract
 import numpy as np
+import pandas as pd
 import pytest
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.datasets import class_folders
 
+from tests.command_line import in_this_process
 from tests.extract.clips.test_video import encode
 
 
@@ -93,6 +97,41 @@ def test_load_run_of_what_is_none(trained, tmp_path):
         cia_adapt.load_run(trained[0].folder)
 
 
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_predict_gives_what_the_run_said_of_its_validation_clips(trained, feature_file, as_folder):
+    run = str(trained[0].folder) if as_folder else trained[0]
+    table = cia_adapt.predict(run, str(feature_file), split="val").table
+    assert list(table["clip"]) == list(trained[0].predictions["clip"])
+    assert list(table["label"]) == list(trained[0].predictions["selected"])
+    columns = [f"label={name}" for name in trained[0].config["classes"]["label"]]
+    assert list(table.columns) == ["clip", "label", "label_score", *columns]
+    stored = trained[0].scores["selected/target_probabilities/label"]
+    np.testing.assert_allclose(table[columns], stored, atol=1e-6)
+    np.testing.assert_array_equal(table["label_score"], table[columns].max(axis=1))
+
+
+def test_predict_is_the_command(trained, feature_file, tmp_path, capsys):
+    out = tmp_path / "scores.csv"
+    words = [trained[0].folder, "--features", feature_file, "--dataset", "here", "--which", "last", "--out", out]
+    assert in_this_process(cia_adapt.cli.main, "predict", *words).returncode == 0
+    written, table = pd.read_csv(out), cia_adapt.predict(trained[0], feature_file, "here", which="last").table
+    pd.testing.assert_frame_equal(written, table, check_dtype=False, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"which": "best"}, r"^which=best: unknown, choose from selected, last"),
+        ({"dataset": "ther"}, r"--dataset ther: not in .*did you mean there\?"),
+        ({"device": "gpu"}, "gpu"),
+        ({"run": "none"}, "no finished run in none"),
+    ],
+)
+def test_a_mistake_in_predict_is_one_line(trained, feature_file, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        cia_adapt.predict(**{"run": trained[0], "features": feature_file, **arguments})
+
+
 def test_nothing_heavy_is_imported_before_it_is_asked_for():
     light = "import sys, cia_extract, cia_adapt; cia_extract.open_features; "
     light += "assert not {'torch', 'av', 'pandas'} & set(sys.modules)"
@@ -102,6 +141,19 @@ def test_nothing_heavy_is_imported_before_it_is_asked_for():
         subprocess.run([sys.executable, "-c", light], check=True)
     with pytest.raises(AttributeError, match="no attribute 'extrakt'"):
         _ = cia_extract.extrakt
+
+
+@pytest.mark.parametrize("face", [cia_extract, cia_adapt])
+def test_a_face_has_its_calls_with_their_types(face):
+    """What an editor and mypy read, `__init__.pyi`, names what can be imported, and each call has types and a docstring."""
+    stub: dict = {}
+    exec(Path(face.__file__).with_suffix(".pyi").read_text(encoding="utf-8"), stub)
+    assert set(stub["__all__"]) == set(face.__all__)
+    for name in set(face.__all__) - {"__version__"}:
+        call = getattr(face, name)
+        assert stub[name] is call and call.__doc__
+        assert all(each.annotation is not each.empty for each in inspect.signature(call).parameters.values())
+        assert inspect.signature(call).return_annotation is not inspect.Signature.empty
 
 
 @pytest.fixture

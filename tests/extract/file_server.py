@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+PIECE = 8192  # bytes
+MOVED = {"moved": "/moved-again", "moved-again": "/whole", "loop": "/loop", "to-a-file": "file:///etc/passwd"}
+
 
 @dataclass
 class FileServer:
-    """`content` at every path; the path says how: /whole, /cut, /stalled, /no-range, /moved, /404, /503-once, /page, /wrong, …"""
+    """`content` at every path; the path says how: /whole, /cut, /cut-once, /stalled, /slow, /no-range, /moved, /loop, /404, …"""
 
     content: bytes
     etag: str = '"one"'
@@ -28,9 +31,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         files, path, asked = self.server.files, self.path.lstrip("/"), self.headers.get("Range", "")
         files.asked.append((path, asked))
-        if path == "moved":
+        if path in MOVED:
             self.send_response(302)
-            self.send_header("Location", files.url("whole"))
+            self.send_header("Location", MOVED[path])
             self.end_headers()
         elif path == "404" or (path == "503-once" and len(files.asked) == 1):
             self.send_error(int(path[:3]))
@@ -44,10 +47,13 @@ class _Handler(BaseHTTPRequestHandler):
             if start >= len(files.content):
                 self.send_error(416)
                 return
-            self._send(files.content, start, {"cut": 1000, "stalled": 1000, "never": 0}.get(path), stalls=path == "stalled")
+            most = {"cut": 1000, "stalled": 1000, "never": 0, "cut-once": None if start else 1000}.get(path)
+            self._send(files.content, start, most, stalls=path == "stalled", pause_s=0.02 if path == "slow" else 0.0)
 
-    def _send(self, content: bytes, start: int, most: int | None = None, kind: str = "", stalls: bool = False) -> None:
-        """Answer with `content` from `start`, and stop after `most` bytes."""
+    def _send(
+        self, content: bytes, start: int, most: int | None = None, kind: str = "", stalls: bool = False, pause_s: float = 0.0
+    ) -> None:
+        """Answer with `content` from `start`, in pieces with pauses between, and stop after `most` bytes."""
         self.send_response(206 if start else 200)
         self.send_header("Content-Type", kind or "application/octet-stream")
         self.send_header("Content-Length", str(len(content) - start))
@@ -56,8 +62,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.end_headers()
         with contextlib.suppress(ConnectionError):
-            self.wfile.write(content[start:] if most is None else content[start : start + most])
-            self.wfile.flush()
+            sent = content[start:] if most is None else content[start : start + most]
+            for at in range(0, len(sent), PIECE):
+                self.wfile.write(sent[at : at + PIECE])
+                self.wfile.flush()
+                time.sleep(pause_s)
             if stalls:
                 time.sleep(1)
 

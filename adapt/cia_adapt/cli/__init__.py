@@ -1,6 +1,6 @@
-"""The command line of stage two, and the same as a function."""
+"""The command line of stage two, and the same as functions."""
 
 from cia_adapt.cli.application import app, main
-from cia_adapt.cli.calls import train_method
+from cia_adapt.cli.calls import predict_clips, train_method
 
-__all__ = ["app", "main", "train_method"]
+__all__ = ["app", "main", "predict_clips", "train_method"]

@@ -1,21 +1,23 @@
-"""The command as a function, for notebooks and scripts: `cia_adapt.train`."""
+"""The commands as functions, for notebooks and scripts: `cia_adapt.train` and `predict`."""
 
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cia_extract.common import console, flags
 from cia_extract.common.errors import UsageError
 from cia_extract.common.settings import docs
 from cia_extract.common.suggest import did_you_mean
 
+import cia_adapt.cli.predictions as predictions
 from cia_adapt import config
-from cia_adapt.cli.options import ON_A_TERMINAL, Data, Machine
+from cia_adapt.cli.options import ON_A_TERMINAL, Data, Device, Machine
 from cia_adapt.cli.requests import request
 from cia_adapt.cli.train import Training
 
 if TYPE_CHECKING:
+    from cia_adapt.results import predicting
     from cia_adapt.runs import Run
 
 
@@ -68,6 +70,43 @@ def train_method(
     from cia_adapt.runs import folder_of, load_run
 
     return [load_run(folder_of(result, wanted.runs)) for result in runner.run(wanted, console.say)]
+
+
+def predict_clips(
+    run: "Run | str | Path",
+    features: str | Path | None = None,
+    dataset: str | None = None,
+    split: str = "all",
+    *,
+    which: Literal["selected", "last"] = "selected",
+    mapping: Sequence[str] = (),
+    device: str = "auto",
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> "predicting.Scores":
+    """What a finished run says of any clips with features, as `cia-adapt predict` does; labels are neither needed nor read.
+
+    Args:
+        run: what `train` or `load_run` gave, or the folder of a run.
+        features: the feature file; None: that of the run.
+        dataset: a domain or a dataset of the file; None: the run's target.
+        split: a split of it, or all.
+        which: the model of the selected epoch, or of the last.
+        mapping: where a foreign HDF5 file has its arrays; what `--map` takes.
+        device: auto, cpu, cuda, cuda:1, …
+        precision: fp32 or bf16.
+
+    Returns:
+        The scores. `table` has a row for each clip: the likeliest class, its probability, and the probabilities of all classes.
+
+    Raises:
+        CiaError: for what `cia-adapt predict` ends with.
+    """
+    asked = {"features": features, "dataset": dataset, "split": split, "which": which, "mapping": mapping}
+    machine = {"device": device, "precision": precision}
+    from cia_adapt import runs
+
+    folder = run.folder if isinstance(run, runs.Run) else runs.files.find_one(Path(run))
+    return predictions.scores_of(folder, *flags.groups((predictions.Which, predictions.Clips, Device), asked | machine))
 
 
 def _listed(value: Any) -> Any:

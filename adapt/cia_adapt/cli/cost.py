@@ -35,7 +35,12 @@ class Counted:
 
 
 def cost(counted: Counted) -> None:
-    """Parameters and multiply-accumulates (MACs) of methods by module, with and without the backbone, beside table 1."""
+    """Parameters and multiply-accumulates (MACs) of methods by module, with and without the backbone, beside table 1.
+
+    Examples:
+        cia-adapt cost
+        cia-adapt cost --method cia
+    """
     from cia_adapt.results import cost as counting
 
     costs = []

@@ -9,7 +9,11 @@ from cia_extract.common import console, writes
 if TYPE_CHECKING:
     from cia_adapt.results.figures import clip_maps
 
-app = console.application("Pictures of finished runs for papers: PNG, PDF or SVG, by the suffix of --out.")
+app = console.application(
+    "Pictures of finished runs for papers: PNG, PDF or SVG, by the suffix of --out.",
+    "cia-adapt figure tsne runs/uh/source-only/hmdb-ucf/seed0 runs/uh/cia/hmdb-ucf/seed0",
+    "cia-adapt figure gradcam runs/uh/cia/hmdb-ucf/seed0 --out gradcam.pdf",
+)
 
 Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
 Clip = Annotated[
@@ -28,7 +32,12 @@ def tsne(
     out: Annotated[Path, typer.Option(help="The picture; the coordinates lie beside it as .csv.")] = Path("tsne.png"),
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of t-SNE and of the choice of clips.")] = 0,
 ) -> None:
-    """t-SNE of the clips' features: source blue, target red, classes by shape, as many clips of either domain."""
+    """t-SNE of the clips' features: source blue, target red, classes by shape, as many clips of either domain.
+
+    Examples:
+        cia-adapt figure tsne runs/uh/source-only/hmdb-ucf/seed0 runs/uh/cia/hmdb-ucf/seed0
+        cia-adapt figure tsne runs/uh/cia/hmdb-ucf/seed0 --out tsne.pdf
+    """
     from cia_adapt.results.figures import drawing, two_runs
     from cia_adapt.runs import files
 
@@ -50,7 +59,12 @@ def consensus(
     frame: Frames = [],  # noqa: B006
     root: Root = None,
 ) -> None:
-    """SC's consensus maps of one clip over the frames that the network saw."""
+    """SC's consensus maps of one clip over the frames that the network saw.
+
+    Examples:
+        cia-adapt figure consensus runs/uh/cia/hmdb-ucf/seed0
+        cia-adapt figure consensus runs/uh/cia/hmdb-ucf/seed0 --frame 1 --frame 3 --out consensus.pdf
+    """
     from cia_adapt.results.figures import clip_maps
 
     _draw("consensus", run, out, clip_maps.Wanted(clip, root, frame))
@@ -67,7 +81,12 @@ def gradcam(
     frame: Frames = [],  # noqa: B006
     root: Root = None,
 ) -> None:
-    """Grad-CAM of one clip: rgb, refined rgb, flow, refined flow, fused after SC, consensus map (the paper's figure 2)."""
+    """Grad-CAM of one clip: rgb, refined rgb, flow, refined flow, fused after SC, consensus map (the paper's figure 2).
+
+    Examples:
+        cia-adapt figure gradcam runs/uh/cia/hmdb-ucf/seed0
+        cia-adapt figure gradcam runs/uh/cia/hmdb-ucf/seed0 --class golf --out gradcam.svg
+    """
     from cia_adapt.results.figures import clip_maps
 
     _draw("grad_cam", run, out, clip_maps.Wanted(clip, root, frame, target_class))

@@ -67,19 +67,32 @@ class Submission:
 def _predict(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")], which: Which, clips: Clips, device: Device
 ) -> None:
-    """What a run predicts for any clips with features: each label's class and all scores."""
+    """What a run predicts for any clips with features: each label's class and all scores.
+
+    Examples:
+        cia-adapt predict runs/demo/cia/indoor-outdoor/seed0 --features new.h5 --dataset new
+        cia-adapt predict runs/uh/cia/hmdb-ucf/seed0 --split val --out scores.h5
+    """
     from cia_adapt.results import predicting
     from cia_adapt.runs import files as run_folders
 
     folder = run_folders.find_one(run)
     predicting.check_out(clips.out)
+    scores = scores_of(folder, which, clips, device)
+    origin = {"run": str(folder.resolve()), "epoch": which.which, "split": clips.split}
+    predicting.write(clips.out, scores, origin)
+    console.out(f"{clips.out}: {len(scores.clips)} clips")
+
+
+def scores_of(folder: Path, which: Which, clips: Clips, device: Device) -> "predicting.Scores":
+    """What the run in `folder` predicts for these clips. Clips without features are said."""
+    from cia_adapt.results import predicting
+
     asked = replace(_asked(which, device), dataset=clips.dataset, split=clips.split)
     scores = predicting.scores_of(folder, asked, console.say)
     if scores.not_extracted:
         console.say(f"note: {len(scores.not_extracted)} clips have no features yet and are left out")
-    origin = {"run": str(folder.resolve()), "epoch": which.which, "split": clips.split}
-    predicting.write(clips.out, scores, origin)
-    console.out(f"{clips.out}: {len(scores.clips)} clips")
+    return scores
 
 
 def _submit(
@@ -90,7 +103,12 @@ def _submit(
         list[Path] | None, typer.Argument(help="Run folders, or folders above them: their softmaxes are averaged.")
     ] = None,
 ) -> None:
-    """Write, or check, a submission to EPIC-KITCHENS-100's domain adaptation challenge. Exit code 5 where it is not valid."""
+    """Write, or check, a submission to EPIC-KITCHENS-100's domain adaptation challenge. Exit code 5 where it is not valid.
+
+    Examples:
+        cia-adapt submit runs/e100/cia --out test.zip
+        cia-adapt submit --check test.zip --timestamps EPIC_100_uda_target_test_timestamps.csv
+    """
     from cia_adapt.results import challenge
 
     listed = {"results_target": submission.timestamps, "results_source": submission.source_timestamps}

@@ -14,7 +14,12 @@ Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above 
 
 
 def methods(name: Annotated[str | None, typer.Argument(help="Show this one with all its settings.")] = None) -> None:
-    """List the methods by group: the paper's cell, the published numbers; and what others publish on UCF-HMDB."""
+    """List the methods by group: the paper's cell, the published numbers; and what others publish on UCF-HMDB.
+
+    Examples:
+        cia-adapt methods
+        cia-adapt methods cia
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -57,7 +62,12 @@ class Layout:
 
 
 def table(layout: Layout, runs: Runs = [Path("runs")]) -> None:  # noqa: B006
-    """Our numbers in the paper's layout, with intervals and the published numbers beside them."""
+    """Our numbers in the paper's layout, with intervals and the published numbers beside them.
+
+    Examples:
+        cia-adapt table --table 3 --baseline concat
+        cia-adapt table runs/uh --format latex --out table.tex
+    """
     if layout.which == "oracle" and layout.baseline:
         raise UsageError("--baseline: oracles are bounds and are not compared; take --which selected or last")
     if layout.number == "e100" and layout.baseline:
@@ -85,6 +95,10 @@ def table(layout: Layout, runs: Runs = [Path("runs")]) -> None:  # noqa: B006
 def validators(runs: Runs = [Path("runs")]) -> None:  # noqa: B006
     """How well each label-free validator ranks epochs and runs: Spearman's correlation with target accuracy (which uses target
     labels).
+
+    Examples:
+        cia-adapt validators
+        cia-adapt validators runs/uh/cia
     """
     from cia_adapt.results import statistics
     from cia_adapt.runs import files as run_folders
@@ -106,7 +120,12 @@ def report(
         typer.Option(help="The method that others are compared with. [default: source-only, else concat, else the first]"),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML: results, differences, curves, classes, t-SNE, maps, clips. Prints the table too."""
+    """Write one self-contained HTML: results, differences, curves, classes, t-SNE, maps, clips. Prints the table too.
+
+    Examples:
+        cia-adapt report runs
+        cia-adapt report demo/runs --out demo/report.html --root demo/clips
+    """
     from cia_adapt.results import table as tables
     from cia_adapt.results.report import page
     from cia_adapt.runs import files as run_folders

@@ -41,7 +41,12 @@ class Searched(Trained):
 
 
 def _search(data: Data, searched: Searched, machine: Machine, science: SetupAndMethodChanges) -> None:
-    """Search settings of a method by label-free validators. The same command goes on where it stopped."""
+    """Search settings of a method by label-free validators. The same command goes on where it stopped.
+
+    Examples:
+        cia-adapt search --features feats.h5 --method cia --trials 30 --by im
+        cia-adapt search --features feats.h5 --method cia --space my-space.toml --sampler tpe
+    """
     chosen = config.load(searched.setup, searched.method, science, searched.settings)
     space = config.load_space(searched.space, chosen)
     given = {f"setup.{name}": f"--{name.replace('_', '-')}" for name in science} | {key: f"--set {key}" for key in chosen.sets}

@@ -85,7 +85,12 @@ def _adapt(
 
 
 def _sweep(data: Data, footage: Footage, sweep: Sweep, machine: Machine, science: SetupChanges) -> None:
-    """Train methods × pairs × seeds. The same command goes on where it stopped."""
+    """Train methods × pairs × seeds. The same command goes on where it stopped.
+
+    Examples:
+        cia-adapt sweep --features feats.h5 --method table3 --seeds 10 --jobs 2
+        cia-adapt sweep --features feats.h5 --method cia --set adversarial.video=0.1,0.3,1
+    """
     names = _listed(sweep.method)
     for entry in sweep.settings:
         if not any(_fitting(name, [entry]) for name in names):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from cia_extract import __version__
 from cia_extract.common import spreadsheets, writes
@@ -61,6 +62,20 @@ class Scores:
     """{label column: [N, K]}; each row sums to 1."""
     not_extracted: tuple[str, ...] = ()
     """Ids of clips that were asked for and have no features yet."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each clip: clip; of each label the likeliest class and its probability; every class as label=class."""
+        columns = list(self.classes)
+        table: dict[str, Sequence[str] | npt.NDArray[Any]] = {"clip": self.clips}
+        for column in columns:
+            name, p = shown_label(column, columns), self.probabilities[column]
+            table[name] = np.array(self.classes[column], dtype=object)[p.argmax(1)]
+            table[f"{name}_score"] = p.max(1)
+        for column in columns:
+            scores = self.probabilities[column].T
+            table |= {f"{shown_label(column, columns)}={label}": p for label, p in zip(self.classes[column], scores, strict=True)}
+        return pd.DataFrame(table)
 
 
 def shown_label(column: str, columns: Sequence[str]) -> str:
@@ -177,24 +192,12 @@ def check_out(path: Path) -> None:
 
 
 def _write_csv(part: Path, scores: Scores, _: Mapping[str, Any]) -> None:
-    """clip; of each label the likeliest class and its probability; then every class's probability in a column label=class."""
-    columns = list(scores.classes)
-    header = ["clip"]
-    for column in columns:
-        name = shown_label(column, columns)
-        header += [name, f"{name}_score"]
-    for column in columns:
-        header += [f"{shown_label(column, columns)}={label}" for label in scores.classes[column]]
+    table = scores.table
     with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(map(spreadsheets.cell, header))
-        for row, clip in enumerate(scores.clips):
-            cells = [clip]
-            for column in columns:
-                p = scores.probabilities[column][row]
-                cells += [scores.classes[column][int(p.argmax())], f"{p.max():.6g}"]
-            cells += [f"{value:.6g}" for column in columns for value in scores.probabilities[column][row].tolist()]
-            writer.writerow(map(spreadsheets.cell, cells))
+        writer.writerow(map(spreadsheets.cell, table.columns))
+        for row in table.itertuples(index=False, name=None):
+            writer.writerow(f"{value:.6g}" if isinstance(value, float) else spreadsheets.cell(value) for value in row)
 
 
 def _write_h5(part: Path, scores: Scores, origin: Mapping[str, Any]) -> None:

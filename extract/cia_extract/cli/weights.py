@@ -11,14 +11,23 @@ from cia_extract.common.errors import DataError, MismatchError, UsageError
 from cia_extract.common.suggest import did_you_mean
 from cia_extract.common.writes import whole
 
-app = console.application("Weights: list the known ones, get one by name, identify a file, convert between layouts.")
+app = console.application(
+    "Weights: list the known ones, get one by name, identify a file, convert between layouts.",
+    "cia-extract weights list",
+    "cia-extract weights get rgb_imagenet",
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """Names, what they are, where they come from, their licence, and whether they are in the cache."""
+    """Names, what they are, where they come from, their licence, and whether they are in the cache.
+
+    Examples:
+        cia-extract weights list
+        cia-extract weights list --json
+    """
     from cia_extract.networks.weights import KNOWN, cache
 
     rows = {}
@@ -44,7 +53,12 @@ def get(
     ] = "",
     sha256: Annotated[str, typer.Option(help="SHA-256 that the published file must have, hex.")] = "",
 ) -> None:
-    """Put weights into the cache, once: download them, go on with a download that was cut, or take a file; then prove them."""
+    """Put weights into the cache, once: download them, go on with a download that was cut, or take a file; then prove them.
+
+    Examples:
+        cia-extract weights get rgb_imagenet
+        cia-extract weights get tbn-epic-55 --from TBN-epic-kitchens-55.pth
+    """
     from cia_extract.networks import weights
     from cia_extract.networks.weights import KNOWN, cache, identity_line
 
@@ -63,7 +77,12 @@ def identify(
     file: Annotated[Path, typer.Argument(help="A checkpoint.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what a checkpoint is: layout, network, streams, checksums, and every tensor that does not fit. Code 3 if one does."""
+    """Say what a checkpoint is: layout, network, streams, checksums, and every tensor that does not fit. Code 3 if one does.
+
+    Examples:
+        cia-extract weights identify flow_imagenet.pt
+        cia-extract weights identify TBN-epic-kitchens-55.pth --json
+    """
     from cia_extract.networks import weights
     from cia_extract.networks.weights import identity, identity_line, misfits_by_stream
 
@@ -93,7 +112,12 @@ def convert(
     layout: Annotated[str, typer.Option(help="I3D's names and axes: tf, piergiaj or hassony2. [default: tf]")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a checkpoint as safetensors, which holds no code; values stay as they are, bit for bit."""
+    """Write a checkpoint as safetensors, which holds no code; values stay as they are, bit for bit.
+
+    Examples:
+        cia-extract weights convert flow_imagenet.pt --out flow_imagenet.safetensors
+        cia-extract weights convert i3d.safetensors --layout piergiaj --out ported.safetensors
+    """
     if layout not in {"", "tf", "piergiaj", "hassony2"}:
         raise UsageError(f"--layout {layout}: unknown, choose from tf, piergiaj, hassony2")
     if out.suffix != ".safetensors":

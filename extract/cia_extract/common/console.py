@@ -93,7 +93,7 @@ def application(text: str, *examples: str) -> typer.Typer:
     """An empty command line with the help `text`, without shell completion, rich markup or pretty tracebacks."""
     return help_pages.Application(
         help=text,
-        epilog=help_pages.epilog(examples),
+        epilog=help_pages.examples(*examples),
         cls=help_pages.Group,
         add_completion=False,
         pretty_exceptions_enable=False,

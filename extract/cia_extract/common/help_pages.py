@@ -1,5 +1,6 @@
 """What --help prints: flags under titles, and examples at the end. It is plain text, to be piped, searched and copied."""
 
+import inspect
 from typing import Any, Protocol
 
 import typer
@@ -24,7 +25,11 @@ def _write_parameters(command: _HasParameters, context: Any, formatter: Any) -> 
 
 
 class Command(TyperCommand):
-    """A command whose help has sections."""
+    """A command whose help has sections and ends with the indented lines below `Examples:` of its docstring."""
+
+    def __init__(self, *, help: str | None = None, epilog: str | None = None, **options: Any) -> None:
+        text, _, lines = inspect.cleandoc(help or "").partition("\n\nExamples:\n")
+        super().__init__(help=text, epilog=epilog or examples(*map(str.strip, lines.splitlines())), **options)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and flags."""
@@ -48,6 +53,6 @@ class Application(typer.Typer):
         return super().command(name, **{"cls": Command, **options})
 
 
-def epilog(examples: tuple[str, ...]) -> str | None:
-    """Examples as the end of a help page; the first character keeps its lines apart."""
-    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples) if examples else None
+def examples(*lines: str) -> str | None:
+    """Commands as the end of a help page; the first character keeps its lines apart."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None

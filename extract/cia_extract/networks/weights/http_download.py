@@ -44,7 +44,7 @@ def fetch(address: str, path: Path, tries: int = 1 + len(PAUSES_S)) -> None:
                 return
             reason = "the connection was cut"
         except urllib.error.HTTPError as error:
-            reason = f"HTTP {error.code} {error.reason}".strip()
+            reason = " ".join(f"HTTP {error.code} {error.reason}".split())  # of a loop of redirections urllib says two lines
             if error.code == 416:  # what is there is longer than the file: of another version, or whole and unused
                 forget(path)
                 before = -1

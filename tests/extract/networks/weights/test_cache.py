@@ -79,7 +79,7 @@ def test_a_mirror_that_is_gone_and_one_with_another_file(files, monkeypatch):
     with serving(files["rgb_imagenet"]) as right, serving(files["flow_imagenet"]) as other:
         addresses(monkeypatch, "rgb_imagenet", right.url("404"), other.url("whole"), right.url("wrong"), right.url("moved"))
         assert cache.get("rgb_imagenet", said.append).is_file()
-        assert [path for path, _ in right.asked] == ["404", "wrong", "moved", "whole"]
+        assert [path for path, _ in right.asked] == ["404", "wrong", "moved", "moved-again", "whole"]
 
 
 def test_no_address_gives_it(files, monkeypatch, empty_cache):
@@ -149,7 +149,9 @@ def test_weights_without_reference_sums(tmp_path):
 def test_tbn_has_no_public_address_that_is_known(tmp_path):
     with pytest.raises(UsageError, match=r"no public address of it is known.*CC BY-NC-SA.*--from FILE"):
         weights.load("tbn", "audio", "tbn-epic-55", print)
-    cache.get("tbn-epic-55", print, source=str(save_tbn(tmp_path / "TBN-epic-kitchens-55.pth")))
+    with serving(save_tbn(tmp_path / "TBN-epic-kitchens-55.pth").read_bytes()) as mirror:
+        cache.get("tbn-epic-55", print, source=mirror.url("cut-once"))
+        assert [path for path, _ in mirror.asked] == ["cut-once"] * 2
     for modality in ("rgb", "flow", "audio"):
         assert weights.load("tbn", modality, "tbn-epic-55", print).name == "tbn-epic-55"
     with pytest.raises(DataError, match="add --backbone tbn"):
