@@ -10,7 +10,7 @@ TORCH_FIRST = $(if $(TORCH),$(1) $(PIP) torch --index-url https://download.pytor
 DEMO_EXTRACT := --dataset demo --root demo/clips --out demo/feats.h5 --clips-per-class 6 --frames 3 --flow dis
 DEMO_ADAPT := --features demo/feats.h5 --setup demo --segments 3 --runs demo/runs
 
-.PHONY: demo test test-all test-wheel study docs lint format clean
+.PHONY: demo test test-all test-gpu bench-gpu test-wheel study docs lint format clean
 
 # The commands and the fastest engine for CPUs.
 $(BIN)/.installed: pyproject.toml constraints.txt
@@ -43,6 +43,15 @@ test: lint
 test-all: lint
 	$(PYTEST) -m ''
 	$(MAKE) test-wheel
+
+# What shows on a GPU only; DEVICE=cpu tries the same tests, and the same rows in small, where there is none.
+DEVICE ?= cuda
+
+test-gpu: $(BIN)/.installed-dev
+	$(BIN)/python -m pytest -m gpu --gpu $(DEVICE)
+
+bench-gpu: $(BIN)/.installed
+	$(BIN)/python benchmarks/gpu.py --device $(DEVICE)
 
 lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from cia_extract import recipes
 from cia_extract.features import writer
 
@@ -14,6 +15,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults", "tests/faults")
     group.addoption("--kills", type=int, default=100, help="How often the slow tests of tests/faults/test_kills.py kill, in all.")
     group.addoption("--kill-seed", type=int, help="Seed of the moments of kills; a test that fails prints its own.")
+
+    parser.addoption("--gpu", default="cuda", metavar="DEVICE", help="Where tests marked gpu run; cpu tries them without one.")
+
+
+@pytest.fixture(scope="session")
+def gpu(request: pytest.FixtureRequest) -> torch.device:
+    """The device of the tests marked gpu."""
+    device = torch.device(request.config.getoption("--gpu"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device; --gpu cpu tries these tests without one")
+    return device
 
 
 SHARED = Path(os.environ.get("CIA_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")

@@ -96,17 +96,21 @@ def peak_gflops(device: torch.device, precision: str = "fp32") -> float:
     """What a large product reaches here: the best of five."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(SIZE, SIZE, device=device).to(dtype) for _ in range(2))
-    best = min(_timed(lambda: a @ b, device) for _ in range(5))
+    best = min(timed(lambda: a @ b, device) for _ in range(5))
     return 2 * SIZE**3 / best / 1e9
 
 
 def _median(action: Callable[[], object], times: int, device: torch.device | None = None) -> float:
-    return float(np.median([_timed(action, device) for _ in range(times)]))
+    return float(np.median([timed(action, device) for _ in range(times)]))
 
 
-def _timed(action: Callable[[], object], device: torch.device | None) -> float:
+def timed(action: Callable[[], object], device: torch.device | None) -> float:
+    """Seconds of one call, to the end of what it has a GPU do."""
+    on_gpu = device is not None and device.type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize(device)
     began = time.perf_counter()
     action()
-    if device is not None and device.type == "cuda":
+    if on_gpu:
         torch.cuda.synchronize(device)
     return time.perf_counter() - began

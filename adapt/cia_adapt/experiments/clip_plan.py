@@ -1,15 +1,13 @@
 """`cia-adapt --clips … --dry-run`: bytes, memory and hours of training the backbone, measured on a few black clips."""
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cia_adapt.data import Clips, LabelledClips, Positions, Stores, Task, subset
+from cia_adapt.experiments.bench import timed
 from cia_adapt.experiments.clips import pictures_of, trunk_of
 from cia_adapt.experiments.cost import flops, saved_bytes
 from cia_adapt.experiments.directions import task_of
@@ -40,10 +38,10 @@ def plan(request: Request, direction: Direction) -> dict[str, Any]:
     saved = saved_bytes(lambda: trainer.model(views[0])) / measured * len(views)
     macs = flops(lambda: trainer.model(views[0])) / 2 / measured
     trainer.train_step(draw, trainer.read(draw))  # a first one warms up
-    step = _seconds(lambda: trainer.train_step(draw, trainer.read(draw))) / measured
+    step = timed(lambda: trainer.train_step(draw, trainer.read(draw)), request.device) / measured
     few = trainer.task
     evaluator = Evaluator(few, labels, setup.segments, request.device, request.precision, setup.test_clips)
-    evaluation = _seconds(lambda: evaluator.predict(trainer.model, few.target_val)) / len(few.target_val)
+    evaluation = timed(lambda: evaluator.predict(trainer.model, few.target_val), request.device) / len(few.target_val)
     source, target = len(task.source_train.clips), len(task.target_train)
     batch = min(setup.batch, source)
     beside = max(1, batch * target // source) if direction.method.needs_target else 0
@@ -82,11 +80,3 @@ def _few(task: Task, positions: Positions) -> Task:
 def _first(clips: Clips) -> Clips:
     none: npt.NDArray[np.int64] = np.zeros((len(clips), 1), np.int64)
     return subset(LabelledClips(clips, none), np.arange(min(FEW, len(clips)))).clips
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began

@@ -1,6 +1,5 @@
 """`cia-adapt --dry-run`: what would be trained, and how long it takes."""
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +8,7 @@ from cia_extract.common.console import Say
 
 import cia_adapt.experiments.clip_plan as clip_plan
 from cia_adapt.data import Draw, Stores
+from cia_adapt.experiments.bench import timed
 from cia_adapt.experiments.cost import macs_per_clip
 from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
@@ -42,7 +42,7 @@ def _plan_one(request: Request, direction: Direction, stores: Stores) -> dict[st
     draw = trainer.draws()[0]
     trainer.cluster()
     first_step = _step_seconds(trainer, draw)
-    evaluation = _seconds(lambda e=evaluator, t=trainer: e.predict(t.model, t.task.source_val.clips))
+    evaluation = timed(lambda: evaluator.predict(trainer.model, task.source_val.clips), request.device)
     others = len(task.target_val) + (len(task.target_train) if request.validators else 0)
     evaluation *= 1 + others / len(task.source_val.clips)
     epochs, steps = trainer.source_epochs + trial_epochs(trainer), trainer.steps_total
@@ -53,7 +53,7 @@ def _plan_one(request: Request, direction: Direction, stores: Stores) -> dict[st
     macs = macs_per_clip(trainer.model, trainer.read(draw)[0])
     if trainer.source_epochs < setup.epochs:
         trainer.leave_source(trainer.source_epochs)
-        labelling = _seconds(trainer.cluster)
+        labelling = timed(trainer.cluster, request.device)
         step = _step_seconds(trainer, trainer.draws()[0])
         steps += trainer.steps_total
         seconds += trainer.steps_total * step + (setup.epochs - trainer.source_epochs) * (labelling + evaluation)
@@ -80,10 +80,4 @@ def _step_seconds(trainer: Trainer, draw: Draw) -> float:
     """Of a step, after a first that warms up."""
     trainer.model.train()
     trainer.train_step(draw, trainer.read(draw))
-    return _seconds(lambda: trainer.train_step(draw, trainer.read(draw)))
-
-
-def _seconds(action: Any) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
+    return timed(lambda: trainer.train_step(draw, trainer.read(draw)), trainer.device)

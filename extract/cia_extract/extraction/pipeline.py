@@ -10,6 +10,7 @@ from cia_extract.clips import flow
 from cia_extract.common import switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.shortage import shortage_said
 from cia_extract.common.version import __version__
 from cia_extract.extraction.clips_to_rows import Pass
 from cia_extract.extraction.settings import Settings, Summary, rows_to_do
@@ -110,6 +111,7 @@ class Extraction:
             Claims(settings.out, settings.dataset, warn=self.say) as claims,
             Progress(part, settings.dataset, done=part - len(todo), quiet=quiet) as progress,
             switches.deterministic_cudnn(settings.deterministic),
+            self._shortage_said(),
         ):
             skipped = Pass(settings, dataset, todo, self.engines, rows, claims, progress, summary).run()
             if skipped:  # once more over what other processes had: they may have died
@@ -121,9 +123,15 @@ class Extraction:
     def engines(self) -> dict[str, Engine]:
         """By modality; built and tested when first asked for, which takes from a second to a minute each."""
         if not self._engines:
-            with switches.deterministic_cudnn(self.settings.deterministic):
+            with switches.deterministic_cudnn(self.settings.deterministic), self._shortage_said():
                 self._engines = {modality: self._engine(modality) for modality in self.settings.modalities}
         return self._engines
+
+    def _shortage_said(self) -> contextlib.AbstractContextManager[None]:
+        """Where memory is too small inside, one line says what to lower."""
+        on_device = self.settings.flow_by == "device"
+        advice = "take a smaller --batch, fewer --workers" + (" or --flow-by opencv" if on_device else "")
+        return shortage_said(f"{self.settings.dataset} on {self.settings.device}", f"{advice}; what is finished is kept")
 
     def _engine(self, modality: str) -> Engine:
         settings, recipe = self.settings, self.settings.recipe

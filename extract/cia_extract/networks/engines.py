@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cia_extract.common import machine, switches
 from cia_extract.common.console import Say
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.shortage import is_shortage
 from cia_extract.recipes import Recipe
 
 ENGINES: Final = ("auto", "eager", "compiled", "openvino")
@@ -107,6 +108,8 @@ def build(
         maps = candidate.run(example.to(device).repeat(copies, *[1] * (example.ndim - 1)))
         cosine, difference = _agreement(maps[:1], expected)
     except (RuntimeError, ImportError) as error:  # no compiler here, or a device without one of the network's operators
+        if is_shortage(error):
+            raise
         cosine, difference, why = 0.0, 1.0, (str(error).splitlines() or [type(error).__name__])[0]
     else:
         why = f"cosine {cosine:.6f} with eager float32, at least {ENOUGH[precision]} is needed"

@@ -170,7 +170,7 @@ def test_a_rule_that_looks_at_the_source_is_noted(small_file, tmp_path):
 
 
 def test_a_dry_run_counts_both_phases(small_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(dry_run, "_seconds", lambda action: 1.0)  # the count is tested, not this machine
+    monkeypatch.setattr(dry_run, "timed", lambda action, device: 1.0)  # the count is tested, not this machine
     (plan,) = dry_run.plan(request(small_file, tmp_path, "shot-fl", epochs=10, source_epochs=2, batch=5))
     assert plan["steps"] == 3 * 2 + 3 * 8 and plan["batch"] == "5 source + 0 target"
     (shorter,) = dry_run.plan(request(small_file, tmp_path, "shot-fl", epochs=4, source_epochs=2, batch=5))

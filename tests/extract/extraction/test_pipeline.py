@@ -13,11 +13,11 @@ from cia_extract import clips, features, recipes
 from cia_extract.clips import job as clips_job
 from cia_extract.clips import picture, preparation, workers
 from cia_extract.clips.flow import methods
-from cia_extract.common.errors import DataError
+from cia_extract.common.errors import DataError, UsageError
 from cia_extract.datasets import class_folders, manifest
-from cia_extract.extraction import pipeline
+from cia_extract.extraction import clips_to_rows, pipeline
 from cia_extract.extraction import settings as extraction_settings
-from cia_extract.networks import weights
+from cia_extract.networks import engines, weights
 from cia_extract.networks.i3d import I3D
 
 from tests.extract.clips.test_video import encode
@@ -218,6 +218,23 @@ def test_jobs_are_asked_for_a_few_ahead_only(tmp_path):
         time.sleep(0.02)
         assert len(asked) - count <= 2 + workers.AHEAD
     assert count == 40
+
+
+@pytest.mark.parametrize("where", ["network", "engine"])
+def test_a_gpu_whose_memory_is_too_small_is_one_line_that_says_what_to_lower(tmp_path, monkeypatch, where):
+    """While windows run, or when the engine is tested: neither is an engine with wrong numbers."""
+    moving(tmp_path / "c0", 6)
+
+    def short(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    if where == "network":
+        monkeypatch.setattr(clips_to_rows.Batcher, "add", short)
+    else:
+        monkeypatch.setitem(engines._BUILDERS, "compiled", short)
+    small = {"modalities": ("rgb",), "weights": ("random",), "recipe": recipe(1), "out": tmp_path / "f.h5"}
+    with pytest.raises(UsageError, match="real on cpu: not enough memory; take a smaller --batch, fewer --workers"):
+        pipeline.extract(settings(tmp_path, ["c0"], **small, engine="eager" if where == "network" else "compiled"), print)
 
 
 def test_the_file_says_what_computed_its_flow_and_auto_goes_on_with_it(tmp_path):
