@@ -16,6 +16,8 @@ from cia_extract.recipes import Picture
 
 Pixels = npt.NDArray[np.uint8]  # [H, W], [H, W, 3] RGB or [H, W, 2] flow
 
+# Of a frame; 8K video has 33 million. A small file can decompress to gigabytes.
+LARGEST_PX: Final = 64_000_000
 # Adaptive streams round the same picture to 854×480 and 848×480, or 1920×1080 and 1920×1088: 0.8 % apart at most.
 SAME_SHAPE: Final = 0.01
 # Longer side / shorter side. Panoramas have 2, the widest screens 3.6; longer frames would take gigabytes once scaled.
