@@ -63,19 +63,22 @@ class Chosen:
 
 def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> Chosen:
     """By names, or from files whose names end in .toml, with flags over what the files say. Between set-up and flags stand the
-    temporal part's `SETUP` (TRN's optimiser) and the method's own `[setup]`.
+    temporal part's `SETUP` (TRN's optimiser) and the method's own `[setup]`. The set-up's tables of parts stand below the method's.
 
     Raises UsageError quoting the flag or the file; DataError for a file that cannot be read.
     """
     from_method, where = read("methods", method), _where("methods", method)
+    from_setup, where_setup = read("setups", setup), _where("setups", setup)
+    below = {key: from_setup.pop(key) for key in list(from_setup) if isinstance(from_setup[key], dict)}
     pairs, own_setup = from_method.pop("pairs", {}), from_method.pop("setup", {})
     from_method.pop("group", None)
     tables = {key: from_method.pop(key) for key in list(from_method) if isinstance(from_method[key], dict) and key not in TEXTS}
     chosen_method = _checked(Method, where, {"name": _name(method)} | from_method | {"options": tables}, overrides)
     of_part = getattr(parts.find("temporal", chosen_method.temporal), "SETUP", {})
-    values = {"name": _name(setup)} | read("setups", setup) | of_part | own_setup
+    chosen_method = replace(chosen_method, options=_over(below, where_setup, chosen_method))
+    values = {"name": _name(setup)} | from_setup | of_part | own_setup
     origins = dict.fromkeys(own_setup, f"{where}: [setup]")
-    chosen_setup = _checked(Setup, _where("setups", setup), values, overrides, origins)
+    chosen_setup = _checked(Setup, where_setup, values, overrides, origins)
     chosen = Chosen(
         chosen_setup, chosen_method, pairs, dict(settings.parsed(entry, "part.option", "sc.scales=2") for entry in sets)
     )
@@ -113,6 +116,8 @@ def read(kind: str, name: str) -> dict[str, Any]:
         raise DataError(f"{_where(kind, name)}: is no TOML ({error})") from None
     if kind == "methods":
         _check_tables(_where(kind, name), values)
+    elif kind == "setups":
+        _check_parts(_where(kind, name), values)
     return values
 
 
@@ -143,16 +148,32 @@ def _check_tables(where: str, method: Mapping[str, Any]) -> None:
     """Raise UsageError where a method's TOML has a table that is none, or is of no part; or a group that is none."""
     if "group" in method:
         check_group(where, method["group"])
-    known = {name for kind in parts.KINDS for name in parts.names(kind)}
-    for name, table in method.items():
-        shown = settings.brief(name)
-        if name in {"setup", "pairs", "options", *known} and not isinstance(table, dict):
-            raise UsageError(f"{where}: {shown}: write a table of settings, [{shown}]")
-        if isinstance(table, dict) and name not in {"setup", "pairs", *TEXTS, *known}:
-            raise UsageError(f"{where}: [{shown}]: no such part{did_you_mean(shown, known)}")
+    _check_parts(where, method, "setup", "pairs", *TEXTS)
     for pair, values in method.get("pairs", {}).items():
         if not isinstance(values, dict) or any(key.count(".") != 1 for key in values):
             raise UsageError(f'{where}: [pairs.{settings.brief(pair)}]: write lines "part.option" = value')
+
+
+def _check_parts(where: str, values: Mapping[str, Any], *others: str) -> None:
+    """Raise UsageError where a TOML has a table that is neither of a part nor one of `others`, or a part's that is no table."""
+    known = {name for kind in parts.KINDS for name in parts.names(kind)}
+    for name, table in values.items():
+        shown = settings.brief(name)
+        if name in {"options", *others, *known} - set(TEXTS) and not isinstance(table, dict):
+            raise UsageError(f"{where}: {shown}: write a table of settings, [{shown}]")
+        if isinstance(table, dict) and name not in {*others, *known}:
+            raise UsageError(f"{where}: [{shown}]: no such part{did_you_mean(shown, known)}")
+
+
+def _over(below: Mapping[str, Mapping[str, Any]], where: str, method: Method) -> dict[str, Any]:
+    """The method's settings of parts, over those that the set-up (the file `where`) has for the parts that it uses."""
+    kinds = {name: kind for kind in parts.KINDS for name in parts.names(kind)}
+    with said_of(where):
+        for name, table in below.items():
+            parts.options(kinds[name], name, table)
+    used = {name for _, name in method.used_parts()}
+    own = dict(method.options)
+    return own | {name: dict(table) | dict(own.get(name, {})) for name, table in below.items() if name in used}
 
 
 def _checked(
