@@ -63,7 +63,8 @@ class Chosen:
 
 def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> Chosen:
     """By names, or from files whose names end in .toml, with flags over what the files say. Between set-up and flags stand the
-    temporal part's `SETUP` (TRN's optimiser) and the method's own `[setup]`. The set-up's tables of parts stand below the method's.
+    temporal part's `SETUP` (TRN's optimiser) and the method's own `[setup]`. The set-up's settings of
+    parts stand below the method's.
 
     Raises UsageError quoting the flag or the file; DataError for a file that cannot be read.
     """

@@ -68,8 +68,8 @@ def test_a_set_up_s_settings_of_parts_stand_below_the_method_s_and_above_the_par
     (tmp_path / "small.toml").write_text("epochs = 7\n[sc]\nembedding = 32\nscales = 2\n[mmtm]\nratio = 8\n")
     small = str(tmp_path / "small.toml")
 
-    def sc_of(method, flags={}, sets=()):
-        options = library.load(small, method, flags, sets).for_pair("a", "b").options
+    def sc_of(method, flags=None, sets=()):
+        options = library.load(small, method, flags or {}, sets).for_pair("a", "b").options
         return [options["sc"][name] for name in ("embedding", "scales", "temperature")]
 
     assert sc_of("cia") == [32, 2, 0.1]
