@@ -197,31 +197,57 @@ def test_the_notebook_runs(tmp_path):
     assert done.cells[-2].outputs[-1].data["image/png"]
 
 
-def test_the_method_recipe_and_dataset_of_the_page_on_adding_work(tmp_path):
-    """In the files that the page names, in a copy of the packages."""
-    method, recipe, dataset = blocks("adding.md", "toml")
-    shutil.copytree(ROOT / "data/manifests", tmp_path / "data/manifests")
-    package = tmp_path / "extract/cia_extract"
-    for source in ("extract/cia_extract", "adapt/cia_adapt"):
-        copy = package.with_name(Path(source).name)
-        shutil.copytree(ROOT / source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "methods/my-method.toml").write_text(method, encoding="utf-8")
-    (package / "recipes/dense.toml").write_text(recipe, encoding="utf-8")
-    (tmp_path / "data/manifests/ucf-ball.toml").write_text(dataset, encoding="utf-8")
-    names = package / "recipes/files.py"
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """A copy of the project to add to."""
+    for folder in ("adapt", "extract", "data/manifests", "docs", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def run_in(copy: Path, *arguments: object) -> str:
+    """What Python prints in the copy, with its packages. A program that ends with another code than 0 fails the test."""
+    environment = os.environ | {"PYTHONPATH": f"{copy}/extract{os.pathsep}{copy}/adapt{os.pathsep}{copy}"}
+    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=copy, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_method_recipe_and_dataset_of_the_page_on_adding_work_in_the_files_that_it_names(copy):
+    """Nothing but those files is touched. The project's own tests of methods, recipes, datasets and pages pass with them."""
+    page = (DOCS / "adding.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE))
+    parts = [sections[title] for title in ("A method of parts that exist", "A recipe", "A dataset")]
+    method, recipe, dataset = (re.search(r"```toml\n(.*?)```", part, re.DOTALL)[1] for part in parts)
+    before = contents(copy)
+    (copy / "adapt/cia_adapt/methods/my-method.toml").write_text(method, encoding="utf-8")
+    (copy / "extract/cia_extract/recipes/dense.toml").write_text(recipe, encoding="utf-8")
+    (copy / "data/manifests/ucf-ball.toml").write_text(dataset, encoding="utf-8")
+    names = copy / "extract/cia_extract/recipes/files.py"
     names.write_text(names.read_text(encoding="utf-8").replace('"kinetics", "tr', '"kinetics", "dense", "tr'), encoding="utf-8")
-    (tmp_path / "trainlist01.txt").write_text("Basketball/v_Basketball_g08_c01.avi 8\nDrumming/v_Drumming_g08_c01.avi 27\n")
-    (tmp_path / "testlist01.txt").write_text("GolfSwing/v_GolfSwing_g01_c01.avi\n")
+    (command,) = re.search(r"```sh\npython (.*?)\n```", parts[0]).groups()
+    run_in(copy, "-B", command)
+    after = contents(copy)
+    touched = {path for path in after if after[path] != before.get(path)}
+    named = set(re.findall(r"`([\w/.-]+)`", "".join(parts)))
+    assert len(touched) == 5 and all({path, str(Path(path).parent)} & named for path in touched)
 
-    def run(program: str, *arguments: str) -> str:
-        command = [sys.executable, "-c", f"from {program}.cli import main; main()", *arguments]
-        environment = os.environ | {"PYTHONPATH": str(package.parent)}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def program(name: str, *arguments: str) -> str:
+        return run_in(copy, "-c", f"from {name}.cli import main; main()", *arguments)
 
-    assert "temperature: 2.0" in run("cia_adapt", "methods", "my-method")
-    assert "frames: 64" in run("cia_extract", "recipes", "dense")
-    run("cia_extract", "manifest", "--dataset", "ucf-ball", "--root", "clips", "--annotations", ".", "--out", "balls.csv")
-    rows = (tmp_path / "balls.csv").read_text(encoding="utf-8").splitlines()
+    assert "temperature: 2.0" in program("cia_adapt", "methods", "my-method")
+    assert "frames: 64" in program("cia_extract", "recipes", "dense")
+    (copy / "trainlist01.txt").write_text("Basketball/v_Basketball_g08_c01.avi 8\nDrumming/v_Drumming_g08_c01.avi 27\n")
+    (copy / "testlist01.txt").write_text("GolfSwing/v_GolfSwing_g01_c01.avi\n")
+    program("cia_extract", "manifest", "--dataset", "ucf-ball", "--root", "clips", "--annotations", ".", "--out", "balls.csv")
+    rows = (copy / "balls.csv").read_text(encoding="utf-8").splitlines()
     assert [row.split(",")[2:4] for row in rows[1:]] == [["shoot_ball", "train"], ["golf", "val"]]
+    tests = "adapt/config/test_overview.py", "extract/recipes/test_files.py", "extract/datasets/test_benchmarks.py"
+    checks = [*(f"tests/{name}" for name in tests), "-k", "group or recipe or definition"]
+    run_in(copy, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *checks)
+    run_in(copy, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/test_documents.py", "-k", "generated_page")

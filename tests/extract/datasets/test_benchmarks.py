@@ -57,8 +57,12 @@ def fill(root: Path, built: benchmarks.Built, rename=lambda path: path) -> None:
         touch(root / rename(path))
 
 
-def test_names():
-    assert set(datasets_definition.names()) == set(LISTS)
+def test_every_definition_is_read_and_has_its_files_name():
+    names = datasets_definition.names()
+    assert set(LISTS) <= set(names)
+    for name in names:
+        definition = datasets_definition.load(name)
+        assert definition.name == name and definition.title and len(definition.classes) > 1
 
 
 @pytest.mark.parametrize("name", LISTS)
