@@ -10,7 +10,7 @@ TORCH_FIRST = $(if $(TORCH),$(1) $(PIP) torch --index-url https://download.pytor
 DEMO_EXTRACT := --dataset demo --root demo/clips --out demo/feats.h5 --clips-per-class 6 --frames 3 --flow dis
 DEMO_ADAPT := --features demo/feats.h5 --setup demo --segments 3 --runs demo/runs
 
-.PHONY: demo test test-all test-gpu bench-gpu test-wheel study docs lint format clean
+.PHONY: demo test test-all test-gpu bench-gpu bench-e100 test-wheel study docs lint format clean
 
 # The commands and the fastest engine for CPUs.
 $(BIN)/.installed: pyproject.toml constraints.txt
@@ -52,6 +52,11 @@ test-gpu: $(BIN)/.installed-dev
 
 bench-gpu: $(BIN)/.installed
 	$(BIN)/python benchmarks/gpu.py --device $(DEVICE)
+
+# EPIC-KITCHENS-100 at full length: minutes, and 4 GB of disk. CSVS is the folder of the official csvs.
+CSVS ?= UDA_annotations
+bench-e100: $(BIN)/.installed
+	$(BIN)/python benchmarks/e100.py --csvs $(CSVS)
 
 lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .

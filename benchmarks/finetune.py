@@ -1,10 +1,13 @@
 """From clips to fine-tuned features on the demo: is a backbone that was fine-tuned on the source better than the frozen one?
 
-python benchmarks/finetune.py FOLDER [--clips-per-class 2] [--frames 2] [--epochs 8] [--seeds 3] [--method source-only,dann]
+python benchmarks/finetune.py FOLDER [--clips-per-class 6] [--windows 3] [--epochs 12] [--seeds 3] [--method source-only,dann]
 
 In FOLDER: the clips are rendered; I3D's RGB stream is trained on the labels of `studio` from Kinetics' weights (source-only,
-layers after Mixed_4f, statistics frozen, 8 uniform frames at 224 px); features are extracted with the frozen and with the tuned
-stream (cia-extract --weights); the methods are trained over both, studio → street. Goes on where it stopped.
+layers after Mixed_4f, statistics frozen, 112 px); features are extracted with the frozen and with the tuned stream
+(cia-extract --weights); the methods are trained over both, studio → street. Goes on where it stopped.
+
+What is trained on are windows of 16 consecutive frames, the very ones that extraction describes. 16 frames spread over a clip
+show it several times as fast, and a stream that learned such clips does not know the windows.
 """
 
 import argparse
@@ -12,32 +15,34 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 from cia_adapt.runs import files
-from cia_extract.datasets import sources
+from cia_extract.datasets import Manifest, manifest, sources
 from common import machine
 
+WINDOW = 16
 TUNING = (
-    "--setup demo-i3d --method source-only --modality rgb --source studio --target street --short-side 256 --width 256 "
-    "--crop 224 --segments 8 --batch 4 --lr 3e-3 --backbone-lr 1e-4 --freeze-until Mixed_4f --batch-norm frozen "
-    "--no-validators --resume"
+    "--setup demo-i3d --method source-only --modality rgb --source studio --target street --batch 8 --lr 1e-3 "
+    "--backbone-lr 1e-4 --freeze-until Mixed_4f --batch-norm frozen --no-validators --resume"
 )
+PICTURES = "--set picture.short_side=128 --set picture.crop=112"  # those of set-up demo-i3d
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--clips-per-class", type=int, default=2)
-    parser.add_argument("--frames", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--clips-per-class", type=int, default=6)
+    parser.add_argument("--windows", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--method", default="source-only,dann")
     options = parser.parse_args()
     folder = options.folder
     clips = sources.find("demo", None, folder / "clips", options.clips_per_class, 0, 1, True)
-    clips.manifest.write(folder / "demo.csv")
+    windows(clips.manifest, folder / "clips", options.windows, folder / "windows.csv")
 
     run(
-        f"cia-adapt --clips {folder}/demo.csv --root {folder}/clips --frame-cache {folder}/frame-cache {TUNING} "
+        f"cia-adapt --clips {folder}/windows.csv --root {folder}/clips --frame-cache {folder}/frame-cache {TUNING} "
         f"--epochs {options.epochs} --runs {folder}/tuning"
     )
     tuned = folder / "tuning/demo-i3d/source-only/studio-street/seed0"
@@ -46,9 +51,9 @@ def main() -> None:
     print(machine())
     print("| backbone | method | selected, % | last | source val |\n|---|---|---|---|---|")
     for name, choice in weights.items():
-        run(f"{extract} --frames {options.frames} --weights {choice} --out {folder}/{name}.h5")
+        run(f"{extract} --frames {options.windows} --window {WINDOW} {PICTURES} --weights {choice} --out {folder}/{name}.h5")
         run(
-            f"cia-adapt sweep --features {folder}/{name}.h5 --setup demo --segments {options.frames} --source studio "
+            f"cia-adapt sweep --features {folder}/{name}.h5 --setup demo --segments {options.windows} --source studio "
             f"--target street --method {options.method} --seeds {options.seeds} --runs {folder}/runs-{name}"
         )
         for method in options.method.split(","):
@@ -57,9 +62,25 @@ def main() -> None:
             print(f"| {name} | {method} | " + " | ".join(f"{mean:.1f}" for mean in means) + " |", flush=True)
     end_to_end = files.read(tuned)
     print(
-        f"The fine-tuning run itself: {end_to_end['selected']:.1f} % on street, {end_to_end['source_val']:.1f} % on studio's val."
+        f"The fine-tuning run itself, by windows: {end_to_end['selected']:.1f} % on street, {end_to_end['source_val']:.1f} % on "
+        "studio's val."
     )
     print(f"What tables over the fine-tuned features say: {results[0].get('backbone')}")
+
+
+def windows(clips: Manifest, root: Path, count: int, path: Path) -> None:
+    """A manifest of the windows around the centres of `count` equal parts of each training clip, of other clips the middle one."""
+    rows = []
+    for row in range(len(clips)):
+        clip = {name: values[row] for name, values in clips.columns.items()}
+        with av.open(str(root / clip["path"])) as video:
+            stream = video.streams.video[0]
+            frames, rate = stream.frames, float(stream.average_rate)
+        for number in range(count) if clip["split"] == "train" else [count // 2]:
+            first = min(max(0, int((number + 0.5) * frames / count) - WINDOW // 2), frames - WINDOW)
+            times = {"start": f"{first / rate:.3f}", "stop": f"{(first + WINDOW) / rate:.3f}"}
+            rows.append(clip | times | {"clip": f"{clip['clip']}-{number}"})
+    manifest.check("windows", rows).write(path)
 
 
 def run(command: str) -> None:
