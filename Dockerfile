@@ -25,5 +25,5 @@ RUN python -m pip install --no-cache-dir -c /tmp/constraints.txt torch --index-u
 # Downloaded weights; HOME for users without an entry in /etc/passwd.
 ENV CIA_CACHE=/cache HOME=/work
 WORKDIR /work
-USER nobody
+USER 65534:65534
 CMD ["cia-extract", "--help"]
