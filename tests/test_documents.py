@@ -98,6 +98,19 @@ def test_paths_of_this_project_exist(page):
         assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
+def test_every_promise_names_tests_that_exist():
+    """`tests/….py::test_…`; `::test_…` alone is of the file before it."""
+    text = (DOCS / "promises.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)?(?:::(\w+))?`", text)
+    file, seen = "", 0
+    for path, test in named:
+        file = path or file
+        if file and test:
+            seen += 1
+            assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+    assert seen > 20
+
+
 def test_a_page_that_code_cites_is_in_the_project():
     """`docs/facts.md` and not a note that a reader of the code does not have."""
     # Some tests read and compare notes where these are at hand, or write a file of that name.

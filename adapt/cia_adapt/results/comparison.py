@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,19 +68,19 @@ def groups(folders: Sequence[Path]) -> dict[tuple[str, tuple[str, str]], Group]:
     Raises MismatchError where the runs must not stand in one table, DataError where one cannot be read.
     """
     folders_of: dict[tuple[str, tuple[str, str]], list[Path]] = defaultdict(list)
-    for folder in folders:
-        result = files.read(folder)
+    results_of = {folder: files.read(folder) for folder in folders}
+    for folder, result in results_of.items():
         folders_of[result["method"], (result["source"], result["target"])].append(folder)
     check_comparable(folders)
     by_method_and_pair = {}
     for (method, pair), members in folders_of.items():
         runs.check_alike(members)
-        members = sorted(members, key=lambda folder: int(files.read(folder)["seed"]))
+        members = sorted(members, key=lambda folder: int(results_of[folder]["seed"]))
         config = files.read_config(members[0])
         labels = tuple(config.get("classes", ()))
         if not labels:
             raise DataError(f"{members[0]}/config.json: names no classes; {files.AGAIN}")
-        results = tuple(files.read(folder) for folder in members)
+        results = tuple(results_of[folder] for folder in members)
         by_method_and_pair[method, pair] = Group(method, pair, tuple(members), results, labels, _changed(config))
     return by_method_and_pair
 
@@ -112,9 +112,13 @@ def _searched(run: Mapping[str, Any]) -> list[str]:
 
 def _own_setup(run: Mapping[str, Any]) -> list[str]:
     """The settings of the set-up that a built-in method's TOML has, where the run has them so."""
-    name = run["method"]["name"]
-    own = read("methods", name).get("setup", {}) if name in names("methods") else {}
-    return [f"setup.{key}" for key, value in own.items() if run["setup"].get(key) == value]
+    return [f"setup.{key}" for key, value in _setup_of(run["method"]["name"]).items() if run["setup"].get(key) == value]
+
+
+@cache
+def _setup_of(method: str) -> Mapping[str, Any]:
+    """What a built-in method's TOML says of the set-up."""
+    return read("methods", method).get("setup", {}) if method in names("methods") else {}
 
 
 def _value(run: Mapping[str, Any], key: str) -> object:

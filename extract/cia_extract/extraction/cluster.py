@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 # Enough to keep decoding and network busy together, few enough that little is redone and all end at about the same time.
 ROWS_A_TASK: Final = 8
-DEATHS: Final = 3  # of actors over the same rows, after which the rows are to blame
+MOST_ROWS_A_TASK: Final = (
+    512  # of many: an actor looks at the whole file before each task, which takes seconds for a million rows
+)
+TASKS_AN_ACTOR: Final = 50  # at least, before tasks become longer
+DEATHS: Final = 3  # of actors over the same rows, or one after the other as they start; then those are to blame
 
 Rows = dict[int, tuple[str, ...]]
 
@@ -36,6 +40,9 @@ class Actor:
     def __init__(self, settings: Settings) -> None:
         self.said: list[str] = []
         self.extraction = Extraction(settings, self.said.append)
+
+    def ready(self) -> None:
+        """Answer, once the networks are loaded."""
 
     def extract(self, rows: Rows) -> Summary:
         """Fill these rows of the file, which is there already."""
@@ -87,19 +94,25 @@ class _Driver:
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0)) if settings.device.type == "cuda" else 0
         cpus = int(resources.get("CPU", 1))
-        count = gpus or max(1, cpus // max(settings.workers, 1))
+        self.count = gpus or max(1, cpus // max(settings.workers, 1))
         if gpus:  # the one GPU that Ray shows an actor, and its share of the cores
             workers = max(1, min(settings.workers, cpus // gpus))
             settings = dataclasses.replace(settings, device=torch.device("cuda"), workers=workers)
         remote = ray.remote(num_cpus=0 if gpus else min(settings.workers, cpus), num_gpus=1 if gpus else 0)(Actor)
-        self.start = lambda: remote.remote(settings)
-        self.actors = [self.start() for _ in range(count)]
-        say(f"ray: {count} {'GPU' if gpus else 'CPU'} actors on {len(ray.nodes())} nodes")
+        self.new_actor = lambda: remote.remote(settings)
+        # Rows go to actors that are ready: the one in a dead node's place may have to wait for a node for ever.
+        self.starting: dict[Any, Any] = {}  # {the answer of `ready`: its actor}
+        self.died_starting = 0  # since one was ready
+        for _ in range(self.count):
+            self._start()
+        say(f"ray: {self.count} {'GPU' if gpus else 'CPU'} actors on {len(ray.nodes())} nodes")
 
     def run(self, todo: Rows) -> None:
-        parts = [dict(list(todo.items())[i : i + ROWS_A_TASK]) for i in range(0, len(todo), ROWS_A_TASK)]
+        rows = list(todo.items())
+        size = min(MOST_ROWS_A_TASK, max(ROWS_A_TASK, len(rows) // (TASKS_AN_ACTOR * self.count)))
+        parts = [dict(rows[i : i + size]) for i in range(0, len(rows), size)]
         waiting = [(part, 0) for part in reversed(parts)]
-        free, running = list(self.actors), dict[Any, tuple[Any, Rows, int]]()
+        free, running = list[Any](), dict[Any, tuple[Any, Rows, int]]()
         part_of_all = len(self.settings.part(self.dataset))
         progress = Progress(part_of_all, self.settings.dataset, done=part_of_all - len(todo))
         with progress:
@@ -108,8 +121,11 @@ class _Driver:
                     part, deaths = waiting.pop()
                     actor = free.pop()
                     running[actor.extract.remote(part)] = (actor, part, deaths)
-                finished, _ = self.ray.wait(list(running), num_returns=1, timeout=5.0)
+                finished, _ = self.ray.wait([*running, *self.starting], num_returns=1, timeout=5.0)
                 for reference in finished:
+                    if reference in self.starting:
+                        free += self._started(reference, progress)
+                        continue
                     actor, part, deaths = running.pop(reference)
                     try:
                         self._add(self.ray.get(reference))
@@ -121,9 +137,28 @@ class _Driver:
                             raise CiaError(f"actors died {DEATHS} times over the same rows ({_last_line(error)})") from error
                         progress.line(f"an actor died; its unfinished rows of {len(part)} are handed out again")
                         waiting.append((self._unfinished(part), deaths + 1))
-                        free.append(self.start())
+                        self._start()
                     except self.ray.exceptions.RayTaskError as error:
                         raise self._as_cia_error(error) from error
+
+    def _start(self) -> None:
+        actor = self.new_actor()
+        self.starting[actor.ready.remote()] = actor
+
+    def _started(self, reference: Any, progress: Progress) -> list[Any]:
+        """The actor that is ready; none where it died as it started, and another is started."""
+        actor = self.starting.pop(reference)
+        try:
+            self.ray.get(reference)
+        except self.ray.exceptions.RayActorError as error:
+            self.died_starting += 1
+            if self.died_starting == DEATHS:
+                raise CiaError(f"actors died {DEATHS} times as they started ({_last_line(error)})") from error
+            progress.line("an actor died as it started; another is started")
+            self._start()
+            return []
+        self.died_starting = 0
+        return [actor]
 
     def _unfinished(self, part: Rows) -> Rows:
         still = rows_to_do(self.dataset, self.settings)
