@@ -15,7 +15,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults", "tests/faults")
     group.addoption("--kills", type=int, default=100, help="How often the slow tests of tests/faults/test_kills.py kill, in all.")
     group.addoption("--kill-seed", type=int, help="Seed of the moments of kills; a test that fails prints its own.")
-    group.addoption("--mutants", type=int, default=1000, help="How many damaged clips the slow test of tests/faults/test_media.py reads.")
+    group.addoption(
+        "--mutants", type=int, default=1000, help="How many damaged clips the slow test of tests/faults/test_media.py reads."
+    )
     group.addoption("--media-seed", type=int, help="Seed of the damage; a test that fails prints its own.")
 
     parser.addoption("--gpu", default="cuda", metavar="DEVICE", help="Where tests marked gpu run; cpu tries them without one.")

@@ -1,5 +1,6 @@
 """Preparing a clip as workers do, with what it took written down: `{"path", "seconds", "peak_mb"}`, a line a clip."""
 
+import contextlib
 import json
 import os
 import time
@@ -21,10 +22,8 @@ clips_to_rows.prepared_clips = partial(clips_to_rows.prepared_clips, work=measur
 def prepare(job: clips.ClipJob, beat: Callable[[], None]) -> clips.PreparedClip:
     """`prepare_clip`, measured; nothing is written of one whose process is killed."""
     began = time.monotonic()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-    except OSError:
-        pass  # then the peak is that of all clips so far
+    with contextlib.suppress(OSError):  # then the peak is that of all clips so far
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
     try:
         return clips.prepare_clip(job, beat)
     finally:

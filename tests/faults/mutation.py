@@ -19,8 +19,8 @@ REAL = ["ucf101/PushUps/v_PushUps_g01_c01.avi", "hmdb51/wave/TrumanShow_wave_f_n
 # Names after which a container keeps numbers: sizes, counts, places, durations, rates, the picture's height and width.
 FIELDS = (
     b"stsz", b"stts", b"stsc", b"stco", b"ctts", b"stss", b"tkhd", b"mvhd", b"mdhd", b"elst", b"avcC", b"avc1", b"moov", b"mdat",
-    b"avih", b"strh", b"strf", b"idx1", b"movi", b"LIST", b"\x1aE\xdf\xa3", b"\x18S\x80g", b"\x44\x89", b"\xb0\x82", b"\x2a\xd7\xb1",
-    b"FLV", b"onMetaData", b"GIF89a", b"\x47\x40", b"\0\0\x01\xb3", b"\0\0\x01\xba", b"\0\0\0\x01\x67", b"\0\0\x01\xe0",
+    b"avih", b"strh", b"strf", b"idx1", b"movi", b"LIST", b"\x1aE\xdf\xa3", b"\x18S\x80g", b"\x44\x89", b"\xb0\x82",
+    b"\x2a\xd7\xb1", b"FLV", b"onMetaData", b"GIF89a", b"\0\0\x01\xb3", b"\0\0\x01\xba", b"\0\0\0\x01\x67", b"\0\0\x01\xe0",
 )  # fmt: skip
 WILD = (0, 1, 255, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
@@ -71,7 +71,15 @@ def _spoil(clip: Path, path: Path, chance: random.Random) -> None:
     piece = slice(at, at + chance.choice([1, 4, 64, 1000, len(data) // 3]))
     length = len(data[piece])
     data[piece] = chance.choice(
-        [b"", data[piece] * 2, data[other : other + length], bytes(length), b"\xff" * length, chance.randbytes(length), data[other:]]
+        [
+            b"",
+            data[piece] * 2,
+            data[other : other + length],
+            bytes(length),
+            b"\xff" * length,
+            chance.randbytes(length),
+            data[other:],
+        ]
     )
     path.write_bytes(data)
 

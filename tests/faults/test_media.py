@@ -1,5 +1,6 @@
-"""Damaged, odd and hostile clips through a real extraction: `pytest tests/faults/test_media.py -m '' --mutants 1000 --media-seed 7`.
+"""Damaged, odd and hostile clips through a real extraction.
 
+`pytest tests/faults/test_media.py -m '' --mutants 1000 --media-seed 7 -s` reads a thousand, and prints what it took.
 None ends the run. Each is in the ledger with a reason, within a bound of time and memory; the clips between them are as ever.
 """
 
@@ -41,7 +42,7 @@ def extracted(launcher: Launcher, root: Path, names: list[str]) -> tuple[Started
     out.parent.mkdir()
     with manifest.open("w", newline="") as file:
         csv.writer(file).writerows([("clip", "path", "label", "split"), *((name, name, "wave", "train") for name in names)])
-    words = ["--dataset", "d", "--manifest", manifest, "--root", root, "--out", out, *FAST, "--timeout", TIMEOUT_S, "--flow", "dis"]
+    words = ["--dataset", "d", "--manifest", manifest, "--root", root, "--out", out, *FAST, "--timeout", TIMEOUT_S]
     hook = measured.HOOK.format(root=str(Path(__file__).parents[2]))
     started = launcher.start("cia-extract", *words, before=hook, environment={measured.LOG: str(log)})
     started.wait(within_s=7200)

@@ -51,12 +51,14 @@ def verify(
         cia-extract verify feats.h5 --redo
     """
     from cia_extract import features
-    from cia_extract.features import RowWriter
+    from cia_extract.features import FAILED, RowWriter
 
     damaged, rows = 0, 0
     for name, dataset in features.open_features(file).items():
         for modality in dataset.modalities:
             rows += int(dataset.done([modality]).sum())
+            if "ledger_crc32c" in dataset.regions:  # of a failed row why it failed is checked
+                rows += int((dataset.array("status")[:, dataset.modalities.index(modality)] == FAILED).sum())
             for row, line in dataset.damaged_rows(modality).items():
                 console.out(f"{name}: {line}")
                 damaged += 1

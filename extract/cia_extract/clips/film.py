@@ -9,13 +9,11 @@ import av
 from cia_extract.clips.picture import LARGEST_PX
 from cia_extract.common.outcomes import ClipError
 
-# Formats that read what their text or name points to: other files, addresses, cameras, screens, filters that never end.
-_LEAD_ELSEWHERE: Final = frozenset((
-    "alsa", "applehttp", "avfoundation", "avisynth", "bktr", "concat", "dash", "decklink", "dshow", "fbdev", "gdigrab", "hls",
-    "iec61883", "imf", "image2", "jack", "kmsgrab", "lavfi", "libcdio", "libdc1394", "openal", "oss", "pulse", "rtp", "rtsp",
-    "sap", "sdp", "sndio", "v4l2", "vapoursynth", "vfwcap", "video4linux2", "vobsub", "webm_dash_manifest", "x11grab",
-    "xcbgrab",
-))  # fmt: skip
+# Formats that read what their text or name points to: other files, addresses, filters that never end.
+_LEAD_ELSEWHERE: Final = frozenset(
+    ["applehttp", "avisynth", "concat", "dash", "hls", "imf", "image2", "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth"]
+    + ["vobsub", "webm_dash_manifest"]
+)
 
 
 def opened(path: Path) -> Any:
@@ -79,7 +77,7 @@ def bounded(path: Path, stream: Any) -> None:
     if _pixels(stream) > LARGEST_PX:
         size = f"{stream.codec_context.width}x{stream.codec_context.height}"
         raise ClipError(
-            f"{path}: its picture of {size} has more than {LARGEST_PX // 1_000_000} million pixels; get the clip again"
+            f"{path}: its picture of {size} has more than {LARGEST_PX // 1_000_000} million pixels; scale it down"
         )
     stream.codec_context.options = {"max_pixels": str(LARGEST_PX)}
 

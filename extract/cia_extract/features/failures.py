@@ -30,12 +30,10 @@ def entries(dataset: DatasetFeatures, status: int) -> list[Entry]:
     """The ledger's rows with this status, in the file's order. Files made before there was a ledger give empty outcomes."""
     listed = []
     clips = dataset.columns["clip"]
-    has_ledger = "outcome" in dataset.regions
-    for row, column in np.argwhere(dataset.array("status") == status):
-        code = int(dataset.array("outcome")[row, column]) if has_ledger else 0
-        message = bytes(dataset.array("message")[row, column]).decode(errors="replace") if has_ledger else ""
+    for row, column in np.argwhere(dataset.array("status") == status).tolist():
+        code, message = dataset.note(row, column)
         name = OUTCOMES[code] if code < len(OUTCOMES) else "unknown"
-        listed.append(Entry(str(clips[row]), dataset.modalities[column], name, message))
+        listed.append(Entry(str(clips[row]), dataset.modalities[column], name, message.decode(errors="replace")))
     return listed
 
 

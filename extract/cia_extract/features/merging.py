@@ -54,12 +54,10 @@ def _copy(part: DatasetFeatures, whole: DatasetFeatures) -> tuple[int, list[str]
     ):
         for row, column in rows.tolist():
             modality = part.modalities[column]
-            if of_part[row, column] == DONE:
-                fault = part.fault(row, modality, source.fileno())
-                if fault:
-                    damaged.append(f"{part.path}: {part.columns['clip'][row]}: {fault}")
-                    continue
-                copied += 1
+            if fault := part.fault(row, modality, source.fileno()):
+                damaged.append(f"{part.path}: {part.columns['clip'][row]}: {fault}")
+                continue
+            copied += of_part[row, column] == DONE
             target.copy_row(part, row, modality)
             progress.step()
     return copied, damaged

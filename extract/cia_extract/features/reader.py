@@ -7,6 +7,7 @@
     /<dataset>/audio/pooled [N, T, 1024] float32            /<dataset>/audio/mask   [N, T] uint8: 1 where there is sound
     /<dataset>/status       [N, M] uint8: 0 to do, 1 done, 2 failed      /<dataset>/crc32c  [N, M] uint32, over a row's arrays
     /<dataset>/outcome      [N, M] uint8, outcomes.OUTCOMES /<dataset>/message      [N, M] bytes (UTF-8): why, for people
+    /<dataset>/ledger_crc32c  [N, M] uint32, over a row's status, outcome and message
 
 Arrays are contiguous, so that a reader can map them. This module imports neither torch nor av.
 """
@@ -25,7 +26,17 @@ from cia_extract.common.errors import DataError
 from cia_extract.common.version import __version__
 from cia_extract.features.journal import journal_path, wait_for_writer
 from cia_extract.features.region import Region
-from cia_extract.features.schema import CLIP_ARRAYS, DONE, SCHEMA, Provenance, arrays_of, provenance_sha256, row_crc32c
+from cia_extract.features.schema import (
+    CLIP_ARRAYS,
+    DONE,
+    SCHEMA,
+    TO_DO,
+    Provenance,
+    arrays_of,
+    ledger_crc32c,
+    provenance_sha256,
+    row_crc32c,
+)
 from cia_extract.features.structure import check_apart, children, opened, read_group, readable
 
 
@@ -68,10 +79,10 @@ class DatasetFeatures:
         return digest.hexdigest()
 
     def damaged_rows(self, modality: str) -> dict[int, str]:
-        """Check every done row of a modality against its checksums; returns {row: "clip: what is wrong"}."""
+        """Check every done or failed row of a modality against its checksums; returns {row: "clip: what is wrong"}."""
         lines = {}
         with open(self.path, "rb") as file:
-            for row in np.flatnonzero(self.array("status")[:, self.modalities.index(modality)] == DONE).tolist():
+            for row in np.flatnonzero(self.array("status")[:, self.modalities.index(modality)] != TO_DO).tolist():
                 fault = self.fault(row, modality, file.fileno())
                 if fault:
                     lines[row] = f"{self.columns['clip'][row]}: {fault}"
@@ -108,7 +119,9 @@ class DatasetFeatures:
         return "" if row_crc32c(*arrays.values()) == stored else f"{modality} does not match its CRC32C"
 
     def fault(self, row: int, modality: str, descriptor: int) -> str:
-        """What is wrong with a done row, "" for nothing: checksums and values that are not finite."""
+        """What is wrong with a done or failed row, "" for nothing: checksums and values that are not finite."""
+        if self.array("status")[row, self.modalities.index(modality)] != DONE:
+            return self.ledger_fault(row, modality, descriptor)
         arrays = self.row(row, modality, descriptor)
         if not all(np.isfinite(array).all() for array in arrays.values()):
             return self.mismatch(row, modality, arrays, descriptor) or f"{modality} has values that are not finite"
@@ -117,7 +130,27 @@ class DatasetFeatures:
             self.mismatch(row, modality, arrays, descriptor)
             or self.mismatch(row, modality, vectors, descriptor)
             or self.clip_fault(row, descriptor)
+            or self.ledger_fault(row, modality, descriptor)
         )
+
+    def ledger_fault(self, row: int, modality: str, descriptor: int) -> str:
+        """Why what the ledger says of a done or failed row is not what was written, "" if it is or has no checksum."""
+        if "ledger_crc32c" not in self.regions:
+            return ""
+        names = ("ledger_crc32c", "status", "outcome", "message")
+        stored, status, outcome, message = (
+            self.read_row(name, row, descriptor)[self.modalities.index(modality)] for name in names
+        )
+        never_written = not stored and outcome  # by a version that did not know the checksum
+        if never_written or ledger_crc32c(int(status), int(outcome), bytes(message)) == stored:
+            return ""
+        return f"{modality}'s status, outcome or message do not match their CRC32C"
+
+    def note(self, row: int, column: int) -> tuple[int, bytes]:
+        """(outcome, message) of a row's modality; of files made before there was a ledger (0, b"")."""
+        if "outcome" not in self.regions:
+            return 0, b""
+        return int(self.array("outcome")[row, column]), bytes(self.array("message")[row, column])
 
     def clip_fault(self, row: int, descriptor: int) -> str:
         """Why what decoding told about a clip is not what was written, "" if it is or has no checksum."""

@@ -24,6 +24,9 @@ TO_DO, DONE, FAILED = 0, 1, 2
 
 CLIP_ARRAYS: Final = ("n_frames", "fps", "indices")
 
+# Arrays that schema 1 did not have at first: files made before lack some, and are continued without them.
+ADDED: Final = frozenset(["outcome", "message", "vectors_crc32c", "clip_crc32c", "ledger_crc32c"])
+
 # For information only: a file may be continued by another version of the code, or another engine, that computes the same up to
 # rounding.
 NOT_COMPARED: Final = ("code_version", "engine")
@@ -68,6 +71,11 @@ def row_crc32c(*arrays: npt.NDArray[Any]) -> int:
     return int(crc)
 
 
+def ledger_crc32c(status: int, outcome: int, message: bytes) -> int:
+    """CRC32C of what the ledger says of one row's modality."""
+    return int(google_crc32c.value(bytes([status, outcome]) + message))
+
+
 def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], provenance: Provenance, root: Path) -> None:
     """Make the group of a dataset with all its arrays allocated and its manifest columns written.
 
@@ -92,8 +100,9 @@ def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], pr
     _allocate(group, "vectors_crc32c", (n, len(modalities)), np.uint32)
     _allocate(group, "outcome", (n, len(modalities)), np.uint8)
     _allocate(group, "message", (n, len(modalities)), f"S{MESSAGE_BYTES}")
-    states = [group[array_name] for array_name in ("status", "crc32c", "vectors_crc32c", "clip_crc32c", "outcome", "message")]
-    for array in (*(clips[array_name] for array_name in CLIP_ARRAYS), *states):
+    _allocate(group, "ledger_crc32c", (n, len(modalities)), np.uint32)
+    states = ("status", "crc32c", "vectors_crc32c", "clip_crc32c", "outcome", "message", "ledger_crc32c")
+    for array in (*(clips[array_name] for array_name in CLIP_ARRAYS), *(group[array_name] for array_name in states)):
         array[...] = np.zeros((), array.dtype)  # must not show what lay in the file before
     for modality in modalities:
         for array_name, (shape, dtype) in arrays_of(modality, frames).items():

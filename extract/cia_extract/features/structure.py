@@ -152,6 +152,7 @@ def _regions(
         "vectors_crc32c": (state, ("u4",)),
         "outcome": (state, ("u1",)),
         "message": (state, ("S",)),
+        "ledger_crc32c": (state, ("u4",)),
     }
     items = {key: (clips if key.startswith("clips/") else inside).get(key.removeprefix("clips/")) for key in expected}
     for modality in modalities:

@@ -20,11 +20,12 @@ import numpy.typing as npt
 
 from cia_extract.common.differences import listed
 from cia_extract.common.errors import CiaError, DataError, MismatchError, UsageError
-from cia_extract.common.outcomes import OK, ClipError, Outcome, encoded
+from cia_extract.common.outcomes import MESSAGE_BYTES, OK, ClipError, Outcome, encoded
 from cia_extract.features.claims import Claims
 from cia_extract.features.journal import recover, transaction
 from cia_extract.features.reader import DatasetFeatures, open_features
 from cia_extract.features.schema import (
+    ADDED,
     CLIP_ARRAYS,
     DONE,
     FAILED,
@@ -33,6 +34,7 @@ from cia_extract.features.schema import (
     arrays_of,
     differences,
     lay_out,
+    ledger_crc32c,
     row_bytes,
     row_crc32c,
 )
@@ -190,8 +192,7 @@ class RowWriter:
         self._put("clips/n_frames", row, np.int32(n_frames))
         self._put("clips/fps", row, np.float32(fps))
         self._put("clips/indices", row, indices)
-        if "clip_crc32c" in self.dataset.regions:  # not in files of before 2026-11
-            self._put("clip_crc32c", row, np.uint32(self.dataset.clip_crc32c(row, self.descriptor)))
+        self._put("clip_crc32c", row, np.uint32(self.dataset.clip_crc32c(row, self.descriptor)))
 
     def write_row(
         self,
@@ -219,14 +220,13 @@ class RowWriter:
         for name, array in arrays.items():
             self._put(f"{modality}/{name}", row, array)
         self._put("crc32c", row, np.uint32(row_crc32c(*arrays.values())), self._column(modality))
-        self._put_vectors_crc(row, modality, [value for name, value in arrays.items() if name != "maps"])
-        self._note(row, modality, outcome)
-        self._mark(row, modality, DONE)
+        vectors = [array for name, array in arrays.items() if name != "maps"]
+        self._put("vectors_crc32c", row, np.uint32(row_crc32c(*vectors)), self._column(modality))
+        self._close(row, modality, DONE, outcome.code, encoded(outcome.message))
 
     def fail(self, row: int, modality: str, outcome: Outcome) -> None:
         """Mark a row failed, and why."""
-        self._note(row, modality, outcome)
-        self._mark(row, modality, FAILED)
+        self._close(row, modality, FAILED, outcome.code, encoded(outcome.message))
 
     def redo(self, row: int, modality: str) -> None:
         """Put a row back among those to do: its bytes are not what they were."""
@@ -252,21 +252,19 @@ class RowWriter:
             for name, array in arrays.items():
                 self._put(f"{modality}/{name}", row, array)
             self._put("crc32c", row, source.array("crc32c")[row, column], self._column(modality))
-            self._put_vectors_crc(row, modality, [array for name, array in arrays.items() if name != "maps"])
-        if "outcome" in source.regions and "outcome" in self.dataset.regions:
-            for name in ("outcome", "message"):
-                self._put(name, row, source.array(name)[row, column], self._column(modality))
+            vectors = [array for name, array in arrays.items() if name != "maps"]
+            self._put("vectors_crc32c", row, np.uint32(row_crc32c(*vectors)), self._column(modality))
+        self._close(row, modality, status, *source.note(row, column))
+
+    def _close(self, row: int, modality: str, status: int, outcome: int, message: bytes) -> None:
+        """Note what became of a row, then mark it."""
+        column = self._column(modality)
+        if self.state(row)[column] != TO_DO:  # a kill between note and mark must not leave an old mark with a new note
+            self._mark(row, modality, TO_DO)
+        self._put("outcome", row, np.uint8(outcome), column)
+        self._put("message", row, np.array(message, f"S{MESSAGE_BYTES}"), column)
+        self._put("ledger_crc32c", row, np.uint32(ledger_crc32c(status, outcome, message)), column)
         self._mark(row, modality, status)
-
-    def _put_vectors_crc(self, row: int, modality: str, arrays: Sequence[npt.NDArray[Any]]) -> None:
-        if "vectors_crc32c" in self.dataset.regions:  # not in files of before 2026-11
-            self._put("vectors_crc32c", row, np.uint32(row_crc32c(*arrays)), self._column(modality))
-
-    def _note(self, row: int, modality: str, outcome: Outcome) -> None:
-        if "outcome" in self.dataset.regions:  # not in files made before there was a ledger
-            self._put("outcome", row, np.uint8(outcome.code), self._column(modality))
-            message = np.array(encoded(outcome.message), self.dataset.regions["message"].dtype)
-            self._put("message", row, message, self._column(modality))
 
     def _mark(self, row: int, modality: str, status: int) -> None:
         self._check_place()
@@ -284,6 +282,8 @@ class RowWriter:
         return self.dataset.modalities.index(modality)
 
     def _put(self, name: str, row: int, values: npt.NDArray[np.generic] | np.generic, column: int = 0) -> None:
+        if name in ADDED and name not in self.dataset.regions:
+            return
         region = self.dataset.regions[name]
         array = np.ascontiguousarray(values, dtype=region.dtype)
         view = memoryview(array.tobytes())

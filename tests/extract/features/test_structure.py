@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from cia_extract import features
 from cia_extract.common.errors import CiaError, DataError
+from cia_extract.common.outcomes import Outcome
 from cia_extract.features import journal
 
 from tests.conftest import make_dataset
+from tests.extract.cli.test_application import cia_extract
 
 
 @pytest.fixture(scope="module")
@@ -181,10 +183,50 @@ def test_a_flipped_bit_in_a_row_is_noticed(file, name):
     assert list(dataset.damaged_rows("rgb")) == [1]
 
 
+@pytest.mark.parametrize(("name", "byte"), [("status", 0), ("outcome", 0), ("message", 3), ("message", 200), ("ledger_crc32c", 1)])
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_flipped_bit_in_the_ledger_is_found_by_verify_and_done_again(file, name, byte, failed):
+    """In what is told of a clip: a failure taken for a success, or another reason."""
+    from cia_extract.features import writer
+
+    dataset = features.open_features(file)["d"]
+    with writer.RowWriter(dataset) as rows:
+        rows.write_row(1, "rgb", np.ones((1, 1024, 7, 7), np.float32), Outcome("short", "1 frame, 25 are described"))
+        if failed:
+            rows.fail(1, "rgb", Outcome("decode error", "d1.avi: cannot be decoded"))
+    assert dataset.damaged_rows("rgb") == {}
+    bit = 3 if name == "status" else 4  # 1 done and 2 failed become each other
+    flip(file, dataset.regions[name].row_offset(1) + byte, bit)
+    line = cia_extract("verify", file).stdout
+    assert line.startswith("d: d1: rgb's status, outcome or message do not match their CRC32C")
+    assert cia_extract("verify", file, "--redo").returncode == 0 and features.open_features(file)["d"].array("status")[1, 0] == 0
+    assert cia_extract("verify", file).returncode == 0
+
+
+def test_a_kill_between_the_note_on_a_row_and_its_mark_leaves_the_row_to_do(file, monkeypatch):
+    """A retry that succeeds after a failure: never "failed" with the message of a success."""
+    from cia_extract.features import writer
+
+    dataset = features.open_features(file)["d"]
+    with writer.RowWriter(dataset) as rows:
+        rows.fail(1, "rgb", Outcome("decode error", "d1.avi: cannot be decoded"))
+        put, killed = rows._put, RuntimeError("killed")
+
+        def kill_before_the_mark(name, row, values, column=0):
+            if name == "status" and values == features.DONE:
+                raise killed
+            put(name, row, values, column)
+
+        monkeypatch.setattr(rows, "_put", kill_before_the_mark)
+        with pytest.raises(RuntimeError, match="killed"):
+            rows.write_row(1, "rgb", np.ones((1, 1024, 7, 7), np.float32))
+    assert dataset.array("status")[1, 0] == 0 and dataset.damaged_rows("rgb") == {}
+
+
 def test_files_from_before_checksums_of_columns_and_vectors_are_read_and_continued(file):
     with h5py.File(file, "r+") as opened:
         group = opened["d"]
-        del group["vectors_crc32c"], group["clip_crc32c"], group.attrs["columns_crc32c"]
+        del group["vectors_crc32c"], group["clip_crc32c"], group["ledger_crc32c"], group.attrs["columns_crc32c"]
     from cia_extract.features import writer
 
     dataset = features.open_features(file)["d"]
@@ -194,13 +236,13 @@ def test_files_from_before_checksums_of_columns_and_vectors_are_read_and_continu
     assert features.open_features(file)["d"].done().all() and dataset.damaged_rows("rgb") == {}
 
 
-def flip(path: Path, offset: int) -> None:
-    """Turn one bit."""
+def flip(path: Path, offset: int, bits: int = 4) -> None:
+    """Turn one bit, or those of `bits`."""
     with path.open("r+b") as file:
         file.seek(offset)
         byte = file.read(1)[0]
         file.seek(offset)
-        file.write(bytes([byte ^ 4]))
+        file.write(bytes([byte ^ bits]))
 
 
 FUZZ = """
