@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 # Enough to keep decoding and network busy together, few enough that little is redone and all end at about the same time.
 ROWS_A_TASK: Final = 8
-MOST_ROWS_A_TASK: Final = (
-    512  # of many: an actor looks at the whole file before each task, which takes seconds for a million rows
-)
+MOST_ROWS_A_TASK: Final = 512  # an actor looks at the whole file before each task, which takes seconds for a million rows
 TASKS_AN_ACTOR: Final = 50  # at least, before tasks become longer
 DEATHS: Final = 3  # of actors over the same rows, or one after the other as they start; then those are to blame
 
