@@ -20,6 +20,8 @@ PAIRS = [
     ("target-only", "source-only"),
     ("mcc", "source-only"), ("mcc", "dann"), ("cia-mcc", "cia"), ("cia-mcc", "mcc"),
     ("cia-mcc", "concat"), ("cia-mcc", "dann"), ("cia-mcc", "ta3n"), ("cia-mcc", "source-only"),
+    ("im", "source-only"), ("im", "dann"), ("cia-im", "cia"), ("cia-im", "im"),
+    ("cia-im", "concat"), ("cia-im", "dann"), ("cia-im", "ta3n"), ("cia-im", "source-only"),
 ]  # fmt: skip
 
 Demo = dict[tuple[str, tuple[str, str]], Group]
