@@ -10,7 +10,7 @@ TORCH_FIRST = $(if $(TORCH),$(1) $(PIP) torch --index-url https://download.pytor
 DEMO_EXTRACT := --dataset demo --root demo/clips --out demo/feats.h5 --clips-per-class 6 --frames 3 --flow dis
 DEMO_ADAPT := --features demo/feats.h5 --setup demo --segments 3 --runs demo/runs
 
-.PHONY: demo test test-all test-gpu bench-gpu bench-e100 test-wheel study docs lint format clean
+.PHONY: demo test test-all test-gpu bench-gpu bench-e100 test-lowest test-wheel study docs lint format clean
 
 # The commands and the fastest engine for CPUs.
 $(BIN)/.installed: pyproject.toml constraints.txt
@@ -43,6 +43,17 @@ test: lint
 test-all: lint
 	$(PYTEST) -m ''
 	$(MAKE) test-wheel
+
+# The lowest versions that pyproject.toml allows, in an environment of their own; the constraints have the newest.
+LOWEST := $(if $(TORCH),UV_TORCH_BACKEND=$(TORCH)) build/lowest/bin/uv pip
+
+test-lowest:
+	$(PYTHON) -m venv build/lowest
+	build/lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST) compile pyproject.toml --extra dev --resolution lowest-direct --only-binary :all: --output-file build/lowest/versions.txt
+	$(LOWEST) install --python build/lowest/bin/python --requirements build/lowest/versions.txt
+	build/lowest/bin/python -m pip install --quiet --no-deps -e .
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest --numprocesses auto --dist worksteal
 
 # What shows on a GPU only; DEVICE=cpu tries the same tests, and the same rows in small, where there is none.
 DEVICE ?= cuda
