@@ -17,7 +17,7 @@ from cia_extract import features
 from cia_extract.common.outcomes import OUTCOMES
 
 from tests.conftest import SHARED
-from tests.faults import measured, mutation
+from tests.faults import measured, mutation, odd_clips
 from tests.faults.commands import Launcher, Started
 from tests.faults.jobs import FAST
 
@@ -90,3 +90,16 @@ def test_mutated_clips_end_no_run_and_are_in_the_ledger(launcher, tmp_path, seed
     same = [row for row in sound if clips[row].startswith("healthy")] + [clips.index(healthy[0].name)]
     assert len(np.unique(dataset.array("rgb/pooled")[same], axis=0)) == 1, "clips beside damaged ones are as they are alone"
     assert counts["decode error"] and counts["partial decode"] and counts["ok"] > 2 * len(sound)
+
+
+def test_odd_clips_are_used_and_traps_are_refused_for_their_reason(launcher, tmp_path):
+    """Bombs, pipes, devices, playlists that lead to other files: nothing waits, nothing else is opened."""
+    odd_clips.make(tmp_path)
+    _, dataset, log = extracted(launcher, tmp_path, [*odd_clips.SOUND, *odd_clips.TRAPS])
+    counts = check_ledger(dataset, log)
+    messages = dict(zip(dataset.columns["clip"].tolist(), dataset.array("message")[:, 0].tolist(), strict=True))
+    for row, clip in enumerate(odd_clips.SOUND):
+        assert dataset.array("status")[row].tolist() == [features.DONE] * 2, (clip, messages[clip])
+    for clip, (_, words) in odd_clips.TRAPS.items():
+        assert words in messages[clip].decode(), (clip, messages[clip])
+    assert counts["ok"] == 2 * len(odd_clips.SOUND) and not counts["timeout"]

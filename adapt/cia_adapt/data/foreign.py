@@ -9,7 +9,8 @@ top-level groups, and {domain} stands for the group's name: `--map '{domain}/rgb
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.modalities import MODALITIES
+from cia_extract.common.names import printable
 from cia_extract.features import DONE, journal_path, open_features, opened, readable
 
 from cia_adapt.data.columns import column
@@ -126,7 +128,7 @@ def open_any(path: Path, mapping: Sequence[str] = ()) -> Mapping[str, FeatureSou
     readable(path, f"make it with cia-extract --out {path}")
     if journal_path(path).exists() or path.stat().st_size == 0:
         return open_features(path)  # which says what is wrong
-    with opened(path) as file:
+    with _opened_alone(path) as file:
         groups = {name: group for name in file if isinstance(group := file.get(name), h5py.Group)}
         recognised = {name: _recognised(name, group) for name, group in groups.items()}
         own = "schema" in file.attrs and not any(map(_chunked, groups.values()))
@@ -138,6 +140,19 @@ def open_any(path: Path, mapping: Sequence[str] = ()) -> Mapping[str, FeatureSou
             "--map DOMAIN/rgb/pooled=… (cia-adapt --help)"
         )
     return open_mapped(path, {name: arrays for name, arrays in recognised.items() if arrays})
+
+
+@contextmanager
+def _opened_alone(path: Path) -> Iterator[h5py.File]:
+    """The file, open for reading. Raises DataError for a link to another one: HDF5 would open whatever it names, pipes too."""
+
+    inside = (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT)
+    with opened(path) as file:
+        outside = file.id.links.visit(lambda name, link: None if link.type in inside else name, info=True)
+        if outside is not None:
+            place = printable(outside.decode(errors="replace"))
+            raise DataError(f"{path}: {place} is a link to another file; copy it into this file, for example with h5repack")
+        yield file
 
 
 def parse(entries: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -157,7 +172,7 @@ def parse(entries: Sequence[str]) -> dict[str, dict[str, str]]:
 def open_mapped(path: Path, domains: Mapping[str, Mapping[str, str]]) -> dict[str, ForeignDataset]:
     """{domain: dataset} of the arrays that `domains`, {domain: {name: path}}, names. Raises DataError for what does not fit."""
     readable(path, "give the path of an HDF5 file")
-    with opened(path) as file:
+    with _opened_alone(path) as file:
         return {name: _dataset(path, file, name, names) for name, names in _expanded(path, file, domains).items()}
 
 
@@ -208,7 +223,8 @@ def _finished(path: Path, file: h5py.File, domain: str, count: int) -> npt.NDArr
     status = file.get(f"{domain}/status")
     if not isinstance(status, h5py.Dataset):
         return np.ones(count, dtype=bool)
-    if status.ndim != 2 or status.shape[0] != count or status.dtype.kind not in "iu":
+    _check_storage(f"{path}: {domain}/status", file, status)
+    if status.ndim != 2 or status.shape[0] != count or status.shape[1] > len(MODALITIES) or status.dtype.kind not in "iu":
         raise DataError(
             f"{path}: {domain}/status is {status.dtype} {status.shape}; it needs one whole number for each clip and modality"
         )

@@ -209,3 +209,12 @@ def test_sound_follows_the_times_of_frames_where_the_camera_paused(tmp_path, nam
     assert prepared.n_frames == count and prepared.centres.tolist() == list(range(count))
     image = prepared.windows["audio"].images[inside.index(clicks_at), ..., 0]
     assert abs(int(np.exp(image).sum(axis=0).argmax()) - 128) <= 2
+
+
+@pytest.mark.parametrize("list_of", ["ffconcat version 1.0\nfile secret.mkv\n", "#EXTM3U\n#EXTINF:1,\nsecret.mkv\n#EXT-X-ENDLIST\n"])
+def test_sound_that_is_a_playlist_leads_to_no_other_file(tmp_path, list_of):
+    with_tracks(tmp_path / "secret.mkv", [(noise(5, seed=1), Disposition.default)])
+    clip = encode(tmp_path / "a.mp4", 24)
+    (tmp_path / "a.wav").write_text(list_of)
+    with pytest.raises(ClipError, match=r"a\.wav: cannot be opened"):
+        spectrograms(clip, CENTRES)

@@ -4,6 +4,7 @@ import shutil
 import signal
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from cia_extract.clips import job as clips_job
 from cia_extract.clips import picture, preparation, workers
 from cia_extract.clips.flow import methods
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.outcomes import ClipError
 from cia_extract.datasets import class_folders, manifest
 from cia_extract.extraction import clips_to_rows, pipeline
 from cia_extract.extraction import settings as extraction_settings
@@ -22,6 +24,7 @@ from cia_extract.networks.i3d import I3D
 
 from tests.extract.clips.test_video import encode
 from tests.extract.extraction.test_flow_batches import moving
+from tests.faults.odd_clips import film
 
 
 def recipe(frames: int = 2, flow: str = "dis", name: str = "kinetics", **changes) -> recipes.Recipe:
@@ -137,14 +140,23 @@ def test_each_frame_is_decoded_once_and_each_pair_computed_once(tmp_path, monkey
         assert windows.rows.shape == (25, 16) and windows.rows.max() < len(windows.images)
 
 
-def test_a_clip_too_long_to_hold_gives_the_same_windows(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("held", "most"), [("HELD_FRAMES", 10), ("HELD_BYTES", 2_000_000)])
+def test_a_clip_too_long_to_hold_gives_the_same_windows(tmp_path, monkeypatch, held, most):
     path = encode(tmp_path / "clip.mp4", 60)
-    held = preparation.prepare_clip(job(path, frames=3))
-    monkeypatch.setattr(preparation, "HELD_FRAMES", 10)
+    whole = preparation.prepare_clip(job(path, frames=3))
+    monkeypatch.setattr(preparation, held, most)
     streamed = preparation.prepare_clip(job(path, frames=3))
     for modality in ("rgb", "flow"):
-        a, b = held.windows[modality], streamed.windows[modality]
+        a, b = whole.windows[modality], streamed.windows[modality]
         np.testing.assert_array_equal(a.images[a.rows], b.images[b.rows])
+
+
+def test_times_that_repeat_a_frame_without_end_are_refused(tmp_path, monkeypatch):
+    """Frames an hour apart, read at a thousand a second: 7,200,000 of them are none of the file's."""
+    path = film(tmp_path / "slow.mkv", "ffv1", rate=Fraction(1, 3600), count=3)
+    monkeypatch.setattr(preparation, "MOST_FRAMES", 10_000)
+    with pytest.raises(ClipError, match="has more than 10,000 frames; are its times damaged"):
+        preparation.prepare_clip(replace(job(path, frames=3), rate=1000.0))
 
 
 def test_identical_windows_run_once(tmp_path, monkeypatch):
