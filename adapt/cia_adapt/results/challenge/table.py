@@ -21,7 +21,7 @@ from cia_adapt.config import splits
 from cia_adapt.data import find_domains
 from cia_adapt.results.comparison import Group
 from cia_adapt.results.formats import Grid
-from cia_adapt.results.statistics import Right, interval, mean_sd
+from cia_adapt.results.statistics import NO_LABELS, Right, interval, mean_sd
 from cia_adapt.runs import files
 from cia_adapt.training import Prediction
 
@@ -60,7 +60,10 @@ def table(groups: Mapping[tuple[str, tuple[str, str]], Group], which: str) -> Gr
                 continue
             label = f"{method}, {pair[0]} → {pair[1]}" if several_pairs else method
             changed = groups[method, pair].changed
-            rows.append([name, label + ("*" if changed else ""), *(_cell(runs, name, task, k) for k in (1, 5) for task in TASKS)])
+            cells = [_cell(runs, name, task, k) for k in (1, 5) for task in TASKS]
+            if not groups[method, pair].labelled:
+                cells = [NO_LABELS] * len(cells)
+            rows.append([name, label + ("*" if changed else ""), *cells])
             departs.append("; ".join(changed))
     return Grid("EPIC-KITCHENS-100 UDA, accuracy in %", header, rows, _notes(groups, measured, which), which, departs)
 
