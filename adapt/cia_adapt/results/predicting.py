@@ -22,9 +22,10 @@ from cia_extract.features import DatasetFeatures, differences
 
 from cia_adapt import footage, runs
 from cia_adapt.config import Method, Setup, splits
-from cia_adapt.data import Clips, Domain, Stores, arrays_to_read, domains_of, find_domains, sizes_of
-from cia_adapt.footage import Footage, Pictures
+from cia_adapt.data import Clips, Domain, Stores, arrays_to_read, find_domains, sizes_of
+from cia_adapt.footage import Footage
 from cia_adapt.model import VideoModel
+from cia_adapt.results.feature_file import filmed, own_clips
 from cia_adapt.runs import files
 from cia_adapt.training import predict
 
@@ -144,17 +145,10 @@ def _filmed(folder: Path, asked: Asked, say: Say) -> Domain:
     if asked.features is not None:
         raise UsageError(f"{folder}: trained its backbone and sees frames; give --clips MANIFEST in place of --features")
     config = files.read_config(folder)
-    setup = Setup(**runs.completed(config["setup"]))
-    of_run = [footage.from_origin(origin) for origin in files.read_stamp(folder).get("clips", [])]
-    several = of_run if asked.footage is None else [asked.footage]
-    if not several:
+    clips = own_clips(files.read_stamp(folder)) if asked.footage is None else [asked.footage]
+    if not clips:
         raise UsageError(f"{folder}: does not say where its clips are; name them with --clips")
-    datasets = [
-        dataset
-        for one in several
-        for dataset in footage.opened(one, Pictures.of_setup(setup, config["modalities"], one.flow), say)
-    ]
-    return chosen_domain(domains_of(datasets), datasets[0].path.parent, asked.dataset, config["target"])
+    return chosen_domain(filmed(config, clips, say), clips[0].cache, asked.dataset, config["target"])
 
 
 def chosen_domain(domains: Mapping[str, Domain], path: Path, name: str | None, default: str) -> Domain:
