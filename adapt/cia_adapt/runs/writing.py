@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from cia_adapt.runs.correlations import validator_correlations
 from cia_adapt.runs.folder import ROOM, Result, unfinished_folder, write_json
 from cia_adapt.runs.key import RunKey
 from cia_adapt.runs.resume import Packed
-from cia_adapt.training import Evaluator, Metrics, Outcome, Snapshot, Trainer, counted
+from cia_adapt.training import Evaluator, Outcome, Snapshot, Trainer, counted
 
 
 def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, trainer: Trainer) -> Result:
@@ -69,7 +70,7 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
     return result
 
 
-def _best(history: list[Metrics]) -> Metrics | None:
+def _best(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The epoch of the highest accuracy on the target; None where its clips have no labels."""
     known = [metrics for metrics in history if metrics["target_val_accuracy"] is not None]
     return max(known, key=lambda metrics: metrics["target_val_accuracy"], default=None)
