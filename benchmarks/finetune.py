@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def windows(clips: Manifest, root: Path, count: int, path: Path) -> None:
-    """A manifest of the windows around the centres of `count` equal parts of each training clip, of other clips the middle one."""
+    """A manifest of the windows at the centres of `count` equal parts of each training clip, of others the middle one."""
     rows = []
     for row in range(len(clips)):
         clip = {name: values[row] for name, values in clips.columns.items()}

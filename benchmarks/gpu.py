@@ -27,12 +27,14 @@ from cia_adapt.data import clips as data_clips
 from cia_adapt.data import domains as data_domains
 from cia_adapt.data import task as data_task
 from cia_adapt.data.readers import Stores
+from cia_adapt.experiments import Request, clips, directions
+from cia_adapt.footage import Footage
 from cia_adapt.training.trainer import Trainer
 from cia_extract import recipes
 from cia_extract.clips import ClipJob, FramePairs, prepare_clip
 from cia_extract.clips.flow import tvl1_batched, tvl1_pair
 from cia_extract.common.errors import CiaError, UsageError
-from cia_extract.datasets import demo
+from cia_extract.datasets import demo, manifest
 from cia_extract.extraction.flow_batches import DeviceFlow
 from cia_extract.features import writer
 from cia_extract.networks import GMACS, engines, example, weights
@@ -276,6 +278,41 @@ def epochs(bench: Bench) -> Iterator[Row]:
         yield bench.row(title, lambda way=way: trained(*way))
 
 
+def end_to_end(bench: Bench) -> Iterator[Row]:
+    """Training I3D with CIA on demo clips, 16 × 224² in two streams: clips a second, and how long the device waits for frames.
+
+    Frames are read by memory map from a cache that is full, as from the second epoch on; their flow is DIS's.
+    """
+    root, listed = bench.folder / "clips", bench.folder / "demo.csv"
+    manifest.check("demo", demo.build(root, 1 if bench.small else 2)).write(listed)
+    tiny: dict[str, Any] = {"short_side": 32, "width": 40, "crop": 32, "segments": 4, "batch": 4}
+    full = {"short_side": 256, "width": 340, "crop": 224, "segments": 16, "batch": 8}
+    changes = (tiny if bench.small else full) | {"epochs": 1000, "dropout": 0.0}
+    footage = Footage((str(listed),), root, bench.folder / "frames", (bench.weights,), "dis", 1 if bench.small else 8)
+    losses: list[float] = []  # of each way's first epoch
+
+    def trained(precision: Any, checkpointing: bool) -> str:
+        asked = Request(footage=footage, chosen=config.load("demo-i3d", "cia", changes), sources=("studio",), target="street",
+                        device=bench.device, precision=precision, checkpointing=checkpointing)  # fmt: skip
+        (direction,) = directions.prepared(asked, note)
+        task, _ = directions.task_of(direction, Stores(bench.device, "map"))
+        trunk = clips.trunk_of(asked, direction)
+        trainer = Trainer(task, direction.setup, direction.method, 0, bench.device, precision, trunk=trunk)
+        losses.append(trainer.epoch()["class_loss"])
+        right = abs(losses[-1] - losses[0]) <= (0.01 if precision == "fp32" else 0.05) * losses[0]
+        epoch, draws = bench.seconds(trainer.epoch, 3), trainer.draws()
+        ready = trainer.read(draws[0])
+        steps = len(draws) * bench.seconds(lambda: trainer.train_step(draws[0], ready))
+        rate = sum(len(draw.source) + len(draw.target) for draw in draws) / epoch
+        waiting = f"waits {max(0.0, 1 - steps / epoch):.0%} of the time for frames"
+        compared = f"first epoch's loss {losses[-1]:.4f}, of the first row {losses[0]:.4f}"
+        return f"{'' if right else WRONG}{rate:.2f} clips/s, {waiting}, {compared}"
+
+    for way in (("fp32", False), ("bf16", False), ("bf16", True)):
+        title = f"I3D trained with CIA, {changes['segments']} × {changes['crop']}², RGB and flow, {way[0]}"
+        yield bench.row(title + (", checkpointing" if way[1] else ""), lambda way=way: trained(*way))
+
+
 def methods(bench: Bench) -> Iterator[Row]:
     """--compile of every method: two epochs, with a ragged batch, second views and second phases, against eager."""
     names, wrong, two_views, done = config.names("methods"), [], [], 0
@@ -347,8 +384,8 @@ def several(bench: Bench) -> Iterator[Row]:
 
 
 SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
-    "networks": networks, "flow": flow, "extraction": extraction, "epochs": epochs, "shortage": shortage, "several": several,
-    "methods": methods,
+    "networks": networks, "flow": flow, "extraction": extraction, "epochs": epochs, "end-to-end": end_to_end,
+    "shortage": shortage, "several": several, "methods": methods,
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from cia_extract.common.suggest import did_you_mean
 
 import cia_adapt.cli.predictions as predictions
 from cia_adapt import config
-from cia_adapt.cli.options import ON_A_TERMINAL, Data, Device, Machine
+from cia_adapt.cli.options import ON_A_TERMINAL, Data, Device, Frames, Machine
 from cia_adapt.cli.requests import request
 from cia_adapt.cli.train import Training
 
@@ -82,6 +82,7 @@ def predict_clips(
     mapping: Sequence[str] = (),
     device: str = "auto",
     precision: Literal["fp32", "bf16"] = "fp32",
+    **more: Any,
 ) -> "predicting.Scores":
     """What a finished run says of any clips with features, as `cia-adapt predict` does; labels are neither needed nor read.
 
@@ -94,6 +95,7 @@ def predict_clips(
         mapping: where a foreign HDF5 file has its arrays; what `--map` takes.
         device: auto, cpu, cuda, cuda:1, …
         precision: fp32 or bf16.
+        more: every other flag of `cia-adapt predict`: of a run that trained its backbone `clips=["new.csv"]`, `root=…`, ….
 
     Returns:
         The scores. `table` has a row for each clip: the likeliest class, its probability, and the probabilities of all classes.
@@ -106,7 +108,8 @@ def predict_clips(
     from cia_adapt import runs
 
     folder = run.folder if isinstance(run, runs.Run) else runs.files.find_one(Path(run))
-    return predictions.scores_of(folder, *flags.groups((predictions.Which, predictions.Clips, Device), asked | machine))
+    groups = (predictions.Which, Frames, predictions.Clips, Device)
+    return predictions.scores_of(folder, *flags.groups(groups, asked | machine | more, out_of_place=("out",)))
 
 
 def _listed(value: Any) -> Any:

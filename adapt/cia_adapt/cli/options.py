@@ -1,5 +1,6 @@
 """The flags that commands of `cia-adapt` share, in groups: which features, on which machine, and what becomes of the runs."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -36,23 +37,35 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Footage:
+class Frames:
     """Which clips, in place of features, and how their frames are read."""
 
     clips: tuple[str, ...] = ()
-    """[NAME=]MANIFEST.csv of clips that train the backbone too, or a dataset of cia-extract (e55, demo, …), in place of
-    --features; repeat.
+    """[NAME=]MANIFEST.csv of clips, for a backbone that is trained too, or a dataset of cia-extract (e55, demo, …), in place
+    of --features; repeat.
     """
     root: Path | None = None
     """Folder that the clips' paths are relative to. [default: the manifest's]"""
     frame_cache: Path = Path("frame-cache")
     """Folder that keeps the decoded frames and their flow."""
-    weights: tuple[str, ...] = ()
-    """The backbone's first weights, as of cia-extract: kinetics, random, FILE or MODALITY=FILE; repeat. [default: kinetics]"""
     flow: Literal["tvl1", "dis"] = "tvl1"
     """How flow is computed where the manifest names none: tvl1, or dis (fast, an approximation)."""
     workers: Annotated[int, Meta(ge=0, le=1024)] = 0
     """Processes that decode clips; 0: as many as cores."""
+
+    @property
+    def processes(self) -> int:
+        """That decode."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return self.workers or cores or 1
+
+
+@dataclass(frozen=True)
+class Footage(Frames):
+    """Which clips, and the backbone that is trained on them."""
+
+    weights: tuple[str, ...] = ()
+    """The backbone's first weights, as of cia-extract: kinetics, random, FILE or MODALITY=FILE; repeat. [default: kinetics]"""
     checkpointing: bool = False
     """Compute the backbone's activations again for the gradient: a fraction of the memory, a third more time."""
 

@@ -10,7 +10,7 @@ from cia_extract.common import console, flags
 from cia_extract.common.errors import UsageError
 from msgspec import Meta
 
-from cia_adapt.cli.options import Device
+from cia_adapt.cli.options import Device, Frames
 
 if TYPE_CHECKING:
     from cia_adapt.results import challenge, predicting
@@ -65,9 +65,13 @@ class Submission:
 
 
 def _predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")], which: Which, clips: Clips, device: Device
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    which: Which,
+    frames: Frames,
+    clips: Clips,
+    device: Device,
 ) -> None:
-    """What a run predicts for any clips with features: each label's class and all scores.
+    """What a run predicts for any clips with features, or for --clips if it trained its backbone: classes and all scores.
 
     Examples:
         cia-adapt predict runs/demo/cia/indoor-outdoor/seed0 --features new.h5 --dataset new
@@ -78,17 +82,17 @@ def _predict(
 
     folder = run_folders.find_one(run)
     predicting.check_out(clips.out)
-    scores = scores_of(folder, which, clips, device)
+    scores = scores_of(folder, which, frames, clips, device)
     origin = {"run": str(folder.resolve()), "epoch": which.which, "split": clips.split}
     predicting.write(clips.out, scores, origin)
     console.out(f"{clips.out}: {len(scores.clips)} clips")
 
 
-def scores_of(folder: Path, which: Which, clips: Clips, device: Device) -> "predicting.Scores":
+def scores_of(folder: Path, which: Which, frames: Frames, clips: Clips, device: Device) -> "predicting.Scores":
     """What the run in `folder` predicts for these clips. Clips without features are said."""
     from cia_adapt.results import predicting
 
-    asked = replace(_asked(which, device), dataset=clips.dataset, split=clips.split)
+    asked = replace(_asked(which, frames, device), dataset=clips.dataset, split=clips.split)
     scores = predicting.scores_of(folder, asked, console.say)
     if scores.not_extracted:
         console.say(f"note: {len(scores.not_extracted)} clips have no features yet and are left out")
@@ -97,6 +101,7 @@ def scores_of(folder: Path, which: Which, clips: Clips, device: Device) -> "pred
 
 def _submit(
     which: Which,
+    frames: Frames,
     submission: Submission,
     device: Device,
     runs: Annotated[
@@ -128,7 +133,7 @@ def _submit(
     challenge.submission.check_out(submission.out)
     results = {}
     for name, role in (("results_target", "target"), ("results_source", "source"))[: 1 + submission.with_source]:
-        results[name], expected = _test_clips(runs, _asked(which, device), role)
+        results[name], expected = _test_clips(runs, _asked(which, frames, device), role)
         ids.setdefault(name, expected)
     levels = {name: getattr(submission, name) for name in challenge.LEVELS}
     counts = challenge.submission.write(submission.out, challenge.submission.content(results, levels), ids)
@@ -150,12 +155,18 @@ def _test_clips(runs: list[Path], asked: "predicting.Asked", role: str) -> tuple
     return averaged, [*averaged.clips, *scores[0].not_extracted]
 
 
-def _asked(which: Which, device: Device) -> "predicting.Asked":
+def _asked(which: Which, frames: Frames, device: Device) -> "predicting.Asked":
+    if which.features is not None and frames.clips:
+        raise UsageError("--features and --clips: give one of both, a feature file or the clips themselves")
+    from cia_adapt import footage
     from cia_adapt.results import predicting
 
     return predicting.Asked(
         features=which.features,
         mapping=which.mapping,
+        footage=footage.Footage(frames.clips, frames.root, frames.frame_cache, (), frames.flow, frames.processes)
+        if frames.clips
+        else None,
         epoch=which.which,
         device=console.device(device.device),
         precision=device.precision,

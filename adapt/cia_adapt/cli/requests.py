@@ -1,6 +1,5 @@
 """From the flags of a command that trains or times to the request that `experiments` takes."""
 
-import os
 from typing import TYPE_CHECKING
 
 from cia_extract.common import console, switches
@@ -60,5 +59,4 @@ def _footage(asked: Footage, machine: Machine) -> "footage.Footage":
 
     if machine.compiled:
         raise UsageError("--compile: does not go with --clips")
-    workers = asked.workers or max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    return footage.Footage(asked.clips, asked.root, asked.frame_cache, asked.weights, asked.flow, workers)
+    return footage.Footage(asked.clips, asked.root, asked.frame_cache, asked.weights, asked.flow, asked.processes)

@@ -202,8 +202,8 @@ def _class_notes(direction: Direction, rows: Rows, column: str, known: frozenset
     fate = fates[direction.setup.test_classes]
     if not test:
         yield (
-            f"{column}: no test clip of '{direction.target.name}' has a label, so all count as wrong; the predictions are in "
-            "predictions.csv"
+            f"{column}: no test clip of '{direction.target.name}' has a label, so accuracy on them is n/a; predictions.csv has "
+            "the predictions"
         )
     elif not compared.shared:
         raise DataError(f"{where}: no class is in both domains, so no prediction can be right; {compared.text}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cia_extract.common.console import Say
 from cia_extract.common.errors import UsageError
-from cia_extract.networks import IN_CHANNELS, weights
+from cia_extract.networks import weights
 from cia_extract.networks.weights import Weights
 
 from cia_adapt import footage
@@ -27,9 +27,7 @@ def pictures_of(request: Request) -> Pictures:
     asked = request.modalities or ("rgb", "flow")
     if unknown := [modality for modality in asked if modality not in ("rgb", "flow")]:
         raise UsageError(f"--modality {unknown[0]}: with --clips the backbone is trained on rgb and flow only")
-    modalities = tuple(m for m in IN_CHANNELS[setup.backbone] if m in asked)
-    frames = setup.segments * setup.test_clips
-    return Pictures(setup.backbone, modalities, frames, setup.short_side, setup.width, request.footage.flow)
+    return Pictures.of_setup(setup, asked, request.footage.flow)
 
 
 def datasets(request: Request, say: Say) -> list[FrameDataset]:

@@ -48,7 +48,8 @@ Execute = Callable[[Sequence[Request]], Iterator[Result | Failed]]
 
 def line_of(result: Result) -> str:
     """How a run that is done is shown: its accuracy on the target, and the advice of its last epoch."""
-    return f"{result['method']} {result['source']} → {result['target']}: {result['selected']:.1f} %{trouble(result)}"
+    accuracy = "n/a, the target has no labels" if result["selected"] is None else f"{result['selected']:.1f} %"
+    return f"{result['method']} {result['source']} → {result['target']}: {accuracy}{trouble(result)}"
 
 
 def run(

@@ -1,9 +1,9 @@
 """Clips in the place of features: frames cached on the disk, crops, and the backbone that is trained with the rest."""
 
 from cia_adapt.footage.crops import Crops, draw
-from cia_adapt.footage.dataset import FRAMES, Footage, FrameDataset, opened
+from cia_adapt.footage.dataset import FRAMES, Footage, FrameDataset, from_origin, opened
 from cia_adapt.footage.pictures import Pictures
-from cia_adapt.footage.trunk import CHANNELS, CROPS, Trunk, built, check_layers, grid, maps_of_a_clip
+from cia_adapt.footage.trunk import CHANNELS, CROPS, Trunk, built, check_layers, grid, maps_of_a_clip, unfilled
 
 __all__ = [
     "CHANNELS",
@@ -17,7 +17,9 @@ __all__ = [
     "built",
     "check_layers",
     "draw",
+    "from_origin",
     "grid",
     "maps_of_a_clip",
     "opened",
+    "unfilled",
 ]

@@ -60,6 +60,8 @@ class FrameDataset:
     root: str
     columns: Mapping[str, npt.NDArray[Any]]
     pictures: Pictures
+    entry: str
+    """The `--clips` of it, "NAME=FILE" with the file's absolute path, or the name of a known dataset."""
     blank: bool = False
 
     def __len__(self) -> int:
@@ -103,8 +105,20 @@ class FrameDataset:
             digest.update("\0".join([name, *self.columns[name]]).encode())
         return digest.hexdigest()
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """What opens it again, `from_origin`, for the stamp of a run."""
+        places = {"root": self.root, "frame_cache": str(self.path.parent.resolve()), "flow": self.pictures.flow}
+        return {"clips": self.entry} | places
+
     def _states(self, modality: str) -> npt.NDArray[np.int64]:
         return Store(self.path, modality).states()
+
+
+def from_origin(origin: Mapping[str, str]) -> Footage:
+    """What `FrameDataset.origin` says: the clips of an earlier run."""
+    flow: Literal["tvl1", "dis"] = "dis" if origin["flow"] == "dis" else "tvl1"
+    return Footage((origin["clips"],), Path(origin["root"]), Path(origin["frame_cache"]), flow=flow)
 
 
 def opened(footage: Footage, pictures: Pictures, say: Say) -> list[FrameDataset]:
@@ -120,7 +134,9 @@ def opened(footage: Footage, pictures: Pictures, say: Say) -> list[FrameDataset]
         if not footage.blank:
             fill(folder, pictures, source.manifest, source.root, footage.workers, say)
         columns = {column: np.array(values).astype(str) for column, values in source.manifest.columns.items()}
-        datasets[name] = FrameDataset(folder, name, str(source.root.resolve()), columns, pictures, footage.blank)
+        file = named(entry)[1]
+        again = f"{name}={file.resolve()}" if file.suffix else entry
+        datasets[name] = FrameDataset(folder, name, str(source.root.resolve()), columns, pictures, again, footage.blank)
     return list(datasets.values())
 
 

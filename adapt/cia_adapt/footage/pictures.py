@@ -3,6 +3,7 @@ stage one, which decodes, samples, scales and computes flow.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,6 +15,8 @@ from cia_extract.clips import ClipJob, PreparedClip, flow, job_of
 from cia_extract.datasets import Manifest
 from cia_extract.networks import IN_CHANNELS
 from cia_extract.recipes import Recipe
+
+from cia_adapt.config import Setup
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -36,6 +39,12 @@ class Pictures:
     """Of what is stored, px: wider frames are cut at both sides, narrower ones repeat their outermost pixels."""
     flow: Literal["tvl1", "dis"] = "tvl1"
     """How flow is computed where the manifest names no stored one."""
+
+    @classmethod
+    def of_setup(cls, setup: Setup, modalities: Collection[str], flow: Literal["tvl1", "dis"]) -> "Pictures":
+        """Those that a backbone trained by this set-up sees."""
+        ordered = tuple(modality for modality in IN_CHANNELS[setup.backbone] if modality in modalities)
+        return cls(setup.backbone, ordered, setup.segments * setup.test_clips, setup.short_side, setup.width, flow)
 
     @property
     def recipe(self) -> Recipe:

@@ -4,7 +4,7 @@ I3D sees the S frames of a clip as one window and gives one map, the mean over M
 segment. TBN's BN-Inception sees each of the S frames (or its five flows) alone and gives S maps.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Final
 
@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cia_adapt.config import Setup
 from cia_adapt.footage.crops import cropped
+from cia_adapt.footage.pictures import Pictures
 
 CROPS: Final = "crops"
 """Key of a batch's crops [B, 5] beside its modalities."""
@@ -51,11 +52,9 @@ class Trunk(nn.Module):
         self.checkpointing = checkpointing
         self.origin: Mapping[str, Mapping[str, str]] = {}
         """{modality: name, checksum and provenance of the first weights}."""
-        self.frozen: list[nn.Module] = []
         for network in networks.values():
             for layer in _frozen(network, setup):
                 layer.requires_grad_(False)
-                self.frozen.append(layer)
         for modality in networks:
             rule = recipe.rgb if modality == "rgb" else recipe.flow
             self.register_buffer(f"mean_{modality}", torch.tensor(rule.mean), persistent=False)
@@ -64,12 +63,9 @@ class Trunk(nn.Module):
     def train(self, mode: bool = True) -> "Trunk":
         """Training or evaluation mode. Frozen layers, and with `--batch-norm frozen` all statistics, stay as they are."""
         super().train(mode)
-        for layer in self.frozen:
-            layer.eval()
-        if self.fixed:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        for module in self.modules():
+            if isinstance(module, _BatchNorm) and (self.fixed or not module.bias.requires_grad):
+                module.eval()
         return self
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -110,6 +106,17 @@ def built(loaded: Mapping[str, weights.Weights], recipe: Recipe, setup: Setup, c
     trunk = Trunk(networks, recipe, setup, checkpointing)
     trunk.origin = {modality: one.describe() for modality, one in loaded.items()}
     return trunk
+
+
+def unfilled(setup: Setup, modalities: Collection[str]) -> Trunk:
+    """The trunk without its weights, which the state of a trained model has."""
+    recipe = Pictures.of_setup(setup, modalities, "tvl1").recipe  # how flow is computed changes nothing here
+    networks = {modality: weights.fit.create(setup.backbone, modality) for modality in modalities}
+    for network in networks.values():
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eps = recipe.network.bn_eps
+    return Trunk(networks, recipe, setup)
 
 
 def check_layers(setup: Setup) -> None:

@@ -40,6 +40,11 @@ class Group:
         """The runs' seeds, in order."""
         return tuple(int(result["seed"]) for result in self.results)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the target's clips have labels, and the runs an accuracy on them."""
+        return self.results[0]["selected"] is not None
+
     def right(self, number: Number, label: str | None = None, seeds: Sequence[int] | None = None) -> Right:
         """Which predictions are right, [seeds, clips] bool, clips in the order of predictions.csv.
 

@@ -1,13 +1,18 @@
-"""The feature file that a run read, if it is still there and the same."""
+"""What a run read: the feature file, if it is still there and the same; or clips."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cia_extract.common.console import Say
 from cia_extract.common.errors import DataError
 from cia_extract.features import DatasetFeatures
 
+from cia_adapt import data, footage, runs
+from cia_adapt.config import Setup
 from cia_adapt.data import Domain, called, digest, find_domains
+from cia_adapt.footage import Footage, Pictures
 
 
 def domains_of(config: Mapping[str, Any], stamp: Mapping[str, Any]) -> tuple[Domain, Domain]:
@@ -22,6 +27,24 @@ def domains_of(config: Mapping[str, Any], stamp: Mapping[str, Any]) -> tuple[Dom
     if config["features"] != digest(source, target):
         raise DataError(f"{path}: its features are no longer those of this run, or the run used --manifest or --map")
     return source, target
+
+
+def own_clips(stamp: Mapping[str, Any], blank: bool = False) -> list[Footage]:
+    """The clips of a run that trained its backbone; none where its stamp, of a version before, does not say.
+
+    `blank`: for their columns alone, without frames.
+    """
+    return [replace(footage.from_origin(origin), blank=blank) for origin in stamp.get("clips", [])]
+
+
+def filmed(config: Mapping[str, Any], clips: Sequence[Footage], say: Say) -> dict[str, Domain]:
+    """The domains of these clips with the frames that the run sees; those that the cache lacks are decoded.
+
+    Raises UsageError, DataError, MismatchError.
+    """
+    setup = Setup(**runs.completed(config["setup"]))
+    pictures = [Pictures.of_setup(setup, config["modalities"], one.flow) for one in clips]
+    return data.domains_of([d for one, p in zip(clips, pictures, strict=True) for d in footage.opened(one, p, say)])
 
 
 def with_frames(domain: Domain) -> DatasetFeatures:

@@ -1,4 +1,4 @@
-"""What a finished run predicts for any clips: its model over a feature file. No label of theirs is read."""
+"""What a finished run predicts for any clips: its model over a feature file, or over frames. No label of theirs is read."""
 
 import csv
 import json
@@ -20,10 +20,12 @@ from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.suggest import did_you_mean
 from cia_extract.features import DatasetFeatures, differences
 
-from cia_adapt import runs
+from cia_adapt import footage, runs
 from cia_adapt.config import Method, Setup, splits
 from cia_adapt.data import Clips, Domain, Stores, arrays_to_read, find_domains, sizes_of
+from cia_adapt.footage import Footage
 from cia_adapt.model import VideoModel
+from cia_adapt.results.feature_file import filmed, own_clips
 from cia_adapt.runs import files
 from cia_adapt.training import predict
 
@@ -41,6 +43,8 @@ class Asked:
     """The feature file; None: the run's own."""
     mapping: tuple[str, ...] = ()
     """`--map` entries of a foreign file."""
+    footage: Footage | None = None
+    """Clips, for a run that trained its backbone; None: the run's own."""
     dataset: str | None = None
     """A domain or a dataset of the file; None: the run's target, or the only one of the file."""
     split: str = splits.ALL
@@ -92,22 +96,20 @@ def scores_of(folder: Path, asked: Asked, say: Say) -> Scores:
 
     Raises UsageError for a dataset, split or file that is not there, DataError where the features do not fit the run's model.
     """
-    config, stamp = files.read_config(folder), files.read_stamp(folder)
-    path = asked.features or Path(stamp["feature_file"])
-    if asked.features is None and not path.exists():
-        raise UsageError(f"{folder}: its feature file {path} is no longer there; name one with --features")
-    clips_of = chosen_domain(find_domains(path, asked.mapping), path, asked.dataset, config["target"])
-    if asked.features is not None:
-        _note_recipe(clips_of, path, Path(stamp["feature_file"]), config["target"], say)
-    rows = clips_of.split(asked.split, "--split")
+    config = files.read_config(folder)
+    setup, method = Setup(**runs.completed(config["setup"])), Method(**config["method"])
     classes = {column: tuple(names) for column, names in config.get("classes", {}).items()}
     if not classes:
         raise DataError(f"{folder}/config.json: names no classes; {files.AGAIN}")
-    setup, method = Setup(**runs.completed(config["setup"])), Method(**config["method"])
+    on_clips = setup.input == "clips"
+    clips_of = (_filmed if on_clips else _extracted)(folder, asked, say)
+    path = clips_of.dataset.path
+    rows = clips_of.split(asked.split, "--split")
     arrays = arrays_to_read(clips_of, clips_of, config["modalities"], method.needs_maps)
     if clips_of.dataset.frames < setup.segments:
         say(f"note: {path}: has {clips_of.dataset.frames} frames a clip, and the run reads {setup.segments}; they repeat")
-    model = VideoModel(method, sizes_of(clips_of, arrays, setup, [len(names) for names in classes.values()], len(rows)))
+    sizes = sizes_of(clips_of, arrays, setup, [len(names) for names in classes.values()], len(rows))
+    model = VideoModel(method, sizes, footage.unfilled(setup, config["modalities"]) if on_clips else None)
     try:
         model.load_state_dict(files.load_model(folder, asked.epoch))
     except RuntimeError as error:
@@ -116,9 +118,37 @@ def scores_of(folder: Path, asked: Asked, say: Say) -> Scores:
             f"{folder}: its model does not fit {shapes} of {path}; give features like those of its training"
         ) from error
     clips = Clips(clips_of.dataset, rows, arrays, Stores(asked.device, "map"), rows)
-    prediction = predict(model.to(asked.device), clips, setup.segments, asked.device, asked.precision)
+    prediction = predict(model.to(asked.device), clips, setup.segments, asked.device, asked.precision, setup.test_clips)
     probabilities = {column: p.numpy() for column, p in zip(classes, prediction.probabilities, strict=True)}
     return Scores(tuple(clips.names), classes, probabilities, _not_extracted(clips_of, asked.split))
+
+
+def _extracted(folder: Path, asked: Asked, say: Say) -> Domain:
+    """The clips of the feature file that a run over features is asked for. Raises UsageError, DataError."""
+    if asked.footage is not None:
+        raise UsageError(f"{folder}: trained on features; describe the clips with cia-extract, and name the file with --features")
+    target, trained_on = files.read_config(folder)["target"], Path(files.read_stamp(folder)["feature_file"])
+    path = asked.features or trained_on
+    if asked.features is None and not path.exists():
+        raise UsageError(f"{folder}: its feature file {path} is no longer there; name one with --features")
+    domain = chosen_domain(find_domains(path, asked.mapping), path, asked.dataset, target)
+    if asked.features is not None:
+        _note_recipe(domain, path, trained_on, target, say)
+    return domain
+
+
+def _filmed(folder: Path, asked: Asked, say: Say) -> Domain:
+    """The clips that a run which trained its backbone is asked for; frames that the cache lacks are decoded.
+
+    Raises UsageError, DataError, MismatchError.
+    """
+    if asked.features is not None:
+        raise UsageError(f"{folder}: trained its backbone and sees frames; give --clips MANIFEST in place of --features")
+    config = files.read_config(folder)
+    clips = own_clips(files.read_stamp(folder)) if asked.footage is None else [asked.footage]
+    if not clips:
+        raise UsageError(f"{folder}: does not say where its clips are; name them with --clips")
+    return chosen_domain(filmed(config, clips, say), clips[0].cache, asked.dataset, config["target"])
 
 
 def chosen_domain(domains: Mapping[str, Domain], path: Path, name: str | None, default: str) -> Domain:

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 import cia_adapt.runs.backbone as backbone
 import cia_adapt.runs.state as state
 from cia_adapt.data import SealedLabels, Task
+from cia_adapt.footage import FrameDataset
 from cia_adapt.runs.correlations import validator_correlations
 from cia_adapt.runs.folder import ROOM, Result, unfinished_folder, write_json
 from cia_adapt.runs.key import RunKey
@@ -30,11 +32,11 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
     """What result.json holds: the target's accuracies in % at the last, the selected and the best epoch, and what belongs to
     them.
 
-    `last` and `selected` use no target label to choose the epoch; `oracle` does.
+    `last` and `selected` use no target label to choose the epoch; `oracle` does. All are None where the target has no labels.
     """
     assert outcome.last is not None and outcome.selected is not None
     history = outcome.history
-    best = max(counted(history), key=lambda metrics: metrics["target_val_accuracy"])
+    best = _best(counted(history))
     selected = history[outcome.selected.epoch - 1]
     rule = key.setup.select
     result = {
@@ -45,9 +47,9 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
         "seed": key.seed,
         "last": history[-1]["target_val_accuracy"],
         "selected": selected["target_val_accuracy"],
-        "oracle": best["target_val_accuracy"],
+        "oracle": best["target_val_accuracy"] if best else None,
         "selected_epoch": outcome.selected.epoch,
-        "oracle_epoch": int(best["epoch"]),
+        "oracle_epoch": int(best["epoch"]) if best else None,
         "selected_by": f"{rule}, the latest of equal epochs" if rule != "last" else "the last epoch",
         "source_val": selected["source_val_accuracy"],
         "target_val_clips": len(task.target_val),
@@ -66,6 +68,12 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
         for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
             result[f"{name}_by_label"] = evaluator.target_scores(snapshot.target)
     return result
+
+
+def _best(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The epoch of the highest accuracy on the target; None where its clips have no labels."""
+    known = [metrics for metrics in history if metrics["target_val_accuracy"] is not None]
+    return max(known, key=lambda metrics: metrics["target_val_accuracy"], default=None)
 
 
 def write(
@@ -180,7 +188,15 @@ def _stamp(trainer: Trainer, labels: SealedLabels) -> dict[str, Any]:
         "torch": torch.__version__,
         "tiers": {m: reader.tier for m, reader in task.target_val.readers.items()},
         "target_labels_opened": dict(labels.openings),
-    } | ({"backbone": trunk.origin} if trunk is not None else {})
+    } | ({"backbone": trunk.origin, "clips": _clips(task)} if trunk is not None else {})
+
+
+def _clips(task: Task) -> list[dict[str, str]]:
+    """Where the clips of both domains are, for predictions of more of them."""
+    source, target = task.source_train.clips.dataset, task.target_val.dataset
+    members = (*getattr(source, "members", (source,)), target)
+    origins = [dataset.origin for dataset in members if isinstance(dataset, FrameDataset)]
+    return [origin for number, origin in enumerate(origins) if origin not in origins[:number]]
 
 
 def _git_commit() -> str | None:

@@ -174,10 +174,17 @@ class Evaluator:
             for name, rows in self.task.source_val_by_domain.items()
         }
 
-    def target_accuracy(self, prediction: Prediction) -> float:
-        """Top-1 in % on the target's validation clips; opens their labels."""
-        return prediction.accuracy(self.target_labels.open("accuracy of each epoch, for the curve and the oracle"))
+    def target_accuracy(self, prediction: Prediction) -> float | None:
+        """Top-1 in % on the target's validation clips, None where they have no labels; opens them."""
+        labels = self.target_labels.open("accuracy of each epoch, for the curve and the oracle")
+        return prediction.accuracy(labels) if _known(labels) else None
 
     def target_scores(self, prediction: Prediction) -> Mapping[str, float]:
-        """Top-1 and top-5 in % by label on the target's validation clips; opens their labels."""
-        return prediction.by_label(self.target_labels.open("top-1 and top-5 by label"), tuple(self.task.classes))
+        """Top-1 and top-5 in % by label on the target's validation clips, empty where they have no labels; opens them."""
+        labels = self.target_labels.open("top-1 and top-5 by label")
+        return prediction.by_label(labels, tuple(self.task.classes)) if _known(labels) else {}
+
+
+def _known(labels: npt.NDArray[np.int64]) -> bool:
+    """Whether of each label [N, L] some clip has a class that training knows: such as a split for predictions only has none."""
+    return bool((labels >= 0).any(0).all())

@@ -1,5 +1,9 @@
 """Domains whose classes differ: what `check` and the start of training say, so that nobody trains on labels that do not match."""
 
+import json
+import re
+
+import cia_adapt
 import h5py
 import numpy as np
 import pytest
@@ -155,10 +159,25 @@ def test_a_method_whose_labels_are_missing_says_so_before_any_run(tmp_path, meth
     assert "'t' has 6 of 6 training clips without a label" in run.stderr
 
 
-def test_an_unlabelled_target_is_adapted_to_and_its_accuracy_is_called_meaningless(tmp_path):
+def test_an_unlabelled_target_is_adapted_to_and_has_no_accuracy_anywhere(tmp_path):
+    """Not 0 %: n/a in the command's table, in a sweep's line and in both layouts; the report leaves such runs out."""
     path, *maps = labelled(tmp_path / "f.h5", s=["run", "sit"], t=["", ""])
-    run = in_this_process(main, "--features", path, *maps, "--method", "dann", "--epochs", 1, "--source", "s", cwd=tmp_path)
-    assert run.returncode == 0 and "no test clip of 't' has a label, so all count as wrong" in run.stderr
+    words = ["--features", path, *maps, "--method", "dann", "--epochs", 1, "--source", "s"]
+    run = in_this_process(main, *words, cwd=tmp_path)
+    assert run.returncode == 0 and "no test clip of 't' has a label, so accuracy on them is n/a" in run.stderr
+    folder = tmp_path / "runs/uh/dann/s-t/seed0"
+    result = json.loads((folder / "result.json").read_text())
+    assert [result[name] for name in ("last", "selected", "oracle", "oracle_epoch")] == [None] * 4
+    assert cia_adapt.load_run(folder).metrics["target_val_accuracy"].isna().all()
+    swept = in_this_process(main, "sweep", *words, "--seeds", 2, "--runs", "swept", cwd=tmp_path)
+    shown = in_this_process(main, "table", "runs", "--table", "3", "--format", "csv", cwd=tmp_path)
+    report = in_this_process(main, "report", "runs", cwd=tmp_path)
+    assert swept.returncode == shown.returncode == 0 and report.returncode == 3
+    assert "dann s → t: n/a, the target has no labels" in swept.stderr and "no accuracy to report" in report.stderr
+    assert ",n/a," in next(line for line in shown.stdout.splitlines() if "dann" in line)
+    for text in (run.stdout, run.stderr, swept.stdout, swept.stderr, shown.stdout):
+        assert not re.search(r"(?<!± )\b0\.0\b", text.replace(f"{result['source_val']:.1f}", "")), text
+    assert run.stdout.count("n/a") == swept.stdout.count("n/a") == 3
 
 
 def test_source_val_without_a_known_label_selects_no_epoch(tmp_path):

@@ -16,7 +16,7 @@ from cia_adapt.runs import files, resume, state
 from cia_adapt.training import train
 from cia_extract import __version__, features
 from cia_extract.common.errors import MismatchError, UsageError
-from cia_extract.datasets import manifest
+from cia_extract.datasets import manifest, sources
 from cia_extract.networks import weights
 
 from tests.adapt.clips_of import request, trainer_of
@@ -170,6 +170,8 @@ def test_what_does_not_go_together_is_told_before_anything_is_decoded(tiny_clips
         runner.run(request(tiny_clips, tmp_path, modalities=("audio",)), quiet)
     with pytest.raises(UsageError, match="--freeze-until Mixed_9a: no such layer"):
         runner.run(request(tiny_clips, tmp_path, freeze_until="Mixed_9a"), quiet)
+    with pytest.raises(UsageError, match="--batch-norm synchronised: works on GPUs only; take train or frozen here"):
+        runner.run(request(tiny_clips, tmp_path, batch_norm="synchronised"), quiet)
     assert not list(tmp_path.iterdir())
 
 
@@ -219,21 +221,36 @@ def test_runs_over_fine_tuned_features_say_so(feature_file, tmp_path):
     assert result["backbone"] == f"rgb {stated}"
 
 
-@pytest.mark.slow
-def test_real_clips_train_from_kinetics_weights_and_go_on_bit_for_bit(shared, tmp_path):
-    """Six UCF clips of each of two classes, half of them as the other domain; 8 frames at 64 px."""
+def ucf_clips(folder, path):
+    """Six UCF clips of each of two classes, half of them as the other domain."""
     rows = []
     for label in ("Punch", "PushUps"):
-        for number, path in enumerate(sorted((shared / "clips/ucf101" / label).glob("*.avi"))):
+        for number, clip in enumerate(sorted((folder / label).glob("*.avi"))):
             split = "val" if number // 2 == 2 else "train"
             domain = ("day", "night")[number % 2]
-            rows.append({"clip": path.stem, "path": f"{label}/{path.name}", "label": label, "split": split, "domain": domain})
-    manifest.check("ucf", rows).write(tmp_path / "ucf.csv")
+            rows.append({"clip": clip.stem, "path": f"{label}/{clip.name}", "label": label, "split": split, "domain": domain})
+    manifest.check("ucf", rows).write(path)
+
+
+def demo_clips(folder, path):
+    """Two training clips of each of two of the demo's classes and domains, and one to validate, rendered."""
+    everything = sources.find("demo", None, folder, 2, 0, 1, True).manifest
+    rows = [{name: values[i] for name, values in everything.columns.items()} for i in range(len(everything))]
+    names = {"studio": "day", "street": "night"}
+    kept = [row | {"domain": names[row["domain"]]} for row in rows if row["label"] in ("slam_ball", "chop_wood")]
+    manifest.check("demo", kept).write(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["ucf", "demo"])
+def test_real_and_demo_clips_train_from_kinetics_weights_and_go_on_bit_for_bit(which, shared, tmp_path):
+    """8 frames at 64 px."""
+    folder = shared / "clips/ucf101" if which == "ucf" else tmp_path / "clips"
+    (ucf_clips if which == "ucf" else demo_clips)(folder, tmp_path / "some.csv")
     asked = request(
-        tmp_path / "ucf.csv", tmp_path, segments=8, short_side=64, width=80, crop=64, lr=1e-3, dropout=0.0, epochs=6, batch=2
+        tmp_path / "some.csv", tmp_path, segments=8, short_side=64, width=80, crop=64, lr=1e-3, dropout=0.0, epochs=6, batch=2
     )
-    footage = replace(asked.footage, root=shared / "clips/ucf101", weights=("kinetics",))
-    asked = replace(asked, footage=footage)
+    asked = replace(asked, footage=replace(asked.footage, root=folder, weights=("kinetics",)))
     trainer, evaluator = trainer_of(asked)
     straight, packed = recorded(trainer, evaluator)
     losses = [metrics["class_loss"] for metrics in straight.history]

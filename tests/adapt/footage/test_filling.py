@@ -2,8 +2,13 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
+import google_crc32c
 import numpy as np
 import pytest
 from cia_adapt.footage import filling, store
@@ -70,6 +75,43 @@ def test_a_row_that_was_being_written_is_not_marked(copy, monkeypatch):
     with pytest.raises(KeyboardInterrupt), files.writer() as writer:
         writer.write(5, np.full(PICTURES.shape("rgb"), 7, np.uint8))
     assert (files.map()[5] == 7).all() and not files.states().any()
+
+
+FILL = """
+import sys
+from pathlib import Path
+from cia_adapt.footage.dataset import Footage, opened
+from tests.adapt.clips_of import PICTURES
+opened(Footage((sys.argv[1],), None, Path(sys.argv[2]), (), "dis", 1), PICTURES, print)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [1, 5, 14])
+def test_a_kill_leaves_no_torn_row_and_the_next_command_goes_on(tiny_clips, tmp_path, decoded, rows):
+    """SIGKILL once so many rows are marked: each of these has the bytes of its checksum, and the rest are decoded again."""
+    process = subprocess.Popen([sys.executable, "-c", FILL, str(tiny_clips), str(tmp_path)], start_new_session=True)
+    files = {modality: store.Store(tmp_path / "tiny", modality) for modality in ("rgb", "flow")}
+    while process.poll() is None and not (files["flow"].marks.exists() and _marked(files["flow"]).sum() >= rows):
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    marked = {modality: _marked(one) for modality, one in files.items()}
+    assert rows <= marked["flow"].sum() < 24
+    for modality, one in files.items():
+        for row in np.flatnonzero(marked[modality]):
+            assert one.states()[row] == store.DONE + google_crc32c.value(one.map()[row].tobytes())
+    footage = Footage((str(tiny_clips),), None, tmp_path, (), "dis", 1)
+    (again,) = opened(footage, PICTURES, print)
+    assert [row for row, _ in decoded] == np.flatnonzero(~(marked["rgb"] & marked["flow"])).tolist()
+    assert again.digest() == cached(tiny_clips).digest()
+
+
+def _marked(files: store.Store) -> np.ndarray:
+    try:
+        return files.states() >= store.DONE
+    except DataError:  # it is being made
+        return np.zeros(24, bool)
 
 
 def test_a_cache_of_another_recipe_is_refused(copy):

@@ -107,5 +107,7 @@ def test_layers_up_to_the_named_one_are_frozen_with_their_statistics():
     assert not network.Mixed_4b.Branch_0.Conv3d_0a_1x1.bn.training and network.Mixed_4c.Branch_0.Conv3d_0a_1x1.bn.training
     half = trunk(("rgb",), backbone="tbn", freeze_until="inception_3a").streams["rgb"]
     assert not half.inception_3a_pool_proj.weight.requires_grad and half.inception_3b_1x1.weight.requires_grad
+    both = nn.SyncBatchNorm.convert_sync_batchnorm(trunk(("rgb",), backbone="tbn", freeze_until="inception_3a")).train()
+    assert not both.streams["rgb"].inception_3a_pool_proj_bn.training and both.streams["rgb"].inception_3b_1x1_bn.training
     with pytest.raises(UsageError, match=r"--freeze-until Mixed_6z: no such layer, choose from Conv3d_1a_7x7, .*Mixed_5c"):
         trunk(("rgb",), freeze_until="Mixed_6z")

@@ -2,15 +2,20 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cia_adapt.data import Draw
+from cia_adapt.data import Draw, Stores
+from cia_adapt.experiments import clips, directions
 from cia_adapt.runs import files
-from cia_adapt.training import together
+from cia_adapt.training import Trainer, together
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from tests.adapt.clips_of import TINY
+from tests.adapt.clips_of import TINY, request
+from tests.adapt.runs_of import CPU
 
 
 def test_shares_of_a_batch_are_equally_large_and_cover_it(monkeypatch):
@@ -30,6 +35,19 @@ def test_shares_of_a_batch_are_equally_large_and_cover_it(monkeypatch):
 def test_one_process_keeps_all(small_file):
     draw = Draw(np.arange(3), np.arange(2), ())
     assert together.share(draw) is draw and together.asked() == together.size() == 1 and together.rank() == 0
+
+
+@pytest.mark.parametrize(("mode", "processes", "all_of_them"), [("synchronised", 2, 1), ("synchronised", 1, 0), ("train", 2, 0)])
+def test_statistics_are_those_of_all_processes_if_asked_for(tiny_clips, tmp_path, monkeypatch, mode, processes, all_of_them):
+    """Every normalisation of the backbone; by torch's own layer, which a CPU cannot run."""
+    monkeypatch.setattr(together, "size", lambda: processes)
+    asked = request(tiny_clips, tmp_path, "source-only", modalities=("rgb",))
+    (direction,) = directions.prepared(asked, lambda message: None)
+    task, _ = directions.task_of(direction, Stores(CPU))
+    setup = replace(direction.setup, batch_norm=mode)
+    trainer = Trainer(task, setup, direction.method, 0, CPU, trunk=clips.trunk_of(asked, direction))
+    norms = [module for module in trainer.model.trunk.modules() if isinstance(module, _BatchNorm)]
+    assert len(norms) == 57 and all(isinstance(norm, nn.SyncBatchNorm) == all_of_them for norm in norms)
 
 
 @pytest.mark.slow

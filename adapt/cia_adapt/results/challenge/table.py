@@ -20,8 +20,9 @@ import cia_adapt.results.challenge.official as official
 from cia_adapt.config import splits
 from cia_adapt.data import find_domains
 from cia_adapt.results.comparison import Group
+from cia_adapt.results.feature_file import filmed, own_clips
 from cia_adapt.results.formats import Grid
-from cia_adapt.results.statistics import Right, interval, mean_sd
+from cia_adapt.results.statistics import NO_LABELS, Right, interval, mean_sd
 from cia_adapt.runs import files
 from cia_adapt.training import Prediction
 
@@ -60,7 +61,10 @@ def table(groups: Mapping[tuple[str, tuple[str, str]], Group], which: str) -> Gr
                 continue
             label = f"{method}, {pair[0]} → {pair[1]}" if several_pairs else method
             changed = groups[method, pair].changed
-            rows.append([name, label + ("*" if changed else ""), *(_cell(runs, name, task, k) for k in (1, 5) for task in TASKS)])
+            cells = [_cell(runs, name, task, k) for k in (1, 5) for task in TASKS]
+            if not groups[method, pair].labelled:
+                cells = [NO_LABELS] * len(cells)
+            rows.append([name, label + ("*" if changed else ""), *cells])
             departs.append("; ".join(changed))
     return Grid("EPIC-KITCHENS-100 UDA, accuracy in %", header, rows, _notes(groups, measured, which), which, departs)
 
@@ -100,11 +104,13 @@ def _sets(folder: Path, names: Mapping[str, Sequence[str]], clips: Sequence[str]
 def _unseen(folder: Path, clips: Sequence[str]) -> npt.NDArray[np.bool_] | None:
     """[N]: whether a clip's participant has no clip that trained, labelled or not.
 
-    The run's feature file tells the participants, "P01" of the video "P01_101"; None where it is gone or has no videos' names.
+    The run's feature file, or the manifest of its clips, tells the participants, "P01" of the video "P01_101"; None where it is
+    gone or has no videos' names.
     """
     config, stamp = files.read_config(folder), files.read_stamp(folder)
     try:
-        domains = find_domains(Path(stamp["feature_file"]))
+        clips = own_clips(stamp, blank=True)
+        domains = filmed(config, clips, lambda message: None) if clips else find_domains(Path(stamp["feature_file"]))
         seen: set[str] = set()
         for role in splits.ROLES:
             domain = domains[config[role]]

@@ -58,7 +58,8 @@ def place(folder: Path, seed: int, say: Say) -> Picture:
         Placed(config[role], xy, [clips[i] for i in at], [classes[i] for i in at])
         for role, xy, at, (clips, classes) in zip(("source", "target"), points, picked, both, strict=True)
     )
-    title = f"{config['method']['name']}: {config['source']} → {config['target']}, {result['selected']:.2f} %"
+    accuracy = "" if result["selected"] is None else f", {result['selected']:.2f} %"
+    title = f"{config['method']['name']}: {config['source']} → {config['target']}{accuracy}"
     return Picture(title, config["method"]["name"], source, target)
 
 

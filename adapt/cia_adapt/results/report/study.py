@@ -174,6 +174,8 @@ def _run(folder: Path) -> Run:
     files.check(folder / "config.json", run.config, {"classes": ([str],), "method": parts})
     if not run.config["classes"]:
         raise DataError(f"{folder}/config.json: names no classes; {files.AGAIN}")
+    if run.result["selected"] is None:
+        raise DataError(f"{folder}: its target has no labels, so there is no accuracy to report; see cia-adapt predict")
     return run
 
 

@@ -1,6 +1,7 @@
 """Accuracies on EPIC-100 against an independent computation by the challenge's definition, and by hand."""
 
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -11,6 +12,8 @@ from cia_adapt.results.challenge import official, table
 from cia_adapt.runs import files
 from cia_adapt.training import Prediction
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.datasets import manifest
+from cia_extract.features import open_features
 
 
 def official_right(verb, noun, labels, k):
@@ -93,6 +96,31 @@ def test_without_the_feature_file_nobody_is_called_unseen(e100_runs, tmp_path):
     stamp = (folder / "stamp.json").read_text()
     (folder / "stamp.json").write_text(stamp.replace("feats.h5", "gone.h5"))
     assert {name for name, _ in table.measure(folder, "last").of_set} == {table.ALL, table.TAIL}
+
+
+def test_the_participants_of_clips_are_those_of_the_manifest(e100_runs, e100_file, tmp_path):
+    """Of a run that trained its backbone: the manifest alone is read, no clip."""
+    columns = open_features(e100_file)["e100"].columns
+    rows = [dict(zip(columns, map(str, values), strict=True)) for values in zip(*columns.values(), strict=True)]
+    manifest.check("e100", rows).write(tmp_path / "e100.csv")
+    before, folder = e100_runs / "e100/dann/source-target/seed0", tmp_path / "run"
+    shutil.copytree(before, folder)
+    stamp = json.loads((folder / "stamp.json").read_text()) | {"feature_file": "gone.h5"}
+    places = {"root": str(tmp_path), "frame_cache": str(tmp_path / "cache"), "flow": "tvl1"}
+    stamp["clips"] = [{"clips": f"e100={tmp_path / 'e100.csv'}"} | places]
+    (folder / "stamp.json").write_text(json.dumps(stamp))
+    unseen = (table.UNSEEN, "verb")
+    np.testing.assert_array_equal(table.measure(folder, "last").of_set[unseen], table.measure(before, "last").of_set[unseen])
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_target_without_labels_has_no_accuracy(e100_runs, tmp_path):
+    folder = tmp_path / "e100/dann/source-target/seed0"
+    shutil.copytree(e100_runs / "e100/dann/source-target/seed0", folder)
+    result = json.loads((folder / "result.json").read_text()) | dict.fromkeys(("last", "selected", "oracle"))
+    (folder / "result.json").write_text(json.dumps(result))
+    grid = table.table(comparison.groups([folder]), "selected")
+    assert grid.rows[0][2:] == ["n/a"] * 6
 
 
 def test_what_has_no_such_table(e100_runs, small_file, tmp_path):
