@@ -84,6 +84,7 @@ def test_links_lead_to_files_and_headings(page):
         name, _, heading = target.partition("#")
         file = (page.parent / name).resolve() if name else page
         assert file.exists(), f"{page.name}: {target}"
+        assert page.parent != DOCS or file.is_relative_to(DOCS), f"{page.name}: {target} is not on the site; write its path"
         if heading:
             titles = re.findall(r"^#+ (.*)$", CODE.sub("", file.read_text(encoding="utf-8")), re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
@@ -171,8 +172,8 @@ def test_the_index_and_the_site_lead_to_the_page(page):
 
 
 def test_the_site_is_built_without_a_warning(tmp_path):
-    """Links between the pages, anchors, and the reference that is drawn from docstrings."""
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    """Links between the pages, anchors, and the reference that is drawn from docstrings. --quiet would hide warnings."""
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(build, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
     assert done.returncode == 0, done.stderr
     reference = (tmp_path / "python/index.html").read_text(encoding="utf-8")

@@ -86,9 +86,13 @@ def check_cached(name: str, path: Path, checkpoint: Checkpoint) -> None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One process at a time brings a checkpoint; the others wait."""
-    with path.with_suffix(".lock").open("w") as lock:
+    with _lock(path).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _lock(path: Path) -> Path:
+    return path.with_suffix(".lock")
 
 
 def _bring(name: str, path: Path, say: Say, source: str, sha256: str, tries: int) -> None:
@@ -135,6 +139,7 @@ def _store(name: str, file: Path, path: Path, say: Say, source: str, sha256: str
     proof = _prove(name, checkpoint, source)
     with whole(path) as part:
         save_file(renamed(file, checkpoint, ""), part, metadata={SUM: _sum(checkpoint), "source": source, "file_sha256": digest})
+        part.chmod(_lock(path).stat().st_mode & 0o777)  # safetensors leaves it to its owner alone, and the folder may be shared
     proof = f"{proof}; its SHA-256 is {'as given' if sha256 else digest}" if not KNOWN[name].crc32c else proof
     say(f"{name}: {proof}; kept in {path}")
 

@@ -72,6 +72,8 @@ def test_downloaded_once_proved_and_kept(files, tensors, monkeypatch, empty_cach
     assert all(np.array_equal(kept[name], array) for name, array in tensors["rgb_imagenet"].items()) and len(kept) == 230
     assert said[-1] == f"rgb_imagenet: checked (230/230 tensors by CRC32C); kept in {path}"
     assert sorted(each.name for each in empty_cache.iterdir()) == ["rgb_imagenet.lock", "rgb_imagenet.safetensors"]
+    (empty_cache / "any").touch()
+    assert path.stat().st_mode == (empty_cache / "any").stat().st_mode  # other users of a shared cache read it too
 
 
 def test_a_mirror_that_is_gone_and_one_with_another_file(files, monkeypatch):
