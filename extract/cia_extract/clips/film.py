@@ -55,6 +55,9 @@ def undecodable(path: Path, error: BaseException) -> ClipError:
     """A library's error about a file, as a one-line ClipError."""
     if isinstance(error, PermissionError):
         return ClipError(f"{path}: cannot be read; check its permissions")
+    if isinstance(error, av.ArgumentError):  # what decoders say of a picture beyond max_pixels
+        why = f"its pictures have no size, or more than {LARGEST_PX // 1_000_000} million pixels"
+        return ClipError(f"{path}: cannot be decoded ({why}); is the file complete?")
     return ClipError(f"{path}: cannot be decoded ({reason(error)}); is the file complete?")
 
 
