@@ -10,25 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cia_adapt.config import library
+from cia_adapt.runs import files
 from cia_extract import recipes
 from cia_extract.common.errors import CiaError
 from cia_extract.datasets import manifest, tables
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cia_adapt.config import library
-from cia_adapt.runs import files
 from tests.hostile import mutated
 
 MANIFEST = b"clip,path,label,split,start,stop,domain\na,wave/a.avi,wave,train,0,1.5,x\nb,wave/b.avi,wave,val,,,y\n"
 METHOD = b'paper = "none"\nreconstructed = "all"\npooling = "sc"\nobjectives = ["coral"]\n\n[coral]\nweight = 0.2\n'
 SETUP = b"segments = 5\nepochs = 3\nbatch = 8\noptimiser = 'adam'\nlr = 3e-3\nlabels = 'label'\n"
 CONFIG = {
-    "source": "here", "target": "there", "features": "ab", "precision": "fp32", "seed": 0, "modalities": ["rgb"], "classes": {"label": ["a"]},
+    "source": "here", "target": "there", "features": "ab", "precision": "fp32", "seed": 0,
+    "modalities": ["rgb"], "classes": {"label": ["a"]},
     "setup": {"name": "demo", "epochs": 1, "segments": 3},
     "method": {"name": "cia", "paper": "", "reconstructed": "", "pooling": "sc", "published": {"here-there": 50.0}},
 }  # fmt: skip
-RESULT = {"source": "a", "target": "b", "method": "cia", "setup": "demo", "last": 1.0, "selected": 1, "oracle": 2.5, "source_val": 3.0}
+RESULT = {"source": "a", "target": "b", "method": "cia", "setup": "demo", "last": 1.0, "selected": 1, "oracle": 2.5}
+RESULT |= {"source_val": 3.0, "seed": 0, "target_val_clips": 9}
 METRICS = {"source_val_accuracy": 0.5, "target_val_accuracy": 0.25, "class_loss": 1.5, "advice": "x"}
 KNOBS = json.dumps(recipes.load("kinetics").knobs(["rgb", "flow"])).encode()
 
@@ -52,18 +54,22 @@ PARSERS: dict[str, tuple[bytes, str, Callable[[Path], object]]] = {
     "a method": (METHOD, "m.toml", lambda p: library.load("demo", str(p), {})),
     "a set-up": (SETUP, "s.toml", lambda p: library.load(str(p), "source-only", {})),
     "a run's configuration": (as_json(CONFIG), "c", in_a_run(files.read_config, "config.json")),
-    "a run's result": (as_json(RESULT | {"seed": 0, "target_val_clips": 9}), "r", in_a_run(files.read, "result.json")),
+    "a run's result": (
+        as_json(RESULT),
+        "r",
+        in_a_run(files.read, "result.json"),
+    ),
     "a run's stamp": (as_json({"feature_file": "f", "device": "cpu"}), "s", in_a_run(files.read_stamp, "stamp.json")),
     "a run's metrics": (as_json(METRICS) + b"\n" + as_json(METRICS), "m", in_a_run(files.read_metrics, "metrics.jsonl")),
     "a run's predictions": (b"clip,label,guess\na,x,y\n'=b,x,y\n", "p", in_a_run(files.read_predictions, "predictions.csv")),
     "a file's recipe": (KNOBS, "k.json", lambda p: recipes.restored(json.loads(p.read_text()), "f.h5")),
 }
 PIECES = [
-    *(b'"', b"'", b",", b";", b"\t", b"\n", b"\r", b"=", b"[", b"]", b"{", b"}", b".", b"-", b"#", b"\\", b":", b"/", b"..", b"\0"),
-    *(b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b"\x1b[2J", b"\xe2\x80\xae", b"\xed\xa0\x80", b'"""', b"'''", b"[[", b"]]", b"1e999"),
-    *(b"nan", b"inf", b"-1", b"0", b"true", b"null", b"1" * 5000, b"[" * 3000, b'{"a":' * 3000, b"a." * 3000, b"x" * 200_000),
-    *(b"clip", b"path", b"label", b"split", b"start", b"stop", b"../../etc/passwd", b"/etc/passwd", b"=cmd()", b"<script>"),
-    *(b"1979-05-27", b"0x1F", b"setup", b"pairs", b"weight", b"\\u0000", b"\\ud800", b'"\\u202e"', b"," * 2000, b"\n" * 2000),
+    *rb"""" ' , ; = [ ] { } . - # \ : / .. ''' [[ ]] 1e999 nan inf -1 0 true null""".split(),
+    *rb"""clip path label split start stop setup pairs weight""".split(),
+    *rb"""../../etc/passwd /etc/passwd =cmd() <script> 1979-05-27 0x1F \u0000 \ud800 "\u202e" """.split(),
+    *(b"\t", b"\n", b"\r", b"\0", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b"\x1b[2J", b"\xe2\x80\xae", b"\xed\xa0\x80", b'"' * 3),
+    *(b"1" * 5000, b"[" * 3000, b'{"a":' * 3000, b"a." * 3000, b"x" * 200_000, b"," * 2000, b"\n" * 2000),
 ]
 
 

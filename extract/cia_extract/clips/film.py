@@ -11,9 +11,9 @@ from cia_extract.common.outcomes import ClipError
 
 # Formats that read what their text or name points to: other files, addresses, filters that never end.
 _LEAD_ELSEWHERE: Final = frozenset(
-    ["applehttp", "avisynth", "concat", "dash", "hls", "imf", "image2", "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth"]
-    + ["vobsub", "webm_dash_manifest"]
-)
+    ("applehttp", "avisynth", "concat", "dash", "hls", "imf", "image2", "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth",
+     "vobsub", "webm_dash_manifest")
+)  # fmt: skip
 
 
 def opened(path: Path) -> Any:
@@ -79,9 +79,7 @@ def bounded(path: Path, stream: Any) -> None:
     """Have a stream that is about to be decoded refuse frames of more than LARGEST_PX. Raises ClipError where all would be."""
     if _pixels(stream) > LARGEST_PX:
         size = f"{stream.codec_context.width}x{stream.codec_context.height}"
-        raise ClipError(
-            f"{path}: its picture of {size} has more than {LARGEST_PX // 1_000_000} million pixels; scale it down"
-        )
+        raise ClipError(f"{path}: its picture of {size} has more than {LARGEST_PX // 1_000_000} million pixels; scale it down")
     stream.codec_context.options = {"max_pixels": str(LARGEST_PX)}
 
 
