@@ -46,7 +46,7 @@ def _sound(path: Path) -> None:
 
 
 def _patched(path: Path, name: bytes, ahead: int, number: int, **options) -> None:
-    """A film in whose header the 32-bit number `ahead` bytes after a name is another; `AVI ` numbers begin with the lowest byte."""
+    """A film in whose header the 32-bit number `ahead` bytes after a name is another; AVI begins with the lowest byte."""
     data = bytearray(film(path, **options).read_bytes())
     at = data.index(name) + len(name) + ahead
     data[at : at + 4] = struct.pack("<I" if path.suffix == ".avi" else ">I", number)
@@ -137,8 +137,8 @@ TRAPS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no-frames.avi": (_frameless, "no frame could be decoded"),
     "sound-only.mkv": (_sound, "no video stream"),
     "narrow.mkv": (lambda p: film(p, "ffv1", size=(8, 900)), "too long and narrow"),
-    "bomb.mov": (lambda p: _of_png(p, 16000, 16000), "16000x16000 has more than 64 million pixels"),
-    "bomb.gif": (lambda p: p.write_bytes(b"GIF89a" + b"\xff" * 5 + bytes(2) + b"," + b"\xff" * 9 + b"\x02\x01\0;"), "cannot be decoded"),
+    "bomb.mov": (lambda p: _of_png(p, 16000, 16000), "more than 64 million pixels"),
+    "bomb.gif": (lambda p: p.write_bytes(b"GIF89a" + b"\xff" * 5 + bytes(2) + b"," + b"\xff" * 9 + b"\2\1\0;"), "decoded"),
     "bomb-picture": (lambda p: _pictures(p, png(16000, 16000)), "more than 64 million pixels"),
     "claims-a-milliard.avi": (lambda p: _patched(p, b"strh", 36, 10**9, codec="mpeg4"), "24/1000000000 frames"),
     "claims-a-milliard.mp4": (lambda p: _patched(p, b"stsz", 8, 10**9), "decode"),
@@ -154,8 +154,8 @@ TRAPS: dict[str, tuple[Callable[[Path], object], str]] = {
     "playlist-address.m3u8": (lambda p: p.write_text(_playlist("http://127.0.0.1:9/a.ts")), "playlist"),
     "concat.mp4": (lambda p: p.write_text("ffconcat version 1.0\nfile secret.ts\n"), "playlist"),
     "concat-itself.mp4": (lambda p: p.write_text(f"ffconcat version 1.0\nfile {p.name}\n"), "playlist"),
-    "session.sdp": (lambda p: p.write_text("v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"), "decoded"),
-    "pattern-%d.png": (lambda p: (p.write_bytes(b"x"), (p.parent / "pattern-1.png").write_bytes(png(64, 48))), "list of pictures"),
+    "session.sdp": (lambda p: p.write_text("v=0\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"), "decoded"),
+    "pattern-%d.png": (lambda p: (p.write_bytes(b"x"), (p.parent / "pattern-1.png").write_bytes(png(64, 48))), "playlist"),
     "subtitle.idx": (lambda p: (p.write_text("# VobSub index file, v7\nid: en, index: 0\ntimestamp: 00:00:01:000, filepos: 0\n"),
                                 (p.parent / "subtitle.sub").write_bytes(bytes(4096))), "playlist"),
 }  # fmt: skip

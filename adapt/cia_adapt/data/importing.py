@@ -160,7 +160,7 @@ def _write(
 ) -> Shapes:
     """Add a group with all its rows done to the file `part`; return the shapes of what was stored."""
     clips, frames, shapes = columns["clip"], provenance["frames"], {}
-    with h5py.File(part, "a") as file:
+    with features.written(part, "a") as file:
         file.attrs["schema"] = features.SCHEMA
         file.attrs.setdefault("created_by", f"cia-adapt {__version__}")
         group = file.create_group(provenance["dataset"])

@@ -18,7 +18,7 @@ from cia_extract.common.console import Say
 from cia_extract.common.differences import listed
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.suggest import did_you_mean
-from cia_extract.features import DatasetFeatures, differences
+from cia_extract.features import DatasetFeatures, differences, written
 
 from cia_adapt import footage, runs
 from cia_adapt.config import Method, Setup, splits
@@ -233,7 +233,7 @@ def _write_csv(part: Path, scores: Scores, _: Mapping[str, Any]) -> None:
 def _write_h5(part: Path, scores: Scores, origin: Mapping[str, Any]) -> None:
     """clip [N]; of each label a group with classes [K], scores [N, K] float32 and predicted [N], the number of the likeliest."""
     text, columns = h5py.string_dtype("utf-8"), list(scores.classes)
-    with h5py.File(part, "w") as file:
+    with written(part) as file:
         file.attrs["created_by"] = f"cia-adapt {__version__}"
         file.attrs["origin"] = json.dumps(origin)
         file.create_dataset("clip", data=np.array(scores.clips, dtype=object), dtype=text)

@@ -26,6 +26,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, rest) as `save` wrote them. Raises DataError for a file that is not such a state."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             rest = json.loads(file.metadata()["state"])

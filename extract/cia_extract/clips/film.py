@@ -10,10 +10,10 @@ from cia_extract.clips.picture import LARGEST_PX
 from cia_extract.common.outcomes import ClipError
 
 # Formats that read what their text or name points to: other files, addresses, filters that never end.
-_LEAD_ELSEWHERE: Final = frozenset((
-    "applehttp", "avisynth", "concat", "dash", "hls", "imf", "image2", "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth",
-    "vobsub", "webm_dash_manifest",
-))  # fmt: skip
+_LEAD_ELSEWHERE: Final = frozenset(
+    ("applehttp", "avisynth", "concat", "dash", "hls", "imf", "image2", "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth",
+     "vobsub", "webm_dash_manifest")
+)  # fmt: skip
 
 
 def opened(path: Path) -> Any:
@@ -55,6 +55,9 @@ def undecodable(path: Path, error: BaseException) -> ClipError:
     """A library's error about a file, as a one-line ClipError."""
     if isinstance(error, PermissionError):
         return ClipError(f"{path}: cannot be read; check its permissions")
+    if isinstance(error, av.ArgumentError):  # what decoders say of a picture beyond max_pixels
+        why = f"its pictures have no size, or more than {LARGEST_PX // 1_000_000} million pixels"
+        return ClipError(f"{path}: cannot be decoded ({why}); is the file complete?")
     return ClipError(f"{path}: cannot be decoded ({reason(error)}); is the file complete?")
 
 

@@ -20,7 +20,7 @@ from cia_extract.features.schema import (
     row_crc32c,
     write_columns,
 )
-from cia_extract.features.structure import opened, readable
+from cia_extract.features.structure import opened, readable, written
 from cia_extract.features.writer import RowWriter
 
 __all__ = [
@@ -54,4 +54,5 @@ __all__ = [
     "write_columns",
     "write_failures",
     "writer",
+    "written",
 ]

@@ -53,6 +53,21 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise DataError(f"{path}: not an HDF5 file, or a damaged one; get or make it again") from error
 
 
+@contextmanager
+def written(part: Path, mode: str = "w") -> Iterator[h5py.File]:
+    """An HDF5 file for writing, which is emptied where writing it fails: `part` is the part file of `common.writes.whole`.
+
+    HDF5 writes what it holds when it closes a file; where a full disk does not let it, the process ends with SIGSEGV.
+    """
+    with h5py.File(part, mode) as file:
+        try:
+            yield file
+            file.flush()
+        except BaseException:
+            os.truncate(part, 0)  # gives the room for closing
+            raise
+
+
 def readable(path: Path, remedy: str) -> None:
     """Raise DataError unless `path` is a file that can be read; `remedy` says what to do where there is none."""
     try:

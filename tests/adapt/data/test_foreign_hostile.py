@@ -8,9 +8,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cia_adapt.data.foreign import open_any
 from cia_extract.common.errors import DataError
 
-from cia_adapt.data.foreign import open_any
 from tests import hostile
 from tests.conftest import make_dataset, make_small
 
@@ -41,7 +41,8 @@ def virtual(target: object, endless: bool) -> Callable[[h5py.File], None]:
         shape = file[ARRAY].shape
         most = (None, *shape[1:]) if endless else None
         del file[ARRAY]
-        layout, source = h5py.VirtualLayout(shape, "f4", maxshape=most), h5py.VirtualSource(str(target), ARRAY, shape, maxshape=most)
+        layout = h5py.VirtualLayout(shape, "f4", maxshape=most)
+        source = h5py.VirtualSource(str(target), ARRAY, shape, maxshape=most)
         rows = slice(0, h5py.h5s.UNLIMITED) if endless else slice(None)
         layout[rows] = source[rows]
         file.create_virtual_dataset(ARRAY, layout)
@@ -56,6 +57,11 @@ def replaced(at: str, shape: tuple[int, ...], dtype: object, **options) -> Calla
         file.create_dataset(at, shape, dtype, **options)
 
     return spoil
+
+
+def sizeless(file: h5py.File) -> None:
+    del file[ARRAY]
+    file.create_dataset(ARRAY, data=h5py.Empty("f4"))
 
 
 def packed_by_nobody(file: h5py.File) -> None:
@@ -82,14 +88,14 @@ ATTACKS: dict[str, tuple[Callable[[Path], Callable[[h5py.File], None]], str]] = 
     "vectors that are bytes of another file": (lambda d: stored_outside(ARRAY, d / SECRET, "f4", 5, 4), OUTSIDE),
     "labels that are bytes of another file": (lambda d: stored_outside(COLUMN, d / SECRET, "S16"), OUTSIDE),
     "states that are bytes of another file": (lambda d: stored_outside("here/status", d / SECRET, "u1", 3), OUTSIDE),
-    "a terabyte of states a clip": (lambda d: replaced("here/status", (CLIPS, 1 << 40), "u1", chunks=(1, 1 << 20)), "whole number"),
+    "a terabyte of states a clip": (lambda d: replaced("here/status", (CLIPS, 1 << 40), "u1", chunks=(1, 1 << 20)), "whole"),
     "labels of a terabyte": (lambda d: replaced(COLUMN, (1 << 36,), "S16", chunks=(1 << 10,)), "too many for a column"),
     "more clips than labels": (lambda d: replaced(ARRAY, (1 << 40, 5, 4), "f4", chunks=(1, 5, 4)), "different numbers of rows"),
     "a clip of a terabyte": (lambda d: replaced(ARRAY, (CLIPS, 1 << 20, 1 << 18), "f4", chunks=(1, 1, 1 << 10)), "would take"),
     "vectors that are records": (lambda d: replaced(ARRAY, (CLIPS, 5, 4), "f4,f4"), "needs"),
     "vectors that are text": (lambda d: replaced(ARRAY, (CLIPS, 5, 4), h5py.string_dtype()), "needs"),
     "vectors that are references": (lambda d: replaced(ARRAY, (CLIPS, 5, 4), h5py.ref_dtype), "needs"),
-    "vectors without a size": (lambda d: lambda file: (file.__delitem__(ARRAY), file.create_dataset(ARRAY, data=h5py.Empty("f4"))), "empty"),
+    "vectors without a size": (lambda d: sizeless, "empty"),
     "labels that are references": (lambda d: replaced(COLUMN, (CLIPS,), h5py.ref_dtype), "column"),
     "vectors packed by nobody": (lambda d: packed_by_nobody, "a filter that is not installed"),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,6 +148,10 @@ def test_a_damaged_state_is_one_line(small_file, tmp_path, monkeypatch):
     path = runs_folder.unfinished_folder(folder_of(tmp_path)) / "state.safetensors"
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(DataError, match="not a state that can be resumed"):
+        runner.run(request(small_file, tmp_path, epochs=4, resume=True), print)
+    path.unlink()
+    os.mkfifo(path)  # somebody else's folder; a reader would wait
+    with pytest.raises(DataError, match="it is no file"):
         runner.run(request(small_file, tmp_path, epochs=4, resume=True), print)
     assert runner.run(request(small_file, tmp_path, epochs=4, overwrite=True), print)
 

@@ -183,9 +183,7 @@ def test_a_flipped_bit_in_a_row_is_noticed(file, name):
     assert list(dataset.damaged_rows("rgb")) == [1]
 
 
-@pytest.mark.parametrize(
-    ("name", "byte"), [("status", 0), ("outcome", 0), ("message", 3), ("message", 200), ("ledger_crc32c", 1)]
-)
+@pytest.mark.parametrize(("name", "byte"), [("status", 0), ("outcome", 0), ("message", 3), ("message", 99), ("ledger_crc32c", 1)])
 @pytest.mark.parametrize("failed", [False, True])
 def test_a_flipped_bit_in_the_ledger_is_found_by_verify_and_done_again(file, name, byte, failed):
     """In what is told of a clip: a failure taken for a success, or another reason."""

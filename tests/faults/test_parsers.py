@@ -1,0 +1,109 @@
+"""Every parser of text is given what nobody would write: it reads, or refuses in one printable line, soon.
+
+Hypothesis changes sound files in a few places, or puts together pieces that each format has. Feature files, weights, journals
+and pickles are fuzzed where their readers are tested.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cia_adapt.config import library
+from cia_adapt.runs import files
+from cia_extract import recipes
+from cia_extract.common.errors import CiaError
+from cia_extract.datasets import manifest, tables
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.hostile import mutated
+
+MANIFEST = b"clip,path,label,split,start,stop,domain\na,wave/a.avi,wave,train,0,1.5,x\nb,wave/b.avi,wave,val,,,y\n"
+METHOD = b'paper = "none"\nreconstructed = "all"\npooling = "sc"\nobjectives = ["coral"]\n\n[coral]\nweight = 0.2\n'
+SETUP = b"segments = 5\nepochs = 3\nbatch = 8\noptimiser = 'adam'\nlr = 3e-3\nlabels = 'label'\n"
+CONFIG = {
+    "source": "here", "target": "there", "features": "ab", "precision": "fp32", "seed": 0,
+    "modalities": ["rgb"], "classes": {"label": ["a"]},
+    "setup": {"name": "demo", "epochs": 1, "segments": 3},
+    "method": {"name": "cia", "paper": "", "reconstructed": "", "pooling": "sc", "published": {"here-there": 50.0}},
+}  # fmt: skip
+RESULT = {"source": "a", "target": "b", "method": "cia", "setup": "demo", "last": 1.0, "selected": 1, "oracle": 2.5}
+RESULT |= {"source_val": 3.0, "seed": 0, "target_val_clips": 9}
+METRICS = {"source_val_accuracy": 0.5, "target_val_accuracy": 0.25, "class_loss": 1.5, "advice": "x"}
+KNOBS = json.dumps(recipes.load("kinetics").knobs(["rgb", "flow"])).encode()
+
+
+def as_json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def in_a_run(read: Callable[[Path], object], name: str) -> Callable[[Path], object]:
+    def reads(path: Path) -> object:
+        (path.parent / name).write_bytes(path.read_bytes())
+        return read(path.parent)
+
+    return reads
+
+
+# {what is parsed: (a sound file, its name, the parser)}
+PARSERS: dict[str, tuple[bytes, str, Callable[[Path], object]]] = {
+    "a manifest": (MANIFEST, "m.csv", manifest.read),
+    "an official list": (MANIFEST, "l.csv", lambda p: tables.read(p, ["clip", "label"], [])),
+    "a method": (METHOD, "m.toml", lambda p: library.load("demo", str(p), {})),
+    "a set-up": (SETUP, "s.toml", lambda p: library.load(str(p), "source-only", {})),
+    "a run's configuration": (as_json(CONFIG), "c", in_a_run(files.read_config, "config.json")),
+    "a run's result": (
+        as_json(RESULT),
+        "r",
+        in_a_run(files.read, "result.json"),
+    ),
+    "a run's stamp": (as_json({"feature_file": "f", "device": "cpu"}), "s", in_a_run(files.read_stamp, "stamp.json")),
+    "a run's metrics": (as_json(METRICS) + b"\n" + as_json(METRICS), "m", in_a_run(files.read_metrics, "metrics.jsonl")),
+    "a run's predictions": (b"clip,label,guess\na,x,y\n'=b,x,y\n", "p", in_a_run(files.read_predictions, "predictions.csv")),
+    "a file's recipe": (KNOBS, "k.json", lambda p: recipes.restored(json.loads(p.read_text()), "f.h5")),
+}
+PIECES = [
+    *rb"""" ' , ; = [ ] { } . - # \ : / .. ''' [[ ]] 1e999 nan inf -1 0 true null""".split(),
+    *rb"""clip path label split start stop setup pairs weight""".split(),
+    *rb"""../../etc/passwd /etc/passwd =cmd() <script> 1979-05-27 0x1F \u0000 \ud800 "\u202e" """.split(),
+    *(b"\t", b"\n", b"\r", b"\0", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b"\x1b[2J", b"\xe2\x80\xae", b"\xed\xa0\x80", b'"' * 3),
+    *(b"1" * 5000, b"[" * 3000, b'{"a":' * 3000, b"a." * 3000, b"x" * 200_000, b"," * 2000, b"\n" * 2000),
+]
+
+
+def attempt(parser: tuple[bytes, str, Callable[[Path], object]], data: bytes, folder: Path) -> bool:
+    """Whether the bytes were read, rather than refused as all should be."""
+    _, name, read = parser
+    (folder / name).write_bytes(data)
+    try:
+        read(folder / name)
+    except CiaError as error:
+        assert str(error).isprintable() and len(str(error)) < 3000, str(error)[:300]
+        return False
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, ValueError):
+        if name != "k.json":  # whose JSON is parsed by the reader of feature files
+            raise
+        return False
+    return True
+
+
+@pytest.mark.parametrize("how_often", [60, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("what", PARSERS)
+def test_a_parser_reads_or_refuses_in_one_line(tmp_path, what, how_often):
+    parser = PARSERS[what]
+    assert attempt(parser, parser[0], tmp_path), "the sound one"
+
+    @settings(max_examples=how_often, deadline=10_000, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def fuzz(data):
+        if data.draw(st.booleans()):
+            content = mutated(parser[0], parser[0], data.draw(st.randoms(use_true_random=True)))
+        else:
+            at, removed = data.draw(st.integers(0, len(parser[0]))), data.draw(st.integers(0, 9))
+            pieces = b"".join(data.draw(st.lists(st.sampled_from(PIECES) | st.binary(max_size=4), max_size=6)))
+            content = parser[0][:at] + pieces + parser[0][at + removed :]
+        attempt(parser, content, tmp_path)
+
+    fuzz()
