@@ -92,7 +92,7 @@ def child(path: Path, method: str) -> None:
 
     with Peak() as peak:
         chosen = config.load("e100", method.split("-over-")[0], {"epochs": 1} | ({"pooling": "avg"} if method == "cia" else {}))
-        request = Request(features=path, chosen=chosen, source="source", target="target")
+        request = Request(features=path, chosen=chosen, sources=("source",), target="target")
         (direction,) = prepared(request, lambda message: None)
         stores = Stores(request.device, request.tier)
         task, labels = task_of(direction, stores)
