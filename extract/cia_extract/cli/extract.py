@@ -11,12 +11,13 @@ import typer
 import cia_extract.cli.datasets as datasets
 import cia_extract.cli.features as features
 import cia_extract.cli.options as options
+import cia_extract.cli.preview as preview
 import cia_extract.cli.weights as weights_cli
-from cia_extract import __version__, recipes
+from cia_extract import __version__
+from cia_extract.cli.recipe_of import modalities_of, recipe_of
 from cia_extract.common import console, flags
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.modalities import MODALITIES
-from cia_extract.common.settings import parsed
 from cia_extract.datasets import check_name
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ app = console.application(
 app.add_typer(weights_cli.app, name="weights")
 features.register(app)
 datasets.register(app)
+preview.register(app)
 
 
 def main() -> None:
@@ -86,8 +88,8 @@ def _settings(
 ) -> "tuple[Settings, str]":
     """What to extract, and which clips are left out of it, if any."""
     device = console.device(computing.device)
-    recipe = _recipe(clips.dataset, preprocessing)
-    modalities = _modalities(recipe.backbone, preprocessing.modality)
+    recipe = recipe_of(clips.dataset, preprocessing)
+    modalities = modalities_of(recipe.backbone, preprocessing.modality)
     shard = _shard(clips.shard)
     if output.overwrite and shard:
         raise UsageError("--overwrite with --shard: parts would erase each other; choose a new --out")
@@ -175,32 +177,6 @@ def _report(settings: "Settings", summary: "Summary", as_json: bool, left_out: s
 def _cores() -> int:
     """Those that this process may use: on a shared machine fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _recipe(dataset: str, flags: options.Preprocessing) -> recipes.Recipe:
-    """The recipe of the flags. Raises UsageError."""
-    name = flags.recipe
-    if not name:
-        tbn = "tbn-epic55" if dataset == "e55" else "tbn-epic100"
-        name = tbn if flags.backbone == "tbn" else recipes.BASE
-    knobs = {
-        "sampling.frames": flags.frames, "sampling.rule": flags.sampling, "sampling.rate": flags.rate,
-        "flow.algorithm": flags.flow, "rgb.edge": flags.edge, "flow.edge": flags.edge,
-    }  # fmt: skip
-    if flags.window is not None:
-        knobs |= dict.fromkeys(("rgb.window", "flow.window"), flags.window)
-        knobs |= dict.fromkeys(("rgb.first", "flow.first"), -(flags.window // 2))
-    changes = dict(parsed(entry, "section.knob", "rgb.edge=zero (see cia-extract recipes kinetics)") for entry in flags.changes)
-    recipe = recipes.load(name, changes | {knob: value for knob, value in knobs.items() if value not in (None, "")})
-    if flags.backbone and flags.backbone != recipe.backbone:
-        raise UsageError(f"--recipe {name}: is for --backbone {recipe.backbone}, not {flags.backbone}")
-    return recipe
-
-
-def _modalities(backbone: str, asked: Sequence[str]) -> tuple[str, ...]:
-    from cia_extract.networks import IN_CHANNELS
-
-    return tuple(m for m in MODALITIES if m in (asked or IN_CHANNELS[backbone]))
 
 
 def _shard(text: str) -> tuple[int, int] | None:

@@ -1,0 +1,1 @@
+"""A feature file at a glance."""
