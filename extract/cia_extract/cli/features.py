@@ -22,10 +22,24 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def info(file: File = Path("feats.h5"), as_json: Json = False) -> None:
+def info(
+    file: File = Path("feats.h5"),
+    as_json: Json = False,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Write a page there instead: coverage, failures, ranges, nearest clips.")
+    ] = None,
+) -> None:
     """Show what a feature file holds: datasets, clips, states, weights and recipe."""
     from cia_extract import features
 
+    if page is not None:
+        from cia_extract import pages
+        from cia_extract.datasets import sources
+
+        sources.check_file("--html", page)
+        pages.overview.write(file, page, console.say)
+        console.out(f"page: {page.resolve()}")
+        return
     described = {name: _describe(dataset) for name, dataset in features.open_features(file).items()}
     if as_json:
         console.print_json(described)

@@ -114,9 +114,7 @@ def look(clip: str, facts: dict[str, str], job: ClipJob) -> Preview:
         most = np.percentile(lengths, 99)
         facts["flow"] = f"mean {lengths.mean():.2f} px, 99 % below {most:.2f} px, longest {lengths.max():.2f} px"
         if lengths.mean() < RESTS:
-            warnings.append(
-                f"flow: nearly empty, {lengths.mean():.2f} px in the mean; a still picture, or wrong stored flow?"
-            )
+            warnings.append(f"flow: nearly empty, {lengths.mean():.2f} px in the mean; a still picture, or wrong stored flow?")
     return Preview(clip, facts, warnings, frames, full, sound)
 
 
