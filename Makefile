@@ -2,16 +2,27 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# The build of torch: `make demo TORCH=cpu` has none of CUDA's gigabytes; cu126 and so on as in https://download.pytorch.org/whl.
+TORCH ?=
+PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
+TORCH_FIRST = $(if $(TORCH),$(1) $(PIP) torch --index-url https://download.pytorch.org/whl/$(TORCH))
 # Small enough for two cores: 6 training and 3 validation clips per class and domain, 3 frames per clip instead of 25, fast flow.
 DEMO_EXTRACT := --dataset demo --root demo/clips --out demo/feats.h5 --clips-per-class 6 --frames 3 --flow dis
 DEMO_ADAPT := --features demo/feats.h5 --setup demo --segments 3 --runs demo/runs
 
-.PHONY: demo test test-all test-wheel lint format clean
+.PHONY: demo test test-all test-gpu bench-gpu test-wheel study docs lint format clean
 
+# The commands and the fastest engine for CPUs.
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(call TORCH_FIRST,$(BIN)/python)
+	$(BIN)/python $(PIP) -e '.[openvino]'
+	touch $@
+
+# What developers need beside.
+$(BIN)/.installed-dev: $(BIN)/.installed
+	$(BIN)/python $(PIP) -e '.[dev]'
 	touch $@
 
 demo: $(BIN)/.installed
@@ -33,21 +44,31 @@ test-all: lint
 	$(PYTEST) -m ''
 	$(MAKE) test-wheel
 
-lint: $(BIN)/.installed
+# What shows on a GPU only; DEVICE=cpu tries the same tests, and the same rows in small, where there is none.
+DEVICE ?= cuda
+
+test-gpu: $(BIN)/.installed-dev
+	$(BIN)/python -m pytest -m gpu --gpu $(DEVICE)
+
+bench-gpu: $(BIN)/.installed
+	$(BIN)/python benchmarks/gpu.py --device $(DEVICE)
+
+lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(BIN)/.installed
+format: $(BIN)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # Build the wheel, install it where nothing else is, and run both commands from there.
-test-wheel: $(BIN)/.installed
+test-wheel: $(BIN)/.installed-dev
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(BIN)/python -m build --wheel --outdir build/wheel .
 	$(PYTHON) -m venv build/wheel/venv
-	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build/wheel/*.whl
+	$(call TORCH_FIRST,build/wheel/venv/bin/python)
+	build/wheel/venv/bin/python $(PIP) build/wheel/*.whl
 	cd build/wheel && venv/bin/cia-extract --dataset demo --root clips --clips-per-class 1 --frames 1 --flow dis
 	cd build/wheel && venv/bin/cia-extract verify
 	cd build/wheel && venv/bin/cia-extract recipes kinetics | grep -q replicate
@@ -58,6 +79,16 @@ test-wheel: $(BIN)/.installed
 	cd build/wheel && venv/bin/cia-adapt table swept --baseline source-only | grep -q 94.22
 	cd build/wheel && venv/bin/cia-adapt report runs/demo/cia
 	test -s build/wheel/report.html
+
+# benchmarks/STUDY.md anew: days on a CPU at full size. Goes on where it stopped. `make study STUDY="build/study --size small"`: hours.
+STUDY ?= build/study
+study: $(BIN)/.installed-dev
+	$(BIN)/python $(PIP) -e '.[search]'
+	$(BIN)/python benchmarks/study.py $(STUDY)
+
+# The pages as a site, in build/site.
+docs: $(BIN)/.installed-dev
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

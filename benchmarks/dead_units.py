@@ -1,5 +1,5 @@
-"""Units of the shared layer that answer to no training clip any more, with and without `--normalise`; and what SC without an
-embedding looks at.
+"""Units of the shared layer that answer to no training clip any more, with and without `--normalise`, and started by the data;
+and what SC without an embedding looks at.
 
 python benchmarks/dead_units.py study.h5 [--epochs 20] [--seeds 2]
 
@@ -27,6 +27,13 @@ from sklearn.preprocessing import StandardScaler
 
 CPU = torch.device("cpu")
 MODALITIES = ("rgb", "flow")
+WAYS: dict[str, dict[str, object]] = {
+    "as in uh-paper": {"normalise": False},
+    "--normalise": {"normalise": True},
+    "--warm-up 0.1": {"normalise": False, "warm_up": 0.1},
+    "--initialise data": {"normalise": False, "initialise": "data"},
+    "--initialise data --warm-up 0.1": {"normalise": False, "initialise": "data", "warm_up": 0.1},
+}
 
 
 def main() -> None:
@@ -37,13 +44,13 @@ def main() -> None:
     options = parser.parse_args()
     print(machine())
     domains, stores = data_domains.find_domains(options.features), Stores(CPU)
-    pairs = data_domains.pairs(domains, None, None)
+    pairs = [(source, target) for (source,), target in data_domains.pairs(domains, (), None)]
     for name in ("source-only", "concat"):
-        for normalise in (False, True):
-            overrides = {"epochs": options.epochs, "segments": 3, "normalise": normalise, "reversal": 1.0}
+        for start, way in WAYS.items():
+            overrides = {"epochs": options.epochs, "segments": 3, "reversal": 1.0} | way
             found = [trained(name, overrides, domains, pair, seed, stores) for pair in pairs for seed in range(options.seeds)]
             dead, source, target = np.mean(found, axis=0)
-            print(f"{name:12} normalise {normalise!s:5}: dead {dead:.0f}, source validation {source:.1f}, target {target:.1f}")
+            print(f"{name:12} {start:35}: dead {dead:.0f}, source validation {source:.1f}, target {target:.1f}")
     for name in ("avg", "sc-identity"):
         print(name, looked_at(name, domains, pairs[0], stores))
 

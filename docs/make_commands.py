@@ -16,7 +16,7 @@ HEAD = """# Commands and flags
 
 *Made by `python docs/make_commands.py` from the code. Edit the help texts, not this page.*
 
-`COMMAND --help` prints the same. A flag that may be repeated says so.
+`COMMAND --help` prints the same, and two examples. A flag that may be repeated says so.
 """
 
 
@@ -49,6 +49,7 @@ def meaning(parameter: Any) -> str:
         shown = ", ".join(map(str, default)) if isinstance(default, list | tuple) else default
         shown = parameter.opts[0] if default is True else shown
         text += f" [default: {shown}]"
+    text = text.replace("] [", "] \\[")  # or it is a reference in Markdown
     return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
 
 

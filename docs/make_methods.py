@@ -32,14 +32,6 @@ A method is one TOML in `adapt/cia_adapt/methods`. It names parts: a refinement,
   [reconstructed](reconstruction.md).
 """
 
-GROUPS = {
-    "The paper's table 2": lambda paper: paper.startswith("Table 2"),
-    "The paper's table 3": lambda paper: paper.startswith("Table 3"),
-    "The supplement's figure 1": lambda paper: paper.startswith("Figure 1"),
-    "What the supplement leaves open": lambda paper: "ablation" in paper,
-    "Methods of other papers": lambda paper: re.search(r"\d{4}\)$", paper),
-    "Bounds and other temporal parts": lambda paper: True,
-}
 KINDS = {"refinements": "Refinements", "poolings": "Poolings", "temporal": "Temporal parts", "objectives": "Objectives"}
 EVERYWHERE = ("the shared layer before the heads (TA3N's)", "the shared layer before the heads", "discriminators")
 DEFAULTS = {("refinements", "none"), ("poolings", "avg"), ("temporal", "tsn")}
@@ -47,21 +39,24 @@ DEFAULTS = {("refinements", "none"), ("poolings", "avg"), ("temporal", "tsn")}
 
 def page() -> str:
     """The whole page, as Markdown."""
-    methods = {name: config.load("uh", name, {}).method for name in config.names("methods")}
     blocks = [HEAD]
-    for title, fits in GROUPS.items():
-        group = {name: method for name, method in methods.items() if fits(method.paper)}
-        methods = {name: method for name, method in methods.items() if name not in group}
-        blocks += [
-            f"## {title}\n",
-            table(["method", "stands for", "published", "parts and own settings", "reads"], map(row, group.values())),
-        ]
+    for title, members in config.grouped().items():
+        rows = [row(config.load("uh", name, {}).method) for name in members]
+        blocks += [f"## {title}\n", table(["method", "stands for", "published", "parts and own settings", "reads"], rows)]
+    blocks += ["## Published by others on UCF-HMDB\n", published()]
     blocks.append("## Notes, and what is reconstructed\n\nBeside the shared layer and the discriminators.\n")
     blocks += filter(None, map(note, config.names("methods")))
     blocks += ["\n## Set-ups\n\n`--setup NAME` chooses one. Each setting has a flag of its name.\n", setups()]
     for kind, title in KINDS.items():
         blocks += [f"## {title}\n", *(part(kind, name) for name in parts.names(kind))]
     return "\n".join(blocks).rstrip() + "\n"
+
+
+def published() -> str:
+    """The table of what others publish, and its note."""
+    rows, note = config.published()
+    cells = [[row.work, row.features, f"{row.to_hmdb:.2f}", f"{row.to_ucf:.2f}", row.source] for row in rows]
+    return table(["work", "features", "U→H", "H→U", "source"], cells) + f"\n{note}\n"
 
 
 def row(method: Method) -> list[str]:

@@ -6,8 +6,29 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from cia_extract import recipes
 from cia_extract.features import writer
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults", "tests/faults")
+    group.addoption("--kills", type=int, default=100, help="How often the slow tests of tests/faults/test_kills.py kill, in all.")
+    group.addoption("--kill-seed", type=int, help="Seed of the moments of kills; a test that fails prints its own.")
+    group.addoption("--mutants", type=int, default=1000, help="How many damaged clips the slow test of tests/faults/test_media.py reads.")
+    group.addoption("--media-seed", type=int, help="Seed of the damage; a test that fails prints its own.")
+
+    parser.addoption("--gpu", default="cuda", metavar="DEVICE", help="Where tests marked gpu run; cpu tries them without one.")
+
+
+@pytest.fixture(scope="session")
+def gpu(request: pytest.FixtureRequest) -> torch.device:
+    """The device of the tests marked gpu."""
+    device = torch.device(request.config.getoption("--gpu"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device; --gpu cpu tries these tests without one")
+    return device
+
 
 SHARED = Path(os.environ.get("CIA_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
@@ -94,3 +115,15 @@ def make_small(path: Path, channels: int = 64, clips_per_class: int = 6, frames:
 def small_file(tmp_path_factory) -> Path:
     """`make_small`, with rgb, flow and audio of 64 channels. Read only."""
     return make_small(tmp_path_factory.mktemp("features") / "small.h5")
+
+
+@pytest.fixture(scope="session")
+def tiny_clips(tmp_path_factory) -> Path:
+    """The manifest of `tests.adapt.clips_of.render`, with its frames in the folder `cache` beside it. Read only."""
+    from cia_adapt.footage import Footage, opened
+
+    from tests.adapt.clips_of import PICTURES, render
+
+    path = render(tmp_path_factory.mktemp("clips"))
+    opened(Footage((str(path),), None, path.parent / "cache", (), "dis", 1), PICTURES, print)
+    return path

@@ -9,7 +9,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import cia_adapt
+import cia_extract
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -94,11 +98,36 @@ def test_paths_of_this_project_exist(page):
         assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
+def test_a_page_that_code_cites_is_in_the_project():
+    """`docs/facts.md` and not a note that a reader of the code does not have."""
+    # Some tests read and compare notes where these are at hand, or write a file of that name.
+    allowed = {
+        ("test_library.py", "evaluation.md"), ("test_library.py", "methods-after.md"), ("test_overview.py", "methods-after.md"),
+        ("test_sweep.py", "t.md"), ("test_disk.py", "t.md"),
+    }  # fmt: skip
+    places = [ROOT / folder for folder in ("extract", "adapt", "data/manifests", "tests", "benchmarks", "docs")]
+    cited = [
+        (path, name)
+        for place in places
+        for path in place.rglob("*")
+        if path.suffix in {".py", ".toml"} and path != Path(__file__)
+        for name in re.findall(r"(?<![\w/.-])(?:docs/)?[A-Za-z][\w-]*\.md\b", path.read_text(encoding="utf-8"))
+    ]
+    absent = {
+        (path.name, name) for path, name in cited if not any((ROOT / at / name).is_file() for at in (".", "docs", "benchmarks"))
+    }
+    assert len(cited) > 20 and absent - allowed == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_that_a_page_names_exist(page):
     known = {flag for commands in parameters().values() for flags in commands.values() for flag in flags} | {"--help"}
     text = page.read_text(encoding="utf-8")
-    ours = "\n".join(line for line in text.splitlines() if not re.search(r"\bpython |\bpip |\bmake \b|\bmkdocs ", line))
+    ours = "\n".join(
+        line
+        for line in text.splitlines()
+        if not re.search(r"\bpython |\bpip |\bmake \b|\bmkdocs |^docker |^uv |--gpus all", line)
+    )
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", ours))
     assert named <= known, f"{page.name}: {sorted(named - known)}"
 
@@ -126,6 +155,46 @@ def test_the_index_and_the_site_lead_to_the_page(page):
     index, site = (DOCS / "README.md").read_text(encoding="utf-8"), (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert page.name == "README.md" or f"({page.name})" in index
     assert re.search(rf": {re.escape(page.name)}$", site, re.MULTILINE)
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    """Links between the pages, anchors, and the reference that is drawn from docstrings."""
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(build, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "python/index.html").read_text(encoding="utf-8")
+    given = {"cia_extract.extraction.Summary", "cia_extract.features.DatasetFeatures", "cia_adapt.runs.Run"}
+    given |= {"cia_adapt.results.predicting.Scores", "cia_extract.common.errors.CiaError"}
+    calls = {f"{face.__name__}.{name}" for face in (cia_extract, cia_adapt) for name in face.__all__ if name != "__version__"}
+    assert len(calls) == 5
+    for name in calls | given:
+        assert f'id="{name}"' in reference, name
+
+
+def notebook() -> list[str]:
+    """The code cells of the quick start's notebook."""
+    content = nbformat.read(DOCS / "quick-start.ipynb", 4)
+    nbformat.validate(content)
+    return [cell.source for cell in content.cells if cell.cell_type == "code"]
+
+
+def test_the_notebook_is_kept_without_outputs_and_its_cells_are_python():
+    content = nbformat.read(DOCS / "quick-start.ipynb", 4)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in content.cells)
+    for cell in notebook():
+        compile(cell, "quick-start.ipynb", "exec")
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    """In a kernel of its own as Jupyter runs it, with one clip a class and few epochs."""
+    content = nbformat.read(DOCS / "quick-start.ipynb", 4)
+    for cell in content.cells:
+        cell.source = cell.source.replace("frames = 6, 3", "frames = 1, 1").replace("seeds=3", "seeds=1, epochs=2, batch=4")
+    content.cells.append(nbformat.v4.new_code_cell("print(len(results), len(vectors), summary.done)"))
+    done = NotebookClient(content, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert [output.text for output in done.cells[-1].outputs] == ["4 32 32\n"]
+    assert done.cells[-2].outputs[-1].data["image/png"]
 
 
 def test_the_method_recipe_and_dataset_of_the_page_on_adding_work(tmp_path):

@@ -19,7 +19,16 @@ FLOORS = {
         {"recipes"},
         {"common"},
     ],
-    "cia_adapt": [{"cli"}, {"experiments", "results"}, {"runs"}, {"training"}, {"data", "model"}, {"config"}, {"parts"}],
+    "cia_adapt": [
+        {"cli"},
+        {"experiments", "results"},
+        {"runs"},
+        {"training"},
+        {"data", "model"},
+        {"footage"},
+        {"config"},
+        {"parts"},
+    ],
 }
 # What stage two may use of stage one.
 SHARED = {"common", "features", "datasets", "recipes", "clips", "networks"}
@@ -88,7 +97,11 @@ def test_nothing_imports_past_a_face():
 
 
 def test_no_import_circle():
-    graph = {module: {target(source, name) for source, name in imports(module)} - {module} for module in MODULES}
+    """An import from a package runs the package too, so both count."""
+    graph = {
+        module: {place for source, name in imports(module) for place in (source, target(source, name))} - {module}
+        for module in MODULES
+    }
     done: set[str] = set()
 
     def visit(module: str, way: tuple[str, ...]) -> None:

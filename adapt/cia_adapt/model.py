@@ -1,4 +1,4 @@
-"""Composition: refine, pool, shared layer, temporal aggregation, classifiers."""
+"""Composition: backbone where it is trained too, refine, pool, shared layer, temporal aggregation, classifiers."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from cia_adapt import parts
 from cia_adapt.config import Method
+from cia_adapt.footage import Trunk
 from cia_adapt.parts.interface import JOINT, Output, Sizes
 from cia_adapt.parts.layers import Feature, SharedLayer, output_layer, to_float
 
@@ -17,12 +18,13 @@ from cia_adapt.parts.layers import Feature, SharedLayer, output_layer, to_float
 class VideoModel(nn.Module):
     """From {modality: maps [B, S, C, H, W] or vectors [B, S, C]} to classes, by the parts that a method names.
 
-    Inputs may be float16, as stored; the arithmetic is float32, or bfloat16 under autocast. Raises UsageError where the method
-    does not fit the modalities.
+    With a `trunk` the inputs are frames, of which it makes the maps. Others may be float16, as stored; the arithmetic is float32,
+    or bfloat16 under autocast. Raises UsageError where the method does not fit the modalities.
     """
 
-    def __init__(self, method: Method, sizes: Sizes) -> None:
+    def __init__(self, method: Method, sizes: Sizes, trunk: Trunk | None = None) -> None:
         super().__init__()
+        self.trunk = trunk
         self.modalities, self.head, self.heads = tuple(sizes.channels), method.head, sizes.heads
         self.normalise = sizes.normalise and sizes.shared_features > 0
         self.refinement = _part("refinements", method.refinement, method, sizes)
@@ -46,6 +48,8 @@ class VideoModel(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Output:
         """{modality: maps [B, S, C, H, W] or vectors [B, S, C]} → all that losses, evaluation and reports look at."""
+        if self.trunk is not None:
+            inputs = self.trunk(inputs)
         clips, segments = next(iter(inputs.values())).shape[:2]
         features = {m: Feature(to_float(inputs[m].flatten(0, 1))) for m in self.modalities}  # [B·S, C, H, W] or [B·S, C]
         pooled = self.pooling(self.refinement(features))
@@ -58,13 +62,16 @@ class VideoModel(nn.Module):
         if self.shared:
             both = {stream: self.shared[stream](x) for stream, x in frames.items()}  # two of [B, S, D]
             frames, raw = ({stream: pair[i] for stream, pair in both.items()} for i in range(2))
-        videos = {}
+        videos: dict[str, Tensor] = {}
+        latents: dict[str, Mapping[str, Tensor]] = {}
         for stream, x in frames.items():
-            videos[stream], logits = self.temporal[stream](x)
+            videos[stream], logits, *others = self.temporal[stream](x)
+            if any(others):
+                latents[stream] = others[0]
             domain_logits |= {f"{level}_{stream}": of_level for level, of_level in logits.items()}
         logits_of = {stream: self.classifiers[stream](self.dropout(v)) for stream, v in videos.items()}
         consensus = None if pooled.weights is None else pooled.weights.unflatten(0, (clips, segments))
-        return Output(self.head, self.heads, frames, videos, logits_of, consensus, domain_logits, raw)
+        return Output(self.head, self.heads, frames, videos, logits_of, consensus, domain_logits, raw, latents)
 
 
 def _pooling(method: Method, sizes: Sizes) -> nn.Module:

@@ -8,7 +8,7 @@ from cia_adapt.parts.interface import Output, Step
 from torch import Tensor, nn
 
 SOURCE, TARGET, CLASSES = 4, 6, 3
-# The toy inputs of `methods-after.md`: logits of three clips by two streams, and features of two domains.
+# The toy inputs of `docs/facts.md`: logits of three clips by two streams, and features of two domains.
 Z = torch.tensor([[2.0, 0, 0], [0, 1, -1], [0.5, 0.5, 0]])
 Z2 = torch.tensor([[1.0, 1, 0], [0, 2, 0], [0, 0, 1]])
 X, Y = torch.tensor([[0.0, 0], [1, 0], [0, 1]]), torch.tensor([[1.0, 1], [2, 1], [1, 3]])

@@ -17,6 +17,7 @@ SOURCE_FREE = ("shot-fl", "cleanadapt-fl", "cleanadapt-fl-ts")  # they need an e
 SMALL = {
     "sc": ["sc.embedding=16"],
     "tada": ["tada.hidden=4"],
+    "disentanglement": ["disentanglement.information=1"],  # the published 50 wants hundreds of epochs
     "gradient_blend": ["gradient_blend.epochs=2", "gradient_blend.held_out=0.5"],
 }
 

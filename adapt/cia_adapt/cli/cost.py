@@ -11,7 +11,7 @@ from msgspec import Meta
 from cia_adapt import config
 
 if TYPE_CHECKING:
-    from cia_adapt.results.cost import Cost, Row
+    from cia_adapt.results import cost as counting
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,12 @@ class Counted:
 
 
 def cost(counted: Counted) -> None:
-    """Parameters and multiply-accumulates (MACs) of methods by module, with and without the backbone, beside table 1."""
+    """Parameters and multiply-accumulates (MACs) of methods by module, with and without the backbone, beside table 1.
+
+    Examples:
+        cia-adapt cost
+        cia-adapt cost --method cia
+    """
     from cia_adapt.results import cost as counting
 
     costs = []
@@ -55,7 +60,7 @@ def cost(counted: Counted) -> None:
         console.out(f"note: {rule}")
 
 
-def _print(cost: "Cost") -> None:
+def _print(cost: "counting.Cost") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -64,7 +69,7 @@ def _print(cost: "Cost") -> None:
     table.add_column("M parameters", justify="right")
     table.add_column("GMac", justify="right")
 
-    def add(row: "Row", end: bool = False) -> None:
+    def add(row: "counting.Row", end: bool = False) -> None:
         table.add_row(row.module, f"{row.parameters / 1e6:.3f}", f"{row.macs / 1e9:.3f}", end_section=end)
 
     for group in (cost.head, [cost.without_backbone], cost.backbone, [cost.with_backbone]):

@@ -26,6 +26,10 @@ def check(
 ) -> None:
     """Look through all features: missing and extra clips, classes of one domain only, types, NaN, all-zero maps, duplicates,
     short clips. Exit code 3 for faults.
+
+    Examples:
+        cia-adapt check feats.h5
+        cia-adapt check feats.h5 --manifest clips.csv
     """
     from cia_adapt.data import checking
 
@@ -64,6 +68,10 @@ def import_features(
 ) -> None:
     """Take features of other tools over: .npy, .npz, .pt, .t7 or .pkl, one file a clip or one a frame, an .npz of many clips, or
     EPIC-100's released pickle. Clips are matched by id, or by path where the manifest has one.
+
+    Examples:
+        cia-adapt import features/rgb features/flow --manifest clips.csv --dataset mine --out mine.h5
+        cia-adapt import target_train.pkl target_val.pkl --manifest target.csv --dataset target --out tbn.h5
     """
     from cia_adapt.data import importing
 
@@ -73,7 +81,7 @@ def import_features(
 
 @dataclass(frozen=True)
 class Timing:
-    """What `bench` times."""
+    """What to time."""
 
     method: tuple[str, ...] = ("source-only", "concat", "cia")
     """Methods to time; repeat."""
@@ -98,7 +106,12 @@ def bench(
     timing: Timing,
     device: Device,
 ) -> None:
-    """By tier: reading (GB/s, clips/s) and training (ms a step, share of this machine's measured peak)."""
+    """By tier: reading (GB/s, clips/s) and training (ms a step, share of this machine's measured peak).
+
+    Examples:
+        cia-adapt bench feats.h5
+        cia-adapt bench feats.h5 --method concat --steps 10
+    """
     from cia_adapt.experiments import bench as benching
 
     given = {"batch": timing.batch, "train_split": timing.train_split, "val_split": timing.val_split}

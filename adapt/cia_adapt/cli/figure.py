@@ -1,17 +1,19 @@
 """`cia-adapt figure`: pictures of finished runs for papers, as PNG, PDF or SVG."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from cia_extract.common import console, writes
-from cia_extract.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from cia_adapt.results.figures.clip_maps import Wanted
+    from cia_adapt.results.figures import clip_maps
 
-app = console.application("Pictures of finished runs for papers: PNG, PDF or SVG, by the suffix of --out.")
+app = console.application(
+    "Pictures of finished runs for papers: PNG, PDF or SVG, by the suffix of --out.",
+    "cia-adapt figure tsne runs/uh/source-only/hmdb-ucf/seed0 runs/uh/cia/hmdb-ucf/seed0",
+    "cia-adapt figure gradcam runs/uh/cia/hmdb-ucf/seed0 --out gradcam.pdf",
+)
 
 Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
 Clip = Annotated[
@@ -30,11 +32,17 @@ def tsne(
     out: Annotated[Path, typer.Option(help="The picture; the coordinates lie beside it as .csv.")] = Path("tsne.png"),
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of t-SNE and of the choice of clips.")] = 0,
 ) -> None:
-    """t-SNE of the clips' features: source blue, target red, classes by shape, as many clips of either domain."""
+    """t-SNE of the clips' features: source blue, target red, classes by shape, as many clips of either domain.
+
+    Examples:
+        cia-adapt figure tsne runs/uh/source-only/hmdb-ucf/seed0 runs/uh/cia/hmdb-ucf/seed0
+        cia-adapt figure tsne runs/uh/cia/hmdb-ucf/seed0 --out tsne.pdf
+    """
     from cia_adapt.results.figures import drawing, two_runs
+    from cia_adapt.runs import files
 
     drawing.check_out(out)
-    folders = [_one_run(path) for path in runs]
+    folders = [files.find_one(path) for path in runs]
     pictures = [two_runs.place(folder, seed, console.say) for folder in folders]
     drawing.save(two_runs.draw(pictures), out)
     table = out.with_suffix(".csv")
@@ -51,7 +59,12 @@ def consensus(
     frame: Frames = [],  # noqa: B006
     root: Root = None,
 ) -> None:
-    """SC's consensus maps of one clip over the frames that the network saw."""
+    """SC's consensus maps of one clip over the frames that the network saw.
+
+    Examples:
+        cia-adapt figure consensus runs/uh/cia/hmdb-ucf/seed0
+        cia-adapt figure consensus runs/uh/cia/hmdb-ucf/seed0 --frame 1 --frame 3 --out consensus.pdf
+    """
     from cia_adapt.results.figures import clip_maps
 
     _draw("consensus", run, out, clip_maps.Wanted(clip, root, frame))
@@ -68,26 +81,24 @@ def gradcam(
     frame: Frames = [],  # noqa: B006
     root: Root = None,
 ) -> None:
-    """Grad-CAM of one clip: rgb, refined rgb, flow, refined flow, fused after SC, consensus map (the paper's figure 2)."""
+    """Grad-CAM of one clip: rgb, refined rgb, flow, refined flow, fused after SC, consensus map (the paper's figure 2).
+
+    Examples:
+        cia-adapt figure gradcam runs/uh/cia/hmdb-ucf/seed0
+        cia-adapt figure gradcam runs/uh/cia/hmdb-ucf/seed0 --class golf --out gradcam.svg
+    """
     from cia_adapt.results.figures import clip_maps
 
     _draw("grad_cam", run, out, clip_maps.Wanted(clip, root, frame, target_class))
 
 
-def _draw(kind: str, run: Path, out: Path, wanted: "Wanted") -> None:
+def _draw(kind: str, run: Path, out: Path, wanted: "clip_maps.Wanted") -> None:
     from cia_adapt.results.figures import clip_maps, drawing, opened
-
-    drawing.check_out(out)
-    picture = {"consensus": clip_maps.consensus, "grad_cam": clip_maps.grad_cam}[kind](opened(_one_run(run)), wanted, console.say)
-    drawing.save(picture.draw(), out)
-    console.out(f"figure: {out.resolve()}, {picture.title}")
-
-
-def _one_run(path: Path) -> Path:
-    """The one run at or below a folder. Raises UsageError where there are several or none."""
     from cia_adapt.runs import files
 
-    folders: Sequence[Path] = files.find([path])
-    if len(folders) > 1:
-        raise UsageError(f"{path}: holds {len(folders)} runs; name one, such as {folders[0]}")
-    return folders[0]
+    drawing.check_out(out)
+    picture = {"consensus": clip_maps.consensus, "grad_cam": clip_maps.grad_cam}[kind](
+        opened(files.find_one(run)), wanted, console.say
+    )
+    drawing.save(picture.draw(), out)
+    console.out(f"figure: {out.resolve()}, {picture.title}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from cia_extract.common import settings
 from cia_extract.common.errors import UsageError
-from cia_extract.common.suggest import did_you_mean
+from cia_extract.common.suggest import instead
 
 from cia_adapt.config import Setup
 
@@ -50,7 +50,7 @@ def _field(entry: str) -> tuple[str, Any]:
     name, value = settings.parsed(entry, "setup.field", "setup.lr=1e-3")
     option, known = name.removeprefix(SETUP), settings.docs(Setup)  # its name has no text, and is no setting
     if option not in known:
-        raise UsageError(f"--set {settings.brief(entry)}: unknown, choose from {', '.join(known)}{did_you_mean(option, known)}")
+        raise UsageError(f"--set {settings.brief(entry)}: unknown{instead(option, list(known), 'cia-adapt sweep --help')}")
     return option, value
 
 

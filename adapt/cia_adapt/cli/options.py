@@ -23,8 +23,8 @@ class Data:
 
     features: Path | None = None
     """The feature file of cia-extract, or any HDF5 file with --map."""
-    source: str | None = None
-    """Labelled domain. [default: every one in turn]"""
+    source: tuple[str, ...] = ()
+    """Labelled domain; repeat to train on several together. [default: every one in turn]"""
     target: str | None = None
     """Unlabelled domain. [default: every other one]"""
     modality: tuple[str, ...] = ()
@@ -36,8 +36,30 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Footage:
+    """Which clips, in place of features, and how their frames are read."""
+
+    clips: tuple[str, ...] = ()
+    """[NAME=]MANIFEST.csv of clips that train the backbone too, or a dataset of cia-extract (e55, demo, …), in place of
+    --features; repeat.
+    """
+    root: Path | None = None
+    """Folder that the clips' paths are relative to. [default: the manifest's]"""
+    frame_cache: Path = Path("frame-cache")
+    """Folder that keeps the decoded frames and their flow."""
+    weights: tuple[str, ...] = ()
+    """The backbone's first weights, as of cia-extract: kinetics, random, FILE or MODALITY=FILE; repeat. [default: kinetics]"""
+    flow: Literal["tvl1", "dis"] = "tvl1"
+    """How flow is computed where the manifest names none: tvl1, or dis (fast, an approximation)."""
+    workers: Annotated[int, Meta(ge=0, le=1024)] = 0
+    """Processes that decode clips; 0: as many as cores."""
+    checkpointing: bool = False
+    """Compute the backbone's activations again for the gradient: a fraction of the memory, a third more time."""
+
+
+@dataclass(frozen=True)
 class Device:
-    """What computes."""
+    """Performance: what computes."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, …"""
@@ -47,7 +69,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Machine(Device):
-    """What computes, and how."""
+    """Performance: what computes, and how."""
 
     compiled: Annotated[bool, "--compile"] = False
     """Compile the model (CUDA graphs on a GPU); takes a while first."""
@@ -57,7 +79,7 @@ class Machine(Device):
 
 @dataclass(frozen=True)
 class Trained:
-    """What is trained."""
+    """What to train."""
 
     setup: str = "uh"
     """Protocol and optimiser: SETUPS; or a file that ends in .toml."""
@@ -73,7 +95,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Runs(Trained):
-    """What is trained, and what becomes of it."""
+    """What becomes of the runs."""
 
     validators: bool = True
     """Compute the label-free validators after each epoch."""
@@ -83,3 +105,7 @@ class Runs(Trained):
     """Train again what is finished."""
     as_json: Annotated[bool, "--json"] = False
     """One JSON object on stdout."""
+
+
+ON_A_TERMINAL: Final = ("dry_run", "as_json", "version")
+"""Fields that ask for something to be printed in the place of work: no arguments of the command as a function."""

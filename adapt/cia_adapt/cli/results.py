@@ -14,22 +14,35 @@ Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above 
 
 
 def methods(name: Annotated[str | None, typer.Argument(help="Show this one with all its settings.")] = None) -> None:
-    """List the methods: the paper's cell, the published numbers, what is reconstructed."""
+    """List the methods by group: the paper's cell, the published numbers; and what others publish on UCF-HMDB.
+
+    Examples:
+        cia-adapt methods
+        cia-adapt methods cia
+    """
     from rich.console import Console
     from rich.table import Table
 
     if name is not None:
         chosen = config.load("uh", name, {})
         method = chosen.for_pair("", "")
-        fields = {key: value for key, value in vars(method).items() if key != "options"}
+        fields = {key: value for key, value in vars(method).items() if key != "options" and (key != "searched" or value)}
         console.print_fields(fields | {"settings (--set part.option=value)": method.options, "by pair of domains": chosen.pairs})
         return
-    table = Table("method", "stands for", "published", "reads", show_lines=False)
-    for known in config.names("methods"):
-        method = config.load("uh", known, {}).method
-        published = ", ".join(f"{k} {v:.2f}" for k, v in method.published.items())
-        table.add_row(known, method.paper, published, "maps" if method.needs_maps else "vectors")
-    Console(width=None if Console().is_terminal else 140).print(table, markup=False)
+    out = Console(width=None if Console().is_terminal else 140)
+    for heading, members in config.grouped().items():
+        table = Table("method", "stands for", "published", "reads", title=heading, title_justify="left")
+        for known in members:
+            method = config.load("uh", known, {}).method
+            published = ", ".join(f"{k} {v:.2f}" for k, v in method.published.items())
+            table.add_row(known, method.paper.removeprefix("none; "), published, "maps" if method.needs_maps else "vectors")
+        out.print(table, markup=False)
+    rows, note = config.published()
+    table = Table("work", "features", "U→H", "H→U", "source", title="Published by others on UCF-HMDB", title_justify="left")
+    for row in rows:
+        table.add_row(row.work, row.features, f"{row.to_hmdb:.2f}", f"{row.to_ucf:.2f}", row.source)
+    out.print(table, markup=False)
+    out.print(note, markup=False)
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ class Layout:
     """Which table, of which numbers, and where it goes."""
 
     number: Annotated[str, "--table"] = "3"
-    """Layout of the paper's table 2 or 3."""
+    """Layout of the paper's table 2 or 3, or e100: top-1 and top-5, tail classes and unseen participants."""
     which: Literal["selected", "last", "oracle"] = "selected"
     """selected, last, or oracle (uses target labels)."""
     baseline: str | None = None
@@ -49,15 +62,26 @@ class Layout:
 
 
 def table(layout: Layout, runs: Runs = [Path("runs")]) -> None:  # noqa: B006
-    """Our numbers in the paper's layout, with intervals and the published numbers beside them."""
+    """Our numbers in the paper's layout, with intervals and the published numbers beside them.
+
+    Examples:
+        cia-adapt table --table 3 --baseline concat
+        cia-adapt table runs/uh --format latex --out table.tex
+    """
     if layout.which == "oracle" and layout.baseline:
         raise UsageError("--baseline: oracles are bounds and are not compared; take --which selected or last")
-    from cia_adapt.results import comparison, formats
+    if layout.number == "e100" and layout.baseline:
+        raise UsageError("--baseline: is not for --table e100; compare with --table 2")
+    from cia_adapt.results import challenge, comparison, formats
     from cia_adapt.results import table as tables
     from cia_adapt.runs import files as run_folders
 
     groups = comparison.groups(run_folders.find(runs))
-    text = formats.render(tables.paper_table(layout.number, groups, layout.which, layout.baseline), layout.form)
+    if layout.number == "e100":
+        grid = challenge.table.table(groups, layout.which)
+    else:
+        grid = tables.paper_table(layout.number, groups, layout.which, layout.baseline)
+    text = formats.render(grid, layout.form)
     out = layout.out
     if out is None:
         console.out(text.removesuffix("\n"))
@@ -71,6 +95,10 @@ def table(layout: Layout, runs: Runs = [Path("runs")]) -> None:  # noqa: B006
 def validators(runs: Runs = [Path("runs")]) -> None:  # noqa: B006
     """How well each label-free validator ranks epochs and runs: Spearman's correlation with target accuracy (which uses target
     labels).
+
+    Examples:
+        cia-adapt validators
+        cia-adapt validators runs/uh/cia
     """
     from cia_adapt.results import statistics
     from cia_adapt.runs import files as run_folders
@@ -86,15 +114,25 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
     root: Annotated[Path | None, typer.Option(help="Folder of the clips, for pictures. [default: as at extraction]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of t-SNE and of the choice of clips.")] = 0,
-    clips: Annotated[int, typer.Option(min=0, help="Clips whose consensus maps are drawn.")] = 4,
+    clips: Annotated[int, typer.Option(min=0, help="Clips of a kind whose frames are shown.")] = 4,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The method that others are compared with. [default: source-only, else concat, else the first]"),
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML: results, curves, t-SNE, consensus maps. Prints the table too."""
+    """Write one self-contained HTML: results, differences, curves, classes, t-SNE, maps, clips. Prints the table too.
+
+    Examples:
+        cia-adapt report runs
+        cia-adapt report demo/runs --out demo/report.html --root demo/clips
+    """
     from cia_adapt.results import table as tables
     from cia_adapt.results.report import page
     from cia_adapt.runs import files as run_folders
 
     folders = run_folders.find(runs)
-    shown = page.write(folders, out, root, seed, clips, console.say)
+    wanted = page.Wanted(baseline=baseline, root=root, seed=seed, clips=clips)
+    shown = page.write(folders, out, wanted, console.say)
     tables.print_results([run_folders.read(folder) for folder in shown])
     console.out(f"report: {out.resolve()}")
 

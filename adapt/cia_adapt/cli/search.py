@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from cia_extract.common import console, flags, writes
 from cia_extract.common.errors import DivergedError, UsageError
-from cia_extract.common.suggest import did_you_mean
+from cia_extract.common.suggest import instead
 from msgspec import Meta
 
 from cia_adapt import config
@@ -18,7 +18,7 @@ from cia_adapt.cli.requests import request
 
 @dataclass(frozen=True)
 class Searched(Trained):
-    """What `search` asks."""
+    """What to search."""
 
     runs: Path = Path("searches")
     """Folder for the searches. Not that of other runs: tables would mix them."""
@@ -41,7 +41,12 @@ class Searched(Trained):
 
 
 def _search(data: Data, searched: Searched, machine: Machine, science: SetupAndMethodChanges) -> None:
-    """Search settings of a method by label-free validators. The same command goes on where it stopped."""
+    """Search settings of a method by label-free validators. The same command goes on where it stopped.
+
+    Examples:
+        cia-adapt search --features feats.h5 --method cia --trials 30 --by im
+        cia-adapt search --features feats.h5 --method cia --space my-space.toml --sampler tpe
+    """
     chosen = config.load(searched.setup, searched.method, science, searched.settings)
     space = config.load_space(searched.space, chosen)
     given = {f"setup.{name}": f"--{name.replace('_', '-')}" for name in science} | {key: f"--set {key}" for key in chosen.sets}
@@ -83,7 +88,7 @@ def _validators(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if name not in VALIDATORS:
-            raise UsageError(f"--by {name or text}: unknown, choose from {', '.join(VALIDATORS)}{did_you_mean(name, VALIDATORS)}")
+            raise UsageError(f"--by {name or text}: unknown{instead(name, VALIDATORS)}")
     if len(set(names)) < len(names):
         raise UsageError(f"--by {text}: write each validator once")
     return names

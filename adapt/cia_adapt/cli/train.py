@@ -13,13 +13,13 @@ from msgspec import Meta
 
 import cia_adapt.cli.grids as grids
 from cia_adapt import config
-from cia_adapt.cli.options import WORDS, Data, Machine, Runs, SetupAndMethodChanges, SetupChanges
+from cia_adapt.cli.options import WORDS, Data, Footage, Machine, Runs, SetupAndMethodChanges, SetupChanges
 from cia_adapt.cli.requests import request
 
 
 @dataclass(frozen=True)
 class Training(Runs):
-    """What the bare command asks beside."""
+    """What becomes of the runs; the bare command asks this beside."""
 
     resume: bool = False
     """Go on with interrupted runs, or finished ones with more --epochs."""
@@ -31,7 +31,7 @@ class Training(Runs):
 
 @dataclass(frozen=True)
 class Sweep(Runs):
-    """What `sweep` asks beside, and where its defaults differ. It gives a --set to the methods that have the part."""
+    """Performance; beside, where the defaults of `sweep` differ. It gives a --set to the methods that have the part."""
 
     method: str = "table3"
     """Names or files with commas between, table2, table3, or all."""
@@ -45,16 +45,24 @@ class Sweep(Runs):
     """Address of a Ray cluster, or local."""
 
 
-def _adapt(context: typer.Context, data: Data, training: Training, machine: Machine, science: SetupAndMethodChanges) -> None:
+def _adapt(
+    context: typer.Context,
+    data: Data,
+    footage: Footage,
+    training: Training,
+    machine: Machine,
+    science: SetupAndMethodChanges,
+) -> None:
     if context.invoked_subcommand:
         return
     if training.version:
         print(f"cia-adapt {__version__}")
         return
     chosen = config.load(training.setup, training.method, science, training.settings)
-    asked = request(chosen, data, machine, training, training.resume)
+    asked = request(chosen, data, machine, training, training.resume, footage)
     from cia_adapt.experiments import dry_run, runner
     from cia_adapt.results import table
+    from cia_adapt.training import together
 
     if training.dry_run:
         planned = dry_run.plan(asked, console.say)
@@ -65,15 +73,24 @@ def _adapt(context: typer.Context, data: Data, training: Training, machine: Mach
             console.print_fields(pair)
             print()
         return
-    results = runner.run(asked, console.say)
+    with together.joined(asked.device):
+        leads = together.rank() == 0
+        results = runner.run(asked, console.say if leads else lambda message: None, quiet=not leads)
+    if not leads:
+        return
     if training.as_json:
         console.print_json({"runs": results})
     else:
         table.print_results(results)
 
 
-def _sweep(data: Data, sweep: Sweep, machine: Machine, science: SetupChanges) -> None:
-    """Train methods × pairs × seeds. The same command goes on where it stopped."""
+def _sweep(data: Data, footage: Footage, sweep: Sweep, machine: Machine, science: SetupChanges) -> None:
+    """Train methods × pairs × seeds. The same command goes on where it stopped.
+
+    Examples:
+        cia-adapt sweep --features feats.h5 --method table3 --seeds 10 --jobs 2
+        cia-adapt sweep --features feats.h5 --method cia --set adversarial.video=0.1,0.3,1
+    """
     names = _listed(sweep.method)
     for entry in sweep.settings:
         if not any(_fitting(name, [entry]) for name in names):
@@ -81,13 +98,13 @@ def _sweep(data: Data, sweep: Sweep, machine: Machine, science: SetupChanges) ->
             part = entry.split(".")[0]
             raise UsageError(f"--set {entry}: none of these methods has a part {part}{did_you_mean(part, used)}")
     chosen = [one for name in names for one in _grid(sweep, name, science)]
-    asked = [request(one, data, machine, sweep) for one in chosen]
+    asked = [request(one, data, machine, sweep, footage=footage) for one in chosen]
     from cia_adapt.experiments import sweep as sweeping
     from cia_adapt.results import table
 
     results, failed = sweeping.run(asked, sweep.jobs, sweep.ray, console.say)
     if sweep.as_json:
-        console.print_json({"runs": results, "failed": [vars(one) for one in failed]})
+        console.print_json({"runs": results, "failed": [one.fields() for one in failed]})
     elif results:
         table.print_results(results)
     if failed:

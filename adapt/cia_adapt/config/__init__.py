@@ -1,7 +1,8 @@
 """What a run is made of: set-ups and methods by name or file, and the space of a search."""
 
 from cia_adapt.config import splits
-from cia_adapt.config.library import Chosen, load, names, read
+from cia_adapt.config.library import Chosen, grouped, load, names, read
+from cia_adapt.config.overview import Published, published
 from cia_adapt.config.schema import Method, Setup
 from cia_adapt.config.space import Choice, Range, Space, load_space, values_of, with_values
 from cia_adapt.config.toml_text import toml_text
@@ -10,12 +11,15 @@ __all__ = [
     "Choice",
     "Chosen",
     "Method",
+    "Published",
     "Range",
     "Setup",
     "Space",
+    "grouped",
     "load",
     "load_space",
     "names",
+    "published",
     "read",
     "splits",
     "toml_text",

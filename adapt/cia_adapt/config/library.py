@@ -13,16 +13,18 @@ from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from cia_extract.common import settings, text_files
 from cia_extract.common.errors import DataError, UsageError
-from cia_extract.common.suggest import did_you_mean
+from cia_extract.common.suggest import did_you_mean, instead
 
 from cia_adapt import parts
+from cia_adapt.config.overview import GROUPS, check_group
 from cia_adapt.config.schema import Method, Setup
 from cia_adapt.config.splits import merged
 
+TEXTS: Final = ("published", "searched")  # tables of a method's TOML that are of no part
 Configured = TypeVar("Configured", Setup, Method)
 
 
@@ -30,6 +32,14 @@ def names(kind: str) -> list[str]:
     """Names of the built-in `methods`, `setups` or `spaces`."""
     folder = resources.files("cia_adapt").joinpath(kind)
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def grouped() -> dict[str, list[str]]:
+    """{heading: names} of the built-in methods, by the `group` of their TOMLs; those without one come last."""
+    headings = GROUPS | {None: "Methods without a group"}
+    of = {name: read("methods", name).get("group") for name in names("methods")}
+    groups = {heading: [name for name in of if of[name] == group] for group, heading in headings.items()}
+    return {heading: members for heading, members in groups.items() if members}
 
 
 @dataclass(frozen=True)
@@ -53,18 +63,23 @@ class Chosen:
 
 def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[str] = ()) -> Chosen:
     """By names, or from files whose names end in .toml, with flags over what the files say. Between set-up and flags stand the
-    temporal part's `SETUP` (TRN's optimiser) and the method's own `[setup]`.
+    temporal part's `SETUP` (TRN's optimiser) and the method's own `[setup]`. The set-up's settings of
+    parts stand below the method's.
 
     Raises UsageError quoting the flag or the file; DataError for a file that cannot be read.
     """
     from_method, where = read("methods", method), _where("methods", method)
+    from_setup, where_setup = read("setups", setup), _where("setups", setup)
+    below = {key: from_setup.pop(key) for key in list(from_setup) if isinstance(from_setup[key], dict)}
     pairs, own_setup = from_method.pop("pairs", {}), from_method.pop("setup", {})
-    tables = {key: from_method.pop(key) for key in list(from_method) if isinstance(from_method[key], dict) and key != "published"}
+    from_method.pop("group", None)
+    tables = {key: from_method.pop(key) for key in list(from_method) if isinstance(from_method[key], dict) and key not in TEXTS}
     chosen_method = _checked(Method, where, {"name": _name(method)} | from_method | {"options": tables}, overrides)
     of_part = getattr(parts.find("temporal", chosen_method.temporal), "SETUP", {})
-    values = {"name": _name(setup)} | read("setups", setup) | of_part | own_setup
+    chosen_method = replace(chosen_method, options=_over(below, where_setup, chosen_method))
+    values = {"name": _name(setup)} | from_setup | of_part | own_setup
     origins = dict.fromkeys(own_setup, f"{where}: [setup]")
-    chosen_setup = _checked(Setup, _where("setups", setup), values, overrides, origins)
+    chosen_setup = _checked(Setup, where_setup, values, overrides, origins)
     chosen = Chosen(
         chosen_setup, chosen_method, pairs, dict(settings.parsed(entry, "part.option", "sc.scales=2") for entry in sets)
     )
@@ -89,8 +104,8 @@ def read(kind: str, name: str) -> dict[str, Any]:
     """
     if not _is_file(name):
         if name not in names(kind):
-            known = f"{', '.join(names(kind))}{did_you_mean(name, names(kind))}"
-            raise UsageError(f"--{kind[:-1]} {name}: unknown, choose from {known}")
+            listing = "cia-adapt methods" if kind == "methods" else ""
+            raise UsageError(f"--{kind[:-1]} {settings.brief(name)}: unknown{instead(name, names(kind), listing)}")
         text = resources.files("cia_adapt").joinpath(kind, f"{name}.toml").read_text(encoding="utf-8")
     else:
         if not Path(name).is_file():
@@ -102,6 +117,8 @@ def read(kind: str, name: str) -> dict[str, Any]:
         raise DataError(f"{_where(kind, name)}: is no TOML ({error})") from None
     if kind == "methods":
         _check_tables(_where(kind, name), values)
+    elif kind == "setups":
+        _check_parts(_where(kind, name), values)
     return values
 
 
@@ -129,17 +146,35 @@ def _where(kind: str, name: str) -> str:
 
 
 def _check_tables(where: str, method: Mapping[str, Any]) -> None:
-    """Raise UsageError where a method's TOML has a table that is none, or is of no part."""
-    known = {name for kind in parts.KINDS for name in parts.names(kind)}
-    for name, table in method.items():
-        shown = settings.brief(name)
-        if name in {"setup", "pairs", "options", *known} and not isinstance(table, dict):
-            raise UsageError(f"{where}: {shown}: write a table of settings, [{shown}]")
-        if isinstance(table, dict) and name not in {"setup", "pairs", "published", *known}:
-            raise UsageError(f"{where}: [{shown}]: no such part{did_you_mean(shown, known)}")
+    """Raise UsageError where a method's TOML has a table that is none, or is of no part; or a group that is none."""
+    if "group" in method:
+        check_group(where, method["group"])
+    _check_parts(where, method, "setup", "pairs", *TEXTS)
     for pair, values in method.get("pairs", {}).items():
         if not isinstance(values, dict) or any(key.count(".") != 1 for key in values):
             raise UsageError(f'{where}: [pairs.{settings.brief(pair)}]: write lines "part.option" = value')
+
+
+def _check_parts(where: str, values: Mapping[str, Any], *others: str) -> None:
+    """Raise UsageError where a TOML has a table that is neither of a part nor one of `others`, or a part's that is no table."""
+    known = {name for kind in parts.KINDS for name in parts.names(kind)}
+    for name, table in values.items():
+        shown = settings.brief(name)
+        if name in {"options", *others, *known} - set(TEXTS) and not isinstance(table, dict):
+            raise UsageError(f"{where}: {shown}: write a table of settings, [{shown}]")
+        if isinstance(table, dict) and name not in {*others, *known}:
+            raise UsageError(f"{where}: [{shown}]: no such part{did_you_mean(shown, known)}")
+
+
+def _over(below: Mapping[str, Mapping[str, Any]], where: str, method: Method) -> dict[str, Any]:
+    """The method's settings of parts, over those that the set-up (the file `where`) has for the parts that it uses."""
+    kinds = {name: kind for kind in parts.KINDS for name in parts.names(kind)}
+    with said_of(where):
+        for name, table in below.items():
+            parts.options(kinds[name], name, table)
+    used = {name for _, name in method.used_parts()}
+    own = dict(method.options)
+    return own | {name: dict(table) | dict(own.get(name, {})) for name, table in below.items() if name in used}
 
 
 def _checked(

@@ -30,6 +30,8 @@ class Setup:
     """Learning rate at the start."""
     lr_decay: bool = True
     """Multiply the rate by (1 + 10p)^-0.75, p the share of steps done."""
+    warm_up: Annotated[float, Meta(ge=0, le=0.9)] = 0.0
+    """Share of the steps over which the rate grows to its value evenly; 0: it starts there."""
     weight_decay: Annotated[float, Meta(ge=0, le=1e3)] = 1e-4
     """L2 penalty."""
     dropout: Annotated[float, Meta(ge=0, le=0.99)] = 0.5
@@ -44,10 +46,18 @@ class Setup:
     """Split of the clips that train; all: every clip; source=NAME,target=NAME: by domain. Of the target no label is read."""
     val_split: str = "val"
     """Split of the clips that are evaluated, in both domains; written as --train-split. target=all tests on every target clip."""
+    test_classes: Literal["all", "shared"] = "all"
+    """Test clips of the target that count: all, where a class that training lacks is wrong; or shared: those whose every label
+    training has.
+    """
     shared_features: Annotated[int, Meta(ge=0, le=65536)] = 512
     """Width of the trainable layer between pooling and temporal part, in all methods alike; 0 for none."""
     normalise: bool = False
     """Centre and scale the features of each frame and modality before the shared layer, and its own before their ReLU."""
+    initialise: Literal["random", "data"] = "random"
+    """How the shared layer starts: random; data: then each unit is scaled and shifted, so that it has mean 0 and standard
+    deviation 1 over the source's training clips.
+    """
     reversal: Annotated[float, Meta(ge=1e-6, le=1e3)] = 1.0
     """Multiplies λ and β of every reversed gradient in all methods alike, but for those that --set gives."""
     smoothing: Annotated[float, Meta(ge=0, le=0.99)] = 0.0
@@ -56,6 +66,33 @@ class Setup:
     """Decay a step of an exponential moving average of the weights, which is evaluated instead of them; 0: no average."""
     select: Literal["source_val", "entropy", "im", "snd", "bnm", "ami", "dev", "last"] = "source_val"
     """Rule of `selected`, without target labels: accuracy on the source's val clips, a validator, or the last epoch."""
+    input: Literal["features", "clips"] = "features"
+    """What training reads: features of a feature file, or clips (--clips), with whose frames the backbone is trained too."""
+    backbone: Literal["i3d", "tbn"] = "i3d"
+    """With clips. i3d: one map of all --segments frames of a clip; tbn: one of each frame."""
+    backbone_lr: Annotated[float, Meta(ge=0, le=1e3)] = 0.0
+    """With clips, the backbone's learning rate at the start; 0: that of everything else."""
+    batch_norm: Literal["train", "frozen", "synchronised"] = "train"
+    """The backbone's. train: statistics of the batch, both domains together; frozen: those of the weights, scale and offset are
+    trained; synchronised: of the batches of all processes (GPUs).
+    """
+    freeze_until: str = ""
+    """The backbone's last layer that is not trained, for example Mixed_4f; those before it are not either. Empty: all are."""
+    short_side: Annotated[int, Meta(ge=32, le=2160)] = 256
+    """With clips, the shorter side of the scaled frames, px."""
+    width: Annotated[int, Meta(ge=32, le=4096)] = 256
+    """With clips, the width of the cached frames, px: wider ones are cut at both sides, narrower ones repeat their edge."""
+    crop: Annotated[int, Meta(ge=32, le=2160)] = 224
+    """With clips, the side of the square that the backbone sees, px; the centre in evaluation."""
+    jitter: bool = True
+    """With clips, train on crops of random size and place; else on the centre."""
+    flip: bool = False
+    """With clips, mirror half of those that train. Not where left and right mean something."""
+    test_clips: Annotated[int, Meta(ge=1, le=100)] = 1
+    """With clips, equidistant samplings of --segments frames that evaluation averages over; training draws its frames from all.
+    """
+    accumulate: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    """Batches whose mean gradient makes one step. Losses that compare clips, and batch normalisation, see one batch."""
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -65,12 +102,17 @@ class Setup:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the paper's tables."""
+    """The parts of a method, which is one row of the paper's tables.
+
+    `searched` is what `cia-adapt search` writes into its winner: {"trial": "7 of 30", "by": validators, "settings": which were
+    searched}, with commas between; empty for all other methods.
+    """
 
     name: str
     paper: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
     reconstructed: str = ""
+    searched: Mapping[str, str] = field(default_factory=dict)
     refinement: str = "none"
     """Exchange between modalities before pooling: REFINEMENTS."""
     pooling: str = "avg"

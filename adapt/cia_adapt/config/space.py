@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from cia_extract.common import settings
 from cia_extract.common.errors import UsageError
-from cia_extract.common.suggest import did_you_mean
+from cia_extract.common.suggest import instead
 
 from cia_adapt import parts
 from cia_adapt.config.library import Chosen, names, read, said_of
 from cia_adapt.config.schema import Method, Setup
 
 Scalar = bool | int | float | str
-PROTOCOL: Final = ("name", "labels", "train_split", "val_split", "select")  # equal in all runs that are compared
+PROTOCOL: Final = ("name", "labels", "train_split", "val_split", "test_classes", "select")  # equal in all runs that are compared
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,7 @@ def load_space(name: str, chosen: Chosen) -> Space:
             raise UsageError(f"{where}: {shown}: write it in a table, [setup] or a part of the method")
         if table != "setup" and table not in used:
             known = {"setup", *used}
-            have = f"choose from {', '.join(sorted(known))}{did_you_mean(shown, known)}"
-            raise UsageError(f"{where}: [{shown}]: this method has no such part, {have}")
+            raise UsageError(f"{where}: [{shown}]: this method has no such part{instead(shown, sorted(known))}")
         for option, entry in entries.items():
             with said_of(where):
                 space[f"{table}.{option}"] = _axis(table, used.get(table), option, entry)

@@ -82,7 +82,7 @@ def _against_manifests(domains: Mapping[str, Domain], entries: Sequence[str]) ->
     """Clips of a manifest that its domains lack, and clips of the domains that it does not list."""
     for entry in entries:
         names, path = parse(entry, domains)
-        expected = set(manifest.read(path).columns["clip"])
+        expected = set(manifest.read(path, needs_path=False).columns["clip"])
         have = {str(clip) for name in names for clip in domains[name].dataset.columns["clip"][domains[name].rows]}
         where = ", ".join(names)
         if expected - have:

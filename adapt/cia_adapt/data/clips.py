@@ -50,6 +50,11 @@ class Clips:
             reader.announce(self.rows[positions], frames)
 
     @property
+    def bytes(self) -> int:
+        """Of one stored frame of a clip, in all modalities."""
+        return sum(int(np.prod(x.array.shape[2:])) * x.array.dtype.itemsize for x in self.readers.values())
+
+    @property
     def slow(self) -> bool:
         """Whether a modality is read through h5py, the slowest way."""
         return any(reader.tier == "hdf5" for reader in self.readers.values())

@@ -1,7 +1,8 @@
 """The domains of a feature file: clips that share their distribution, with their splits, labels and classes."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from cia_extract.common.suggest import did_you_mean
 
 from cia_adapt.config import splits
 from cia_adapt.data.foreign import open_any
+from cia_adapt.data.joined import JoinedDataset
 from cia_adapt.data.readers import Positions
 from cia_adapt.data.source import FeatureSource
+
+JOINING = "+"
+"""Stands between the names of several sources in the name of all: "olympic+ucf"."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,11 @@ class Domain:
     """The dataset of the file in which the clips lie; other domains may lie in it too."""
     rows: Positions
     """Rows of the clips in the dataset, [N] int64."""
+
+    @property
+    def each(self) -> tuple["Domain", ...]:
+        """The domains of the file that it is made of: itself."""
+        return (self,)
 
     @property
     def split_names(self) -> npt.NDArray[np.str_]:
@@ -55,6 +65,10 @@ class Domain:
             )
         return rows
 
+    def by_source(self, rows: Positions) -> dict[str, Positions]:
+        """{name of a source: the positions in `rows` of its clips} where several are joined, else empty."""
+        return {}
+
     def text_labels(self, rows: Positions, column: str) -> list[str]:
         """The labels of these rows in one column, "" for none. Raises DataError where there is no such column."""
         if column not in self.dataset.columns:
@@ -69,15 +83,61 @@ class Domain:
         return frozenset(self.text_labels(rows, column)) - {""}
 
 
-def find_domains(path: Path, mapping: Sequence[str] = ()) -> dict[str, Domain]:
-    """The domains of a feature file by name: each value of a dataset's column `domain`, or the dataset itself without that
-    column.
+@dataclass(frozen=True)
+class JoinedDomain(Domain):
+    """Several sources as one domain: the clips of the first, then those of the second, …"""
 
-    A value that two datasets have is called "<dataset>.<value>" in the second. `mapping` names the arrays of a foreign file
-    (`foreign.parse`). Raises DataError, and UsageError for a mapping that does not fit.
+    dataset: JoinedDataset
+    """A member for each source."""
+    sources: tuple[Domain, ...]
+    """The domains of the file, by name."""
+
+    @classmethod
+    def of(cls, sources: Sequence[Domain]) -> "JoinedDomain":
+        """These domains in this order."""
+        name = name_of([source.name for source in sources])
+        dataset = JoinedDataset.of(name, [source.dataset for source in sources])
+        rows = [begin + source.rows for begin, source in zip(dataset.begins[:-1], sources, strict=True)]
+        return cls(name, dataset, np.concatenate(rows), tuple(sources))
+
+    @property
+    def each(self) -> tuple[Domain, ...]:
+        """The domains of the file that it is made of."""
+        return self.sources
+
+    def split(self, name: str, flag: str = "--val-split") -> Positions:
+        """As `Domain.split`; every source must have such clips."""
+        begins = self.dataset.begins
+        return np.concatenate([begin + source.split(name, flag) for begin, source in zip(begins, self.sources, strict=False)])
+
+    def text_labels(self, rows: Positions, column: str) -> list[str]:
+        """As `Domain.text_labels`."""
+        labels = np.empty(len(rows), dtype=object)
+        for source, begin, positions in zip(self.sources, self.dataset.begins, self.by_source(rows).values(), strict=False):
+            labels[positions] = source.text_labels(rows[positions] - begin, column)
+        return list(labels)
+
+    def by_source(self, rows: Positions) -> dict[str, Positions]:
+        """As `Domain.by_source`."""
+        member = self.dataset.member_of(rows)
+        return {source.name: np.flatnonzero(member == i) for i, source in enumerate(self.sources)}
+
+
+def find_domains(path: Path, mapping: Sequence[str] = ()) -> dict[str, Domain]:
+    """The domains of a feature file by name (`domains_of`). `mapping` names the arrays of a foreign file (`foreign.parse`).
+
+    Raises DataError, and UsageError for a mapping that does not fit.
+    """
+    return domains_of(open_any(path, mapping).values())
+
+
+def domains_of(datasets: Iterable[FeatureSource]) -> dict[str, Domain]:
+    """The domains of datasets by name: each value of a dataset's column `domain`, or the dataset itself without that column.
+
+    A value that two datasets have is called "<dataset>.<value>" in the second.
     """
     domains: dict[str, Domain] = {}
-    for dataset in open_any(path, mapping).values():
+    for dataset in datasets:
         finished = np.flatnonzero(dataset.done())
         column = dataset.columns.get("domain")
         values = column if column is not None else np.full(len(dataset), dataset.name)
@@ -87,27 +147,58 @@ def find_domains(path: Path, mapping: Sequence[str] = ()) -> dict[str, Domain]:
     return domains
 
 
-def pairs(domains: Mapping[str, Domain], source: str | None, target: str | None) -> list[tuple[str, str]]:
-    """The (source, target) pairs to run; what is None may be any domain.
+def pairs(domains: Mapping[str, Domain], sources: Sequence[str], target: str | None) -> list[tuple[tuple[str, ...], str]]:
+    """The (sources, target) pairs to run. Without a source, or a target, every domain is one in turn.
 
-    Raises UsageError for an unknown domain, for a source that is also the target, and for a file with one domain.
+    Raises UsageError for an unknown domain, for a source that is named twice or is also the target, and where no domain is left.
     """
-    for flag, name in (("--source", source), ("--target", target)):
-        if name is not None and name not in domains:
+    for name in sources:
+        several = [part.strip() for part in re.split("[,+]", name)]
+        if name not in domains and all(part in domains for part in several):
+            raise UsageError(f"--source {name}: name each source on its own: {' '.join(f'--source {part}' for part in several)}")
+    for flag, name in (*(("--source", name) for name in sources), *([("--target", target)] if target is not None else [])):
+        if name not in domains:
             raise UsageError(f"{flag} {name}: not in the file, which holds {', '.join(domains)}{did_you_mean(name, domains)}")
-    if source is not None and source == target:
-        raise UsageError(f"--target {target}: is the source as well; name two different domains")
-    directions = [(s, t) for s in domains for t in domains if s != t and source in (None, s) and target in (None, t)]
-    if not directions:
-        only = ", ".join(domains)
-        raise UsageError(f"--features: adaptation needs two domains; the file holds {only}; extract a second --dataset into it")
-    return directions
+    for name in sources:
+        if list(sources).count(name) > 1:
+            raise UsageError(f"--source {name}: is named twice; name each source once")
+        if name == target:
+            raise UsageError(f"--target {target}: is the source as well; name two different domains")
+    asked = [tuple(sources)] if sources else [(name,) for name in domains]
+    directions = [(s, t) for s in asked for t in domains if t not in s and target in (None, t)]
+    if directions:
+        return directions
+    if len(sources) > 1:
+        raise UsageError(f"--source: all {len(sources)} domains of the file are sources; leave one out, to be the target")
+    only = ", ".join(domains)
+    raise UsageError(f"--features: adaptation needs two domains; the file holds {only}; extract a second --dataset into it")
+
+
+def as_one(sources: Sequence[Domain]) -> Domain:
+    """Several sources as one domain, by name, so that the order of the flags changes no number. One stays as it is."""
+    return sources[0] if len(sources) == 1 else JoinedDomain.of(sorted(sources, key=lambda source: source.name))
+
+
+def name_of(sources: Sequence[str]) -> str:
+    """The name of these sources together, in runs and their folders.
+
+    >>> name_of(["ucf", "olympic"]), name_of(["ucf"])
+    ('olympic+ucf', 'ucf')
+    """
+    return JOINING.join(sorted(sources))
+
+
+def called(domains: Mapping[str, Domain], name: str) -> Domain | None:
+    """The domain, or several sources as one, that a run names so; None where `domains` does not have them."""
+    several = name.split(JOINING)
+    known = [domains[source] for source in several if source in domains]
+    return domains.get(name) or (as_one(known) if len(known) == len(several) else None)
 
 
 def digest(*domains: Domain) -> str:
     """Identifies the features and labels that a run reads: the SHA-256 of each domain, sorted, joined by "+"."""
     digests = set()
-    for domain in domains:
+    for domain in (one for several in domains for one in several.each):
         clips = "\0".join(domain.dataset.columns["clip"][domain.rows])  # a manifest may leave some out
         digests.add(hashlib.sha256(f"{domain.dataset.digest()}\0{domain.name}\0{clips}".encode()).hexdigest())
     return "+".join(sorted(digests))

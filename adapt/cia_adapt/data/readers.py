@@ -10,23 +10,27 @@ it.
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 import torch
+from cia_extract.common.machine import free_memory
 from cia_extract.features import DatasetFeatures
 from torch import Tensor
 
 from cia_adapt.data.guard import Guard
+from cia_adapt.data.joined import JoinedDataset
 from cia_adapt.data.source import ArrayInfo, FeatureArray, FeatureSource
 
 Tier = Literal["device", "ram", "map", "hdf5"]
 RAM_SHARE: Final = 0.4  # of the machine's free memory, at most, for features
 DEVICE_SHARE: Final = 0.6  # of the GPU's free memory
+# Bytes of an array of vectors that are loaded before training. A larger one stays mapped: vectors need no other order,
+# so the kernel's cache is as good, and neither start-up nor memory grows with the file (EPIC-100's vectors are 20 GB).
+MOST_VECTORS: Final = 1 << 30
 
 Positions = npt.NDArray[np.int64]  # rows, clips or frames by number, from 0
 
@@ -59,7 +63,10 @@ class Reader:
         if not isinstance(self.array, np.memmap) or self.tier != "map" or not hasattr(os, "posix_fadvise"):
             return
         size = int(np.prod(self.array.shape[2:])) * self.array.dtype.itemsize
-        file = os.open(str(self.array.filename), os.O_RDONLY)
+        try:
+            file = os.open(str(self.array.filename), os.O_RDONLY)
+        except OSError:  # it was removed or renamed: the map still has it
+            return
         try:
             for block in (rows[:, None] * self.array.shape[1] + frames).ravel().tolist():
                 os.posix_fadvise(file, self.array.offset + block * size, size, os.POSIX_FADV_WILLNEED)
@@ -82,7 +89,53 @@ class Reader:
         torch.index_select(self.blocks, 0, blocks, out=out)
 
 
-def gather(parts: Sequence[tuple[Reader, Positions, Positions]]) -> Tensor:
+@dataclass(frozen=True)
+class JoinedReader:
+    """Reads one array of several sources: each clip by the reader of its own dataset."""
+
+    readers: tuple[Reader, ...]
+    dataset: JoinedDataset
+    array: ArrayInfo
+    """[ΣN, T, …]."""
+
+    @property
+    def tier(self) -> Tier:
+        """The slowest of the readers' tiers."""
+        return max((reader.tier for reader in self.readers), key=get_args(Tier).index)
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which batches are put together."""
+        return self.readers[0].device
+
+    def announce(self, rows: Positions, frames: Positions) -> None:
+        """As `Reader.announce`."""
+        for reader, own, begin, end in self._runs(rows):
+            reader.announce(own, frames[begin:end])
+
+    def fill(self, out: Tensor, rows: Positions, frames: Positions) -> None:
+        """As `Reader.fill`. Neighbours in the batch that lie in one dataset are read together."""
+        for reader, own, begin, end in self._runs(rows):
+            part = out[begin * frames.shape[1] : end * frames.shape[1]]
+            as_stored = empty_blocks(reader.array, 0, reader.device)
+            alike = (as_stored.device, as_stored.dtype) == (part.device, part.dtype)
+            into = part if alike else empty_blocks(reader.array, len(part), reader.device)
+            reader.fill(into, own, frames[begin:end])
+            if not alike:
+                part.copy_(into)
+
+    def _runs(self, rows: Positions) -> Iterator[tuple[Reader, Positions, int, int]]:
+        """(reader, its own rows, first position, last + 1) of neighbours in `rows` [B] that lie in one dataset."""
+        member, begins = self.dataset.member_of(rows), self.dataset.begins
+        ends = [*(np.flatnonzero(np.diff(member)) + 1).tolist(), len(rows)]
+        for begin, end in zip([0, *ends], ends, strict=False):
+            yield self.readers[member[begin]], rows[begin:end] - begins[member[begin]], begin, end
+
+
+AnyReader = Reader | JoinedReader
+
+
+def gather(parts: Sequence[tuple[AnyReader, Positions, Positions]]) -> Tensor:
     """One batch of clips from several readers, in order; a part is (reader, rows [B], frames [B, S]), with one S for all.
 
     Returns vectors [ΣB, S, C] or maps [ΣB, S, C, H, W], of the stored type; maps are views of [ΣB, S, H, W, C].
@@ -122,8 +175,20 @@ class Stores:
         self._readers: dict[tuple[str, str, str], Reader] = {}
         self.notes: list[str] = []
 
-    def reader(self, dataset: FeatureSource, name: str, rows: Positions) -> Reader:
+    def reader(self, dataset: FeatureSource, name: str, rows: Positions) -> AnyReader:
         """The reader of a dataset's array `name`, such as "rgb/maps", for at least these rows."""
+        if isinstance(dataset, JoinedDataset):
+            return JoinedReader(tuple(self._readers_of_members(dataset, name, rows)), dataset, dataset.array(name))
+        return self._reader(dataset, name, rows)
+
+    def _readers_of_members(self, joined: JoinedDataset, name: str, rows: Positions) -> Iterator[Reader]:
+        """The reader of each dataset of `joined`. Where two are one and the same, it is loaded once, for the rows of both."""
+        own = [rows[joined.member_of(rows) == i] - begin for i, begin in enumerate(joined.begins[:-1])]
+        for dataset in joined.members:
+            same = [(other.path, other.name) == (dataset.path, dataset.name) for other in joined.members]
+            yield self._reader(dataset, name, np.concatenate([x for x, taken in zip(own, same, strict=True) if taken]))
+
+    def _reader(self, dataset: FeatureSource, name: str, rows: Positions) -> Reader:
         key = (str(dataset.path), dataset.name, name)
         existing = self._readers.get(key)
         loaded = set() if existing is None or existing.place is None else set(existing.place)
@@ -138,6 +203,8 @@ class Stores:
         size = len(rows) * int(np.prod(array.shape[1:])) * array.dtype.itemsize
         slow = not isinstance(array, np.ndarray)
         tier = self.tier or fastest_tier(int(size / self.share), self.device, slow)
+        if self.tier is None and tier == "ram" and len(array.shape) == 3 and size > MOST_VECTORS and not slow:
+            tier = "map"
         if tier == "map" and slow:
             tier = "hdf5"
         guard = Guard(dataset, name) if isinstance(dataset, DatasetFeatures) else None
@@ -189,8 +256,3 @@ def fits(size: int, device: torch.device, tier: Tier) -> bool:
     if tier == "device":
         return device.type == "cuda" and size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
     return tier != "ram" or size < RAM_SHARE * free_memory()
-
-
-def free_memory() -> int:
-    """Bytes of the machine's memory that a process can take without swapping."""
-    return int(psutil.virtual_memory().available)

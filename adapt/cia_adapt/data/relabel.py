@@ -22,7 +22,7 @@ def relabelled(domains: Mapping[str, Domain], entries: Sequence[str], say: Say) 
     result = dict(domains)
     for entry in entries:
         names, path = parse(entry, domains)
-        listed = manifest.read(path)
+        listed = manifest.read(path, needs_path=False)
         row_of = {clip: row for row, clip in enumerate(listed.columns["clip"])}
         for domain_name in names:
             domain = result[domain_name]
@@ -50,9 +50,12 @@ def parse(entry: str, domains: Mapping[str, Domain]) -> tuple[list[str], Path]:
 
 
 def _with_columns(dataset: FeatureSource, listed: manifest.Manifest, row_of: Mapping[str, int]) -> FeatureSource:
-    """The dataset with the manifest's columns; rows that the manifest does not list keep their values."""
+    """The dataset with the manifest's columns; rows that the manifest does not list keep their values, paths if it has none."""
     columns = dict(dataset.columns)
+    without_paths = "path" in columns and listed.columns["path"] == listed.columns["clip"]
     for column, values in listed.columns.items():
+        if column == "path" and without_paths:
+            continue
         old = columns.get(column, np.full(len(dataset), ""))
         columns[column] = np.array(
             [

@@ -8,6 +8,7 @@ import numpy as np
 from cia_extract.clips import sampling
 
 from cia_adapt.data.readers import Positions
+from cia_adapt.footage import Crops
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Draw:
     """[B_t]: clips by their position among the target's training clips; none where the method does not look at them."""
     views: tuple[tuple[Positions, Positions], ...]
     """(frames of the source's clips [B_s, S], of the target's [B_t, S]) of each view of the same clips."""
+    crops: tuple[tuple[Crops, Crops], ...] = ()
+    """(of the source's clips [B_s, 5], of the target's [B_t, 5]) of each view, where frames of clips are read."""
 
 
 class Endless:
@@ -67,6 +70,18 @@ def centre_frames(stored: int, segments: int) -> Positions:
     [2, 7, 12, 17, 22]
     """
     return sampling.tsn(stored, segments).astype(np.int64)
+
+
+def test_frames(stored: int, segments: int, samplings: int) -> list[Positions]:
+    """`samplings` equidistant samplings [S] of the stored frames, one frame of each segment; one is that of the centres.
+
+    >>> [frames.tolist() for frames in test_frames(6, 2, 3)], [frames.tolist() for frames in test_frames(25, 5, 1)]
+    ([[0, 3], [1, 4], [2, 5]], [[2, 7, 12, 17, 22]])
+    """
+    if samplings == 1:
+        return [centre_frames(stored, segments)]
+    every = centre_frames(stored, segments * samplings)
+    return [every[first::samplings] for first in range(samplings)]
 
 
 def shifted_frames(stored: int, segments: int, clips: int, random: np.random.Generator) -> Positions:

@@ -11,6 +11,7 @@ from cia_adapt.data import Clips, Stores, Tier, arrays_to_read, fits, shifted_fr
 from cia_adapt.experiments.cost import flops
 from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.request import Request
+from cia_adapt.experiments.threads import threads_of_a_step
 from cia_adapt.training import Trainer
 
 SIZE = 2048  # of the square product by which the peak is measured
@@ -29,11 +30,13 @@ def lines(requests: Sequence[Request], steps: int) -> Iterator[str]:
             if _fits(request, tier):  # type: ignore[arg-type]
                 yield _reading(request, tier, steps)  # type: ignore[arg-type]
             else:
-                yield f"  {'maps' if maps else 'vectors'}: too many bytes for tier {tier}"
+                yield f"  {'maps' if maps else 'vectors'} do not fit tier {tier}"
     yield "training, reading included:"
     for request in requests:
         for tier in (tier for tier in tiers if _fits(request, tier)):
-            yield _training(replace(request, tier=tier), steps, peak)
+            with threads_of_a_step(request, next(prepared(request, lambda message: None))):
+                line = _training(replace(request, tier=tier), steps, peak)
+            yield line
 
 
 def _fits(request: Request, tier: Tier) -> bool:
@@ -93,17 +96,21 @@ def peak_gflops(device: torch.device, precision: str = "fp32") -> float:
     """What a large product reaches here: the best of five."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(SIZE, SIZE, device=device).to(dtype) for _ in range(2))
-    best = min(_timed(lambda: a @ b, device) for _ in range(5))
+    best = min(timed(lambda: a @ b, device) for _ in range(5))
     return 2 * SIZE**3 / best / 1e9
 
 
 def _median(action: Callable[[], object], times: int, device: torch.device | None = None) -> float:
-    return float(np.median([_timed(action, device) for _ in range(times)]))
+    return float(np.median([timed(action, device) for _ in range(times)]))
 
 
-def _timed(action: Callable[[], object], device: torch.device | None) -> float:
+def timed(action: Callable[[], object], device: torch.device | None) -> float:
+    """Seconds of one call, to the end of what it has a GPU do."""
+    on_gpu = device is not None and device.type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize(device)
     began = time.perf_counter()
     action()
-    if device is not None and device.type == "cuda":
+    if on_gpu:
         torch.cuda.synchronize(device)
     return time.perf_counter() - began

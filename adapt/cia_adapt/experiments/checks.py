@@ -1,23 +1,27 @@
 """What is worth knowing about a direction before it is trained, and what does not fit: looked at before features are read."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 from typing import Final
 
+import numpy as np
 import torch
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.machine import free_memory
 
 from cia_adapt.data import (
     Domain,
     ForeignDataset,
     Rows,
     arrays_to_read,
-    free_memory,
     label_sets,
     rows_of,
     sizes_of,
+    tested,
     training_classes,
 )
-from cia_adapt.experiments.request import Direction, Request
+from cia_adapt.experiments.request import Direction, Request, counted
 from cia_adapt.model import VideoModel
 from cia_adapt.parts.interface import Objective
 from cia_adapt.training import build_objectives, check_fits
@@ -40,13 +44,19 @@ def check(request: Request, direction: Direction) -> list[str]:
     check_fits(direction.setup, objectives)
     for objective in objectives:
         objective.check_labels(teacher.text_labels(taught, direction.setup.label_columns[0]), teacher.name)
+    of_classes = [
+        *_notes_between_sources(direction, rows, known),
+        *(note for column, classes in known.items() for note in _class_notes(direction, rows, column, frozenset(classes))),
+    ]
+    rows = replace(rows, target_val=tested(direction.target, rows.target_val, known, direction.setup))
     return [
         *_domain_notes(direction),
+        *_source_notes(direction, rows),
         *_segment_notes(request, direction),
         *_step_notes(direction, teacher, len(taught)),
         *_split_notes(direction, rows),
         *_phase_notes(direction, objectives),
-        *(note for column, classes in known.items() for note in _class_notes(direction, rows, column, frozenset(classes))),
+        *of_classes,
     ]
 
 
@@ -69,19 +79,32 @@ def _compose(request: Request, direction: Direction, arrays: Mapping[str, str]) 
     if COPIES * 4 * numbers > free:
         raise UsageError(
             f"--method {direction.method.name}: with these settings its model needs {COPIES * 4e-9 * numbers:.0f} GB to train, "
-            f"and {free / 1e9:.0f} GB are free; lower --shared-features or what --set makes large"
+            f"and only {free / 1e9:.0f} GB are free; lower --shared-features, or a size that --set gives"
         )
     return list(objectives.values())  # type: ignore[arg-type]
 
 
 def _domain_notes(direction: Direction) -> Iterator[str]:
-    for domain in (direction.source, direction.target):
+    for domain in (*direction.source.each, direction.target):
         dataset = domain.dataset
         if isinstance(dataset, ForeignDataset):
-            yield f"'{domain.name}' is not in cia-extract's own layout; read through h5py, slower"
+            yield f"'{domain.name}' is not in cia-extract's own layout, so it is read through h5py, which is slower"
         missing = len(dataset) - int(dataset.done().sum())
         if missing:
-            yield f"{missing} of {len(dataset)} clips of '{dataset.name}' are not extracted; left out"
+            yield f"{missing} of {len(dataset)} clips of '{dataset.name}' are not extracted yet and are left out"
+
+
+def _source_notes(direction: Direction, rows: Rows) -> Iterator[str]:
+    """How several sources train together."""
+    trained = direction.teacher.by_source(rows.source_train)
+    if not trained:
+        return
+    counts = ", ".join(f"'{name}' {len(positions)}" for name, positions in trained.items())
+    between = "; losses between domains take them for one domain" if direction.method.needs_target else ""
+    yield (
+        f"{len(trained)} sources train together, clips: {counts}; an epoch passes once over all, and a batch mixes them in "
+        f"proportion{between}; source val is over the val clips of all"
+    )
 
 
 def _frames(direction: Direction) -> str:
@@ -92,7 +115,7 @@ def _frames(direction: Direction) -> str:
 def _segment_notes(request: Request, direction: Direction) -> Iterator[str]:
     asked, setup = request.chosen.setup.segments, direction.setup
     if setup.segments < asked:
-        yield f"the features have {_frames(direction)} a clip; each is read once, where '{setup.name}' takes {asked} of a clip"
+        yield f"the file has {_frames(direction)} a clip, and set-up '{setup.name}' takes {asked}; each frame is read once"
 
 
 def _step_notes(direction: Direction, teacher: Domain, clips: int) -> Iterator[str]:
@@ -103,12 +126,12 @@ def _step_notes(direction: Direction, teacher: Domain, clips: int) -> Iterator[s
     if steps >= FEW_STEPS:
         return
     smaller = max(4, 1 << (max(1, clips // 8).bit_length() - 1))
-    advice = "raise --epochs" + (", or take --setup demo, which is for a few hundred clips" if setup.name != "demo" else "")
+    advice = "raise --epochs" + (", or take --setup demo, made for a few hundred clips" if setup.name != "demo" else "")
     if smaller < batch:
-        advice = f"lower --batch (with {smaller}: {-(-clips // smaller)} steps an epoch) or {advice}"
+        advice = f"lower --batch ({smaller} gives {-(-clips // smaller)} steps an epoch) or {advice}"
     yield (
-        f"few steps: {clips} training clips of '{teacher.name}' are {steps} step{'s' if steps > 1 else ''} an epoch with "
-        f"--batch {setup.batch}, {steps * setup.epochs} in {setup.epochs} epochs; {advice}"
+        f"few steps: {clips} training clips of '{teacher.name}' with --batch {setup.batch} give {counted(steps, 'step')} an "
+        f"epoch, {steps * setup.epochs} in {counted(setup.epochs, 'epoch')}; {advice}"
     )
 
 
@@ -125,26 +148,41 @@ def _split_notes(direction: Direction, rows: Rows) -> Iterator[str]:
     if target & tested and direction.method.needs_target:
         which = "all" if tested <= target else f"{len(target & tested)} of the"
         yield (
-            f"transductive: {which} {len(tested)} test clips of '{direction.target.name}' are adapted to, without their labels; "
-            "results say so"
+            f"transductive: training adapts to {which} {len(tested)} test clips of '{direction.target.name}', without their "
+            "labels; results say so"
         )
     if source & val and direction.method.supervision == "source":
         which = "all" if val <= source else f"{len(source & val)} of the"
         advice = (
-            "; they choose the epoch badly: take --select last, im or bnm"
+            ", so accuracy on them chooses the epoch badly; take --select last, im or bnm"
             if direction.setup.select in ("source_val", "dev")
             else ""
         )
-        yield f"{which} {len(val)} val clips of '{direction.source.name}' are trained on as well{advice}"
+        yield f"training uses {which} {len(val)} val clips of '{direction.source.name}' too{advice}"
 
 
 def _phase_notes(direction: Direction, objectives: Sequence[Objective]) -> Iterator[str]:
     """A rule that looks at the source says little of epochs that train without it."""
     if direction.setup.select == "source_val" and any(objective.source_free for objective in objectives):
         yield (
-            "--select source_val: ranks the epochs without the source by accuracy on it, so it favours those that adapted least; "
-            "take --select last, im or bnm"
+            "--select source_val: this method ends without the source, and accuracy on the source favours the epochs that "
+            "adapted least; take --select last, im or bnm"
         )
+
+
+def _notes_between_sources(direction: Direction, rows: Rows, known: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Classes that one of several sources lacks: the model knows those of all, by name."""
+    by_source = direction.teacher.by_source(rows.source_train)
+    if not by_source:
+        return
+    for column, classes in known.items():
+        labels = np.array(direction.source.text_labels(rows.source_train, column))
+        own = {name: frozenset(labels[positions].tolist()) for name, positions in by_source.items()}
+        lacks = [f"'{name}' lacks {label_sets.listed(set(classes) - have)}" for name, have in own.items() if set(classes) - have]
+        causes = [label_sets.compare(a, own[a], b, own[b]).cause for a, b in combinations(own, 2)]
+        likely = "".join(f"; likely cause: {cause}" for cause in causes if cause)
+        if lacks:
+            yield f"{column}: the {len(own)} sources have {len(classes)} classes together; {'; '.join(lacks)}{likely}"
 
 
 def _class_notes(direction: Direction, rows: Rows, column: str, known: frozenset[str]) -> Iterator[str]:
@@ -160,6 +198,8 @@ def _class_notes(direction: Direction, rows: Rows, column: str, known: frozenset
     where = f"{direction.target.dataset.path}: {column}"
     sides = (f"{teacher.name} (training)", f"{teacher.name} (test)") if target_only else (teacher.name, direction.target.name)
     compared = label_sets.compare(sides[0], known, sides[1], test)
+    fates = {"all": "count as wrong (--test-classes shared leaves them out)", "shared": "are left out, by --test-classes shared"}
+    fate = fates[direction.setup.test_classes]
     if not test:
         yield (
             f"{column}: no test clip of '{direction.target.name}' has a label, so all count as wrong; the predictions are in "
@@ -168,10 +208,10 @@ def _class_notes(direction: Direction, rows: Rows, column: str, known: frozenset
     elif not compared.shared:
         raise DataError(f"{where}: no class is in both domains, so no prediction can be right; {compared.text}")
     elif not compared.same:
-        counted = f"; {unknown} of {len(labels)} test clips have labels that training lacks and count as wrong" if unknown else ""
+        counted = f"; {unknown} of {len(labels)} test clips have labels that training lacks and {fate}" if unknown else ""
         yield f"{column}: the model knows the {len(known)} classes of '{teacher.name}'; {compared.text}{counted}"
     elif unknown:
-        yield f"{column}: {unknown} of {len(labels)} test clips of '{direction.target.name}' have no label; they count as wrong"
+        yield f"{column}: {unknown} of {len(labels)} test clips of '{direction.target.name}' have no label; they {fate}"
     val = direction.source.text_labels(rows.source_val, column)
     lacking = sum(label not in known for label in val)
     if lacking == len(val) and direction.setup.select in ("source_val", "dev"):
@@ -180,4 +220,4 @@ def _class_notes(direction: Direction, rows: Rows, column: str, known: frozenset
             "take --select last or im"
         )
     if lacking:
-        yield f"{column}: {lacking} of {len(val)} source val clips have labels that training lacks, so count as wrong"
+        yield f"{column}: {lacking} of {len(val)} source val clips have labels that training lacks and count as wrong"

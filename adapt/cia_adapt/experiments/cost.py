@@ -23,3 +23,18 @@ def macs_per_clip(model: VideoModel, batch: Mapping[str, Tensor]) -> float:
     model.eval()
     on_device = to_device(batch, next(model.parameters()).device)
     return flops(lambda: model(on_device)) / 2 / len(next(iter(batch.values())))
+
+
+def saved_bytes(action: Callable[[], object]) -> int:
+    """Bytes of activations that one forward keeps for its gradient, parameters and inputs among them."""
+    held: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept = action()  # its graph keeps all of them, so that no two have one address
+    del kept
+    return sum(held.values())

@@ -1,11 +1,11 @@
 """What a search says when it ends: its trials, how well the validators agree, and, set apart, what the target's labels say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from cia_adapt.experiments.search import Results, Search, Trial
+from cia_adapt.experiments.search import GUARD, Results, Search, Trial
 from cia_adapt.runs import rank_correlation
 from cia_adapt.training import VALIDATORS
 
@@ -37,7 +37,7 @@ def as_json(search: Search, results: Results) -> dict[str, Any]:
         "files": [str(path) for path in results.files],
         "by": list(search.by),
         "trials": [_trial(trial) | {"behind": trial.number in results.behind} for trial in results.ranked],
-        "failed": [vars(one) for one in results.failed],
+        "failed": [one.fields() for one in results.failed],
         "agreement": agreement(results.ranked),
         "with_target_labels": with_target_labels(results),
     }
@@ -46,16 +46,18 @@ def as_json(search: Search, results: Results) -> dict[str, Any]:
 def text(search: Search, results: Results) -> str:
     """The search as people read it."""
     by = ", ".join(search.by)
-    winner = results.ranked[0]
+    winner, known = results.ranked[0], agreement(results.ranked)
     lines = [
-        f"{len(results.ranked)} trials of {search.name}, the best by {by} first. Trial 0 is the method as it is; those marked < "
-        f"are below it in {by} or source_val, and cannot win.",
+        f"{len(results.ranked)} trials of {search.name}, the best by {by} first. Trial 0 has the method's own settings. A trial "
+        f"marked < is below trial 0 in {by} or source_val, and cannot win.",
         _frame([_row(search, trial, trial.number in results.behind) for trial in results.ranked]),
         "",
-        "How well the validators agree: Spearman's ρ over these trials",
-        _frame([{"": a, **{b: _rho(rho) for b, rho in row.items()}} for a, row in agreement(results.ranked).items()]),
+        "How well the validators agree: Spearman's ρ over these trials. 1: the same order; 0: unrelated orders",
+        _frame([{"": a, **{b: _rho(rho) for b, rho in row.items()}} for a, row in known.items()]),
+        *(_sentence(name, known[name]) for name in search.by),
         "",
         f"winner: trial {winner.number}" + "".join(f", {key} = {value}" for key, value in winner.values.items()),
+        *_gains(search, results),
         f"  --method {results.files[0]}",
         *(f"  --setup {path}  its set-up alone, for other methods" for path in results.files[1:]),
         "",
@@ -68,10 +70,30 @@ def _remark(known: Mapping[str, Any]) -> str:
     rhos = ", ".join(f"{name} {_rho(rho)}" for name, rho in known["validators"].items())
     before = "failed" if known["as_it_is"] is None else f"{known['as_it_is']:.1f} %"
     return (
-        "Remark, WITH TARGET LABELS, which took no part in anything above. Accuracy on the target: winner "
-        f"{known['winner']:.1f} %, method as it is {before}, best of all {known['best_of_all']:.1f} % (a bound, no result). "
-        f"ρ of the validators with it over the trials: {rhos}."
+        "Remark, WITH TARGET LABELS, which nothing above uses. Accuracy on the target: winner "
+        f"{known['winner']:.1f} %, own settings {before}, best of all {known['best_of_all']:.1f} % (a bound, not a result). "
+        f"ρ of each validator with it over the trials: {rhos}."
     )
+
+
+def _gains(search: Search, results: Results) -> Iterator[str]:
+    """How far the winner is above trial 0 in what ranks, and on the source's validation clips."""
+    own = next((trial for trial in results.ranked if trial.number == 0), None)
+    winner = results.ranked[0]
+    if own is None or own.number == winner.number:
+        return
+    assert own.scores is not None and winner.scores is not None
+    gains = [f"{name} {own.scores[name]:.4g} → {winner.scores[name]:.4g}" for name in dict.fromkeys((*search.by, GUARD))]
+    yield f"  from the method's own settings to the winner: {', '.join(gains)}"
+
+
+def _sentence(name: str, agreeing: Mapping[str, float | None]) -> str:
+    """The validators that a ranking one agrees with most and least."""
+    others = {other: rho for other, rho in agreeing.items() if other != name and rho is not None}
+    if not others:
+        return f"{name}: too few trials, or no validator varies"
+    most, least = max(others, key=others.__getitem__), min(others, key=others.__getitem__)
+    return f"{name} agrees most with {most} ({_rho(others[most])}) and least with {least} ({_rho(others[least])})"
 
 
 def _row(search: Search, trial: Trial, is_behind: bool) -> dict[str, Any]:

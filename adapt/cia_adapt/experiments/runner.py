@@ -1,5 +1,6 @@
 """What the bare command does: pairs × seeds of one method, over one feature file."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,15 @@ from cia_extract.common.console import Progress, Say
 from cia_extract.common.differences import listed
 from cia_extract.common.errors import MismatchError
 
+import cia_adapt.experiments.clips as clips
 from cia_adapt import runs
 from cia_adapt.data import Stores, digest
 from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
-from cia_adapt.experiments.request import Direction, Request
+from cia_adapt.experiments.request import Direction, Request, counted
+from cia_adapt.experiments.threads import threads_of_a_step
 from cia_adapt.runs import Result, RunKey, Saver, files, lock, resume, writing
-from cia_adapt.training import Evaluator, Metrics, Outcome, Trainer, train
+from cia_adapt.training import Evaluator, Metrics, Outcome, Trainer, together, train
 
 
 def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = False) -> list[Result]:
@@ -22,7 +25,7 @@ def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = 
     stores = stores or Stores(request.device, request.tier)
     ready = list(prepared(request, say))
     if len(ready) * len(request.seeds) > 1:
-        say(f"{len(ready) * len(request.seeds)} runs: {len(ready)} direction(s) of domains × {len(request.seeds)} seed(s)")
+        say(f"{len(ready) * len(request.seeds)} runs: {counted(len(ready), 'direction')} × {counted(len(request.seeds), 'seed')}")
     results = []
     for direction in ready:
         for seed in request.seeds:
@@ -33,15 +36,18 @@ def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = 
 
 def _run_one(request: Request, direction: Direction, seed: int, stores: Stores, say: Say, quiet: bool) -> Result:
     direction = _as_before(request, direction, seed)
-    key = _key(request, direction, seed, digest(direction.source, direction.target))
+    digests = [digest(direction.source, direction.target), clips.weights_digest(direction.weights)]
+    key = _key(request, direction, seed, "+".join(filter(None, digests)))
     folder = key.folder(request.runs)
     if not request.overwrite and runs.finished(folder, key, extend=request.resume):
+        lock.put_right(folder)
         say(f"{folder}: finished before, read (--overwrite trains it again)")
         return files.read(folder)
-    with lock.claimed(folder):
+    with lock.claimed(folder) if together.rank() == 0 else nullcontext():
         if not request.overwrite and runs.finished(folder, key, extend=request.resume):  # by another process, meanwhile
             return files.read(folder)
-        return _train(request, direction, key, stores, say, quiet)
+        with threads_of_a_step(request, direction):
+            return _train(request, direction, key, stores, say, quiet)
 
 
 def _train(request: Request, direction: Direction, key: RunKey, stores: Stores, say: Say, quiet: bool) -> Result:
@@ -52,8 +58,9 @@ def _train(request: Request, direction: Direction, key: RunKey, stores: Stores, 
     for note in stores.notes:
         say(f"reading {note}")
     stores.notes.clear()
-    trainer = Trainer(task, setup, method, key.seed, request.device, request.precision, request.compiled)
-    evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision)
+    trunk = clips.trunk_of(request, direction)
+    trainer = Trainer(task, setup, method, key.seed, request.device, request.precision, request.compiled, trunk)
+    evaluator = Evaluator(task, labels, setup.segments, request.device, request.precision, setup.test_clips)
     if packed is None:
         outcome = Outcome()
         labels.openings["counting classes that the source lacks"] += 1  # `checks` has named them
@@ -62,6 +69,9 @@ def _train(request: Request, direction: Direction, key: RunKey, stores: Stores, 
     else:
         outcome = resume.unpack(packed, trainer, labels, folder / "state.safetensors")
         say(f"{folder}: goes on after epoch {packed.epoch}")
+    if together.rank():  # the first process writes and reports
+        train(trainer, evaluator, lambda m: None, outcome, with_validators=request.validators)
+        return writing.result_of(key, task, outcome, evaluator, trainer)
     saver = Saver(folder, key, lambda now: resume.pack(trainer, now, labels, _circumstances(request)), say)
     name = f"{method.name} {task.source} → {task.target} seed {key.seed}"
     with saver.keeping(), Progress(setup.epochs, name, done=len(outcome.history), every_s=0, quiet=quiet) as progress:

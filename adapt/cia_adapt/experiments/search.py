@@ -117,7 +117,7 @@ def run(search: Search, say: Say) -> Results:
         batch = _drawn(search, trials)
     order = ranked(trials, search.by)
     if not order:
-        raise DataError(f"{search.folder}: no trial came to an end; the first: {failed[0].what}: {failed[0].message}")
+        raise DataError(f"{search.folder}: no trial finished; the first that failed: {failed[0].what}: {failed[0].message}")
     return Results(
         order, frozenset(t.number for t in order if behind(t, trials[0], search.by)), failed, _write_winner(search, order[0])
     )
@@ -152,7 +152,7 @@ def _known(search: Search) -> list[Trial]:
     while len(trials) < search.trials and (path := _file(search, len(trials) + 1)).exists():
         values = config.values_of(config.read("methods", str(path)), search.space)
         if values is None:
-            raise DataError(f"{path}: is no trial of this search; delete it, and the search draws it again")
+            raise DataError(f"{path}: is not a trial of this search; delete it, and the search draws it again")
         trials.append(Trial(len(trials) + 1, values, path))
     return trials
 
@@ -177,9 +177,10 @@ def _written(search: Search, number: int, values: Mapping[str, Any]) -> Trial:
     return trial
 
 
-def _write_method(search: Search, path: Path, values: Mapping[str, Any], remark: str) -> None:
+def _write_method(search: Search, path: Path, values: Mapping[str, Any], remark: str, searched: Mapping[str, str] = {}) -> None:
     table = config.with_values(config.read("methods", search.method), values)
-    _write(path, config.toml_text({key: value for key, value in table.items() if key != "name"}, remark))
+    table = {key: value for key, value in table.items() if key not in ("name", "searched")}
+    _write(path, config.toml_text(table | ({"searched": dict(searched)} if searched else {}), remark))
 
 
 def _write(path: Path, text: str) -> None:
@@ -194,10 +195,14 @@ def _write_winner(search: Search, winner: Trial) -> list[Path]:
     by = ", ".join(search.by)
     remark = f"Trial {winner.number} of {search.trials}, the best by {by}: no target label took part (cia-adapt search)."
     if winner.number == 0:
-        remark = f"As it is: none of {search.trials} trials was better by {by}; no target label took part (cia-adapt search)."
+        remark = (
+            f"Its own settings: none of {search.trials} trials was better by {by}; no target label took part (cia-adapt search)."
+        )
     remark += f"\nThe search: cia-adapt {shlex.join(sys.argv[1:])}"
     paths = [search.folder / f"{search.name}-searched.toml"]
-    _write_method(search, paths[0], winner.values, f"{remark}\ncia-adapt --features feats.h5 --method {paths[0]}")
+    told = {"trial": f"{winner.number} of {search.trials}", "by": by, "settings": ", ".join(winner.values)}
+    command = f"cia-adapt --features feats.h5 --method {paths[0]}"
+    _write_method(search, paths[0], winner.values, f"{remark}\n{command}", told if winner.number else {})
     of_setup = {key.split(".")[1]: value for key, value in winner.values.items() if key.startswith("setup.")}
     if of_setup:
         paths.append(search.folder / f"{search.request.chosen.setup.name}-searched.toml")
@@ -254,6 +259,8 @@ def _check_same(search: Search) -> None:
         "method": asdict(chosen.method),
         "pairs": chosen.pairs,
         "settings": chosen.sets,
+        "sources": list(search.request.sources),
+        "target": search.request.target,
     }
     asked = json.loads(json.dumps(asked))
     path = search.folder / "search.json"
@@ -262,5 +269,6 @@ def _check_same(search: Search) -> None:
         return
     known = files.read_json(path)
     files.check(path, known, CONFIG)
+    known = {"sources": asked["sources"], "target": asked["target"]} | known  # files made before these were recorded
     if differing := runs.compare(known, asked):
         raise MismatchError(f"{search.folder}: holds another search ({listed(differing)}); give another --runs folder")

@@ -1,26 +1,31 @@
 """`cia-adapt sweep`: methods × pairs × seeds, in this process, in several, or by Ray. What is finished is read, what was
-interrupted goes on; one run that fails does not stop the others.
+interrupted goes on; one run that fails does not stop the others. Sweeps on several machines share a folder of runs: what one of
+them trains the others leave, and read in the end.
 """
 
 import multiprocessing
-import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
-from cia_extract.common import switches
+from cia_extract.common import machine, switches
 from cia_extract.common.console import Progress, Say
-from cia_extract.common.errors import CiaError, UsageError
-from cia_extract.common.processes import end_with_parent, ignore_signals, interruptible
+from cia_extract.common.errors import CiaError, InWorkError, UsageError
+from cia_extract.common.processes import end_with_parent, handlers_kept, ignore_signals, interrupted_by_signals, interruptible
 
 import cia_adapt.experiments.runner as runner
 from cia_adapt.data import Stores
 from cia_adapt.experiments.directions import prepared
-from cia_adapt.experiments.request import Request
+from cia_adapt.experiments.request import Request, counted
 from cia_adapt.runs import Result
+
+WAIT_S: Final = 5.0  # for runs of other processes, doubled each time
+LONGEST_WAIT_S: Final = 60.0
+SAVING_S: Final = 60.0  # for Ray's workers to keep their last epochs after an interrupt
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,12 @@ class Failed:
     what: str
     message: str
     exit_code: int
+    elsewhere: bool = False
+    """Another process is training it right now."""
+
+    def fields(self) -> dict[str, Any]:
+        """As --json has it."""
+        return {"what": self.what, "message": self.message, "exit_code": self.exit_code}
 
 
 Execute = Callable[[Sequence[Request]], Iterator[Result | Failed]]
@@ -67,20 +78,30 @@ def run(
     if errors and not single:
         raise errors[0]
     if len(single) > 1:
-        directions = len({(one.source, one.target) for one in single})
-        say(f"{len(single)} runs: methods × {directions} direction(s) of domains × seeds")
+        directions = counted(len({(one.source, one.target) for one in single}), "direction")
+        say(f"{len(single)} runs: methods × {directions} × seeds")
     for one in failed:
         say(f"failed: {one.what}: {one.message}")
     execute = _by_ray(ray) if ray is not None else _in_processes(jobs) if jobs > 1 else _here
+    waiting, wait_s = {_what(one): one for one in single}, WAIT_S
     with Progress(len(single), f"{len(single)} runs", every_s=30) as progress:
-        for done in execute(single):
-            if isinstance(done, Failed):
-                failed.append(done)
-                progress.line(f"failed: {done.what}: {done.message}")
-                progress.step()
-            else:
-                results.append(done)
-                progress.step(line(done))
+        while waiting:
+            elsewhere = {}
+            for done in execute(list(waiting.values())):
+                if isinstance(done, Failed) and done.elsewhere:
+                    elsewhere[done.what] = waiting[done.what]
+                elif isinstance(done, Failed):
+                    failed.append(done)
+                    progress.line(f"failed: {done.what}: {done.message}")
+                    progress.step()
+                else:
+                    results.append(done)
+                    progress.step(line(done))
+            if elsewhere.keys() == waiting.keys():
+                progress.line(f"{len(elsewhere)} runs are trained by other processes; waiting for them")
+                time.sleep(wait_s)
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            waiting = elsewhere
     order = {(r.chosen.method.name, r.source, r.target, r.seeds[0]): i for i, r in enumerate(single)}
     return sorted(results, key=lambda r: order[r["method"], r["source"], r["target"], r["seed"]]), failed
 
@@ -94,7 +115,8 @@ def _single(request: Request, say: Say) -> Iterator[Request]:
     """One request per direction and seed."""
     for direction in prepared(request, say):
         for seed in request.seeds:
-            yield replace(request, source=direction.source.name, target=direction.target.name, seeds=(seed,), resume=True)
+            sources = tuple(source.name for source in direction.source.each)
+            yield replace(request, sources=sources, target=direction.target.name, seeds=(seed,), resume=True)
 
 
 @dataclass
@@ -119,7 +141,11 @@ def train_one(request: Request) -> Result | Failed:
         with interruptible():
             return _trained(request)
     except KeyboardInterrupt:
-        return Failed(_what(request), "interrupted, its last epoch is kept; the same command goes on", 130)
+        return _interrupted(request)
+
+
+def _interrupted(request: Request) -> Failed:
+    return Failed(_what(request), "interrupted; its last epoch is kept, and the same command goes on", 130)
 
 
 def _what(request: Request) -> str:
@@ -135,12 +161,23 @@ def _trained(request: Request) -> Result | Failed:
             switches.keep_freed_memory()
             _process.stores = Stores(request.device, request.tier, _process.share)
         return runner.run(request, lambda message: None, _process.stores, quiet=True)[0]
+    except InWorkError as error:
+        return Failed(what, str(error), error.exit_code, elsewhere=True)
     except CiaError as error:
         return Failed(what, str(error), error.exit_code)
     except MemoryError:
         return Failed(what, "not enough memory; take fewer --jobs, a smaller --batch, or --tier map", 1)
     except Exception as error:  # whatever it is, the other runs go on
         return Failed(what, f"unexpected {type(error).__name__}: {error}", 1)
+
+
+def _train_by_ray(request: Request) -> Result | Failed:
+    """`train_one` in a Ray worker. A scheduler's signal or the driver's word ends the run, whose last epoch is kept."""
+    try:
+        with interrupted_by_signals():
+            return _trained(request)
+    except KeyboardInterrupt:
+        return _interrupted(request)
 
 
 def _here(requests: Sequence[Request]) -> Iterator[Result | Failed]:
@@ -151,7 +188,7 @@ def _in_processes(jobs: int) -> Execute:
     """A process per job, each with its share of the cores and of the memory."""
 
     def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
-        threads = max(1, len(os.sched_getaffinity(0)) // jobs) if hasattr(os, "sched_getaffinity") else 1
+        threads = max(1, machine.cores() // jobs)
         context = multiprocessing.get_context("spawn")
         stop = context.Event()
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(threads, 1 / jobs, stop))
@@ -198,15 +235,22 @@ def _by_ray(address: str) -> Execute:
     _check_reachable(address)
 
     def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
-        ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
+        with handlers_kept():
+            ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
+        waiting: list[Any] = []
         try:
             gpus = 1 if requests[0].device.type == "cuda" else 0
-            remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(train_one)
+            remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(_train_by_ray)
             # Tasks of a node share the page cache, and know nothing of each other's memory.
             waiting = [remote.remote(replace(request, tier=request.tier or "map")) for request in requests]
             while waiting:
                 (done,), waiting = ray.wait(waiting, num_returns=1)
                 yield ray.get(done)
+        except (KeyboardInterrupt, GeneratorExit):  # Ray would end its workers at once
+            for task in waiting:
+                ray.cancel(task)
+            ray.wait(waiting, num_returns=len(waiting), timeout=SAVING_S)
+            raise
         finally:
             ray.shutdown()
 

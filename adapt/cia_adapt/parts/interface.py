@@ -35,6 +35,8 @@ class Output:
     """{level: [B, …, 2]} of discriminators inside the model; objectives add theirs."""
     raw: Mapping[str, Tensor] = field(default_factory=dict)
     """{stream: [B, S, D]}, `frames` as the shared layer computes them before it normalises them, and before ReLU and dropout."""
+    latents: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    """{stream: {name: tensor}}, what else a temporal part leaves for an objective of its own, in training."""
 
     def split(self, logits: Tensor) -> tuple[Tensor, ...]:
         """[B, ΣK] → one [B, K] a label."""

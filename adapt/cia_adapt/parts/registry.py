@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from cia_extract.common import settings
 from cia_extract.common.errors import UsageError
-from cia_extract.common.suggest import did_you_mean
+from cia_extract.common.suggest import instead
 from msgspec import Meta
 
 KINDS: Final = ("refinements", "poolings", "temporal", "objectives")
@@ -31,7 +31,7 @@ def find(kind: str, name: str) -> ModuleType:
     if name not in names(kind):
         known = names(kind)
         flag = kind if kind in ("temporal", "objectives") else kind.removesuffix("s")
-        raise UsageError(f"--{flag} {name}: no such part in {kind}, choose from {', '.join(known)}{did_you_mean(name, known)}")
+        raise UsageError(f"--{flag} {name}: no such part in {kind}{instead(name, known, 'cia-adapt --help')}")
     return importlib.import_module(f"{__package__}.{kind}.{name}")
 
 

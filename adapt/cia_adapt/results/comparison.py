@@ -4,19 +4,19 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from cia_extract.common import differences
 from cia_extract.common.errors import DataError, MismatchError, UsageError
 
 from cia_adapt import runs
-from cia_adapt.config import load
+from cia_adapt.config import load, names, read
+from cia_adapt.results.predictions import Number, Predictions, read_predictions
 from cia_adapt.results.statistics import Right, mcnemar, paired
 from cia_adapt.runs import files
-
-Number = Literal["selected", "last"]
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,16 @@ class Group:
 
         Raises DataError where the runs' predictions cannot be read or are of different clips.
         """
-        rows = []
-        for folder, seed in zip(self.folders, self.seeds, strict=True):
-            if seeds is None or seed in seeds:
-                rows.append(_right(folder, self.labels, number, label))
-        if len({len(row) for row in rows}) > 1:
-            raise DataError(f"{self.folders[0].parent}: its runs have predictions of different clips; {files.AGAIN}")
-        return np.stack(rows)
+        if label not in (None, *self.labels):
+            raise DataError(f"{self.folders[0]}: has no label '{label}'; its labels are {', '.join(self.labels)}")
+        by_label = [self.predictions.right(number, name) for name in self.labels if label in (None, name)]
+        chosen = [i for i, seed in enumerate(self.seeds) if seeds is None or seed in seeds]
+        return np.asarray(np.stack(by_label).all(axis=0))[chosen]
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """What the runs predict, read once. Raises DataError where it cannot be read, or is of different clips."""
+        return read_predictions(self.folders, self.labels)
 
 
 def groups(folders: Sequence[Path]) -> dict[tuple[str, tuple[str, str]], Group]:
@@ -83,7 +86,13 @@ def groups(folders: Sequence[Path]) -> dict[tuple[str, tuple[str, str]], Group]:
 
 
 def _changed(run: Mapping[str, Any]) -> tuple[str, ...]:
-    """What flags changed in a named method and set-up, a line each; epochs, batch and segments are equal in a table anyway."""
+    """What flags changed in a named method and set-up, a line each; epochs, batch and segments are equal in a table anyway.
+
+    Of the winner of a search: that its settings were searched, which, and by what.
+    """
+    if searched := run["method"].get("searched"):
+        values = ", ".join(f"{key} = {_value(run, key)}" for key in _searched(run))
+        return (f"its own searched settings: trial {searched['trial']} by {searched['by']}: {values}",)
     try:
         shipped = load(run["setup"]["name"], run["method"]["name"], {})
     except UsageError:
@@ -95,24 +104,51 @@ def _changed(run: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _searched(run: Mapping[str, Any]) -> list[str]:
+    """The settings that a search chose for the run's method, "setup.lr" or "part.option"; none where it is no winner of one."""
+    settings: str = run["method"].get("searched", {}).get("settings", "")
+    return [key for key in settings.split(", ") if key]
+
+
+def _own_setup(run: Mapping[str, Any]) -> list[str]:
+    """The settings of the set-up that a built-in method's TOML has, where the run has them so."""
+    name = run["method"]["name"]
+    own = read("methods", name).get("setup", {}) if name in names("methods") else {}
+    return [f"setup.{key}" for key, value in own.items() if run["setup"].get(key) == value]
+
+
+def _value(run: Mapping[str, Any], key: str) -> object:
+    """What a run has for a setting."""
+    part, _, option = key.partition(".")
+    values = run["setup"] if part == "setup" else run["method"]["options"].get(part, {})
+    return values.get(option, "–")
+
+
 def check_comparable(folders: Sequence[Path]) -> None:
     """Raise MismatchError, with two runs and what differs, for runs whose numbers do not compare.
 
     Runs compare that read the same features and labels of a domain, with the same set-up, modalities and precision. A method may
-    have its own optimiser.
+    have its own optimiser and what its TOML says of the set-up, the winner of a search the settings that were searched for it.
     """
-    first: tuple[Path, Mapping[str, object]] | None = None
+    seen: dict[str, tuple[Path, object]] = {}
     pairs: dict[frozenset[str], tuple[Path, frozenset[str]]] = {}
     common: dict[str, frozenset[str]] = {}
     for folder in folders:
         config = files.read_config(folder)
-        setup = {key: value for key, value in runs.completed(config["setup"]).items() if key not in {"optimiser", "lr", "select"}}
-        compared = {"modalities": config["modalities"], "precision": config["precision"], "setup": setup}
-        first = first or (folder, compared)
-        differing = differences.between(first[1], compared)
-        if differing:
+        own = {"setup.optimiser", "setup.lr", "setup.select", *_searched(config), *_own_setup(config)}
+        compared = {f"setup.{key}": value for key, value in runs.completed(config["setup"]).items()}
+        compared = {key: value for key, value in compared.items() if key not in own}
+        compared |= {"modalities": config["modalities"], "precision": config["precision"]}
+        for key, value in compared.items():
+            seen.setdefault(key, (folder, value))
+        if other := next((seen[key][0] for key, value in compared.items() if seen[key][1] != value), None):
+            differing = [
+                differences.Difference(key, seen[key][1], value)
+                for key, value in sorted(compared.items())
+                if seen[key][0] == other and seen[key][1] != value
+            ]
             raise MismatchError(
-                f"{folder} and {first[0]} are not comparable ({differences.listed(differing)}); put them into different tables"
+                f"{folder} and {other} are not comparable ({differences.listed(differing)}); put them into different tables"
             )
         # A run has the digests of its two domains, but not which digest is whose. So all runs of these two domains must have the
         # same two, and all runs of one domain must have one in common.
@@ -122,7 +158,7 @@ def check_comparable(folders: Sequence[Path]) -> None:
         for name in both:
             common[name] = common.get(name, digests) & digests
         if earlier_digests != digests or not all(common[name] for name in both):
-            other = earlier if earlier_digests != digests else first[0]
+            other = earlier if earlier_digests != digests else folders[0]
             raise MismatchError(
                 f"{folder} and {other} are not comparable (their features were extracted or labelled differently); put them into "
                 "different tables"
@@ -163,18 +199,3 @@ def compare(a: Sequence[Group], b: Sequence[Group], number: Number, label: str |
     if not rights_a:
         raise DataError(f"{a[0].method} and {b[0].method} have no pair and seed in common; train both with one seed on one pair")
     return Difference(*paired(rights_a, rights_b), max(ps), min(counts))
-
-
-def _right(folder: Path, labels: Sequence[str], number: Number, label: str | None) -> Right:
-    """Which of a run's predictions are right, [clips] bool."""
-    rows = files.read_predictions(folder)
-    columns = []
-    for name in labels:
-        guess = number if len(labels) == 1 else f"{name}_{number}"
-        if not {name, guess} <= rows[0].keys():
-            raise DataError(f"{folder}/predictions.csv: has no column {name} or {guess}; {files.AGAIN}")
-        if label in (None, name):
-            columns.append(np.array([row[name] == row[guess] and row[name] != "" for row in rows]))
-    if not columns:
-        raise DataError(f"{folder}: has no label '{label}'; its labels are {', '.join(labels)}")
-    return np.asarray(np.stack(columns).all(0))

@@ -7,16 +7,18 @@ from typing import Any
 from cia_extract.common.errors import DataError
 from cia_extract.features import DatasetFeatures
 
-from cia_adapt.data import Domain, digest, find_domains
+from cia_adapt.data import Domain, called, digest, find_domains
 
 
 def domains_of(config: Mapping[str, Any], stamp: Mapping[str, Any]) -> tuple[Domain, Domain]:
     """(source, target) of a run. Raises DataError where the file is gone or has changed since."""
+    if config["setup"].get("input") == "clips":
+        raise DataError("the run was trained on clips; this is drawn of runs over features only")
     path = stamp["feature_file"]
     domains = find_domains(Path(path))
-    if not {config["source"], config["target"]} <= set(domains):
+    source, target = (called(domains, config[role]) for role in ("source", "target"))
+    if source is None or target is None:
         raise DataError(f"{path}: no longer holds {config['source']} and {config['target']}; put the file of this run back")
-    source, target = domains[config["source"]], domains[config["target"]]
     if config["features"] != digest(source, target):
         raise DataError(f"{path}: its features are no longer those of this run, or the run used --manifest or --map")
     return source, target

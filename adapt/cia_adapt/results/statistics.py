@@ -1,6 +1,7 @@
 """Statistics over seeds, clips and epochs: means, bootstrap intervals, McNemar's test, rank correlations."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -77,11 +78,17 @@ def paired(first: Sequence[Right], second: Sequence[Right], seed: int = 0) -> tu
 
 def _resampled(values: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
     """Means [ROUNDS] of values [seeds, clips]; each resample draws seeds and clips with replacement."""
+    row, column = _draws(*values.shape, seed)
+    return np.asarray(np.einsum("rs,sc,rc->r", row, values, column, optimize=True))
+
+
+@lru_cache(maxsize=12)  # the groups of a table have few shapes
+def _draws(seeds: int, clips: int, seed: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """How often each resample draws each seed [ROUNDS, seeds] and each clip [ROUNDS, clips], as shares."""
     random = np.random.default_rng(seed)
-    seeds, clips = values.shape
     row = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=ROUNDS) / seeds
     column = random.multinomial(clips, np.full(clips, 1 / clips), size=ROUNDS) / clips
-    return np.asarray(np.einsum("rs,sc,rc->r", row, values, column, optimize=True))
+    return row, column
 
 
 def _quantiles(means: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cia_extract.common import console
 from cia_extract.common.errors import DataError, UsageError
-from cia_extract.common.suggest import did_you_mean
+from cia_extract.common.suggest import did_you_mean, instead
 from rich.console import Console
 from rich.table import Table
 
@@ -30,7 +30,7 @@ def print_results(results: Sequence[dict[str, Any]]) -> None:
     """Print `last`, `selected` and `oracle` side by side, a line for each method and pair (mean ± sd over seeds)."""
     bound = any(result.get("trained_on_target_labels") for result in results)
     note = NOTE + ("; target-only was trained on target labels, a bound, not a result" if bound else "")
-    note += "".join(f"; {line}" for line in transductive(results))
+    note += "".join(f"; {line}" for line in (*transductive(results), *backbones(results)))
     table = Table(caption=note, caption_justify="left")
     for heading in ("set-up", "method", "source → target"):
         table.add_column(heading, overflow="fold")
@@ -53,6 +53,15 @@ def transductive(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"transductive: {methods} adapted to the target's test clips, without their labels"]
 
 
+def backbones(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each backbone that a run, or a run before it, has trained; frozen published ones are not named."""
+    methods: dict[str, list[str]] = {}
+    for result in results:
+        if told := result.get("backbone"):
+            methods.setdefault(str(told), []).append(str(result["method"]))
+    return [f"backbone of {', '.join(dict.fromkeys(named))}: {told}" for told, named in methods.items()]
+
+
 def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group], which: str, baseline: str | None) -> Grid:
     """Our runs in the layout of one of the paper's tables, with the published numbers beside them.
 
@@ -72,9 +81,7 @@ def paper_table(number: str, groups: Mapping[tuple[str, tuple[str, str]], Group]
     if baseline:
         if baseline not in {method for method, _ in groups}:
             have = sorted({m for m, _ in groups})
-            raise UsageError(
-                f"--baseline {baseline}: no run of that method; choose from {', '.join(have)}{did_you_mean(baseline, have)}"
-            )
+            raise UsageError(f"--baseline {baseline}: no run of that method{instead(baseline, have, 'cia-adapt table')}")
         header.append(f"− {baseline}, all pairs")
     header += [f"{name} published" for name in paper["columns"]]
     paper_rows = [(setting, label, method) for setting, label, method in paper["rows"]]
@@ -115,8 +122,8 @@ def _notes(groups: Mapping[tuple[str, tuple[str, str]], Group], ours: str, basel
             f"− {baseline}: difference in points, mean over pairs, with its 95 % paired bootstrap interval; p: McNemar's, median "
             "over seeds, largest over pairs"
         )
-    adapted_to_test_clips = transductive([result for group in groups.values() for result in group.results])
-    return notes + adapted_to_test_clips + _troubles(groups)
+    results = [result for group in groups.values() for result in group.results]
+    return notes + transductive(results) + backbones(results) + _troubles(groups)
 
 
 def _troubles(groups: Mapping[tuple[str, tuple[str, str]], Group]) -> list[str]:
@@ -141,7 +148,7 @@ def definition(number: str) -> dict[str, Any]:
     folder = resources.files("cia_adapt.config.tables")
     names = sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
     if number not in names:
-        raise UsageError(f"--table {number}: choose from {', '.join(names)}{did_you_mean(number, names)}")
+        raise UsageError(f"--table {number}: choose from {', '.join(names)}, e100{did_you_mean(number, [*names, 'e100'])}")
     return tomllib.loads(folder.joinpath(f"{number}.toml").read_text(encoding="utf-8"))
 
 

@@ -2,12 +2,14 @@
 
 from cia_adapt.runs import files, lock, resume, writing
 from cia_adapt.runs.correlations import rank_correlation, validator_correlations
-from cia_adapt.runs.folder import Result, unfinished_folder
+from cia_adapt.runs.folder import Result, folder_of, unfinished_folder
 from cia_adapt.runs.key import RunKey, check_alike, compare, completed, finished
+from cia_adapt.runs.run import Run, load_run
 from cia_adapt.runs.saver import Saver
 
 __all__ = [
     "Result",
+    "Run",
     "RunKey",
     "Saver",
     "check_alike",
@@ -15,6 +17,8 @@ __all__ = [
     "completed",
     "files",
     "finished",
+    "folder_of",
+    "load_run",
     "lock",
     "rank_correlation",
     "resume",

@@ -28,6 +28,7 @@ CONFIG: Final = {
     "setup": {"name": str, "epochs": int, "segments": int},
     "method": {"name": str, "paper": str, "reconstructed": str, "pooling": str, "published": (float,)},
 }
+SEARCHED: Final = dict.fromkeys(("trial", "by", "settings"), str)  # of the winner of a search
 STAMP: Final = {"feature_file": str, "device": str}
 METRICS: Final = dict.fromkeys(("source_val_accuracy", "target_val_accuracy"), float)
 WITH_SOURCE: Final = METRICS | {"class_loss": float}
@@ -42,6 +43,14 @@ def find(paths: Sequence[Path]) -> list[Path]:
     if not folders:
         raise UsageError(f"no finished run in {', '.join(map(str, paths))}; train one with cia-adapt --features feats.h5")
     return folders
+
+
+def find_one(path: Path) -> Path:
+    """The folder of the one finished run at or below `path`. Raises UsageError where there are several or none."""
+    folders = find([path])
+    if len(folders) > 1:
+        raise UsageError(f"{path}: holds {len(folders)} runs; name one, such as {folders[0]}")
+    return folders[0]
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -60,6 +69,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     check(path, config, CONFIG)
     if "classes" in config:
         check(path, config, {"classes": ([str],)})
+    if config["method"].get("searched"):
+        check(path, config, {"method": {"searched": SEARCHED}})
     return config
 
 

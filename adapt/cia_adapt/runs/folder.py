@@ -4,6 +4,7 @@ config.json          set-up, method, modalities, classes        stamp.json      
 metrics.jsonl        one line an epoch                          result.json       last, selected, oracle
 last.safetensors     the model after the last epoch             selected.safetensors
 predictions.csv      each target validation clip                scores.safetensors  probabilities and features
+backbone-rgb.safetensors, -flow   where clips trained it: for cia-extract --weights rgb=…
 state.safetensors    to continue with more epochs (not a sweep's) done              written last
 
 While a run trains, and after an interrupt, `.seed<k>.unfinished/` beside that folder has the last state that was written.
@@ -23,6 +24,11 @@ ROOM: Final = "make room or choose another --runs folder"
 def unfinished_folder(folder: Path) -> Path:
     """Where the state of the run lies until it is finished, given the run's own folder."""
     return folder.with_name(f".{folder.name}.unfinished")
+
+
+def folder_of(result: Result, root: Path) -> Path:
+    """Where the finished run of a result lies below `root`."""
+    return root / result["setup"] / result["method"] / f"{result['source']}-{result['target']}" / f"seed{result['seed']}"
 
 
 def write_json(path: Path, value: Any) -> None:

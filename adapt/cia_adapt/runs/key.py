@@ -68,7 +68,7 @@ def completed_options(method: Mapping[str, Any]) -> dict[str, Any]:
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
     """The fields in which two configurations differ, of those that decide numbers."""
-    texts = ("paper", "published", "reconstructed")
+    texts = ("paper", "published", "reconstructed", "searched")
 
     def decisive(config: dict[str, Any]) -> dict[str, Any]:
         method = {k: v for k, v in config["method"].items() if k not in texts}
@@ -107,6 +107,6 @@ def check_alike(folders: Sequence[Path]) -> None:
     """Raise MismatchError, with the differences, for runs that differ in more than the seed and must not be averaged."""
     first, *others = (read_config(folder) | {"seed": None} for folder in folders)
     for folder, config in zip(folders[1:], others, strict=True):
-        differing = compare(first, config)
+        differing = compare(first, config) if config != first else []
         if differing:
             raise MismatchError(f"{folder} and {folders[0]} differ ({listed(differing)}); report them separately")

@@ -1,32 +1,67 @@
 """A lock, so that only one process trains a run."""
 
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from cia_extract.common import writes
-from cia_extract.common.errors import MismatchError
+from cia_extract.common.errors import CiaError, InWorkError
 
 from cia_adapt.runs.folder import ROOM, unfinished_folder
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Inside this context no other process trains the run. Raises MismatchError where another one is training it.
+    """Inside this context no other process trains the run. Raises InWorkError where another one is training it.
 
-    Creates the folder of the unfinished run, and removes it at the end unless a state is in it.
+    Creates the folder of the unfinished run, and removes it at the end unless a state is in it. First finishes what a process
+    had begun that was killed while it put a finished run in place.
     """
     working = unfinished_folder(folder)
     with _lock(folder, working / "lock"):
         try:
+            with writes.translated(str(folder), ROOM):
+                _put_right(folder, working)
             yield
         finally:
             if not (working / "state.safetensors").exists():
                 shutil.rmtree(working, ignore_errors=True)
+
+
+def put_right(folder: Path) -> None:
+    """Remove what lies beside a finished run since its process was killed. Nothing happens where another process works on it."""
+    if unfinished_folder(folder).exists():
+        with suppress(CiaError), claimed(folder):
+            pass
+
+
+def _put_right(folder: Path, working: Path) -> None:
+    """Put a complete run in its place if the process died between taking the older one away and that; remove what is left.
+
+    `writing.write` says which names it uses, and in which order.
+    """
+    parts, old = sorted(folder.parent.glob(f".{folder.name}.part*")), folder.with_name(f".{folder.name}.old")
+    complete = [place for place in (*parts, old) if (place / "done").exists()]
+    if complete and not folder.exists():
+        complete[0].rename(folder)
+    for place in (*parts, old):
+        shutil.rmtree(place, ignore_errors=True)
+    if _same_settings(working / "config.json", folder / "config.json"):
+        (working / "state.safetensors").unlink(missing_ok=True)
+
+
+def _same_settings(unfinished: Path, finished: Path) -> bool:
+    """Whether a state is of the finished run beside it, and not of one with more epochs."""
+    try:
+        begun, ended = (json.loads(path.read_text(encoding="utf-8")) for path in (unfinished, finished))
+        return bool(begun == {name: ended[name] for name in begun})
+    except (OSError, ValueError, TypeError, LookupError):
+        return False
 
 
 def _lock(folder: Path, path: Path) -> TextIO:
@@ -38,7 +73,7 @@ def _lock(folder: Path, path: Path) -> TextIO:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise MismatchError(
+                raise InWorkError(
                     f"{folder}: another process is training it; wait for it, or give another --runs folder"
                 ) from None
         if _same_file(path, lock):

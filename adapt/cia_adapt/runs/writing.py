@@ -16,6 +16,7 @@ from cia_extract.common import spreadsheets, writes
 from cia_extract.common.processes import uninterrupted
 from safetensors.torch import save_file
 
+import cia_adapt.runs.backbone as backbone
 import cia_adapt.runs.state as state
 from cia_adapt.data import SealedLabels, Task
 from cia_adapt.runs.correlations import validator_correlations
@@ -57,6 +58,10 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
         "validators": validator_correlations(counted(history)),
         "advice": history[-1]["advice"],
     }
+    if by_source := evaluator.accuracy_by_source(outcome.selected.source):
+        result["source_val_by_source"] = by_source
+    if told := backbone.line(trainer):
+        result["backbone"] = told
     if len(task.classes) > 1:
         for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
             result[f"{name}_by_label"] = evaluator.target_scores(snapshot.target)
@@ -109,19 +114,22 @@ def _fill(
     writes.text(part / "metrics.jsonl", "".join(json.dumps(metrics) + "\n" for metrics in outcome.history))
     for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
         save_file({k: v.contiguous() for k, v in snapshot.state.items()}, part / f"{name}.safetensors")
+    backbone.write(part, key, trainer, outcome.selected)
     save_file(_scores(task, outcome.last, outcome.selected), part / "scores.safetensors")
     _write_predictions(part / "predictions.csv", task, outcome, labels)
     if packed is not None:
         state.save(part / "state.safetensors", packed.tensors, packed.rest)
-    write_json(part / "stamp.json", _stamp(task, labels, trainer.device))  # after the last opening of labels
+    write_json(part / "stamp.json", _stamp(trainer, labels))  # after the last opening of labels
     (part / "done").touch()
 
 
 def _put_in_place(part: Path, folder: Path) -> None:
-    """Rename a complete run to its name, in place of an older one, and remove the unfinished run's state."""
+    """Rename a complete run to its name, in place of an older one, and remove the unfinished run's state.
+
+    A process that is killed in the midst leaves them all under names that `lock.claimed` puts right.
+    """
     if folder.exists():
         old = part.with_suffix(".old")
-        shutil.rmtree(old, ignore_errors=True)  # left behind by a process that was killed here
         folder.rename(old)
         part.rename(folder)
         shutil.rmtree(old)
@@ -157,8 +165,9 @@ def _write_predictions(path: Path, task: Task, outcome: Outcome, labels: SealedL
             writer.writerow(map(spreadsheets.cell, map(str, cells)))
 
 
-def _stamp(task: Task, labels: SealedLabels, device: torch.device) -> dict[str, Any]:
+def _stamp(trainer: Trainer, labels: SealedLabels) -> dict[str, Any]:
     """What stamp.json holds: the circumstances of a run, none of which decides whether two runs are the same."""
+    task, device, trunk = trainer.task, trainer.device, trainer.model.trunk
     return {
         "argv": sys.argv,
         "version": __version__,
@@ -171,7 +180,7 @@ def _stamp(task: Task, labels: SealedLabels, device: torch.device) -> dict[str, 
         "torch": torch.__version__,
         "tiers": {m: reader.tier for m, reader in task.target_val.readers.items()},
         "target_labels_opened": dict(labels.openings),
-    }
+    } | ({"backbone": trunk.origin} if trunk is not None else {})
 
 
 def _git_commit() -> str | None:

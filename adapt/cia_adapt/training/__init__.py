@@ -1,6 +1,7 @@
 """One run: the trainer, the loop over its epochs, evaluation, validators and health."""
 
-from cia_adapt.training.evaluate import Evaluator, Prediction
+from cia_adapt.training import together
+from cia_adapt.training.evaluate import Evaluator, Prediction, predict
 from cia_adapt.training.health import Advice
 from cia_adapt.training.loop import Outcome, Snapshot, best_epoch, train
 from cia_adapt.training.phases import build_objectives, check_fits, counted
@@ -21,6 +22,8 @@ __all__ = [
     "build_objectives",
     "check_fits",
     "counted",
+    "predict",
+    "together",
     "train",
     "trial_epochs",
 ]

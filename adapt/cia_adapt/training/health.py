@@ -7,6 +7,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from cia_adapt.parts.interface import Output
+
 WINS: Final = 97.0  # % of clips whose domain is told, mean of both domains
 RUNS_AWAY: Final = 3.0  # cross-entropy of a discriminator, nats; ln 2 = 0.69 is chance
 COLLAPSE: Final = 0.8  # of the target in one class
@@ -48,7 +50,7 @@ def advice(history: Sequence[Mapping[str, Any]], classes: int, progress: float, 
     share = metrics.get("target_top_class_share", 0.0)
     if classes > 2 and share > max(COLLAPSE, 2 / classes):
         cure = f"{lower} or --lr" if aligned else "try a lower --lr"
-        return Advice("collapse", f"{100 * share:.0f} % of the target are given one class; {cure}")
+        return Advice("collapse", f"the model gives {100 * share:.0f} % of the target's clips one class; {cure}")
     for level in ("video", "frame", "relation", "region", "conditional"):
         loss, accuracy = metrics.get(f"{level}_domain_loss"), metrics.get(f"{level}_domain_accuracy")
         if loss is None or accuracy is None:
@@ -56,11 +58,11 @@ def advice(history: Sequence[Mapping[str, Any]], classes: int, progress: float, 
         if loss > RUNS_AWAY:
             return Advice(
                 "running away",
-                f"the features run away from the {level} discriminator (its loss is {loss:.1f}, chance is 0.7); {lower} or --lr, "
-                "or let λ grow with --set adversarial.ramp=10",
+                f"the features run away from the {level} discriminator: its loss is {loss:.1f}, and chance is 0.7; {lower} or "
+                "--lr, or let λ grow with --set adversarial.ramp=10",
             )
         if accuracy > WINS and level in ("video", "frame", "conditional"):
-            told = f"the {level} discriminator wins ({accuracy:.0f} % told apart)"
+            told = f"the {level} discriminator wins: it tells the domain of {accuracy:.0f} % of the clips"
             return Advice("not aligned", f"{told}; {higher} or train longer")
     ratio = metrics.get("domain_to_task_gradient")
     if ratio is not None and ratio > OUTWEIGHS:
@@ -122,17 +124,32 @@ def consensus_metrics(maps: Tensor | None, source_clips: int) -> dict[str, Tenso
     return metrics
 
 
-def gradient_ratio(task: Tensor, others: Sequence[Tensor], features: Mapping[str, Tensor]) -> dict[str, float]:
+def gradient_ratio(task: Tensor, others: Sequence[Tensor], *places: Mapping[str, Tensor]) -> dict[str, float]:
     """Norms of both losses' gradients at the frame features, and domain : task, "domain" being all other losses' sum.
 
-    The training loop asks for them at the first step of each epoch. Empty without a domain loss, or over frozen features.
+    The training loop asks for them at the first step of each epoch. `places` are {name: features} to look at (`features_of`); the
+    first of them counts where the other losses have a gradient. Empty without such a loss, or over frozen features.
     """
-    trained = [x for x in features.values() if x.requires_grad]
     others = [loss for loss in others if loss.requires_grad]
-    if not others or not trained:
-        return {}
-    norms = []
-    for loss in (task, torch.stack(others).sum()):
-        gradients = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
-        norms.append(sum(float(g.float().square().sum()) for g in gradients if g is not None) ** 0.5)
+    norms: list[float] = []
+    for place in places:
+        trained = [x for x in place.values() if x.requires_grad]
+        if not others or not trained:
+            return {}
+        norms = [_gradient_norm(loss, trained) for loss in (task, torch.stack(others).sum())]
+        if norms[1]:
+            break
     return {"task_gradient": norms[0], "domain_gradient": norms[1], "domain_to_task_gradient": norms[1] / max(norms[0], 1e-12)}
+
+
+def features_of(views: Sequence[Output]) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """The frames' features of all views: as the shared layer gives them, and as it computes them before normalisation and ReLU,
+    which is all that a loss on norms sees (`rna`).
+    """
+    frames = {f"{stream}_{i}": x for i, view in enumerate(views) for stream, x in view.frames.items()}
+    return frames, {f"{stream}_{i}": x for i, view in enumerate(views) for stream, x in view.raw.items()}
+
+
+def _gradient_norm(loss: Tensor, at: Sequence[Tensor]) -> float:
+    gradients = torch.autograd.grad(loss, at, retain_graph=True, allow_unused=True)
+    return sum(float(g.float().square().sum()) for g in gradients if g is not None) ** 0.5

@@ -65,6 +65,7 @@ def train(
             evaluator.predict(trainer.evaluated, clips) for clips in (trainer.task.source_val.clips, trainer.task.target_val)
         )
         metrics["source_val_accuracy"] = evaluator.source_accuracy(source)
+        metrics |= {f"source_val_accuracy/{name}": value for name, value in evaluator.accuracy_by_source(source).items()}
         metrics |= _without_labels(trainer, evaluator, source, target, with_validators, rule)
         metrics["target_val_accuracy"] = evaluator.target_accuracy(target)
         history = [*outcome.history, metrics]

@@ -19,16 +19,35 @@ def lr_factor(progress: float) -> float:
     return float((1 + 10 * progress) ** -0.75)
 
 
+def rate(setup: Setup, step: int, steps: int) -> float:
+    """By what the learning rate is multiplied at a step, 0 … `steps` − 1, of a phase: its decay, and its warm-up."""
+    decay = lr_factor(step / steps) if setup.lr_decay else 1.0
+    return decay * min(1.0, (step + 1) / max(1.0, setup.warm_up * steps))
+
+
+def set_rate(optimiser: torch.optim.Optimizer, setup: Setup, step: int, steps: int) -> None:
+    """Give each of the optimiser's groups its learning rate at this step."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["initial_lr"] * rate(setup, step, steps)
+
+
 def reached(model: VideoModel, objectives: nn.Module, reach: Reach) -> list[nn.Parameter]:
     """The parameters that the gradient of a loss trains. A part's own discriminators stand behind the gradient's reversal."""
-    shut = {"everything": (), "all_but_pooling": ("pooling",), "shared": ("refinement", "pooling")}[reach]
+    shut = {"everything": (), "all_but_pooling": ("pooling",), "shared": ("trunk", "refinement", "pooling")}[reach]
     trained = [p for name, p in model.named_parameters() if name.split(".")[0] not in shut or "discriminators" in name.split(".")]
     return [p for p in (*trained, *objectives.parameters()) if p.requires_grad]
 
 
 def optimiser_of(model: VideoModel, objectives: list[Objective], setup: Setup) -> torch.optim.Optimizer:
-    """Over the model and the objectives, each of these with its own factor of the learning rate and its own β₁."""
-    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad], "initial_lr": setup.lr}]
+    """Over the model, its backbone with a rate of its own, and the objectives, each with its factor of the rate and its β₁."""
+    trunk = set() if model.trunk is None else set(model.trunk.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.requires_grad and p not in trunk], "initial_lr": setup.lr},
+        {
+            "params": [p for p in model.parameters() if p.requires_grad and p in trunk],
+            "initial_lr": setup.backbone_lr or setup.lr,
+        },
+    ]
     for objective in objectives:
         own: dict[str, Any] = {"params": list(objective.parameters()), "initial_lr": setup.lr * objective.lr_factor}
         if setup.optimiser == "adam":

@@ -1,6 +1,7 @@
 """The training loop, top to bottom: one source → target pair, one method, one seed."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, Final
 
 import numpy as np
@@ -9,31 +10,24 @@ from cia_extract.common.errors import DivergedError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+import cia_adapt.training.reading as reading
+import cia_adapt.training.together as together
 from cia_adapt import parts
 from cia_adapt.config import Method, Setup
-from cia_adapt.data import (
-    Clips,
-    Draw,
-    Endless,
-    Positions,
-    Task,
-    announced,
-    joined,
-    prefetched,
-    shifted_frames,
-    source_order,
-    to_device,
-)
+from cia_adapt.data import Clips, Draw, Endless, Positions, Task, announced, prefetched, shifted_frames, source_order, to_device
+from cia_adapt.footage import Crops, Trunk
+from cia_adapt.footage import draw as draw_crops
 from cia_adapt.model import VideoModel
 from cia_adapt.parts.interface import Objective, Output, Reach, Step, Term
 from cia_adapt.parts.layers import GradientReversal
-from cia_adapt.training.evaluate import describe
-from cia_adapt.training.health import consensus_metrics, gradient_ratio
-from cia_adapt.training.optimisers import lr_factor, optimiser_of, reached
+from cia_adapt.training.clustering import cluster
+from cia_adapt.training.health import consensus_metrics, features_of, gradient_ratio
+from cia_adapt.training.initialise import initialise_shared_layers
+from cia_adapt.training.optimisers import optimiser_of, reached, set_rate
 from cia_adapt.training.phases import build_objectives, check_fits, source_epochs
+from cia_adapt.training.reading import Inputs
 
 Metrics = dict[str, Any]
-Inputs = dict[str, Tensor]
 
 NO_CLIPS: Final = np.empty(0, dtype=np.int64)
 
@@ -47,6 +41,7 @@ class Trainer:
     Args:
         precision: fp32, or bf16 for products under autocast.
         compiled: run the model through torch.compile (CUDA graphs on a GPU); a ragged last batch is run as it is.
+        trunk: the backbone with its first weights, where clips train it; a copy of it is trained.
     """
 
     def __init__(
@@ -58,13 +53,18 @@ class Trainer:
         device: torch.device,
         precision: str = "fp32",
         compiled: bool = False,
+        trunk: Trunk | None = None,
     ) -> None:
         self.task, self.setup, self.method, self.device, self.precision, self.seed = task, setup, method, device, precision, seed
         torch.manual_seed(seed)
         # Independent streams, so that a method that never looks at the target draws the same source batches.
         self.source_random = np.random.default_rng([seed, 0])
         self.target_sampler = Endless(len(task.target_train), np.random.default_rng([seed, 1]))
-        self.model = VideoModel(method, task.sizes).to(device)
+        self.untrained = trunk
+        self.model = VideoModel(method, task.sizes, deepcopy(trunk)).to(device)
+        initialise_shared_layers(self.model, task.source_train.clips, setup, device)
+        if setup.batch_norm == "synchronised" and together.size() > 1:
+            self.model.trunk = nn.SyncBatchNorm.convert_sync_batchnorm(self.model.trunk)
         self.objectives = build_objectives(method, self.model).to(device)
         self.every: list[Objective] = list(self.objectives.values())  # type: ignore[arg-type]
         check_fits(setup, self.every)
@@ -81,14 +81,13 @@ class Trainer:
         # A CUDA graph overwrites its outputs at the next call: with two views of a batch the model is compiled without.
         graphs = device.type == "cuda" and not any(x.second_view for x in self.every)
         self.compiled = torch.compile(self.model, mode="reduce-overhead" if graphs else None) if compiled else None
+        together.part_ways(seed)
 
     @property
     def evaluated(self) -> VideoModel:
         """The model that is evaluated: the one that is trained, or its average."""
-        if self.averaged is None:
-            return self.model
-        averaged: VideoModel = self.averaged.module  # type: ignore[assignment]
-        return averaged
+        model: VideoModel = self.model if self.averaged is None else self.averaged.module  # type: ignore[assignment]
+        return model
 
     # --- phases ---------------------------------------------------------------------------------------------------------
 
@@ -127,7 +126,7 @@ class Trainer:
         self.objectives.train()
         steps: list[dict[str, Tensor]] = []
         ratio: dict[str, float] = {}
-        draws = self.draws()
+        draws = [together.share(draw) for draw in self.draws()]
         batches = prefetched(draws, self.read) if self.reads_in_thread else announced(draws, self.announce, self.read)
         for number, (draw, views) in enumerate(batches):
             metrics, norms = self.train_step(draw, views, probe=number == 0)
@@ -135,7 +134,8 @@ class Trainer:
             steps.append(metrics)
             ratio |= norms
         names = list(steps[0])
-        means = torch.stack([torch.stack([m[name].float() for name in names]) for m in steps]).mean(0).tolist()
+        means = together.mean_of(torch.stack([torch.stack([m[name].float() for name in names]) for m in steps]).mean(0)).tolist()
+        together.average_statistics(self.model)
         if not np.isfinite(means).all():
             raise self._diverged(means[0])
         return dict(zip(names, means, strict=True)) | ratio | ({"source_free": True} if self.left_source_after else {})
@@ -152,8 +152,16 @@ class Trainer:
             source, target = (NO_CLIPS, batch) if self.left_source_after else (batch, self._beside(len(batch)))
             source_frames = [self._frames(len(source), self.source_random) for _ in range(self._views)]
             target_frames = [self._frames(len(target), self.target_sampler.random) for _ in range(self._views)]
-            drawn.append(Draw(source, target, tuple(zip(source_frames, target_frames, strict=True))))
+            views = tuple(zip(source_frames, target_frames, strict=True))
+            drawn.append(Draw(source, target, views, self._crops(len(source), len(target), len(views))))
         return drawn
+
+    def _crops(self, source: int, target: int, views: int) -> tuple[tuple[Crops, Crops], ...]:
+        """How the backbone sees so many clips in each view; nothing where the method reads features."""
+        if self.model.trunk is None:
+            return ()
+        how, randoms = (self.setup.jitter, self.setup.flip), (self.source_random, self.target_sampler.random)
+        return tuple((draw_crops(source, *how, randoms[0]), draw_crops(target, *how, randoms[1])) for _ in range(views))
 
     def _beside(self, source: int) -> Positions:
         """The target's clips beside so many of the source. The last batch may be smaller; the target's shrinks with it."""
@@ -169,26 +177,17 @@ class Trainer:
 
     def read(self, draw: Draw) -> list[Inputs]:
         """Of each view the source's clips, then (where the method looks at them) the target's, in the same tensors."""
-        return [joined(view) for view in self._reads(draw)]
+        return reading.read(self.task, draw)
 
     def announce(self, draw: Draw) -> None:
         """That it will be read next."""
-        for clips, positions, frames in (part for view in self._reads(draw) for part in view):
-            clips.announce(positions, frames)
-
-    def _reads(self, draw: Draw) -> list[list[tuple[Clips, Positions, Positions]]]:
-        source, target = self.task.source_train.clips, self.task.target_train
-        parts = [
-            [(source, draw.source, source_frames), (target, draw.target, target_frames)]
-            for source_frames, target_frames in draw.views
-        ]
-        return [[part for part in view if len(part[1])] for view in parts]  # a domain without clips is not touched
+        reading.announce(self.task, draw)
 
     def train_step(self, draw: Draw, views: list[Inputs], probe: bool = False) -> tuple[dict[str, Tensor], dict[str, float]]:
         """One update; metrics as tensors, so that a GPU is not waited for. `probe` adds the gradient norms at the features."""
-        if self.setup.lr_decay:
-            for group in self.optimiser.param_groups:
-                group["lr"] = group["initial_lr"] * lr_factor(self.step / self.steps_total)
+        before, batches = self._of_a_step()
+        if not before:
+            set_rate(self.optimiser, self.setup, self.step, self.steps_total)
         self._grow()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             inputs = [to_device(view, self.device) for view in views]
@@ -199,16 +198,30 @@ class Trainer:
             raise self._diverged(float(loss.detach()))
         metrics |= {f"{reversal.level}_reversal": reversal.now() for reversal in self.reversals}
         probe = probe and not self.left_source_after  # there is no task loss to compare with
-        ratio = gradient_ratio(task_loss, list(other_losses.values()), outputs[0].frames) if probe else {}
-        self.optimiser.zero_grad(set_to_none=True)
+        ratio = gradient_ratio(task_loss, list(other_losses.values()), *features_of(outputs)) if probe else {}
+        if not before:
+            self.optimiser.zero_grad(set_to_none=True)
+        if batches > 1:
+            task_loss, other_losses = task_loss / batches, {reach: loss / batches for reach, loss in other_losses.items()}
         self._backward(task_loss, other_losses)
+        if before + 1 == batches:
+            self._update()
+        self.step += 1
+        return metrics, ratio
+
+    def _of_a_step(self) -> tuple[int, int]:
+        """(batches before this one whose gradients the next update takes, all its batches: --accumulate, or the epoch's last)."""
+        number = self.step % self.steps_per_epoch
+        before = number % self.setup.accumulate
+        return before, min(self.setup.accumulate, self.steps_per_epoch - number + before)
+
+    def _update(self) -> None:
+        together.average_gradients(self.parameters)
         if self.setup.clip_norm:
             nn.utils.clip_grad_norm_(self.parameters, self.setup.clip_norm)
         self.optimiser.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
-        self.step += 1
-        return metrics, ratio
 
     def _backward(self, task: Tensor, others: Mapping[Reach, Tensor]) -> None:
         """Add up the gradients, those of a loss that does not reach everything first.
@@ -279,22 +292,8 @@ class Trainer:
             "start again with a lower --lr (and --overwrite), or look for damaged features with cia-adapt check"
         )
 
-    # --- before each epoch ----------------------------------------------------------------------------------------------
-
     def cluster(self) -> None:
         """Let objectives that want it cluster or relabel all training clips, as the model describes them now."""
-        clustering = [objective for objective in self.losses if objective.clusters]
-        if not clustering or not self.method.needs_target:
-            return
-        if self.left_source_after:
-            described = describe(self.evaluated, self.task.target_train, self.setup.segments, self.device)
-            for objective in clustering:
-                objective.relabel(described)
-            return
-        train = self.task.source_train
-        source, target = (
-            describe(self.model, clips, self.setup.segments, self.device) for clips in (train.clips, self.task.target_train)
-        )
-        labels = torch.from_numpy(train.labels[:, 0]).to(self.device)
-        for objective in clustering:
-            objective.cluster(source, labels, target)
+        if clustering := [objective for objective in self.losses if objective.clusters and self.method.needs_target]:
+            model = self.evaluated if self.left_source_after else self.model
+            cluster(clustering, model, self.task, self.setup, self.device, bool(self.left_source_after))

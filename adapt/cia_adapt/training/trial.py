@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cia_adapt.data import LabelledClips, Positions, subset
+from cia_adapt.data import LabelledClips, Positions, centre_frames, subset
 from cia_adapt.parts.interface import Losses, Output
 from cia_adapt.training.evaluate import batches
 from cia_adapt.training.trainer import Trainer
@@ -31,7 +31,7 @@ def _trial(trainer: Trainer, kept: Positions, held: Positions, epochs: int) -> t
     train, held_out = (subset(trainer.task.source_train, positions) for positions in (kept, held))
     task, setup = replace(trainer.task, source_train=train), replace(trainer.setup, epochs=epochs)
     method = replace(trainer.method, objectives=())
-    trial = Trainer(task, setup, method, trainer.seed, trainer.device, trainer.precision)
+    trial = Trainer(task, setup, method, trainer.seed, trainer.device, trainer.precision, trunk=trainer.untrained)
     before = _losses(trial, train, held_out)
     for _ in range(epochs):
         trial.epoch()
@@ -49,9 +49,10 @@ def _losses(trial: Trainer, train: LabelledClips, held_out: LabelledClips) -> Lo
 def _class_losses(trial: Trainer, labelled: LabelledClips) -> dict[str, float]:
     """{stream: mean class loss of these clips}, at their centre frames."""
     trial.model.eval()
+    frames = centre_frames(labelled.clips.frames, trial.setup.segments)
     outputs = (
         (trial.model(inputs), torch.from_numpy(labelled.labels[positions]).to(trial.device))
-        for positions, inputs in batches(labelled.clips, trial.setup.segments, trial.device)
+        for positions, inputs in batches(labelled.clips, frames, trial.device, trial.model.trunk is not None)
     )
     return mean_losses(outputs, len(labelled.clips))
 

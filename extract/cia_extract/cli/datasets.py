@@ -9,6 +9,7 @@ from cia_extract.common import console
 from cia_extract.common.errors import DataError, MismatchError, UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+FOLDERS, BENCHMARK, WHERE = "From class folders", "Or from a benchmark's official files", "Where to"
 
 
 def register(app: typer.Typer) -> None:
@@ -18,15 +19,32 @@ def register(app: typer.Typer) -> None:
 
 
 def manifest(
-    from_folders: Annotated[Path | None, typer.Option(help="Folder with <class>/<clip> or <split>/<class>/<clip>.")] = None,
-    dataset: Annotated[str, typer.Option(help="A benchmark: ucf, hmdb, ucf-small, hmdb-small, e55 or e100.")] = "",
-    root: Annotated[Path | None, typer.Option(help="--dataset: folder of the clips. [default: as for extraction]")] = None,
-    annotations: Annotated[Path | None, typer.Option(help="--dataset: folder of the split files. [default: ROOT]")] = None,
-    out: Annotated[Path | None, typer.Option(help="The CSV to write. [default: manifest.csv in the clips' folder]")] = None,
-    val_every: Annotated[int, typer.Option(min=0, help="Without split folders: every n-th clip of a class is val.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing CSV.")] = False,
+    from_folders: Annotated[
+        Path | None, typer.Option(help="Folder with <class>/<clip> or <split>/<class>/<clip>.", rich_help_panel=FOLDERS)
+    ] = None,
+    val_every: Annotated[
+        int, typer.Option(min=0, help="Without split folders: every n-th clip of a class is val.", rich_help_panel=FOLDERS)
+    ] = 0,
+    dataset: Annotated[
+        str, typer.Option(help="A benchmark: ucf, hmdb, ucf-small, hmdb-small, e55 or e100.", rich_help_panel=BENCHMARK)
+    ] = "",
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the clips. [default: as for extraction]", rich_help_panel=BENCHMARK)
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Folder of the split files. [default: ROOT]", rich_help_panel=BENCHMARK)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The CSV to write. [default: manifest.csv in the clips' folder]", rich_help_panel=WHERE)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing CSV.", rich_help_panel=WHERE)] = False,
 ) -> None:
-    """Write a manifest from class folders, or from a benchmark's official files."""
+    """Write a manifest from class folders, or from a benchmark's official files.
+
+    Examples:
+        cia-extract manifest --from-folders clips/indoor --val-every 4
+        cia-extract manifest --dataset e100 --root ~/data/EPIC-KITCHENS --out e100.csv
+    """
     from cia_extract import datasets
     from cia_extract.datasets import class_folders, definition, sources
 
@@ -64,7 +82,12 @@ def recipes(
     name: Annotated[str, typer.Argument(help="One of them, to see its knobs.")] = "",
     as_json: Json = False,
 ) -> None:
-    """List the preprocessing recipes, or show one."""
+    """List the preprocessing recipes, or show one.
+
+    Examples:
+        cia-extract recipes
+        cia-extract recipes kinetics
+    """
     from cia_extract import recipes as kept
 
     if name:

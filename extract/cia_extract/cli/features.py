@@ -29,7 +29,12 @@ def info(
         Path | None, typer.Option("--html", help="Write a page there instead: coverage, failures, ranges, nearest clips.")
     ] = None,
 ) -> None:
-    """Show what a feature file holds: datasets, clips, states, weights and recipe."""
+    """Show what a feature file holds: datasets, clips, states, weights and recipe.
+
+    Examples:
+        cia-extract info feats.h5
+        cia-extract info feats.h5 --html info.html
+    """
     from cia_extract import features
 
     if page is not None:
@@ -53,7 +58,12 @@ def verify(
     file: File = Path("feats.h5"),
     redo: Annotated[bool, typer.Option("--redo", help="Put damaged rows back among those to do.")] = False,
 ) -> None:
-    """Read every finished row and check it against its CRC32C. Exit code 3 when any is damaged."""
+    """Read every finished row and check it against its CRC32C. Exit code 3 when any is damaged.
+
+    Examples:
+        cia-extract verify feats.h5
+        cia-extract verify feats.h5 --redo
+    """
     from cia_extract import features
     from cia_extract.features import RowWriter
 
@@ -83,7 +93,12 @@ def compare(
     weights: Annotated[list[str], typer.Option(help="--again: A's weights, where they are not the default ones.")] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Compare features clip by clip, and say where differences may come from."""
+    """Compare features clip by clip, and say where differences may come from.
+
+    Examples:
+        cia-extract compare feats.h5 other_features/
+        cia-extract compare feats.h5 other.h5 --dataset ucf --again
+    """
     from cia_extract.comparison import compare as comparing
     from cia_extract.comparison import reextraction
 
@@ -102,7 +117,12 @@ def merge(
     files: Annotated[list[Path], typer.Argument(help="Feature files made apart, for example with --shard on several machines.")],
     out: Annotated[Path, typer.Option(help="The file to make or continue.")],
 ) -> None:
-    """Put the finished rows of several feature files into one. Rows are checked as they are copied; a second run continues."""
+    """Put the finished rows of several feature files into one. Rows are checked as they are copied; a second run continues.
+
+    Examples:
+        cia-extract merge part1.h5 part2.h5 --out feats.h5
+        cia-extract merge part*.h5 --out feats.h5
+    """
     from cia_extract.features import merging
 
     for line in merging.merge(files, out, console.say):

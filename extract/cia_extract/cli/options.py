@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
@@ -11,7 +11,7 @@ from cia_extract import recipes
 
 @dataclass(frozen=True)
 class Clips:
-    """Which clips are described."""
+    """What to extract."""
 
     dataset: str = ""
     """ucf, hmdb, ucf-small, hmdb-small, e55, e100, demo, or a name for your own."""
@@ -57,10 +57,10 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Computing:
-    """What computes the flow and the features. The words are those of `engines` and `flow`, which import torch."""
+    """Performance, and the weights. The words are those of `engines` and `flow`, which import torch."""
 
     weights: tuple[str, ...] = ()
-    """[rgb=|flow=|audio=]FILE, kinetics or random; repeat. [default: kinetics for i3d]"""
+    """[rgb=|flow=|audio=]FILE, a name of cia-extract weights list, auto or random; repeat. [default: kinetics for i3d]"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, …"""
     engine: Literal["auto", "eager", "compiled", "openvino"] = "auto"
@@ -85,7 +85,7 @@ class Computing:
 
 @dataclass(frozen=True)
 class Output:
-    """Where features go, and what is told."""
+    """Where to, and what is told."""
 
     out: Path = Path("feats.h5")
     """The feature file; a second dataset goes into the same one."""
@@ -99,3 +99,7 @@ class Output:
     """One JSON object on stdout."""
     version: bool = False
     """Print the version."""
+
+
+ON_A_TERMINAL: Final = ("dry_run", "as_json", "version")
+"""Fields that ask for something to be printed in the place of work: no arguments of the command as a function."""

@@ -49,7 +49,12 @@ def preview(
     shown: Shown,
     preprocessing: options.Preprocessing,
 ) -> None:
-    """Show what the networks see: the described frames with their windows, flow in colour and as arrows, sound. Writes HTML."""
+    """Show what the networks see: the described frames with their windows, flow in colour and as arrows, sound. Writes HTML.
+
+    Examples:
+        cia-extract preview clips/indoor/walk/0001.mp4
+        cia-extract preview indoor --root clips/indoor --clips 5 --rate 15
+    """
     from cia_extract import pages
     from cia_extract.datasets import check, definition, sources
 

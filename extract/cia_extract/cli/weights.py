@@ -1,6 +1,6 @@
 """`cia-extract weights`: which checkpoints there are, where they come from, and what a file really is."""
 
-from dataclasses import asdict
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -8,41 +8,68 @@ import typer
 
 from cia_extract.common import console
 from cia_extract.common.errors import DataError, MismatchError, UsageError
+from cia_extract.common.suggest import did_you_mean
 from cia_extract.common.writes import whole
 
-app = console.application("Weights: list the known ones, get the default, identify a file, convert between layouts.")
+app = console.application(
+    "Weights: list the known ones, get one by name, identify a file, convert between layouts.",
+    "cia-extract weights list",
+    "cia-extract weights get rgb_imagenet",
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """Names, what they are, where they come from, their licence, and whether they are in the cache."""
-    from cia_extract.networks.weights import KNOWN, download
+    """Names, what they are, where they come from, their licence, and whether they are in the cache.
 
-    path = download.cached()
-    cached = {"kinetics": str(path) if path.is_file() else f"not yet; will be {path}"}
-    rows = {name: asdict(known) | {"cached": cached.get(name, "never; bring the file")} for name, known in KNOWN.items()}
+    Examples:
+        cia-extract weights list
+        cia-extract weights list --json
+    """
+    from cia_extract.networks.weights import KNOWN, cache
+
+    rows = {}
+    for name, known in KNOWN.items():
+        path = cache.cached(name)
+        rows[name] = {
+            "network": known.network,
+            "what": known.what,
+            "source": known.source,
+            "licence": known.licence,
+            "check": known.check,
+            "addresses": list(known.addresses) or ["PyPI" if name == "kinetics" else "none is known; bring the file"],
+            "cached": str(path) if path.is_file() else f"not yet; will be {path}",
+        }
     console.print_json(rows) if as_json else console.print_fields(rows)
 
 
 @app.command()
-def get(name: Annotated[str, typer.Argument(help="A name that `cia-extract weights list` shows.")]) -> None:
-    """Download the default weights into the cache, once; say where the others are to be had."""
+def get(
+    name: Annotated[str, typer.Argument(help="A name that `cia-extract weights list` shows.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="FILE|URL", help="Take it from there. [default: public addresses]")
+    ] = "",
+    sha256: Annotated[str, typer.Option(help="SHA-256 that the published file must have, hex.")] = "",
+) -> None:
+    """Put weights into the cache, once: download them, go on with a download that was cut, or take a file; then prove them.
+
+    Examples:
+        cia-extract weights get rgb_imagenet
+        cia-extract weights get tbn-epic-55 --from TBN-epic-kitchens-55.pth
+    """
     from cia_extract.networks import weights
-    from cia_extract.networks.weights import KNOWN, download
+    from cia_extract.networks.weights import KNOWN, cache, identity_line
 
     if name not in KNOWN:
-        raise UsageError(f"weights get {name}: unknown, choose from {', '.join(KNOWN)}")
-    known = KNOWN[name]
-    if name != "kinetics":
-        raise UsageError(
-            f"weights get {name}: cannot be downloaded by name; take it from {known.source} ({known.licence}), compare "
-            f"`cia-extract weights identify FILE` with: {known.check}; then pass --weights FILE"
-        )
-    path = download.fetch(console.say)
-    download.check_cached(path, weights.read(path))
-    console.out(f"{path}: {known.check}")
+        raise UsageError(f"weights get {name}: unknown, choose from {', '.join(KNOWN)}{did_you_mean(name, KNOWN)}")
+    if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise UsageError(f"--sha256 {sha256[:70]}: give 64 hexadecimal digits")
+    path = cache.get(name, console.say, source, sha256)
+    checkpoint = weights.read(path)
+    cache.check_cached(name, path, checkpoint)
+    console.out(f"{path}: {KNOWN[name].check if KNOWN[name].crc32c else identity_line(checkpoint)}")
 
 
 @app.command()
@@ -50,7 +77,12 @@ def identify(
     file: Annotated[Path, typer.Argument(help="A checkpoint.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what a checkpoint is: layout, network, streams, checksums, and every tensor that does not fit. Code 3 if one does."""
+    """Say what a checkpoint is: layout, network, streams, checksums, and every tensor that does not fit. Code 3 if one does.
+
+    Examples:
+        cia-extract weights identify flow_imagenet.pt
+        cia-extract weights identify TBN-epic-kitchens-55.pth --json
+    """
     from cia_extract.networks import weights
     from cia_extract.networks.weights import identity, identity_line, misfits_by_stream
 
@@ -80,7 +112,12 @@ def convert(
     layout: Annotated[str, typer.Option(help="I3D's names and axes: tf, piergiaj or hassony2. [default: tf]")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a checkpoint as safetensors, which holds no code; values stay as they are, bit for bit."""
+    """Write a checkpoint as safetensors, which holds no code; values stay as they are, bit for bit.
+
+    Examples:
+        cia-extract weights convert flow_imagenet.pt --out flow_imagenet.safetensors
+        cia-extract weights convert i3d.safetensors --layout piergiaj --out ported.safetensors
+    """
     if layout not in {"", "tf", "piergiaj", "hassony2"}:
         raise UsageError(f"--layout {layout}: unknown, choose from tf, piergiaj, hassony2")
     if out.suffix != ".safetensors":

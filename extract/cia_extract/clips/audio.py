@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract import recipes
-from cia_extract.clips.film import stream_of
+from cia_extract.clips.film import container_of, reason, stream_of
 from cia_extract.common.outcomes import ClipError
 from cia_extract.recipes import Audio
 
@@ -236,10 +236,10 @@ def _fill(window: Samples, rule: Audio) -> Samples:
 
 
 def _open(path: Path) -> Any:
-    """The open container, its metadata ignored as in `film`. Raises ClipError if the file is missing or cannot be opened."""
+    """The open container. Raises ClipError if the file is missing or cannot be opened."""
     if not path.is_file():
         raise ClipError(f"{path}: no such file", "missing")
     try:
-        return av.open(str(path), metadata_errors="ignore")
-    except (av.FFmpegError, OSError) as error:
-        raise ClipError(f"{path}: cannot be opened ({error.strerror or error}); is the file complete?") from error
+        return container_of(path)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise ClipError(f"{path}: cannot be opened ({reason(error)}); is the file complete?") from error

@@ -1,14 +1,21 @@
-"""Opening a video file, and choosing its video stream."""
+"""Opening a film or sound file so that nothing else is opened with it, and choosing its video stream."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import av
 
+from cia_extract.clips.picture import LARGEST_PX
 from cia_extract.common.outcomes import ClipError
 
-# A file may be a disguised playlist. It must not lead to a network address, where reading would hang.
-_OPTIONS: Final = {"protocol_whitelist": "file"}
+# Formats that read what their text or name points to: other files, addresses, cameras, screens, filters that never end.
+_LEAD_ELSEWHERE: Final = frozenset((
+    "alsa", "applehttp", "avfoundation", "avisynth", "bktr", "concat", "dash", "decklink", "dshow", "fbdev", "gdigrab", "hls",
+    "iec61883", "imf", "image2", "jack", "kmsgrab", "lavfi", "libcdio", "libdc1394", "openal", "oss", "pulse", "rtp", "rtsp",
+    "sap", "sdp", "sndio", "v4l2", "vapoursynth", "vfwcap", "video4linux2", "vobsub", "webm_dash_manifest", "x11grab",
+    "xcbgrab",
+))  # fmt: skip
 
 
 def opened(path: Path) -> Any:
@@ -23,9 +30,27 @@ def opened(path: Path) -> Any:
             raise ClipError(f"{path}: no such file", "missing")
         if not path.stat().st_size:
             raise ClipError(f"{path}: cannot be decoded (it is empty); get the file again")
-        return av.open(f"file:{path}", options=_OPTIONS, metadata_errors="ignore")
+        return container_of(path)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise undecodable(path, error) from error
+
+
+def container_of(path: Path) -> Any:
+    """The open container of a file, which is neither a playlist nor anything else that makes libav open more than this file.
+
+    Raises av.FFmpegError, OSError or ValueError.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": _formats(), "max_pixels": str(LARGEST_PX)}
+    try:
+        return av.open(f"file:{path}", options=options, metadata_errors="ignore")
+    except av.ArgumentError as error:  # what libav says of a format that is not on the list
+        raise ValueError("it is a playlist, a list of pictures, or no video") from error
+
+
+@cache
+def _formats() -> str:
+    """The formats that lead nowhere else, as libav takes them."""
+    return ",".join(sorted(name for name in av.formats_available if not _LEAD_ELSEWHERE & set(name.split(","))))
 
 
 def undecodable(path: Path, error: BaseException) -> ClipError:
@@ -47,6 +72,16 @@ def stream_of(container: Any) -> Any:
         return best
     films = [stream for stream in container.streams.video if not _is_picture(stream)]
     return max(films, key=_pixels, default=None)
+
+
+def bounded(path: Path, stream: Any) -> None:
+    """Have a stream that is about to be decoded refuse frames of more than LARGEST_PX. Raises ClipError where all would be."""
+    if _pixels(stream) > LARGEST_PX:
+        size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+        raise ClipError(
+            f"{path}: its picture of {size} has more than {LARGEST_PX // 1_000_000} million pixels; get the clip again"
+        )
+    stream.codec_context.options = {"max_pixels": str(LARGEST_PX)}
 
 
 def _is_picture(stream: Any) -> bool:

@@ -36,6 +36,8 @@ class ClipJob:
     flow_by: str = "opencv"
     """What computes flow (`flow.choose`). "device": the worker computes none and returns grey frames."""
     flow_cache: Path | None = None
+    canvas: tuple[int, int] | None = None
+    """(height, width), px, that scaled pictures are cut or padded to; None: the recipe's centre crop."""
 
 
 @dataclass(frozen=True)

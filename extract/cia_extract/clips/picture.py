@@ -16,6 +16,8 @@ from cia_extract.recipes import Picture
 
 Pixels = npt.NDArray[np.uint8]  # [H, W], [H, W, 3] RGB or [H, W, 2] flow
 
+# Of a frame; 8K video has 33 million. A small file can decompress to gigabytes.
+LARGEST_PX: Final = 64_000_000
 # Adaptive streams round the same picture to 854×480 and 848×480, or 1920×1080 and 1920×1088: 0.8 % apart at most.
 SAME_SHAPE: Final = 0.01
 # Longer side / shorter side. Panoramas have 2, the widest screens 3.6; longer frames would take gigabytes once scaled.
@@ -97,6 +99,22 @@ def centre_crop(image: Pixels, size: int = 224) -> Pixels:
     """[H, W, …] → [size, size, …] around the centre; an odd pixel is cut off at the bottom or right."""
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return np.ascontiguousarray(image[top : top + size, left : left + size])
+
+
+def on_canvas(image: Pixels, height: int, width: int) -> Pixels:
+    """[H, W, …] → [height, width, …] around the centre. What is too large is cut, what is too small repeats its outermost pixels.
+
+    The centre crop of the canvas is that of the picture where all sides are even numbers.
+
+    >>> on_canvas(np.arange(4, dtype=np.uint8).reshape(2, 2), 1, 6).tolist()
+    [[0, 0, 0, 1, 1, 1]]
+    """
+    missing = [max(size - have, 0) for size, have in zip((height, width), image.shape, strict=False)]
+    if any(missing):
+        sides = [(short // 2, short - short // 2) for short in missing]
+        image = np.pad(image, [*sides, *[(0, 0)] * (image.ndim - 2)], mode="edge")
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
 def grey(image: Pixels) -> Pixels:

@@ -11,13 +11,11 @@ from typing import Final
 import numpy as np
 from PIL import Image as Pillow
 
-from cia_extract.clips.picture import Pixels
+from cia_extract.clips.picture import LARGEST_PX, Pixels
 from cia_extract.common.outcomes import ClipError
 
 # Not every format that Pillow knows: its EPS reader starts Ghostscript.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
-# 8K video has 33 million. A small file can decompress to gigabytes.
-LARGEST_PX: Final = 64_000_000
 _ORIENTATION: Final = 0x0112  # EXIF's tag
 _EXIF_IN: Final = frozenset(["exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"])
 _TURNS: Final = {

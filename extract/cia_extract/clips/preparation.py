@@ -21,8 +21,11 @@ from cia_extract.common.outcomes import OK, ClipError, Outcome, first_line
 from cia_extract.datasets import Manifest
 from cia_extract.recipes import Recipe
 
-# Frames held before falling back to a second pass over the file: 240 kB each, so at most about 0.5 GB a worker.
+# Frames held before falling back to a second pass over the file, and their bytes: of 4:3 0.5 GB a worker, of 16:9 0.7 GB.
 HELD_FRAMES: Final = 2000
+HELD_BYTES: Final = 700_000_000
+# A clip's most frames, 18 hours at 60 a second. Damaged times, read at a rate, would repeat a frame without end.
+MOST_FRAMES: Final = 4_000_000
 
 # Flow leads to a later frame, so a video has a few fewer flows than frames: 6 in EPIC-55, at 60 frames a second.
 FLOW_TOLERATED_S: Final = 0.2
@@ -56,8 +59,7 @@ def prepare_clip(job: ClipJob, beat: Callable[[], None] = lambda: None) -> Prepa
     if "rgb" in job.modalities:
         rows = np.stack([sampling.window(c, rgb.window, n_frames, rgb.first, rgb.step, rgb.edge) for c in centres])
         order = slice(None, None, -1 if rgb.order == "bgr" else 1)
-        crop = recipe.picture.crop
-        clip.windows["rgb"] = _gather(rows, {t: preprocess.centre_crop(scaled[t], crop)[..., order] for t in _distinct(rows)})
+        clip.windows["rgb"] = _gather(rows, {t: _cut(job, scaled[t])[..., order] for t in _distinct(rows)})
     if "audio" in job.modalities:
         _attempt(clip, "audio", lambda: _sound(job, clip, _seconds(job, times, fps)[centres], beat))
     clip.decode_s = time.process_time() - began
@@ -112,25 +114,27 @@ def _sound(job: ClipJob, clip: PreparedClip, centres_s: npt.NDArray[np.float64],
 def _scaled_frames(job: ClipJob, beat: Callable[[], None]) -> tuple[dict[int, Pixels], list[float | None], int]:
     """({frame: scaled picture} for the frames that windows need, the times of all frames, the number of damaged frames).
 
-    A clip of at most HELD_FRAMES keeps all its frames.
+    A clip of at most HELD_FRAMES and HELD_BYTES keeps all its frames. Raises ClipError for one of more than MOST_FRAMES.
     """
-    picture = job.recipe.picture
     pictures = {"rgb", "flow"} & set(job.modalities)
     scaled: dict[int, Pixels] = {}
     times: list[float | None] = []
-    damaged = 0
-    scale = preprocess.Scaler(str(job.path), picture)
+    damaged = held = 0
+    scale = preprocess.Scaler(str(job.path), job.recipe.picture)
     for frame in decode(job.path, job.start, job.stop, job.rate, beat):
         if pictures:
             scale.check_size(frame.image, len(times))
-        if pictures and len(times) < HELD_FRAMES:
+        if len(scaled) == len(times) < HELD_FRAMES and held < HELD_BYTES and pictures:
             scaled[len(times)] = scale(frame.image, len(times))
+            held += scaled[len(times)].nbytes
         times.append(frame.time)
+        if len(times) > MOST_FRAMES:
+            raise ClipError(f"{job.path}: has more than {MOST_FRAMES:,} frames; are its times damaged? Cut it into clips")
         damaged += frame.damaged
     if not times:
         end = "its end" if job.stop is None else f"{job.stop:g} s"
         raise ClipError(f"{job.path}: no frame between {job.start or 0:g} s and {end}; check start and stop")
-    if pictures and len(times) > HELD_FRAMES:
+    if pictures and len(times) > len(scaled):
         # Which frames are needed depends on their number. Only a clip too long to be held is decoded twice.
         needed = _needed(job.recipe, len(times))
         scaled = {}
@@ -176,7 +180,7 @@ def _computed_flow(job: ClipJob, clip: PreparedClip, scaled: dict[int, Pixels], 
         return
     grey = {t: preprocess.grey(scaled[t]) for i in missing for t in methods.frame_pair(i, rule) if t < clip.n_frames}
     computed = methods.quantised_flows(grey, missing, rule, beat, job.flow_by)
-    crops = {i: preprocess.centre_crop(image, recipe.picture.crop) for i, image in computed.items()}
+    crops = {i: _cut(job, image) for i, image in computed.items()}
     if job.flow_cache and crops:
         clip.warning = cache.save(job.flow_cache, job, cached | crops)
     clip.windows["flow"] = _gather(rows, cached | crops)
@@ -217,8 +221,13 @@ def _stored_flow(job: ClipJob, clip: PreparedClip) -> None:
         scale.check_size(image, offset + index)
         if rule.stored == "rescale" and stored.bound != rule.bound:
             image = methods.quantise(methods.dequantise(image, stored.bound), rule.bound, rule.quantiser)
-        images[index] = preprocess.centre_crop(scale(image, offset + index), recipe.picture.crop)
+        images[index] = _cut(job, scale(image, offset + index))
     clip.windows["flow"] = _gather(rows, images)
+
+
+def _cut(job: ClipJob, image: Pixels) -> Pixels:
+    """The part of a scaled picture that the job asks for."""
+    return preprocess.on_canvas(image, *job.canvas) if job.canvas else preprocess.centre_crop(image, job.recipe.picture.crop)
 
 
 def _seconds(job: ClipJob, times: list[float | None], fps: float) -> npt.NDArray[np.float64]:

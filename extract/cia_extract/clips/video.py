@@ -13,7 +13,7 @@ import cia_extract.clips.completeness as completeness
 import cia_extract.clips.frame_folder as frame_folder
 from cia_extract.clips.cuts import Cut, frame_number
 from cia_extract.clips.damage import Damage
-from cia_extract.clips.film import is_folder, opened, stream_of, undecodable
+from cia_extract.clips.film import bounded, is_folder, opened, stream_of, undecodable
 from cia_extract.clips.frame_times import Clock
 from cia_extract.clips.orientation import Upright
 from cia_extract.common.outcomes import ClipError
@@ -131,6 +131,7 @@ def _decode(container: Any, path: Path, span: Cut, cut: Cut, beat: Callable[[], 
         raise ClipError(f"{path}: no video stream in it")
     if stream.codec_context is None:
         raise ClipError(f"{path}: its video has a codec that cannot be decoded; convert the file")
+    bounded(path, stream)
     stream.thread_type = "NONE"  # the processes are the parallelism
     clock, damage, pixels = Clock(container, stream), Damage(stream), Upright()
     seek = seek and bool(span.start) and not clock.by_chunk

@@ -4,10 +4,12 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import resource_tracker
@@ -26,6 +28,7 @@ from cia_extract.common.processes import ENDING, end_with_parent, ignore_signals
 AHEAD: Final = 2
 BEAT_S: Final = 1.0  # a worker says at most this often that it goes on
 JOIN_S: Final = 5.0
+YIELDING: Final = 10  # niceness: beside a network that computes, a worker gets a tenth of a core's time; beside nobody all of it
 STARTING_S: Final = 120.0  # a new process imports its libraries first, on a busy shared file system slowly
 
 Job = tuple[int, ClipJob]  # its key, and what is to be done
@@ -42,6 +45,25 @@ class _Worker:
     begun: bool = False  # it has given one, for any clip
 
 
+class Results:
+    """What workers sent back, on its way to the network; both threads use it."""
+
+    def __init__(self) -> None:
+        self.queue: queue.SimpleQueue[tuple[int, Result] | BaseException] = queue.SimpleQueue()
+        self.awaited = False
+
+    def get(self) -> tuple[int, Result] | BaseException:
+        """The next one, as soon as there is one."""
+        self.awaited = True
+        result = self.queue.get()
+        self.awaited = False
+        return result
+
+    def wait_for_network(self) -> bool:
+        """Whether a finished clip lies here that the network has not asked for. One that it has just asked for does not count."""
+        return self.queue.qsize() > self.awaited
+
+
 def prepared_clips(
     jobs: Iterator[Job], workers: int, timeout: float = 600.0, work: Work = prepare_clip
 ) -> Generator[tuple[int, Result], None, None]:
@@ -52,7 +74,7 @@ def prepared_clips(
     the generator ends all. `work` is what they do, a function that pickles by name.
     """
     to_do: deque[Job] = deque()  # this thread appends, the other takes from the left
-    results: queue.SimpleQueue[tuple[int, Result] | BaseException] = queue.SimpleQueue()
+    results = Results()
     stop = threading.Event()
     supervisor = threading.Thread(target=_supervise, args=(to_do, workers, timeout, work, results, stop), daemon=True)
     supervisor.start()
@@ -79,7 +101,7 @@ def _supervise(
     workers: int,
     timeout: float,
     work: Work,
-    results: "queue.SimpleQueue[tuple[int, Result] | BaseException]",
+    results: Results,
     stop: threading.Event,
 ) -> None:
     """Hand jobs to worker processes and pass on what they send back. Runs beside the network, so that no hang goes unseen.
@@ -94,7 +116,7 @@ def _supervise(
         while not stop.is_set():
             while to_do and (free := _free(pool, workers, work)) is not None:
                 try:
-                    free.pipe.send(to_do[0])
+                    free.pipe.send((*to_do[0], yields(results)))
                 except OSError:  # it died while it had nothing to do
                     _remove(free, pool)
                     continue
@@ -106,15 +128,24 @@ def _supervise(
                 result = _heard(worker) if worker.pipe.poll() else _overdue(worker, timeout)
                 if result is None or worker.job is None:
                     continue
-                results.put((worker.job[0], result))
+                results.queue.put((worker.job[0], result))
                 worker.job = None
                 timed_out = isinstance(result, ClipError) and result.outcome.name == "timeout"
                 if timed_out or not worker.process.is_alive():
                     _remove(worker, pool)
     except BaseException as error:  # shown where the results are read
-        results.put(error)
+        results.queue.put(error)
     finally:
         _end(pool)
+
+
+def yields(results: Results) -> bool:
+    """Whether the next clip shall give way to the network: a finished one waits for it already.
+
+    On a CPU the network's threads wait for each other at every layer: a worker that holds one of them up holds up all. Where
+    the network waits for clips, workers compete with whoever else computes here; giving way to strangers, they would starve.
+    """
+    return results.wait_for_network()
 
 
 def _free(pool: list[_Worker], workers: int, work: Work) -> _Worker | None:
@@ -180,13 +211,22 @@ def _end(pool: list[_Worker]) -> None:
 def _work(pipe: Connection, work: Work) -> None:
     """The life of a worker process."""
     _set_up()
+    # Niceness is a thread's own on Linux, and who has raised it may not lower it again: so there is a thread for either.
+    yielding = ThreadPoolExecutor(1, initializer=_give_way)
     while True:
         try:
-            key, job = pipe.recv()
+            key, job, yields = pipe.recv()
         except EOFError:
             return
         pipe.send((key, None))
-        pipe.send((key, _safely(work, job, _beat(pipe, key))))
+        task = work, job, _beat(pipe, key)
+        pipe.send((key, yielding.submit(_safely, *task).result() if yields else _safely(*task)))
+
+
+def _give_way() -> None:
+    """From now on this thread, and what it starts, gives way to others; where threads have no priority of their own nothing."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), YIELDING)
 
 
 def _beat(pipe: Connection, key: int) -> Callable[[], None]:
@@ -213,10 +253,7 @@ def _safely(work: Work, job: ClipJob, beat: Callable[[], None]) -> Result:
 
 
 def _set_up() -> None:
-    """This process computes on one core, gives way to the network, and ends with its parent."""
+    """This process computes on one core, and ends with its parent."""
     switches.one_thread_for_good()
-    # On a CPU the network's threads wait for each other at every layer: a worker that holds one of them up holds up all.
-    # Workers get the time that the network leaves, which is all of it once they fall behind.
-    os.nice(19)
     ignore_signals()  # a scheduler's reach the whole group: a worker that died of one would fail its clip; the parent ends it
     end_with_parent()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from cia_extract.common import processes
+from cia_extract.common import help_pages, processes, switches
 from cia_extract.common.errors import CiaError, UsageError
 from cia_extract.common.names import printable
 
@@ -89,13 +89,21 @@ def _gpu_like(request: str) -> str:
     return "; a GPU is called cuda" if request.casefold().startswith(("gpu", "nvidia", "cud")) else ""
 
 
-def application(text: str) -> typer.Typer:
+def application(text: str, *examples: str) -> typer.Typer:
     """An empty command line with the help `text`, without shell completion, rich markup or pretty tracebacks."""
-    return typer.Typer(help=text, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    return help_pages.Application(
+        help=text,
+        epilog=help_pages.examples(*examples),
+        cls=help_pages.Group,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
 
 
 def run(app: typer.Typer, program: str, after_interrupt: str = ", the same command continues") -> None:
     """Run a command line and exit with its code; a user's mistake is one line, never a traceback."""
+    switches.threads_within_quota()
     with processes.interrupted_by_signals():
         code = _code(app, program)
         if code == 130:  # typer may have turned the interrupt into this code itself

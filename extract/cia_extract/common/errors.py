@@ -1,7 +1,7 @@
 """The kinds of errors and their exit codes, the same for both commands.
 
-Exit codes: 0 done, 1 unexpected, 2 usage, 3 data, 4 exists or does not match, 5 reserved for submissions (nothing raises
-it yet), 6 diverged, 130 interrupted: by Ctrl-C, SIGTERM or SIGHUP.
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 data, 4 exists or does not match, 5 invalid
+submission, 6 diverged, 130 interrupted: by Ctrl-C, SIGTERM or SIGHUP.
 """
 
 
@@ -27,6 +27,16 @@ class MismatchError(CiaError):
     """The output exists already and was made with other settings."""
 
     exit_code = 4
+
+
+class InWorkError(MismatchError):
+    """Another process is making the output right now."""
+
+
+class SubmissionError(CiaError):
+    """A challenge submission that the challenge would refuse; the message names the ids."""
+
+    exit_code = 5
 
 
 class DivergedError(CiaError):

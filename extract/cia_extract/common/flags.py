@@ -6,14 +6,18 @@ A field `lr_decay: bool = True` is the flag --lr-decay/--no-lr-decay. The docstr
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
 from cia_extract.common import settings
+from cia_extract.common.errors import UsageError
+from cia_extract.common.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,33 @@ def command(function: Callable[..., None], words: Mapping[str, str] = MappingPro
     return run
 
 
+def groups(classes: Sequence[type[Any]], values: Mapping[str, Any], out_of_place: Container[str] = ()) -> list[Any]:
+    """One object of each of the classes, of the values of their fields as a Python caller gives them: a text does for a path.
+
+    Args:
+        values: {field: value} of all classes together.
+        out_of_place: fields that are taken for unknown.
+
+    Raises:
+        UsageError: that quotes the field, for a value that it cannot have and a name that is none.
+    """
+    known = {f.name: hint for cls in classes for f, hint, _ in _fields(cls, {}) if f.name not in out_of_place}
+    for name in values:
+        if name not in known:
+            raise UsageError(f"{name}: unknown, choose from {', '.join(known)}{did_you_mean(name, known)}")
+    given = {name: _path(value) if Path in (known[name], *get_args(known[name])) else value for name, value in values.items()}
+    return [
+        settings.converted(
+            cls, {f.name: given[f.name] for f in fields(cls) if f.name in given}, lambda name, value: f"{name}={value}"
+        )
+        for cls in classes
+    ]
+
+
+def _path(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) else value
+
+
 @dataclass(frozen=True)
 class _Asked:
     """What typer asks for one parameter of a command, and what the command gets for the answers."""
@@ -62,33 +93,41 @@ def _asked(parameter: inspect.Parameter, words: Mapping[str, str]) -> _Asked:
     kind = parameter.annotation
     for mark in getattr(kind, "__metadata__", ()):
         if isinstance(mark, Changes):
-            listed = [flag for cls in mark.classes for flag in _fields(cls, words) if flag[2]]
-            flags = [_flag_of_a_change(f, kind, f"{text} [default: {mark.default}]") for f, kind, text in listed]
+            fields_with_text = [(cls, *each) for cls in mark.classes for each in _fields(cls, words) if each[2]]
+            said = f"[default: {mark.default}]"
+            flags = [_flag_of_a_change(cls, f, kind, f"{text} {said}") for cls, f, kind, text in fields_with_text]
             return _Asked(flags, lambda values: {name: value for name, value in values.items() if value is not None})
     if isinstance(kind, type) and is_dataclass(kind):
         listed = list(_fields(kind, words))
         names = {f.name: _name(f.name, kind) for f, kind, _ in listed}
-        flags = [_flag(f, kind, text) for f, kind, text in listed]
+        flags = [_flag(kind, *each) for each in listed]
         return _Asked(flags, lambda values: settings.converted(kind, values, lambda name, value: f"{names[name]} {value}"))
     return _Asked([parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)], lambda values: values[parameter.name])
 
 
-def _flag(f: Field[Any], kind: Any, text: str) -> inspect.Parameter:
+def _flag(cls: type, f: Field[Any], kind: Any, text: str) -> inspect.Parameter:
     default = f.default_factory() if f.default_factory is not MISSING else f.default
     if isinstance(default, tuple):
         default = list(default)
     name = _name(f.name, kind)
     switch = f"{name}/--no-{name[2:]}" if default is True else name
     says_nothing = default in ([], "") or (default is False and "/" not in switch)
-    option = typer.Option(switch, help=text, show_default=not says_nothing)
+    option = typer.Option(switch, help=text, show_default=not says_nothing, rich_help_panel=_title(cls, f.name))
     return _parameter(f.name, Annotated[_typers(kind), option], default)
 
 
-def _flag_of_a_change(f: Field[Any], kind: Any, text: str) -> inspect.Parameter:
+def _flag_of_a_change(cls: type, f: Field[Any], kind: Any, text: str) -> inspect.Parameter:
     name, typed = _name(f.name, kind), _typers(kind)
     switch = f"{name}/--no-{name[2:]}" if typed is bool else name
     single = str if get_origin(typed) is list else typed  # names with commas between
-    return _parameter(f.name, Annotated[single | None, typer.Option(switch, help=text)], None)
+    option = typer.Option(switch, help=text, rich_help_panel=_title(cls, f.name))
+    return _parameter(f.name, Annotated[single | None, option], None)
+
+
+def _title(cls: type, field_name: str) -> str:
+    """What the help calls the group of a flag: the first words of the docstring of the class that has the field first."""
+    owner = next(base for base in reversed(cls.__mro__) if field_name in inspect.get_annotations(base))
+    return re.split(r"[.,:;]", inspect.getdoc(owner) or "", maxsplit=1)[0]
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

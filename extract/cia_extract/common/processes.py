@@ -4,6 +4,7 @@ SIGTERM (schedulers) and SIGHUP (a closed terminal) are treated as Ctrl-C: Keybo
 clean-up runs. A signal that was ignored when the process started (nohup) stays ignored.
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -40,6 +41,26 @@ def interrupted_by_signals() -> Iterator[None]:
             signal.signal(number, _received)
     try:
         yield
+    finally:
+        ended = _State.received is not None
+        for number, handler in before.items():
+            signal.signal(number, _too_late if ended and handler != signal.SIG_IGN else handler)
+        if ended:
+            atexit.register(ignore_signals)  # the interpreter's last steps would put the system's own handlers back
+
+
+def _too_late(number: int, frame: FrameType | None) -> None:
+    """A signal to a process that is ending already: it keeps its exit code."""
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Let a library start that takes SIGTERM for itself (Ray): afterwards ours hold again; its exit meanwhile is an interrupt."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import inspect as types
 
 from cia_extract.common.errors import UsageError
-from cia_extract.common.suggest import did_you_mean
+from cia_extract.common.suggest import instead
 
 Quote = Callable[[str, str], str]
 """(name, value) of a setting → how a message calls it: "--lr 5", "rgb.edge = wrap"."""
@@ -51,8 +51,8 @@ def converted(
         full = f"{section}{name}"
         quoted = quote(brief(full), brief(value))
         if full not in known:
-            have = f"choose from {', '.join(known)}{did_you_mean(full[:60], known)}" if known else "there is nothing to set here"
-            raise UsageError(f"{quoted}: unknown, {have}")
+            have = instead(full[:60], list(known)) if known else ", there is nothing to set here"
+            raise UsageError(f"{quoted}: unknown{have}")
         kind = known[full]
         if dataclasses.is_dataclass(kind):
             if not isinstance(value, Mapping):
@@ -143,7 +143,7 @@ def _alternatives(kind: Any) -> Iterator[types.Type]:
 def _wanted(kind: Any, value: Any) -> str:
     """What a value must be, as the end of a message; empty for types that no message is written for."""
     if words := choices(kind):
-        return f"unknown, choose from {', '.join(words)}{did_you_mean(brief(value), words)}"
+        return f"unknown{instead(brief(value), words)}"
     for one in _alternatives(kind):
         match one:
             case types.BoolType():

@@ -1,7 +1,10 @@
 """What a mistyped name most likely means, for the message of every look-up of a name."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+MOST_LISTED: Final = 12  # names in a message; more of them hide the one that is meant
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -31,6 +34,26 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     # The start of one name only: "source" for "source-only".
     like = like or [form for form in forms if len(written) > 1 and form.startswith(written)]
     return f"; did you mean {by_form[like[0]]}?" if like else ""
+
+
+def instead(name: str, names: Sequence[str], listing: str = "") -> str:
+    """What to take instead of an unknown name, as the end of an error message: all names where they are few, else the one that is
+    meant and the command that lists them.
+
+    Args:
+        name: what the user wrote.
+        names: the known names.
+        listing: a command that lists them, for where they are many.
+
+    >>> instead("cai", ["cia", "concat", "avg"], "cia-adapt methods")
+    ', choose from cia, concat, avg; did you mean cia?'
+    >>> instead("cai", ["cia", *map(str, range(56))], "cia-adapt methods")
+    '; did you mean cia? cia-adapt methods lists all 57'
+    """
+    meant = did_you_mean(name, names)
+    if len(names) <= MOST_LISTED or not (meant or listing):
+        return f", choose from {', '.join(names)}{meant}"
+    return meant + (f"{' ' if meant else '; '}{listing} lists all {len(names)}" if listing else "")
 
 
 def _form(name: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from cia_extract.common import machine
+
 # mallopt(3): no block of its own for large requests, nothing given back below 2 GB, 256 MB asked for at a time.
 _KEEP: Final = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 2**28)}
 
@@ -49,6 +51,25 @@ def frozen_weights() -> Iterator[None]:
 
     with inductor.patch(freezing=True):
         yield
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """torch computes on so many cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def threads_within_quota() -> None:
+    """Before torch is imported: no more threads than a container or scheduler grants; by itself it asks for the mask of cores."""
+    if machine.cores() < machine.in_mask():
+        os.environ.setdefault("OMP_NUM_THREADS", str(machine.cores()))
 
 
 @contextmanager

@@ -73,8 +73,11 @@ class Reextraction:
             isinstance(recorded.get(m), dict) and recorded[m].keys() >= {"name", "sha256"} for m in dataset.modalities
         ):
             raise DataError(f"{dataset.path}: '{dataset.name}' does not record its weights, which --again needs")
-        defaults = [f"{m}={BY_NAME[recorded[m]['name']]}" for m in dataset.modalities if recorded[m]["name"] in BY_NAME]
+        by_name = BY_NAME | {name: name for name in weights.KNOWN if weights.cache.cached(name).is_file()}
+        names = {m: str(recorded[m]["name"]) for m in dataset.modalities}
+        defaults = [f"{m}={by_name[name]}" for m, name in names.items() if name in by_name]
         choices = weights.choose(dataset.modalities, requests or defaults, self.recipe.backbone)
+        choices = weights.settle(choices, names, lambda line: None)
         loaded = {}
         for modality, choice in choices.items():
             backbone = network_of(self.recipe.backbone, modality)

@@ -71,7 +71,7 @@ def _annotation_files(definition: Definition, folder: Path, flag: str) -> dict[s
     """{file name: path} of a dataset's annotation files in the folder that `flag` gave. Raises UsageError if one is missing."""
     if not folder.is_dir():
         why = "is a file, not a folder" if folder.is_file() else "no such folder"
-        raise UsageError(f"{flag} {folder}: {why}; for {definition.name}, {definition.how_to_get()}")
+        raise UsageError(f"{flag} {folder}: {why}; for {definition.name}, {definition.how_to_get(clips=flag == '--root')}")
     # `{folder}` in a name stands for every class folder. If a part has several names, one of them is enough.
     parts = [
         [name.format(folder=class_folder) for name in part.files]
@@ -82,5 +82,6 @@ def _annotation_files(definition: Definition, folder: Path, flag: str) -> dict[s
     missing = [names[-1] for names in parts if not any(name in files for name in names)]
     if missing:
         examples = disk.some(dict.fromkeys(missing))
-        raise UsageError(f"{flag} {folder}: no {examples} in it; for {definition.name}, {definition.how_to_get()}")
+        get = definition.how_to_get(clips=flag == "--root")
+        raise UsageError(f"{flag} {folder}: no {examples} in it; for {definition.name}, {get}")
     return files

@@ -47,7 +47,8 @@ class Expected:
 class Definition:
     """The definition of a dataset, one TOML.
 
-    `path` is a template of the path of a clip that is not on disk; `clip` names EPIC's column of ids.
+    `path` is a template of the path of a clip that is not on disk; `clip` names EPIC's column of ids; `tail` and `tail_nouns` are
+    the positions of EPIC's rare classes in `classes` and `nouns`.
     """
 
     name: str
@@ -60,18 +61,26 @@ class Definition:
     expected: list[Expected]
     path: str
     layout: str
+    """Where the clips lie below the root."""
     get: list[dict[str, str]]
+    """What to download: the clips first, then the lists of splits."""
+    lists: str = ""
+    """Where the official lists lie below the folder of annotations."""
     folders: dict[str, str] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
     domains: list[str] = field(default_factory=list)
     clip: str = ""
     nouns: list[str] = field(default_factory=list)
+    tail: list[int] = field(default_factory=list)
+    tail_nouns: list[int] = field(default_factory=list)
     recordings: dict[int, Recording] = field(default_factory=dict)
 
-    def how_to_get(self) -> str:
-        """What to download, from where, and how it must be laid out, for a message."""
-        sources = " and ".join(f"{item['what']} ({item['url']})" for item in self.get)
-        return f"get {sources}; expected in it: {self.layout}"
+    def how_to_get(self, clips: bool = True, lists: bool = True) -> str:
+        """What to download, from where, and how it must be laid out, for a message about one folder."""
+        items = [*(self.get[:1] if clips else ()), *(self.get[1:] if lists else ())]
+        layouts = [*([self.layout] if clips else ()), *([self.lists] if lists and self.lists else ())]
+        sources = " and ".join(f"{item['what']} ({item['url']})" for item in items)
+        return f"get {sources}; expected in it: {' and '.join(layouts).rstrip(',')}"
 
 
 def manifests() -> Traversable:

@@ -118,11 +118,12 @@ def _built_in_names(manifest: Path | None) -> str:
 
 
 def _built_in(dataset: str, root: Path, annotations: Path | None) -> Source:
+    get = definition.load(dataset).how_to_get(lists=annotations is None)
     if not _is_folder(root):
-        raise UsageError(f"--root {root}: {_no_folder(root)}; for {dataset}, {definition.load(dataset).how_to_get()}")
+        raise UsageError(f"--root {root}: {_no_folder(root)}; for {dataset}, {get}")
     built = benchmarks.build(dataset, root, annotations)
     if built.on_disk == 0:
-        raise UsageError(f"--root {root}: no clip of {dataset} in it; {definition.load(dataset).how_to_get()}")
+        raise UsageError(f"--root {root}: no clip of {dataset} in it; {get}")
     return Source(built.manifest, root, built.mismatches, built.left_out())
 
 

@@ -16,6 +16,7 @@ import torch
 from cia_extract.common import switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import CiaError, UsageError
+from cia_extract.common.processes import handlers_kept
 from cia_extract.extraction.pipeline import Extraction, finish
 from cia_extract.extraction.settings import Settings, Summary, rows_to_do
 
@@ -60,7 +61,8 @@ def extract(settings: Settings, address: str, any_device: bool, say: Say) -> Sum
     settings = dataclasses.replace(settings, overwrite=False)  # that was done just now
     switches.ray_environment()
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with handlers_kept():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(f"--ray {address}: {_last_line(error)}; give a running cluster's address, or 'local'") from error
     if any_device and ray.cluster_resources().get("GPU"):  # the driver's own machine may have none

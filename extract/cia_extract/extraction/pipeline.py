@@ -5,11 +5,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from cia_extract import __version__, features
+from cia_extract import features
 from cia_extract.clips import flow
 from cia_extract.common import switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.shortage import shortage_said
+from cia_extract.common.version import __version__
 from cia_extract.extraction.clips_to_rows import Pass
 from cia_extract.extraction.settings import Settings, Summary, rows_to_do
 from cia_extract.features import Claims, DatasetFeatures, failures, write_failures, writer
@@ -71,6 +73,9 @@ class Extraction:
         engines.check_engine("eager" if settings.deterministic else settings.engine, settings.precision, settings.device)
         backbone = settings.recipe.backbone
         choices = weights.choose(settings.modalities, settings.weights, backbone)
+        if "auto" in choices.values():
+            self.reopen()
+            choices = weights.settle(choices, self._weights_so_far(), say)
         self.weights = {m: weights.load(network_of(backbone, m), m, choices[m], say) for m in settings.modalities}
         for modality, loaded in self.weights.items():
             say(f"{modality} weights: {loaded.name} ({loaded.provenance})")
@@ -106,6 +111,7 @@ class Extraction:
             Claims(settings.out, settings.dataset, warn=self.say) as claims,
             Progress(part, settings.dataset, done=part - len(todo), quiet=quiet) as progress,
             switches.deterministic_cudnn(settings.deterministic),
+            self._shortage_said(),
         ):
             skipped = Pass(settings, dataset, todo, self.engines, rows, claims, progress, summary).run()
             if skipped:  # once more over what other processes had: they may have died
@@ -117,9 +123,15 @@ class Extraction:
     def engines(self) -> dict[str, Engine]:
         """By modality; built and tested when first asked for, which takes from a second to a minute each."""
         if not self._engines:
-            with switches.deterministic_cudnn(self.settings.deterministic):
+            with switches.deterministic_cudnn(self.settings.deterministic), self._shortage_said():
                 self._engines = {modality: self._engine(modality) for modality in self.settings.modalities}
         return self._engines
+
+    def _shortage_said(self) -> contextlib.AbstractContextManager[None]:
+        """Where memory is too small inside, one line says what to lower."""
+        on_device = self.settings.flow_by == "device"
+        advice = "take a smaller --batch, fewer --workers" + (" or --flow-by opencv" if on_device else "")
+        return shortage_said(f"{self.settings.dataset} on {self.settings.device}", f"{advice}; what is finished is kept")
 
     def _engine(self, modality: str) -> Engine:
         settings, recipe = self.settings, self.settings.recipe
@@ -164,6 +176,12 @@ class Extraction:
     def _begun(self) -> DatasetFeatures | None:
         """The dataset in the file that is to be continued."""
         return None if self.settings.overwrite else self._datasets.get(self.settings.dataset)
+
+    def _weights_so_far(self) -> dict[str, str]:
+        """{modality: name of its weights} of the dataset that is continued, else of the file's others: domains are compared."""
+        others = [dataset for name, dataset in self._datasets.items() if name != self.settings.dataset]
+        datasets = others if self._begun is None else [self._begun]
+        return {m: str(each.get("name")) for d in datasets for m, each in d.provenance.get("weights", {}).items()}
 
     def _flow_by(self) -> str:
         """What computes the flow: in a dataset that is continued, what it was begun by."""

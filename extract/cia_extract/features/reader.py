@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cia_extract import __version__
 from cia_extract.common.errors import DataError
+from cia_extract.common.version import __version__
 from cia_extract.features.journal import journal_path, wait_for_writer
 from cia_extract.features.region import Region
 from cia_extract.features.schema import CLIP_ARRAYS, DONE, SCHEMA, Provenance, arrays_of, provenance_sha256, row_crc32c
@@ -112,7 +112,12 @@ class DatasetFeatures:
         arrays = self.row(row, modality, descriptor)
         if not all(np.isfinite(array).all() for array in arrays.values()):
             return self.mismatch(row, modality, arrays, descriptor) or f"{modality} has values that are not finite"
-        return self.mismatch(row, modality, arrays, descriptor) or self.clip_fault(row, descriptor)
+        vectors = {name: array for name, array in arrays.items() if name != "maps"}  # they have a checksum of their own besides
+        return (
+            self.mismatch(row, modality, arrays, descriptor)
+            or self.mismatch(row, modality, vectors, descriptor)
+            or self.clip_fault(row, descriptor)
+        )
 
     def clip_fault(self, row: int, descriptor: int) -> str:
         """Why what decoding told about a clip is not what was written, "" if it is or has no checksum."""
@@ -128,8 +133,9 @@ class DatasetFeatures:
         return row_crc32c(*(self.read_row(f"clips/{name}", row, descriptor) for name in CLIP_ARRAYS))
 
 
-def open_features(path: Path) -> dict[str, DatasetFeatures]:
+def open_features(path: str | Path) -> dict[str, DatasetFeatures]:
     """All datasets of a feature file by name. Raises DataError for anything that is not a file of schema 1, whole."""
+    path = Path(path)
     readable(path, f"make it with cia-extract --out {path}")
     if journal_path(path).exists() or path.stat().st_size == 0:
         wait_for_writer(path)  # another process may be adding a dataset at this moment
@@ -147,6 +153,9 @@ def open_features(path: Path) -> dict[str, DatasetFeatures]:
 
 def _dataset(path: Path, name: str, group: h5py.Group) -> DatasetFeatures:
     content = read_group(path, name, group)
+    # Files of before 2026-11 have no checksums of columns, and the first of them a digest of other fields.
+    if "columns_crc32c" in group.attrs and group.attrs.get("recipe_sha256") != provenance_sha256(content.provenance):
+        raise DataError(f"{path}: /{name}'s recipe does not match its SHA-256; the file is damaged, get or make it again")
     root = group.attrs.get("root", "")
     modalities = tuple(content.provenance["modalities"])
     return DatasetFeatures(path, name, content.provenance, str(root), content.columns, content.regions, modalities)

@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cia_extract import __version__
 from cia_extract.common.differences import Difference, between
 from cia_extract.common.outcomes import MESSAGE_BYTES
+from cia_extract.common.version import __version__
 from cia_extract.features.structure import columns_crc32c
 
 SCHEMA: Final = 1

@@ -50,8 +50,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     except CiaError:
         raise
     except Exception as error:  # h5py raises OSError, KeyError, ValueError, RuntimeError, TypeError, … for damaged metadata
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(f"{path}: not an HDF5 file, or a damaged one ({lines[0]}); get or make it again") from error
+        raise DataError(f"{path}: not an HDF5 file, or a damaged one; get or make it again") from error
 
 
 def readable(path: Path, remedy: str) -> None:

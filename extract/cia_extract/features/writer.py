@@ -13,14 +13,13 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cia_extract.common.differences import listed
-from cia_extract.common.errors import CiaError, MismatchError, UsageError
+from cia_extract.common.errors import CiaError, DataError, MismatchError, UsageError
 from cia_extract.common.outcomes import OK, ClipError, Outcome, encoded
 from cia_extract.features.claims import Claims
 from cia_extract.features.journal import recover, transaction
@@ -164,8 +163,7 @@ def _nearest_folder(path: Path) -> Path:
 
 
 def _check_space(path: Path, needed: int) -> None:
-    free = free_bytes(path)
-    if needed > free:
+    if needed > (free := free_bytes(path)):
         raise UsageError(
             f"{path}: needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; make room or choose another --out"
         )
@@ -179,11 +177,12 @@ class RowWriter:
         # Each write is on the disk before the next begins: a row's status is its last. Besides, an NFS client otherwise widens a
         # small write to the page that it has cached, over other nodes' bytes in it.
         self.descriptor = os.open(dataset.path, os.O_RDWR | os.O_DSYNC)
+        self.end = max(region.end for region in dataset.regions.values())
 
     def __enter__(self) -> "RowWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self.descriptor)
 
     def write_clip(self, row: int, n_frames: int, fps: float, indices: npt.NDArray[np.int32]) -> None:
@@ -270,7 +269,16 @@ class RowWriter:
             self._put("message", row, message, self._column(modality))
 
     def _mark(self, row: int, modality: str, status: int) -> None:
+        self._check_place()
         self._put("status", row, np.uint8(status), self._column(modality))
+
+    def _check_place(self) -> None:
+        """Raise DataError where the file was replaced or cut, OSError where it is gone."""
+        path, here = self.dataset.path, os.fstat(self.descriptor)
+        if not os.path.samestat(os.stat(path), here):
+            raise DataError(f"{path}: was replaced by another file while it was filled; run the same command again")
+        if here.st_size < self.end:
+            raise DataError(f"{path}: became shorter while it was filled, it is damaged; delete it and extract again")
 
     def _column(self, modality: str) -> int:
         return self.dataset.modalities.index(modality)

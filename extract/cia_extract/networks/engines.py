@@ -16,9 +16,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from cia_extract.common import switches
+from cia_extract.common import machine, switches
 from cia_extract.common.console import Say
 from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.shortage import is_shortage
 from cia_extract.recipes import Recipe
 
 ENGINES: Final = ("auto", "eager", "compiled", "openvino")
@@ -107,6 +108,8 @@ def build(
         maps = candidate.run(example.to(device).repeat(copies, *[1] * (example.ndim - 1)))
         cosine, difference = _agreement(maps[:1], expected)
     except (RuntimeError, ImportError) as error:  # no compiler here, or a device without one of the network's operators
+        if is_shortage(error):
+            raise
         cosine, difference, why = 0.0, 1.0, (str(error).splitlines() or [type(error).__name__])[0]
     else:
         why = f"cosine {cosine:.6f} with eager float32, at least {ENOUGH[precision]} is needed"
@@ -200,6 +203,8 @@ def _openvino(
         model = openvino.convert_model(trunk, example_input=torch.zeros(shape), input=[shape])
     # OpenVINO's own choice would be bfloat16 wherever the CPU has it.
     hints = {"INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16", "PERFORMANCE_HINT": "LATENCY"}
+    if machine.cores() < machine.in_mask():  # a quota, which it does not look at
+        hints["INFERENCE_NUM_THREADS"] = str(machine.cores())
     compiled = openvino.Core().compile_model(model, "CPU", hints)
 
     def run(batch: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 from cia_extract.common import settings
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.settings import brief
-from cia_extract.common.suggest import did_you_mean
+from cia_extract.common.suggest import instead
 from cia_extract.recipes.checks import check
 from cia_extract.recipes.recipe import Backbone, Recipe
 
@@ -30,14 +30,14 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     (25, 'kinetics, changed')
     """
     if name not in NAMES:
-        raise UsageError(f"--recipe {brief(name)}: unknown, choose from {', '.join(NAMES)}{did_you_mean(name[:60], NAMES)}")
+        raise UsageError(f"--recipe {brief(name)}: unknown{instead(name[:60], NAMES)}")
     values = _values(name)
     recipe = _recipe(values)
     for key, value in (changes or {}).items():
         section, _, knob = key.partition(".")
         if not isinstance(values.get(section), dict):
             known = [f"{own}.{each}" for own, knobs in values.items() if isinstance(knobs, dict) for each in knobs]
-            raise UsageError(f"{brief(key)}: unknown, choose from {', '.join(known)}{did_you_mean(key[:60], known)}")
+            raise UsageError(f"{brief(key)}: unknown{instead(key[:60], known, f'cia-extract recipes {name}')}")
         values[section][knob] = value
     changed = _recipe(values)
     check(changed)

@@ -48,7 +48,7 @@ def test_a_grid_trains_beside_the_method_as_it_is(small_file, tmp_path):
         ("--set sc.scales=1,1", "--set sc.scales=1,1: write values with commas between, each once"),
         ("--set sc.scales=1,,2", "write values with commas between"),
         ("--set sc.scales=1,two", "--set sc.scales=two: give a whole number"),
-        ("--set setup.lrr=1,2", "--set setup.lrr=1: unknown, choose from segments"),
+        ("--set setup.lrr=1,2", "--set setup.lrr=1: unknown; did you mean lr? cia-adapt sweep --help lists all "),
         ("--set setup.name=a,b", "--set setup.name=a: unknown"),
         ("--set setup.lr=1e-3,-1", "--lr -1: give a number"),
         ("--set setup.lr=1e-3,1e-2 --lr 0.1", "--set setup.lr: is given by --lr too"),

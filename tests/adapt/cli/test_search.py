@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 from cia_adapt.runs import files
 
@@ -37,6 +38,9 @@ def test_the_winner_trains_and_is_the_trial(searched, small_file):
     (alone,) = files.find([folder / "runs/demo/concat-searched"])
     (trial,) = files.find([folder / f"searches/demo/concat/runs/demo/concat-trial{winner:03d}"])
     assert (alone / "metrics.jsonl").read_bytes() == (trial / "metrics.jsonl").read_bytes()
+    searched = files.read_config(alone)["method"]["searched"]
+    assert searched == {"trial": f"{winner} of 4", "by": "im, bnm", "settings": ", ".join(found["winner"]["values"])}
+    assert not files.read_config(trial)["method"]["searched"]
 
 
 def test_the_winners_set_up_trains_other_methods(searched, small_file):
@@ -67,6 +71,22 @@ def test_a_search_that_was_killed_goes_on_to_the_same_winner(searched, small_fil
         key: found[key] for key in ("winner", "trials", "agreement")
     }
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in done.items())
+
+
+@pytest.mark.slow
+def test_ray_trains_the_trials_to_the_same_winner(searched, small_file, tmp_path):
+    run = cia_adapt(*command(small_file, "--ray", "local", "--json"), cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["winner"]["number"] == searched[1]["winner"]["number"]
+
+
+def test_several_sources_are_searched_together(small_file, tmp_path):
+    with h5py.File(small_file) as file, h5py.File(tmp_path / "three.h5", "w") as out:
+        for name, like in (("here", "here"), ("there", "there"), ("third", "here")):
+            file.copy(like, out, name)
+    run = cia_adapt(*command(tmp_path / "three.h5", "--source", "third", "--trials", 1), cwd=tmp_path)
+    assert run.returncode == 0 and "winner: trial" in run.stdout, run.stderr
+    assert [folder.parent.name for folder in files.find([tmp_path / "searches"])] == ["here+third-there"] * 2
 
 
 def test_the_report_is_printed_and_kept(searched, small_file):

@@ -1,9 +1,10 @@
+import dataclasses
 import re
 from importlib import resources
 
 import pytest
 from cia_adapt import parts
-from cia_adapt.config import library, schema
+from cia_adapt.config import library, overview, schema
 from cia_adapt.results import statistics, table
 from cia_extract.common import settings
 from cia_extract.common.errors import UsageError
@@ -24,13 +25,18 @@ def test_every_method_file_loads_and_opens_with_its_cell(name):
 @pytest.mark.parametrize("name", library.names("setups"))
 def test_every_setup_file_loads(name):
     setup = library.load(name, "cia", {}).setup
-    assert (setup.segments, setup.optimiser) == (5, "adam")
-    assert setup.lr == (1e-4 if name in ("e55", "e100") else 3e-3)
+    by_itself = {"e100-tbn-trn": (5, "sgd", 3e-3), "e100-tbn-source": (3, "sgd", 1e-3)}
+    on_epic = (16 if name.endswith("i3d") else 5, "adam", 1e-4 if name.startswith("e") or name.endswith("i3d") else 3e-3)
+    assert (setup.segments, setup.optimiser, setup.lr) == by_itself.get(name, on_epic)
+    assert (setup.input == "clips") == name.endswith(("-i3d", "-source"))
 
 
 def test_published_numbers_are_the_papers(shared):
-    """Tables 2 and 3 and figure 1 as `evaluation.md` prints them, and what others published as `methods-after.md` does."""
+    """Tables 2 and 3 and figure 1 as `evaluation.md` prints them, and what others published as `methods-after.md` does, or with
+    more decimals `published.toml`, which is compared with it.
+    """
     text = " ".join(" ".join((shared.parent / f"{name}.md").read_text().split()) for name in ("evaluation", "methods-after"))
+    text += " ".join(f"{row.to_hmdb:.2f}/{row.to_ucf:.2f}" for row in overview.published()[0])
     found = 0
     rows = {name for number in ("2", "3") for _, _, name in table.definition(number)["rows"]} | {"ta3n", "ta3n-cia"}
     for name in library.names("methods"):
@@ -61,6 +67,13 @@ def test_supplements_numbers_are_the_defaults():
     assert (method.options["sc"]["scales"], method.options["mc"]["ratio"]) == (3, 16)
     trn = library.load("e100", "cia-trn", {}).setup
     assert (trn.optimiser, trn.lr) == ("sgd", 3e-3)
+
+
+def test_uh_is_the_supplement_s_set_up_but_for_the_start_of_the_shared_layer_and_the_warm_up():
+    ours, paper = (library.load(name, "cia", {}).setup for name in ("uh", "uh-paper"))
+    assert (ours.initialise, ours.warm_up, paper.initialise, paper.warm_up) == ("data", 0.1, "random", 0.0)
+    assert dataclasses.replace(ours, name="uh-paper", initialise="random", warm_up=0.0) == paper
+    assert (paper.optimiser, paper.lr, paper.segments, paper.normalise, paper.reversal) == ("adam", 3e-3, 5, False, 1.0)
 
 
 def test_ta3n_has_the_published_setting_of_each_direction():
@@ -130,7 +143,7 @@ def test_flags_override_and_are_checked():
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("heda", "sum", "heda = sum: unknown, choose from name, paper, .*; did you mean head?"),
+        ("heda", "sum", "heda = sum: unknown; did you mean head?"),
         ("head", "summ", "head = summ: unknown, choose from concat, average, sum, blend; did you mean sum?"),
         ("lambda_class", "1", "lambda_class = 1: give a number from 0 to 1e+06"),
     ],
@@ -142,7 +155,10 @@ def test_a_mistake_in_a_file_is_one_line_that_names_the_file(key, value, message
 
 
 def test_every_field_has_a_text_but_those_that_are_no_flags():
-    for cls, no_flags in ((schema.Setup, {"name"}), (schema.Method, {"name", "paper", "published", "reconstructed", "options"})):
+    for cls, no_flags in (
+        (schema.Setup, {"name"}),
+        (schema.Method, {"name", "paper", "published", "reconstructed", "searched", "options"}),
+    ):
         assert set(cls.__dataclass_fields__) - set(settings.docs(cls)) == no_flags
 
 
@@ -174,7 +190,7 @@ def test_mean_and_sd():
 
 
 def test_the_authors_own_numbers_are_whole_clips():
-    """Multiples of 1/360 (U→H) and 1/571 (H→U), so of single runs; those quoted from other papers are not (`method.md` §1.7)."""
+    """Multiples of 1/360 (U→H) and 1/571 (H→U), so of single runs; quoted ones are not (`docs/reconstruction.md`)."""
     for name in (
         "source-only",
         "concat",

@@ -62,3 +62,36 @@ def test_a_file_that_is_no_text_or_not_there(tmp_path):
         library.load(str(tmp_path / "m.toml"), "cia", {})
     with pytest.raises(CiaError, match=r"--setup none\.toml: no such file"):
         library.load("none.toml", "cia", {})
+
+
+def test_a_set_up_s_settings_of_parts_stand_below_the_method_s_and_above_the_parts_own(tmp_path):
+    (tmp_path / "small.toml").write_text("epochs = 7\n[sc]\nembedding = 32\nscales = 2\n[mmtm]\nratio = 8\n")
+    small = str(tmp_path / "small.toml")
+
+    def sc_of(method, flags=None, sets=()):
+        options = library.load(small, method, flags or {}, sets).for_pair("a", "b").options
+        return [options["sc"][name] for name in ("embedding", "scales", "temperature")]
+
+    assert sc_of("cia") == [32, 2, 0.1]
+    assert sc_of("sc-identity") == [0, 2, 0.1] and sc_of("sc-3") == [32, 3, 0.1]
+    assert sc_of("cia", sets=["sc.embedding=16"]) == [16, 2, 0.1]
+    assert sc_of("concat", {"pooling": "sc"}) == [32, 2, 0.1]
+    assert "sc" not in library.load(small, "concat", {}).for_pair("a", "b").options  # nor mmtm, which it does not use
+    assert library.load(small, "mmtm-fl", {}).for_pair("a", "b").options["mmtm"]["ratio"] == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[sc]\nscale = 2", "s.toml: sc.scale=2: unknown"),
+        ("[mmtm]\nratio = 'x'", "s.toml: mmtm.ratio=x: give a whole number"),
+        ("[ssc]\nscales = 2", "s.toml: [ssc]: no such part; did you mean sc?"),
+        ("[pairs.a-b]\n'sc.scales' = 2", "s.toml: [pairs]: no such part"),
+        ("sc = 2", "s.toml: sc: write a table"),
+    ],
+)
+def test_a_bad_table_of_a_set_up_is_one_line_that_names_it(tmp_path, text, message):
+    (tmp_path / "s.toml").write_text(text)
+    with pytest.raises(CiaError, match=re.escape(message)) as error:
+        library.load(str(tmp_path / "s.toml"), "cia", {})
+    assert "\n" not in str(error.value) and "--set" not in str(error.value)

@@ -45,7 +45,7 @@ def test_a_setting_decides_whether_numbers_are_whole(tmp_path):
         ("lr = 3", "lr: write it in a table, [setup] or a part"),
         ("", "names no setting"),
         ("[setup]", "names no setting"),
-        ("[setup]\nlrr = [1.0]", "setup.lrr=1.0: unknown, choose from"),
+        ("[setup]\nlrr = [1.0]", "setup.lrr=1.0: unknown; did you mean lr?"),
         ("[setup]\nlr = 3e-3", "setup.lr: write a list of values, or { low"),
         ("[setup]\nlr = []", "setup.lr: list numbers"),
         ("[setup]\nlr = [[1]]", "setup.lr: list numbers"),

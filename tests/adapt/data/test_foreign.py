@@ -111,7 +111,7 @@ def test_mappings_that_do_not_fit_are_refused(tmp_path, entries, error, message)
 
 def test_files_without_features_are_refused(tmp_path):
     (tmp_path / "text.h5").write_text("no")
-    with pytest.raises(DataError, match="not an HDF5 file"):
+    with pytest.raises(DataError, match=r"text\.h5: not an HDF5 file, or a damaged one; get or make it again$"):
         data.find_domains(tmp_path / "text.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = [1]
@@ -309,6 +309,18 @@ def test_a_manifest_replaces_labels_and_splits(feature_file, tmp_path):
         relabelled(domains, [f"mars={tmp_path / 'm.csv'}"], print)
     with pytest.raises(DataError, match="lists no clip of 'there'"):
         relabelled(domains, [f"there={tmp_path / 'm.csv'}"], print)
+
+
+def test_a_manifest_needs_no_paths_to_label_or_to_check(feature_file, tmp_path):
+    """The file's own paths stay."""
+    lines = ["clip,label,split", *(f"here{i},new,train" for i in range(19))]
+    (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
+    domains = data.find_domains(feature_file)
+    changed = relabelled(domains, [f"here={tmp_path / 'm.csv'}"], print)["here"]
+    assert set(changed.text_labels(changed.rows, "label")) == {"new"}
+    assert (changed.dataset.columns["path"] == domains["here"].dataset.columns["path"]).all()
+    findings = checking.check(feature_file, (), [f"here={tmp_path / 'm.csv'}"])
+    assert [finding.message for finding in findings] == [f"1 clips of {tmp_path / 'm.csv'} are missing: here18"]
 
 
 def test_check_finds_nothing_in_a_sound_file(feature_file):

@@ -129,7 +129,7 @@ def test_a_domain_with_further_classes_is_a_note_and_the_shared_ones_are_counted
     assert run.returncode == 0
     assert (
         "note: label: the model knows the 3 classes of 's'; 2 classes are in both; only in 's': jump; only in 't': climb; "
-        "2 of 6 test clips have labels that training lacks and count as wrong\n"
+        "2 of 6 test clips have labels that training lacks and count as wrong (--test-classes shared leaves them out)\n"
     ) in run.stderr
 
 

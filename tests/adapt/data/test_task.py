@@ -88,16 +88,16 @@ def test_splits_and_classes(feature_file):
 
 def test_pairs_are_all_directions_or_the_named_one(feature_file):
     domains = data_domains.find_domains(feature_file)
-    assert data_domains.pairs(domains, None, None) == [("here", "there"), ("there", "here")]
-    assert data_domains.pairs(domains, "there", None) == [("there", "here")]
+    assert data_domains.pairs(domains, (), None) == [(("here",), "there"), (("there",), "here")]
+    assert data_domains.pairs(domains, ("there",), None) == [(("there",), "here")]
     three = dict.fromkeys(("D1", "D2", "D3"), domains["here"])
-    assert len(data_domains.pairs(three, None, None)) == 6
+    assert len(data_domains.pairs(three, (), None)) == 6
     with pytest.raises(UsageError, match="--source nowhere: not in the file, which holds here, there"):
-        data_domains.pairs(domains, "nowhere", None)
+        data_domains.pairs(domains, ("nowhere",), None)
     with pytest.raises(UsageError, match="is the source as well"):
-        data_domains.pairs(domains, "here", "here")
+        data_domains.pairs(domains, ("here",), "here")
     with pytest.raises(UsageError, match="needs two domains"):
-        data_domains.pairs({"here": domains["here"]}, None, None)
+        data_domains.pairs({"here": domains["here"]}, (), None)
 
 
 def test_unfinished_clips_are_left_out(tmp_path):

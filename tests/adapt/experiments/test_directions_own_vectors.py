@@ -91,7 +91,10 @@ def test_the_small_benchmarks_protocol_adapts_to_and_tests_on_every_target_clip(
     words += ["--train-split", "target=all", "--val-split", "target=all"]
     run = in_this_process(main, *words, "--json", cwd=tmp_path)
     assert run.returncode == 0
-    assert "note: transductive: all 18 test clips of 'there' are adapted to, without their labels; results say so\n" in run.stderr
+    assert (
+        "note: transductive: training adapts to all 18 test clips of 'there', without their labels; results say so\n"
+        in run.stderr
+    )
     first = json.loads(run.stdout)["runs"][0]
     assert first["target_val_clips"] == first["target_val_clips_adapted_to"] == 18
     folder = tmp_path / "runs/demo/dann/here-there/seed0"
@@ -112,7 +115,7 @@ def test_runs_with_other_splits_are_kept_apart(small_file, tmp_path):
     refused = in_this_process(main, *words, *everything, cwd=tmp_path)
     assert refused.returncode == 4 and "setup.val_split: val → source=val,target=all" in refused.stderr
     allowed = in_this_process(main, *words, *everything, "--runs", "other", cwd=tmp_path)
-    assert allowed.returncode == 0 and "transductive: 12 of the 18 test clips of 'there' are adapted to" in allowed.stderr
+    assert allowed.returncode == 0 and "transductive: training adapts to 12 of the 18 test clips of 'there'" in allowed.stderr
     for command in ("table", "report"):
         mixed = in_this_process(main, command, "runs", "other", cwd=tmp_path)
         assert mixed.returncode == 4 and "val_split" in mixed.stderr
@@ -125,7 +128,7 @@ def test_methods_that_do_not_adapt_are_not_called_transductive(small_file, tmp_p
     run = in_this_process(main, *words, "--source", "here", "--json", cwd=tmp_path)
     assert run.returncode == 0 and "transductive" not in run.stderr
     assert json.loads(run.stdout)["runs"][0]["target_val_clips_adapted_to"] == 0
-    assert "all 18 val clips of 'here' are trained on as well; they choose the epoch badly" in run.stderr
+    assert "training uses all 18 val clips of 'here' too, so accuracy on them chooses the epoch badly" in run.stderr
     assert table.transductive([{"method": "source-only", "target_val_clips_adapted_to": 0}, {"method": "old"}]) == []
 
 
@@ -212,18 +215,18 @@ def test_four_domains_run_in_all_twelve_directions_and_say_how_many(vectors, tmp
     assert run.returncode == 0
     results = json.loads(run.stdout)["runs"]
     assert {(r["source"], r["target"]) for r in results} == {(s, t) for s in CLIPS for t in CLIPS if s != t}
-    assert run.stderr.index("12 runs: 12 direction(s) of domains × 1 seed(s)\n") < run.stderr.index("seed 0: 1/1")
+    assert run.stderr.index("12 runs: 12 directions × 1 seed\n") < run.stderr.index("seed 0: 1/1")
     one = cia_adapt(vectors, *ALL, "--source", "amazon", "--target", "dslr", "--json", cwd=tmp_path)
     assert len(json.loads(one.stdout)["runs"]) == 1
 
 
 def test_one_vector_is_read_once_with_a_word_and_without_a_flag(vectors, tmp_path):
     run = cia_adapt(vectors, *ALL, "--source", "amazon", "--target", "dslr", cwd=tmp_path)
-    assert "note: the features have 1 frame a clip; each is read once, where 'uh' takes 5 of a clip\n" in run.stderr
+    assert "note: the file has 1 frame a clip, and set-up 'uh' takes 5; each frame is read once\n" in run.stderr
     setup = json.loads((tmp_path / "runs/uh/dann/amazon-dslr/seed0/config.json").read_text())["setup"]
     assert setup["segments"] == 1
     chosen = config.load("uh", "dann", {"train_split": "all", "val_split": "all"})
-    request = Request(features=vectors, chosen=chosen, source="amazon", target="dslr", mapping=tuple(MAPS[1::2]))
+    request = Request(features=vectors, chosen=chosen, sources=("amazon",), target="dslr", mapping=tuple(MAPS[1::2]))
     (pair,) = directions.prepared(request, lambda note: None)
     task, _ = directions.task_of(pair, readers.Stores(CPU))
     trainer = training_trainer.Trainer(task, pair.setup, pair.method, 0, CPU)
@@ -234,7 +237,7 @@ def test_one_vector_is_read_once_with_a_word_and_without_a_flag(vectors, tmp_pat
 @pytest.mark.parametrize(("frames", "segments"), [(3, 3), (5, 5), (25, 5)])
 def test_no_frame_is_read_twice_where_a_clip_has_fewer_than_the_set_up_takes(tmp_path, frames, segments):
     file = make_small(tmp_path / "f.h5", channels=8, frames=frames)
-    request = Request(features=file, chosen=config.load("uh", "dann", {}), source="here", target="there", modalities=("rgb",))
+    request = Request(features=file, chosen=config.load("uh", "dann", {}), sources=("here",), target="there", modalities=("rgb",))
     (pair,) = directions.prepared(request, lambda note: None)
     assert pair.setup.segments == segments
 
@@ -249,8 +252,8 @@ def test_very_few_steps_an_epoch_are_said_with_the_numbers_and_what_to_lower(vec
     pair = ["--source", "amazon", "--target", "dslr"]
     run = cia_adapt(vectors, *ALL, *pair, "--epochs", 30, "--dry-run", cwd=tmp_path)
     assert (
-        "note: few steps: 40 training clips of 'amazon' are 1 step an epoch with --batch 128, 30 in 30 epochs; lower --batch "
-        "(with 4: 10 steps an epoch) or raise --epochs, or take --setup demo, which is for a few hundred clips\n"
+        "note: few steps: 40 training clips of 'amazon' with --batch 128 give 1 step an epoch, 30 in 30 epochs; lower --batch "
+        "(4 gives 10 steps an epoch) or raise --epochs, or take --setup demo, made for a few hundred clips\n"
     ) in run.stderr
     assert "few steps" not in cia_adapt(vectors, *ALL, *pair, "--batch", 8, "--dry-run", cwd=tmp_path).stderr
 

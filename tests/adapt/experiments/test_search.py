@@ -28,7 +28,7 @@ def search_of(file: Path, folder: Path, method: str = "concat", trials: int = 4,
     request = Request(
         features=file,
         chosen=load(method),
-        source="here",
+        sources=("here",),
         target="there",
         modalities=("rgb", "flow"),
         runs=folder,
@@ -121,6 +121,10 @@ def test_the_report_sets_the_target_apart(searched):
     before, mark, after = report.partition("Remark, WITH TARGET LABELS")
     assert mark and re.search(r"winner [\d.]+ %", after) and "%" not in before
     assert "How well the validators agree" in before and "target" not in before
+    assert re.search(r"^im agrees most with \w+ \([-–\d.]+\) and least with", before, re.MULTILINE)
+    scores = [next(t.scores for t in searched[1].ranked if t.number == number) for number in (0, searched[1].ranked[0].number)]
+    im, val = (" → ".join(f"{one[name]:.4g}" for one in scores) for name in ("im", "source_val"))
+    assert f"from the method's own settings to the winner: im {im}, source_val {val}\n" in before
     assert json.loads(json.dumps(findings.as_json(*searched)))["winner"]["number"] == searched[1].ranked[0].number
 
 
@@ -188,7 +192,9 @@ def test_a_trial_that_diverges_is_left_out_and_the_search_ends(small_file, tmp_p
     assert [t.number for t in found.ranked] == [0] and [f.exit_code for f in found.failed] == [6]
     assert [path.name for path in found.files] == ["concat-searched.toml"]  # as it is: no set-up of its own
     monkeypatch.setattr(Trainer, "epoch", lambda self: 1 / 0)
-    with pytest.raises(DataError, match="no trial came to an end; the first: concat-trial000 here → there seed 0: unexpected"):
+    with pytest.raises(
+        DataError, match="no trial finished; the first that failed: concat-trial000 here → there seed 0: unexpected"
+    ):
         search.run(search_of(small_file, tmp_path / "x", trials=1), print)
 
 
@@ -215,12 +221,24 @@ def test_another_search_in_the_same_folder_is_refused(searched, small_file, chan
         search.run(search_of(small_file, asked.request.runs, **changes), print)
 
 
+def test_another_direction_is_another_search_where_the_record_has_directions(searched, small_file):
+    asked, _ = searched
+    one = replace(asked, request=replace(asked.request, sources=("there",), target="here"))
+    with pytest.raises(MismatchError, match="sources"):
+        search._check_same(one)
+    path = asked.folder / "search.json"
+    text = path.read_text()
+    path.write_text(json.dumps({key: value for key, value in json.loads(text).items() if key not in ("sources", "target")}))
+    search._check_same(one)
+    path.write_text(text)
+
+
 @pytest.mark.parametrize("text", ["", "[setup]\nlr = 0.5\nreversal = 0.5", "[setup]\nlr = 'x'\nreversal = 0.5", "[setup"])
 def test_a_trial_of_somebody_elses_is_refused(small_file, tmp_path, text):
     asked = search_of(small_file, tmp_path, trials=1)
     asked.folder.mkdir(parents=True)
     (asked.folder / "concat-trial001.toml").write_text(text)
-    with pytest.raises(DataError, match=r"concat-trial001\.toml: is no (trial of this search|TOML)"):
+    with pytest.raises(DataError, match=r"concat-trial001\.toml: is (not a trial of this search|no TOML)"):
         search.run(asked, print)
 
 

@@ -165,7 +165,7 @@ def count(module: nn.Module) -> int:
 
 
 def test_parameters():
-    """The table of `method.md` §1.2."""
+    """The table of `docs/reconstruction.md`."""
     two = {"rgb": 1024, "flow": 1024}
     counts = {v: count(MutualComplementarity(two, Options(variant=v))) for v in VARIANTS}
     assert counts == {"a": 264_320, "c": 788_736, "e": 1_052_928}

@@ -8,11 +8,12 @@ from cia_adapt.data.sampling import centre_frames
 from cia_adapt.model import VideoModel
 from cia_adapt.parts.interface import Sizes
 from cia_adapt.parts.temporal import ta3n, trn, tsn
-from cia_adapt.training.trainer import build_objectives, lr_factor
+from cia_adapt.training.optimisers import lr_factor
+from cia_adapt.training.trainer import build_objectives
 from cia_extract.common.errors import UsageError
 from torch import nn
 
-# The table of `method.md` §5, five frames.
+# The table of `docs/facts.md`, five frames.
 TUPLES = {
     5: [(0, 1, 2, 3, 4)],
     4: [(0, 1, 2, 3), (0, 1, 3, 4), (1, 2, 3, 4)],
@@ -184,7 +185,7 @@ def test_ta3n_parameters_on_the_used_path(channels, expected):
 
 @pytest.mark.parametrize(("pair", "relations", "weight"), [(("ucf", "hmdb"), 0.75, 0.003), (("hmdb", "ucf"), 1.0, 0.3)])
 def test_ta3n_has_its_published_settings(pair, relations, weight):
-    """β of relations, video and frames, and γ, of each direction (`method.md` §2.1)."""
+    """β of relations, video and frames, and γ, of each direction (`docs/facts.md`)."""
     method = config.load("uh", "ta3n", {}).for_pair(*pair)
     options = {kind: parts.options(where, kind, method.option(kind)) for where, kind in method.used_parts()}
     assert (options["ta3n"].strength, options["adversarial"].video, options["adversarial"].frame) == (relations, 0.75, 0.5)

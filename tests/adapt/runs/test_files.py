@@ -1,17 +1,12 @@
 """Runs that are damaged, of another version, or another person's; disks that are full; signals."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
-from cia_adapt import cli
 from cia_adapt.experiments import Request, runner
 from cia_adapt.results import comparison, formats, table
 from cia_adapt.results.report import page
@@ -20,7 +15,6 @@ from cia_extract.common import writes
 from cia_extract.common.errors import CiaError, DataError, UsageError
 
 from tests.adapt.runs.test_resume import folder_of, request
-from tests.command_line import in_this_process
 from tests.conftest import make_small
 
 NESTED = "[" * 60000
@@ -52,7 +46,7 @@ def commands(root: Path, out: Path) -> None:
     text = formats.render(table.paper_table("3", comparison.groups(folders), "selected", None), "csv")
     assert text
     [files.read_metrics(folder) for folder in folders]
-    page.write(folders, out, None, 0, 1, print)
+    page.write(folders, out, page.Wanted(clips=1), print)
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json", "metrics.jsonl", "predictions.csv"])
@@ -93,10 +87,10 @@ def test_the_report_names_a_run_that_it_cannot_show_and_shows_the_rest(small_fil
     shutil.copytree(folder_of(root), second)
     (second / "result.json").write_text("[" * 60000)
     said: list[str] = []
-    shown = page.write(files.find([root]), tmp_path / "out.html", None, 0, 0, said.append)
+    shown = page.write(files.find([root]), tmp_path / "out.html", page.Wanted(clips=0), said.append)
     assert shown == [folder_of(root)] and any("seed1/result.json: is damaged" in line for line in said)
     html = (tmp_path / "out.html").read_text()
-    assert "Left out:" in html and "seed1/result.json" in html and "data:image/png" in html
+    assert "Left out:" in html and "seed1/result.json" in html and "Confusion matrix" in html
 
 
 def test_scores_of_other_shapes_cost_the_pictures_not_the_report(trained, tmp_path):
@@ -113,7 +107,7 @@ def test_scores_of_other_shapes_cost_the_pictures_not_the_report(trained, tmp_pa
         elif broken is not None:
             save_file(broken, path)
         said: list[str] = []
-        page.write(files.find([root]), tmp_path / "out.html", None, 0, 0, said.append)
+        page.write(files.find([root]), tmp_path / "out.html", page.Wanted(clips=0), said.append)
         assert any("scores.safetensors" in line for line in said)
 
 
@@ -139,7 +133,7 @@ def test_a_feature_file_writes_and_removes_nothing_outside_runs(tmp_path, name):
 def _every(asked: Request) -> Request:
     from dataclasses import replace
 
-    return replace(asked, source=None, target=None)
+    return replace(asked, sources=(), target=None)
 
 
 def test_a_domain_named_like_a_formula_is_drawn(tmp_path):
@@ -147,7 +141,7 @@ def test_a_domain_named_like_a_formula_is_drawn(tmp_path):
     file = named_file(tmp_path / "f.h5", name)
     runner.run(_every(request(file, tmp_path / "r")), print)
     said: list[str] = []
-    page.write(files.find([tmp_path / "r"]), tmp_path / "out.html", None, 0, 0, said.append)
+    page.write(files.find([tmp_path / "r"]), tmp_path / "out.html", page.Wanted(clips=0), said.append)
     assert said == []
     html = (tmp_path / "out.html").read_text()
     assert "<b>" not in html and "&lt;b&gt;" in html
@@ -156,34 +150,9 @@ def test_a_domain_named_like_a_formula_is_drawn(tmp_path):
 def test_figures_take_any_title():
     from cia_adapt.results.report import figures
 
-    history = [{"source_val_accuracy": 1.0, "target_val_accuracy": 1.0, "class_loss": 1.0}]
+    frame, weights = np.zeros((4, 4, 3), np.uint8), np.full((1, 7, 7), 1 / 49)
     for title in ("$\\frac$", "$", "a\nb" * 500, "\ud800", "\x1b[2J", "日本"):
-        assert figures.curves([history], title).startswith(b"\x89PNG")
-
-
-def test_a_full_disk_is_one_line_and_the_state_before_stays(tmp_path):
-    """With a real limit on the size of files, in a process of its own."""
-    script = """
-import resource, sys, torch
-from pathlib import Path
-from cia_adapt.runs import state
-from cia_extract.common import writes
-from cia_extract.common.errors import UsageError
-path = Path(sys.argv[1])
-state.save(path, {"x": torch.ones(4)}, {"history": [1]})
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-try:
-    with writes.translated("runs", "make room"):
-        state.save(path, {"x": torch.ones(100000)}, {"history": [1, 2]})
-except UsageError as error:
-    print("one line:", error)
-print([p.name for p in path.parent.iterdir()], state.load(path)[1])
-"""
-    path = tmp_path / "s/state.safetensors"
-    path.parent.mkdir()
-    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
-    assert "one line: runs: " in done.stdout and "make room" in done.stdout, done
-    assert "['state.safetensors'] {'history': [1]}" in done.stdout
+        assert figures.consensus([frame], weights, title).startswith(b"\x89PNG")
 
 
 def test_training_continues_when_its_state_cannot_be_saved_and_says_so_once(small_file, tmp_path, monkeypatch):
@@ -207,7 +176,7 @@ def test_runs_that_is_a_file_is_a_usage_error(small_file, tmp_path):
 
 def test_a_report_into_a_folder_is_a_usage_error(trained, tmp_path):
     with pytest.raises(UsageError, match="is a folder"):
-        page.write(files.find([trained]), tmp_path, None, 0, 0, print)
+        page.write(files.find([trained]), tmp_path, page.Wanted(clips=0), print)
     with pytest.raises(UsageError, match="choose another file"), writes.translated("--out x", "choose another file"):
         writes.text(tmp_path / "no/such/x", "")
 
@@ -235,45 +204,3 @@ def test_a_state_of_other_contents_is_one_line(trained, small_file, tmp_path):
         state.save(path, these, those)
         with pytest.raises(DataError, match=r"not a state that can be resumed|missing"):
             runner.run(request(small_file, root, epochs=4, resume=True), print)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
-def test_a_scheduler_that_ends_training_loses_no_finished_epoch(small_file, tmp_path, number):
-    """And the run goes on to the very numbers of one that nobody ended."""
-    flags = ["--features", small_file, "--setup", "demo", "--method", "concat", "--source", "here", "--target", "there"]
-    flags += ["--batch", 6, "--epochs", 60]
-    ended = [*flags, "--runs", tmp_path / "ended"]
-    command = [sys.executable, "-c", "from cia_adapt.cli import main; main()", *map(str, ended)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    seen, deadline = "", time.monotonic() + 120
-    while ": 3/60" not in seen and time.monotonic() < deadline:
-        seen = process.stderr.readline()
-    os.kill(process.pid, number)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
-    assert "kept up to epoch" in told and f"terminated ({number.name})" in told
-    (kept,) = tmp_path.rglob(".seed0.unfinished/state.safetensors")
-    assert 3 <= len(state.load(kept)[1]["history"]) < 60
-    assert in_this_process(cli.main, *ended, "--resume").returncode == 0
-    assert in_this_process(cli.main, *flags, "--runs", tmp_path / "whole").returncode == 0
-    first, second = (folder / "demo/concat/here-there/seed0" for folder in (tmp_path / "ended", tmp_path / "whole"))
-    assert files.read_metrics(first) == files.read_metrics(second)
-    assert (first / "last.safetensors").read_bytes() == (second / "last.safetensors").read_bytes()
-
-
-@pytest.mark.slow
-def test_a_scheduler_that_ends_a_sweep_s_parent_loses_no_finished_epoch_of_its_workers(small_file, tmp_path):
-    command = [sys.executable, "-c", "from cia_adapt.cli import main; main()", "sweep", "--features", str(small_file)]
-    command += ["--setup", "demo", "--method", "concat", "--source", "here", "--batch", "6", "--epochs", "4000"]
-    command += ["--seeds", "2", "--jobs", "2", "--runs", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.rglob("state.safetensors"))) < 2 and time.monotonic() < deadline:  # written after 15 s first
-        time.sleep(0.2)
-    before = [len(state.load(path)[1]["history"]) for path in sorted(tmp_path.rglob("state.safetensors"))]
-    time.sleep(2)
-    os.kill(process.pid, signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130 and "terminated (SIGTERM)" in told and "Traceback" not in told, told
-    after = [len(state.load(path)[1]["history"]) for path in sorted(tmp_path.rglob("state.safetensors"))]
-    assert len(before) == len(after) == 2 and all(a > b for a, b in zip(after, before, strict=True))

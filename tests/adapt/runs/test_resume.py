@@ -2,11 +2,6 @@
 
 import fcntl
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +11,12 @@ from cia_adapt import config
 from cia_adapt.experiments import Request, directions, runner
 from cia_adapt.runs import folder as runs_folder
 from cia_adapt.runs import key as runs_key
-from cia_adapt.runs import lock, resume, saver, state
+from cia_adapt.runs import lock, resume, state
 from cia_adapt.runs import resume as runs_resume
 from cia_adapt.training.loop import train
 from cia_extract.common.errors import DataError, DivergedError, MismatchError, UsageError
 
-from tests.adapt.runs_of import SMALL, SOURCE_FREE, chosen, equal, trainer_of
+from tests.adapt.runs_of import SOURCE_FREE, chosen, equal, trainer_of
 
 HERE = {"device": "cpu", "compile": False, "validators": True}
 STATEFUL = ["cia", "ta3n", "trn", "stcda-fl", "kim-fl", "gblend-fl", "mmsada-fl", "att", "shot-fl", "cleanadapt-fl-ts"]
@@ -57,7 +52,7 @@ def request(file: Path, folder: Path, method: str = "concat", **changes) -> Requ
     options = {"resume": False, "overwrite": False} | {
         k: changes.pop(k) for k in ("resume", "overwrite", "keep_state") if k in changes
     }
-    return Request(features=file, chosen=chosen(method, **changes), source="here", target="there", runs=folder, **options)
+    return Request(features=file, chosen=chosen(method, **changes), sources=("here",), target="there", runs=folder, **options)
 
 
 def folder_of(root: Path, method: str = "concat") -> Path:
@@ -163,38 +158,6 @@ def test_two_processes_do_not_train_the_same_run(small_file, tmp_path):
     assert runner.run(request(small_file, tmp_path), print)
 
 
-@pytest.mark.slow
-def test_killed_at_any_moment_and_resumed_the_metrics_are_the_same_bytes(small_file, tmp_path, monkeypatch):
-    """`kill -9`, several times; states are written after every epoch here."""
-    small = ["--set", *SMALL["sc"]]
-    command = [
-        sys.executable, "-c",
-        "from cia_adapt.runs import saver; saver.SAVE_EVERY_S = 0; from cia_adapt.cli import main; main()",
-        "--features", str(small_file), "--setup", "demo", "--method", "cia", "--batch", "6", "--epochs", "30",
-        "--source", "here", *small,
-    ]  # fmt: skip
-    straight = subprocess.run([*command, "--runs", str(tmp_path / "a")], capture_output=True, text=True)
-    assert straight.returncode == 0, straight.stderr
-    kills = 0
-    for attempt in range(60):
-        process = subprocess.Popen([*command, "--runs", str(tmp_path / "b"), "--resume"], stderr=subprocess.PIPE, text=True)
-        unfinished = tmp_path / "b/demo/cia/here-there/.seed0.unfinished/state.safetensors"
-        if kills < 3:
-            before = unfinished.stat().st_mtime_ns if unfinished.exists() else 0
-            while process.poll() is None and (not unfinished.exists() or unfinished.stat().st_mtime_ns == before):
-                time.sleep(0.01)
-            time.sleep(0.02 * attempt)
-            if process.poll() is None:
-                os.kill(process.pid, signal.SIGKILL)
-                kills += 1
-        process.communicate()
-        if process.returncode == 0:
-            break
-    assert kills == 3 and process.returncode == 0
-    a, b = (tmp_path / x / "demo/cia/here-there/seed0/metrics.jsonl" for x in "ab")
-    assert a.read_bytes() == b.read_bytes() and len(a.read_text().splitlines()) == 30
-
-
 def test_texts_and_published_numbers_do_not_decide_whether_runs_are_the_same(small_file):
     key = _key(small_file)
     other = key.fields()
@@ -203,20 +166,6 @@ def test_texts_and_published_numbers_do_not_decide_whether_runs_are_the_same(sma
     other["method"]["options"]["adversarial"]["video"] = 0.5
     assert list(map(str, runs_key.compare(key.fields(), other))) == ["method.options.adversarial.video: 0.1 → 0.5"]
     assert config.load("demo", "concat", {}).for_pair("a", "b").options["adversarial"]["video"] == 0.1
-
-
-def test_a_full_disk_while_training_is_a_note_and_training_continues(small_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(saver, "SAVE_EVERY_S", 0.0)
-    real, said = state.save, []
-
-    def full(path, tensors, rest):
-        if "unfinished" in str(path):
-            raise OSError(28, "No space left on device")
-        real(path, tensors, rest)
-
-    monkeypatch.setattr(state, "save", full)
-    results = runner.run(request(small_file, tmp_path, epochs=3), said.append)
-    assert len(results) == 1 and sum("its state is not saved" in line and "No space left" in line for line in said) == 1
 
 
 def test_a_lock_whose_file_another_process_removed_is_taken_anew(tmp_path, monkeypatch):

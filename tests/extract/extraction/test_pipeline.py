@@ -1,11 +1,7 @@
 import csv
-import json
 import os
-import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +13,13 @@ from cia_extract import clips, features, recipes
 from cia_extract.clips import job as clips_job
 from cia_extract.clips import picture, preparation, workers
 from cia_extract.clips.flow import methods
-from cia_extract.common.errors import DataError
+from cia_extract.common.errors import DataError, UsageError
 from cia_extract.datasets import class_folders, manifest
-from cia_extract.extraction import pipeline
+from cia_extract.extraction import clips_to_rows, pipeline
 from cia_extract.extraction import settings as extraction_settings
-from cia_extract.networks import weights
+from cia_extract.networks import engines, weights
 from cia_extract.networks.i3d import I3D
 
-from tests.command_line import gone
 from tests.extract.clips.test_video import encode
 from tests.extract.extraction.test_flow_batches import moving
 
@@ -110,91 +105,6 @@ def test_every_real_clip_goes_through_both_modalities(shared, tmp_path):
     dataset = features.open_features(tmp_path / "f.h5")["real"]
     assert not dataset.damaged_rows("rgb") and not dataset.damaged_rows("flow")
     assert (dataset.array("rgb/pooled").max(axis=2) > 0.5).all()
-
-
-def command(root: Path, out: Path, *more: str) -> list[str]:
-    program = [sys.executable, "-c", "from cia_extract.cli import main; main()", "--dataset", "small", "--root", str(root)]
-    options = ["--frames", "2", "--window", "9", "--flow", "dis", "--workers", "1", "--deterministic", "--json"]
-    return [*program, "--out", str(out), *options, *more]
-
-
-@pytest.fixture(scope="module")
-def small_root(tmp_path_factory, kinetics) -> Path:
-    root = tmp_path_factory.mktemp("small")
-    for index in range(8):
-        (root / "class").mkdir(exist_ok=True)
-        encode(root / "class" / f"clip{index}.mp4", 20 + index)
-    class_folders.read(root).manifest.write(root / "manifest.csv")
-    return root
-
-
-def rows_done(path: Path) -> int:
-    try:
-        return int((features.open_features(path)["small"].array("status") == features.DONE).sum())
-    except DataError:
-        return 0
-
-
-# Killed when so many rows are done: of 8 in their midst; of 16 while the file is made, then in their midst.
-KILLS = [((3,), ("--modality", "rgb")), pytest.param((0, 2, 5, 8), (), marks=pytest.mark.slow)]
-
-
-@pytest.mark.parametrize(("rows", "options"), KILLS)
-def test_kill_at_random_moments_then_the_same_command(small_root, tmp_path, rows, options):
-    """Killed, then continued: every array equals an uninterrupted run's, bit for bit."""
-    whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
-    subprocess.run(command(small_root, whole, *options), check=True, capture_output=True)
-    seed = random.randrange(2**32)  # other moments each time; printed, should one ever fail
-    print(f"moments by seed {seed}")
-    moments = random.Random(seed)
-    for at_least in rows:
-        process = subprocess.Popen(command(small_root, killed, *options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while rows_done(killed) < at_least and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(moments.uniform(0, 3.0 if at_least == 0 else 0.5))
-        assert process.poll() is None, "the run ended before it was killed"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    last = subprocess.run(command(small_root, killed, *options), check=True, capture_output=True, text=True)
-    assert json.loads(last.stdout)["done"] == 8 and json.loads(last.stdout)["extracted_now"] < 8
-    ours, reference = (features.open_features(path)["small"] for path in (killed, whole))
-    assert ours.provenance == reference.provenance
-    for name in reference.regions:
-        np.testing.assert_array_equal(ours.array(name), reference.array(name))
-
-
-def test_interrupt_stops_at_once_says_how_to_continue_and_leaves_no_process(small_root, tmp_path):
-    line = command(small_root, tmp_path / "f.h5")
-    line[line.index("dis")] = "tvl1"  # long enough to be interrupted
-    # Under `make test &` a shell lets its children ignore the interrupt.
-    line[2] = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {line[2]}"
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "f.h5").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1.5)
-    began = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert time.monotonic() - began < 5
-    assert errors.strip().splitlines()[-1] == "cia-extract: interrupted; what is finished is kept, the same command continues"
-    assert "Traceback" not in errors, errors
-    assert gone(process.pid, within_s=15), "a worker outlives its parent"
-
-
-def test_killed_parents_leave_no_workers(small_root, tmp_path):
-    """kill -9 gives the parent no chance to stop its workers; they notice by themselves."""
-    line = command(small_root, tmp_path / "f.h5")
-    line[line.index("dis")] = "tvl1"
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "f.h5").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(3)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert gone(process.pid, within_s=30)
 
 
 def job(path: Path, **changes) -> clips_job.ClipJob:
@@ -308,6 +218,23 @@ def test_jobs_are_asked_for_a_few_ahead_only(tmp_path):
         time.sleep(0.02)
         assert len(asked) - count <= 2 + workers.AHEAD
     assert count == 40
+
+
+@pytest.mark.parametrize("where", ["network", "engine"])
+def test_a_gpu_whose_memory_is_too_small_is_one_line_that_says_what_to_lower(tmp_path, monkeypatch, where):
+    """While windows run, or when the engine is tested: neither is an engine with wrong numbers."""
+    moving(tmp_path / "c0", 6)
+
+    def short(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    if where == "network":
+        monkeypatch.setattr(clips_to_rows.Batcher, "add", short)
+    else:
+        monkeypatch.setitem(engines._BUILDERS, "compiled", short)
+    small = {"modalities": ("rgb",), "weights": ("random",), "recipe": recipe(1), "out": tmp_path / "f.h5"}
+    with pytest.raises(UsageError, match="real on cpu: not enough memory; take a smaller --batch, fewer --workers"):
+        pipeline.extract(settings(tmp_path, ["c0"], **small, engine="eager" if where == "network" else "compiled"), print)
 
 
 def test_the_file_says_what_computed_its_flow_and_auto_goes_on_with_it(tmp_path):

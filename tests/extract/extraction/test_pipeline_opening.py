@@ -9,6 +9,7 @@ from cia_extract.datasets import manifest
 from cia_extract.extraction import pipeline
 from cia_extract.extraction.settings import Settings
 from cia_extract.features import RowWriter, journal, open_features, writer
+from cia_extract.networks import weights
 
 ROWS = [{"clip": name, "path": f"{name}.mp4", "label": "x", "split": "train"} for name in ("a", "b")]
 
@@ -34,6 +35,24 @@ def test_continuing_reads_the_file_once(settings, monkeypatch):
     extraction = pipeline.Extraction(settings, print)
     dataset = extraction.begin_or_continue()
     assert len(extraction.engines) == 1 and read == [dataset.path]
+
+
+def test_auto_weights_are_those_that_the_dataset_was_begun_with(settings, monkeypatch):
+    """The choice is recorded, and `settle` is told of it when the dataset is continued."""
+    told = []
+
+    def settle(choices, begun, say):
+        told.append((choices, begun))
+        return dict.fromkeys(choices, "random")
+
+    monkeypatch.setattr(weights, "settle", settle)
+    auto = replace(settings, recipe=recipes.load("kinetics", {"sampling.frames": 2}), weights=("auto",))
+    begun = pipeline.Extraction(auto, print).begin_or_continue()
+    assert begun.provenance["weights"]["flow"]["name"] == "random"
+    assert len(pipeline.Extraction(auto, print).begin_or_continue()) == 2
+    other = replace(auto, dataset="another domain")
+    pipeline.Extraction(other, print)  # domains of one file are compared: they get the same weights
+    assert told == [({"flow": "auto"}, {}), ({"flow": "auto"}, {"flow": "random"}), ({"flow": "auto"}, {"flow": "random"})]
 
 
 def test_the_same_command_finishes_what_a_killed_one_left_in_the_journal(settings, monkeypatch):

@@ -1,11 +1,9 @@
 """Several processes over one file or several: claims, shards, merging, Ray."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from cia_extract.features.claims import Claims
 
 from tests.command_line import in_a_process
 from tests.conftest import make_dataset
-from tests.extract.cli.test_extract import cia_extract
+from tests.extract.cli.test_application import cia_extract
 from tests.extract.clips.test_video import encode
 
 PROGRAM = [sys.executable, "-c", "from cia_extract.cli import main; main()"]
@@ -63,15 +61,6 @@ def test_a_row_is_claimed_by_one_process_and_freed_by_its_death(tmp_path):
         other.send_signal(signal.SIGKILL)
         other.wait()
         assert claims.take(3)
-
-
-def test_two_writers_share_the_rows_of_one_file(root, whole, tmp_path):
-    """The same command twice at once: no row is done twice, and the file equals one process' file bit for bit."""
-    line = [*PROGRAM, "--dataset", "d", "--root", str(root), "--out", str(tmp_path / "f.h5"), *FAST, "--json"]
-    both = [subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
-    results = [json.loads(process.communicate(timeout=120)[0]) for process in both]
-    assert sum(result["extracted_now"] for result in results) == 12
-    assert_same(tmp_path / "f.h5", whole)
 
 
 @pytest.mark.slow
@@ -130,30 +119,3 @@ def test_merging_keeps_datasets_failures_and_refuses_what_does_not_belong(tmp_pa
         file.write(b"\x12\x34")
     with pytest.raises(DataError, match="rgb does not match its CRC32C"):
         list(merging.merge([tmp_path / "two.h5"], tmp_path / "new.h5", print))
-
-
-@pytest.mark.slow
-def test_ray_fills_the_file_and_redoes_a_dead_actors_rows(root, whole, tmp_path):
-    """Two actors; one is killed while it works."""
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
-    out = tmp_path / "f.h5"
-    line = [*PROGRAM, "--dataset", "d", "--root", str(root), "--out", str(out), *FAST, "--ray", "local", "--json"]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    killed = 0
-    while not killed and time.monotonic() < deadline and process.poll() is None:
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                title = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if title.startswith(b"ray::Actor.extract"):
-                os.kill(int(folder.name), signal.SIGKILL)
-                killed = int(folder.name)
-                break
-        time.sleep(0.01)
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert killed and "an actor died" in errors
-    assert json.loads(output)["done"] == 12
-    assert_same(out, whole)

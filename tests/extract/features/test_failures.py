@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 from cia_extract import features, recipes
-from cia_extract.cli import extract
+from cia_extract.cli import application
 from cia_extract.cli import features as commands
 from cia_extract.common import outcomes
 from cia_extract.common.errors import DataError
@@ -232,7 +232,7 @@ def test_damaged_clips_are_used_and_named_on_screen_and_by_info(tmp_path, capsys
     message = "20 of 20 frames are damaged, or build on damaged ones; get the file again"
     assert summary.damaged == {"b.mp4": message} == failures.damaged(features.open_features(one.out)["d"])
     assert not failures.failures_path(one.out).exists()
-    extract._report(one, summary, as_json=False, left_out="")
+    application._report(one, summary, as_json=False, left_out="")
     assert f"1 clip is damaged and was used all the same: b.mp4 ({message})" in capsys.readouterr().out
     commands.info(one.out)
     assert f"damaged:\n    b.mp4: {message}" in capsys.readouterr().out

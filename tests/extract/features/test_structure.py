@@ -37,7 +37,8 @@ def replace(group: h5py.Group, name: str, values, **options) -> None:
 
 
 def recipe(group: h5py.Group, **fields) -> None:
-    group.attrs["recipe"] = json.dumps(json.loads(group.attrs["recipe"]) | fields)
+    changed = json.loads(group.attrs["recipe"]) | fields
+    group.attrs["recipe"], group.attrs["recipe_sha256"] = json.dumps(changed), features.provenance_sha256(changed)
 
 
 # What is wrong → what spoils the group so, and what the message has to name.

@@ -7,7 +7,7 @@ import google_crc32c
 import h5py
 import numpy as np
 import pytest
-from cia_extract.common.errors import CiaError, DataError, MismatchError, UsageError
+from cia_extract.common.errors import DataError, MismatchError, UsageError
 from cia_extract.features import journal, reader, schema, writer
 
 from tests.conftest import RECIPE, make_dataset
@@ -202,20 +202,6 @@ def test_disk_space_is_checked_before_anything_is_made(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"needs 0\.00 GB and 0\.00 GB are free"):
         prepare(tmp_path / "f.h5")
     assert not (tmp_path / "f.h5").exists()
-
-
-def test_a_full_disk_is_said_and_finished_rows_stay(tmp_path, monkeypatch):
-    dataset = prepare(tmp_path / "f.h5")
-    with writer.RowWriter(dataset) as rows:
-        rows.write_row(0, "rgb", np.ones((2, 1024, 7, 7), np.float32))
-
-        def full(*_):
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(writer.os, "pwrite", full)
-        with pytest.raises(CiaError, match="disk is full; finished clips are safe"):
-            rows.write_row(1, "rgb", np.ones((2, 1024, 7, 7), np.float32))
-    assert dataset.done().tolist() == [True, False] and not dataset.damaged_rows("rgb")
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5 at all"])

@@ -28,7 +28,7 @@ def network() -> BNInception:
 
 @pytest.mark.parametrize(("modality", "count"), [("rgb", 10_270_240), ("flow", 10_292_192), ("audio", 10_263_968)])
 def test_parameters(modality, count):
-    """The counts of `extraction.md` §5, without the classifier."""
+    """The counts of `docs/facts.md`, without the classifier."""
     model = BNInception(IN_CHANNELS["tbn"][modality])
     assert sum(p.numel() for p in model.parameters()) == count
     assert sum(isinstance(module, nn.Conv2d) for module in model.modules()) == 69

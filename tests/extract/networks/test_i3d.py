@@ -14,7 +14,7 @@ def count(model: nn.Module) -> int:
 
 
 def test_parameters():
-    """The counts of `method.md`: 57 convolutions with scale and offset of the batch normalisation."""
+    """The counts of `docs/facts.md`: 57 convolutions with scale and offset of the batch normalisation."""
     assert count(I3D(3)) == 12_287_264
     assert count(I3D(2)) == 12_265_312
     assert count(I3D(3, head=True)) == 12_697_264
@@ -41,7 +41,7 @@ def macs(model: nn.Module, frames: int) -> int:
 def test_multiply_accumulates():
     rgb, flow = (macs(I3D(channels).to("meta").eval(), 16) for channels in (3, 2))
     assert {"rgb": round(rgb / 1e9, 3), "flow": round(flow / 1e9, 3)} == GMACS["i3d"]
-    head = 1024 * 400  # one product of the Kinetics head; `method.md` and `extraction.md` print sums with it
+    head = 1024 * 400  # one product of the Kinetics head; the sums that are usually printed have it
     assert (round((rgb + head) / 1e9, 2), round((flow + head) / 1e9, 2)) == (27.79, 25.59)
     assert round((rgb + flow) / 1e9, 3) == 53.372
     batch_norm = 2 * 2 * 22_264_032  # the supplement's 53.46 GMac count two per element that is normalised, in two streams
@@ -102,7 +102,7 @@ def cricket(shared):
 
 @pytest.mark.parametrize("folded", [False, True])
 def test_golden_activations(kinetics, cricket, folded):
-    """DeepMind's CricketShot clip, against two independent implementations' numbers (`extraction.md` §3)."""
+    """DeepMind's CricketShot clip, against two independent implementations' numbers (`docs/facts.md`)."""
     video, reference = cricket
     model = weights.build("i3d", "rgb", kinetics, head=True)
     if folded:

@@ -15,7 +15,7 @@ from cia_extract.extraction import pipeline
 from cia_extract.extraction import settings as extraction_settings
 
 from tests.command_line import in_this_process
-from tests.extract.cli.test_extract import cia_extract
+from tests.extract.cli.test_application import cia_extract
 from tests.extract.clips.test_video import encode
 
 
@@ -24,7 +24,7 @@ def rewritten(path, change) -> None:
     with h5py.File(path, "r+") as file:
         recipe = json.loads(file["d"].attrs["recipe"])
         change(recipe)
-        file["d"].attrs["recipe"] = json.dumps(recipe)
+        file["d"].attrs["recipe"], file["d"].attrs["recipe_sha256"] = json.dumps(recipe), features.provenance_sha256(recipe)
 
 
 def made_by_version_1(recipe) -> None:

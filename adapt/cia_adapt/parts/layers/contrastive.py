@@ -37,3 +37,24 @@ def same_class_nce(anchors: Tensor, anchor_labels: Tensor, others: Tensor, other
         return anchors.sum() * 0
     logs = logits[usable].log_softmax(1).masked_fill(~positive[usable], 0)
     return -(logs.sum(1) / positive[usable].sum(1)).mean()
+
+
+def masked_nce(similarities: Tensor, positive: Tensor, allowed: Tensor) -> Tensor:
+    """Supervised contrastive loss in nats where each anchor has positives and others of its own; a tensor of no dimension.
+
+    −log(e^{s_ij} / Σ_{k allowed} e^{s_ik}), the mean over an anchor's positives j, then over the anchors i that have one; 0 where
+    none has.
+
+    Args:
+        similarities: s [n, n], already divided by τ.
+        positive: [n, n] bool, which are positives of the row's anchor.
+        allowed: [n, n] bool, which stand in its denominator, the positives among them.
+
+    >>> same = torch.tensor([[False, True, False], [True, False, False], [False, False, False]])
+    >>> round(float(masked_nce(torch.eye(3), same, ~torch.eye(3, dtype=torch.bool))), 6)  # ln 2
+    0.693147
+    """
+    masked = similarities.masked_fill(~allowed, torch.finfo(similarities.dtype).min / 2)
+    logs = masked.log_softmax(1).masked_fill(~positive, 0).sum(1)  # [n]
+    counts = positive.sum(1)
+    return -(logs / counts.clamp_min(1)).sum() / (counts > 0).sum().clamp_min(1)

@@ -21,9 +21,10 @@ def output_layer(inputs: int, outputs: int) -> nn.Linear:
 class SharedLayer(nn.Module):
     """FC, ReLU, dropout on frame features [B, S, D_in] → [B, S, D_out]; source and target share it (TA3N's first layer).
 
-    With `normalise` a layer normalisation without parameters stands before the ReLU. Features are positive: Adam's first steps at
-    3e-3 therefore move all weights of a unit the same way, and with them its output for every clip. Without the normalisation
-    more than eight of ten units die. With it the paper's λ = 1 is too strong for CIA (both in benchmarks/STUDY.md).
+    Features are positive: Adam's first steps at 3e-3 therefore move all weights of a unit the same way, and with them its output
+    for every clip, and more than eight of ten units die. A start by the source's features with a warm-up of the rate keeps them
+    alive (`--initialise data --warm-up 0.1`). So does `normalise`, a layer normalisation without parameters before the ReLU, but
+    then the paper's λ = 1 is too strong for CIA (all in benchmarks/STUDY.md).
     """
 
     def __init__(self, inputs: int, outputs: int, dropout: float, normalise: bool = False) -> None:

@@ -78,18 +78,19 @@ def grad_cam(run: Trained, wanted: Wanted, say: Say) -> ClipMaps:
 
 
 def _clip_maps(run: Trained, wanted: Wanted, only: Sequence[str] | None, say: Say) -> ClipMaps:
+    segments = run.task.sizes.segments
+    if bad := [frame for frame in wanted.frames if not 1 <= frame <= segments]:
+        raise UsageError(f"--frame {bad[0]}: the network sees frames 1 to {segments} of a clip")
     position = most_changed(run) if wanted.clip is None else run.position(wanted.clip)
-    clip, segments = run.task.target_val.names[position], run.task.sizes.segments
+    clip = run.task.target_val.names[position]
     inputs = run.inputs(np.array([position]))
     label, number = 0, 0
     if wanted.target_class is not None:
         label, number = class_of(run, wanted.target_class)
     explained = explain(run.model, inputs, label, number)
-    if wanted.target_class is None:
-        number = int(explained.probabilities[0].argmax())
+    if wanted.target_class is None and (predicted_class := int(explained.probabilities[0].argmax())):
+        number = predicted_class
         explained = explain(run.model, inputs, label, number)
-    if bad := [frame for frame in wanted.frames if not 1 <= frame <= segments]:
-        raise UsageError(f"--frame {bad[0]}: the network sees frames 1 to {segments} of a clip")
     chosen = [frame - 1 for frame in wanted.frames] or list(range(segments))
     pictures: list[Pixels | None] = [None] * segments
     try:

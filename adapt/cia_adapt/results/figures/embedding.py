@@ -16,7 +16,7 @@ def drawn_clips(sources: int, targets: int, seed: int) -> tuple[Positions, Posit
     """Equal numbers of both domains: the positions, in order, of n = min(N_s, N_t) clips of each, [n] twice.
 
     >>> [positions.tolist() for positions in drawn_clips(3, 2, seed=0)]
-    [[1, 2], [0, 1]]
+    [[0, 2], [0, 1]]
     """
     random, count = np.random.default_rng(seed), min(sources, targets)
     first, second = (np.sort(random.permutation(each)[:count]) for each in (sources, targets))

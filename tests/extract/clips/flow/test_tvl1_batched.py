@@ -210,10 +210,8 @@ def test_compiled_equals_eager_on_the_cpu():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("compile", [False, True])
-def test_cuda_equals_the_cpu(compile):
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
+def test_the_gpu_equals_the_cpu(gpu, compile):
     first, second = batch()
-    on_gpu = tvl1_batched.flow(first.cuda(), second.cuda(), compile=compile)
-    assert on_gpu.is_cuda
-    assert (on_gpu.cpu() - tvl1_batched.flow(first, second)).norm(dim=1).mean((1, 2)).max() <= 0.02
+    computed = tvl1_batched.flow(first.to(gpu), second.to(gpu), compile=compile)
+    assert computed.device.type == gpu.type
+    assert (computed.cpu() - tvl1_batched.flow(first, second)).norm(dim=1).mean((1, 2)).max() <= 0.02

@@ -179,6 +179,11 @@ def test_tbn_has_no_default():
         weights.load("tbn", "rgb", "kinetics", print)
 
 
+def test_a_mistyped_name_gets_a_suggestion():
+    with pytest.raises(DataError, match=r"weights rgb_imagnet: no such file;.*; did you mean rgb_imagenet\?"):
+        weights.load("i3d", "rgb", "rgb_imagnet", print)
+
+
 def test_requests_for_weights_that_cannot_be_met():
     with pytest.raises(UsageError, match="add --modality flow"):
         weights.choose(("rgb",), ["flow=b.pt"], "i3d")

@@ -1,0 +1,122 @@
+"""Decoded frames of one dataset and modality on the disk, read by memory map.
+
+    <cache>/<dataset>/rgb.npy         [N, T, H, W, C] uint8, as np.load reads it
+    <cache>/<dataset>/rgb.state.npy   [N] int64: 0 where a row is to do, else 2³² + the CRC32C of its bytes
+    <cache>/<dataset>/rgb.json        what decides the pixels (`Pictures.knobs`), and the clips' digest
+
+A row's frames are written, synced, and only then marked by one write of eight bytes: a kill leaves no torn row.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+from cia_extract.common import differences, writes
+from cia_extract.common.errors import DataError, MismatchError
+from cia_extract.common.json_objects import json_object
+from cia_extract.datasets import Manifest
+
+from cia_adapt.footage.pictures import Pictures, Pixels
+
+DONE: Final = 1 << 32
+DECIDING: Final = ("clip", "path", "start", "stop", "rate", "flow_path", "flow_rate", "flow_bound")
+"""Columns of a manifest that decide a clip's pixels; labels and splits may change."""
+ADVICE: Final = "delete that folder, or give another --frame-cache"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The files of one dataset (a folder) and modality."""
+
+    folder: Path
+    modality: str
+
+    @property
+    def frames(self) -> Path:
+        """[N, T, H, W, C] uint8."""
+        return self.folder / f"{self.modality}.npy"
+
+    @property
+    def marks(self) -> Path:
+        """[N] int64."""
+        return self.folder / f"{self.modality}.state.npy"
+
+    def begin_or_continue(self, pictures: Pictures, rows: Manifest) -> None:
+        """Make the files; or check that those which lie here are of these pictures and clips. Raises MismatchError, DataError."""
+        wanted: dict[str, Any] = {"pictures": pictures.knobs(self.modality), "clips": clips_digest(rows.columns)}
+        about = self.folder / f"{self.modality}.json"
+        if not about.exists():
+            for path, shape, kind in (
+                (self.frames, (len(rows), *pictures.shape(self.modality)), np.uint8),
+                (self.marks, (len(rows),), np.int64),
+            ):
+                path.unlink(missing_ok=True)
+                np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+            writes.text(about, json.dumps(wanted, indent=2) + "\n")  # last: without it all is made anew
+            return
+        held = json_object(about.read_text(encoding="utf-8"), f"{about}:", ADVICE)
+        if differing := differences.between(held.get("pictures") or {}, wanted["pictures"]):
+            raise MismatchError(f"{self.frames}: holds frames of another recipe ({differences.listed(differing)}); {ADVICE}")
+        if held.get("clips") != wanted["clips"]:
+            raise MismatchError(f"{self.frames}: holds the frames of other clips than {rows.source} lists; {ADVICE}")
+
+    def map(self) -> npt.NDArray[np.uint8]:
+        """The frames as a read-only memory map [N, T, H, W, C]. Raises DataError."""
+        return _mapped(self.frames)
+
+    def states(self) -> npt.NDArray[np.int64]:
+        """[N], as they are now. Raises DataError."""
+        return np.array(_mapped(self.marks))
+
+    @contextmanager
+    def writer(self) -> Iterator["Writer"]:
+        """Open for writing rows."""
+        with self.frames.open("r+b", buffering=0) as frames, self.marks.open("r+b", buffering=0) as marks:
+            yield Writer(frames.fileno(), _mapped(self.frames).offset, marks.fileno(), _mapped(self.marks).offset)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes rows of one modality; each is marked only once it is on the disk."""
+
+    frames: int
+    """File descriptor of the frames, and where their first byte lies."""
+    first_frame: int
+    marks: int
+    first_mark: int
+
+    def write(self, row: int, pixels: Pixels) -> None:
+        """Write the frames [T, H, W, C] of a row. Raises OSError."""
+        data = pixels.tobytes()
+        _write_all(self.frames, data, self.first_frame + row * len(data))
+        os.fsync(self.frames)
+        mark = np.int64(DONE + google_crc32c.value(data)).tobytes()
+        _write_all(self.marks, mark, self.first_mark + row * len(mark))
+
+
+def clips_digest(columns: Mapping[str, Sequence[str]]) -> str:
+    """SHA-256 of the columns that decide which frames a clip has."""
+    held = {name: list(map(str, columns[name])) for name in DECIDING if name in columns}
+    return hashlib.sha256(json.dumps(held).encode()).hexdigest()
+
+
+def _mapped(path: Path) -> Any:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: is no array of frames, or was cut short ({error}); {ADVICE}") from error
+
+
+def _write_all(file: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written

@@ -1,0 +1,214 @@
+"""What a finished run predicts for any clips: its model over a feature file. No label of theirs is read."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from cia_extract import __version__
+from cia_extract.common import spreadsheets, writes
+from cia_extract.common.console import Say
+from cia_extract.common.differences import listed
+from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common.suggest import did_you_mean
+from cia_extract.features import DatasetFeatures, differences
+
+from cia_adapt import runs
+from cia_adapt.config import Method, Setup, splits
+from cia_adapt.data import Clips, Domain, Stores, arrays_to_read, find_domains, sizes_of
+from cia_adapt.model import VideoModel
+from cia_adapt.runs import files
+from cia_adapt.training import predict
+
+Epoch = Literal["selected", "last"]
+
+OF_A_DATASET = {"dataset", "manifest_sha256", "imported_from", "modalities"}
+"""Fields of a provenance in which two datasets differ that were extracted in the same way."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which clips to predict, by which of a run's models, and where it computes."""
+
+    features: Path | None = None
+    """The feature file; None: the run's own."""
+    mapping: tuple[str, ...] = ()
+    """`--map` entries of a foreign file."""
+    dataset: str | None = None
+    """A domain or a dataset of the file; None: the run's target, or the only one of the file."""
+    split: str = splits.ALL
+    """A split of it, or all."""
+    epoch: Epoch = "selected"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The probabilities that a model gives to N clips."""
+
+    clips: tuple[str, ...]
+    """Their ids."""
+    classes: Mapping[str, tuple[str, ...]]
+    """{label column: names of its K classes}."""
+    probabilities: Mapping[str, npt.NDArray[np.float32]]
+    """{label column: [N, K]}; each row sums to 1."""
+    not_extracted: tuple[str, ...] = ()
+    """Ids of clips that were asked for and have no features yet."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each clip: clip; of each label the likeliest class and its probability; every class as label=class."""
+        columns = list(self.classes)
+        table: dict[str, Sequence[str] | npt.NDArray[Any]] = {"clip": self.clips}
+        for column in columns:
+            name, p = shown_label(column, columns), self.probabilities[column]
+            table[name] = np.array(self.classes[column], dtype=object)[p.argmax(1)]
+            table[f"{name}_score"] = p.max(1)
+        for column in columns:
+            scores = self.probabilities[column].T
+            table |= {f"{shown_label(column, columns)}={label}": p for label, p in zip(self.classes[column], scores, strict=True)}
+        return pd.DataFrame(table)
+
+
+def shown_label(column: str, columns: Sequence[str]) -> str:
+    """A label column's heading. Of two columns `label` is EPIC-KITCHENS-100's verb.
+
+    >>> shown_label("label", ["label", "noun"]), shown_label("label", ["label"])
+    ('verb', 'label')
+    """
+    return "verb" if column == "label" and len(columns) > 1 else column
+
+
+def scores_of(folder: Path, asked: Asked, say: Say) -> Scores:
+    """What the run in `folder` predicts.
+
+    Raises UsageError for a dataset, split or file that is not there, DataError where the features do not fit the run's model.
+    """
+    config, stamp = files.read_config(folder), files.read_stamp(folder)
+    path = asked.features or Path(stamp["feature_file"])
+    if asked.features is None and not path.exists():
+        raise UsageError(f"{folder}: its feature file {path} is no longer there; name one with --features")
+    clips_of = chosen_domain(find_domains(path, asked.mapping), path, asked.dataset, config["target"])
+    if asked.features is not None:
+        _note_recipe(clips_of, path, Path(stamp["feature_file"]), config["target"], say)
+    rows = clips_of.split(asked.split, "--split")
+    classes = {column: tuple(names) for column, names in config.get("classes", {}).items()}
+    if not classes:
+        raise DataError(f"{folder}/config.json: names no classes; {files.AGAIN}")
+    setup, method = Setup(**runs.completed(config["setup"])), Method(**config["method"])
+    arrays = arrays_to_read(clips_of, clips_of, config["modalities"], method.needs_maps)
+    if clips_of.dataset.frames < setup.segments:
+        say(f"note: {path}: has {clips_of.dataset.frames} frames a clip, and the run reads {setup.segments}; they repeat")
+    model = VideoModel(method, sizes_of(clips_of, arrays, setup, [len(names) for names in classes.values()], len(rows)))
+    try:
+        model.load_state_dict(files.load_model(folder, asked.epoch))
+    except RuntimeError as error:
+        shapes = ", ".join(f"{name} {clips_of.dataset.regions[name].shape[2:]}" for name in arrays.values())
+        raise DataError(
+            f"{folder}: its model does not fit {shapes} of {path}; give features like those of its training"
+        ) from error
+    clips = Clips(clips_of.dataset, rows, arrays, Stores(asked.device, "map"), rows)
+    prediction = predict(model.to(asked.device), clips, setup.segments, asked.device, asked.precision)
+    probabilities = {column: p.numpy() for column, p in zip(classes, prediction.probabilities, strict=True)}
+    return Scores(tuple(clips.names), classes, probabilities, _not_extracted(clips_of, asked.split))
+
+
+def chosen_domain(domains: Mapping[str, Domain], path: Path, name: str | None, default: str) -> Domain:
+    """The domain of that name, or all clips of the dataset of that name. Raises UsageError.
+
+    Args:
+        domains: those of the file at `path`.
+        default: the domain to take where `name` is None and the file has it.
+    """
+    if name is None:
+        if default not in domains and len(domains) > 1:
+            raise UsageError(f"--dataset is missing: {path} has no {default}; choose from {', '.join(domains)}")
+        name = default if default in domains else next(iter(domains))
+    if name in domains:
+        return domains[name]
+    parts = [domain for domain in domains.values() if domain.dataset.name == name]
+    if not parts:
+        known = list(dict.fromkeys([*domains, *(domain.dataset.name for domain in domains.values())]))
+        raise UsageError(f"--dataset {name}: not in {path}, which has {', '.join(known)}{did_you_mean(name, known)}")
+    return Domain(name, parts[0].dataset, np.sort(np.concatenate([part.rows for part in parts])))
+
+
+def _not_extracted(domain: Domain, split: str) -> tuple[str, ...]:
+    """Ids of the clips of a domain's split without features, where the file lists such."""
+    columns = domain.dataset.columns
+    wanted = ~domain.dataset.done()
+    if "domain" in columns:
+        wanted &= np.isin(columns["domain"], columns["domain"][domain.rows])
+    if split != splits.ALL:
+        wanted &= columns["split"] == split
+    return tuple(str(clip) for clip in columns["clip"][wanted])
+
+
+def _note_recipe(predicted: Domain, path: Path, trained_on: Path, target: str, say: Say) -> None:
+    """Say so where the features are made otherwise than those that the run was trained on, as far as that can be known."""
+    if not trained_on.exists():
+        return
+    try:
+        before = find_domains(trained_on).get(target)
+    except DataError:  # it is no longer what it was; the run's model is
+        return
+    both = [domain.dataset for domain in (before, predicted) if domain is not None]
+    provenances = [
+        {key: value for key, value in dataset.provenance.items() if key not in OF_A_DATASET}
+        for dataset in both
+        if isinstance(dataset, DatasetFeatures)
+    ]
+    if len(provenances) == 2 and (differing := differences(*provenances)):
+        say(
+            f"note: {path}: '{predicted.name}' was extracted otherwise than the features that the run was trained on "
+            f"({listed(differing)}); its predictions mean little"
+        )
+
+
+# --- files --------------------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, scores: Scores, origin: Mapping[str, Any]) -> None:
+    """Write scores as .csv or .h5, by the name's ending, whole or not at all. `origin` says whose they are. Raises UsageError."""
+    check_out(path)
+    with writes.translated(f"--out {path}", "choose another file"), writes.whole(path) as part:
+        (_write_csv if path.suffix == ".csv" else _write_h5)(part, scores, origin)
+
+
+def check_out(path: Path) -> None:
+    """Raise UsageError unless scores can be written to `path`, as far as its name tells."""
+    if path.suffix not in (".csv", ".h5"):
+        raise UsageError(f"--out {path}: give it the ending .h5 or .csv")
+    if path.is_dir():
+        raise UsageError(f"--out {path}: is a folder; name a file in it")
+
+
+def _write_csv(part: Path, scores: Scores, _: Mapping[str, Any]) -> None:
+    table = scores.table
+    with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(map(spreadsheets.cell, table.columns))
+        for row in table.itertuples(index=False, name=None):
+            writer.writerow(f"{value:.6g}" if isinstance(value, float) else spreadsheets.cell(value) for value in row)
+
+
+def _write_h5(part: Path, scores: Scores, origin: Mapping[str, Any]) -> None:
+    """clip [N]; of each label a group with classes [K], scores [N, K] float32 and predicted [N], the number of the likeliest."""
+    text, columns = h5py.string_dtype("utf-8"), list(scores.classes)
+    with h5py.File(part, "w") as file:
+        file.attrs["created_by"] = f"cia-adapt {__version__}"
+        file.attrs["origin"] = json.dumps(origin)
+        file.create_dataset("clip", data=np.array(scores.clips, dtype=object), dtype=text)
+        for column in columns:
+            group, p = file.create_group(shown_label(column, columns)), scores.probabilities[column]
+            group.create_dataset("classes", data=np.array(scores.classes[column], dtype=object), dtype=text)
+            group.create_dataset("scores", data=p)
+            group.create_dataset("predicted", data=p.argmax(1).astype(np.int32))

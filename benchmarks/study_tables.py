@@ -1,0 +1,104 @@
+"""The study's tables, as Markdown: all methods, paired differences, validators.
+
+python benchmarks/study_tables.py RUNS [RUNS …]    one folder of runs for each rendering of the demo
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from cia_adapt.results import comparison, statistics
+from cia_adapt.results.comparison import Group
+from cia_adapt.runs import files
+
+COLLAPSED = 0.5  # a run with less right at its selected epoch
+# Claims of the paper, then later work alone and on top of CIA. The names are those of methods, searched or not.
+PAIRS = [
+    ("cia", "concat"), ("cia", "source-only"), ("concat", "source-only"), ("cia-source-only", "source-only"),
+    ("sc-3", "sc-2"), ("sc-2", "sc-1"), ("sc-1", "concat"), ("sc-3", "concat"), ("mc", "concat"),
+    ("cia", "dann"), ("cia", "ta3n"), ("ta3n-cia", "ta3n"), ("cia", "mmtm-fl"), ("mmtm-fl", "mmtm-fl-source-only"),
+    ("target-only", "source-only"),
+    ("mcc", "source-only"), ("mcc", "dann"), ("cia-mcc", "cia"), ("cia-mcc", "mcc"),
+    ("cia-mcc", "concat"), ("cia-mcc", "dann"), ("cia-mcc", "ta3n"), ("cia-mcc", "source-only"),
+]  # fmt: skip
+
+Demo = dict[tuple[str, tuple[str, str]], Group]
+"""{(method, (source, target)): its runs} on one rendering."""
+
+
+def main() -> None:
+    show([Path(folder) for folder in sys.argv[1:]])
+
+
+def show(folders: list[Path]) -> None:
+    """All tables of the runs in these folders, one for each rendering."""
+    demos = [comparison.groups(files.find([folder])) for folder in folders]
+    methods = [name for name in sorted({name for demo in demos for name, _ in demo}) if all(_of(demo, name) for demo in demos)]
+    print(
+        "| method | "
+        + " | ".join(folder.parent.name or folder.name for folder in folders)
+        + " | all | IQM | worst | collapsed | last | runs | s a run |"
+    )
+    print("|---|" + "---|" * (len(folders) + 7))
+    rows = [_row(name, demos) for name in methods]
+    print("\n".join(row for _, row in sorted(rows, reverse=True)))
+    print("\n| difference (selected, all renderings and directions) | points | 95 % |\n|---|---|---|")
+    for a, b in PAIRS:
+        if (first := _searched(a, methods)) and (second := _searched(b, methods)):
+            print(_difference(first, second, demos))
+    histories = [files.read_metrics(run) for run in files.find(folders) if "target-only" not in run.parts]
+    print("\n| validator | ρ with target accuracy over epochs, mean of runs | over runs, last epoch |\n|---|---|---|")
+    for row in statistics.validator_summary(histories).to_dict("records"):
+        print(f"| {row['validator']} | {row['within runs']:.2f} | {row['across runs']:.2f} |")
+
+
+def _of(demo: Demo, method: str) -> list[Group]:
+    """A method's runs on one rendering, in the order of the directions; none where a direction lacks."""
+    pairs = sorted({pair for _, pair in demo})
+    groups = [demo[method, pair] for pair in pairs if (method, pair) in demo]
+    return groups if len(groups) == len(pairs) else []
+
+
+def _row(method: str, demos: list[Demo]) -> tuple[float, str]:
+    """(mean accuracy, the method's row)."""
+    by_demo = [_of(demo, method) for demo in demos]
+    groups = [group for of_demo in by_demo for group in of_demo]
+    rights = [group.right("selected") for group in groups]
+    runs = np.concatenate([right.mean(1) for right in rights])  # [runs]
+    low, high = statistics.interval(rights)
+    both = 100 * float(np.mean([right.mean() for right in rights]))
+    cells = [
+        statistics.mean_sd([100 * float(value) for group in of_demo for value in group.right("selected").mean(1)])
+        for of_demo in by_demo
+    ]
+    last = 100 * float(np.mean([group.right("last").mean() for group in groups]))
+    seconds = [_seconds(run) for group in groups for run in group.folders]
+    iqm = statistics.interquartile_mean([100 * float(value) for value in runs])
+    numbers = f"{both:.1f} [{low:.1f}, {high:.1f}] | {iqm:.1f} | {100 * runs.min():.1f} | {(runs < COLLAPSED).sum()} | {last:.1f}"
+    return both, f"| `{method}` | {' | '.join(cells)} | {numbers} | {len(runs)} | {np.mean(seconds):.0f} |"
+
+
+def _seconds(run: Path) -> float:
+    """Of a run's epochs, in one process of several."""
+    epochs = files.read_config(run)["setup"]["epochs"]
+    return float(files.read(run)["seconds_per_epoch"]) * float(epochs)
+
+
+def _searched(name: str, methods: list[str]) -> str | None:
+    return next((method for method in (name, f"{name}-searched") if method in methods), None)
+
+
+def _difference(a: str, b: str, demos: list[Demo]) -> str:
+    """The row of method a − method b over all renderings, directions and common seeds."""
+    first, second = [], []
+    for demo in demos:
+        for one, other in zip(_of(demo, a), _of(demo, b), strict=True):
+            seeds = sorted(set(one.seeds) & set(other.seeds))
+            first.append(one.right("selected", seeds=seeds))
+            second.append(other.right("selected", seeds=seeds))
+    points, low, high = statistics.paired(first, second)
+    return f"| `{a}` − `{b}` | {points:+.1f} | [{low:+.1f}, {high:+.1f}] |"
+
+
+if __name__ == "__main__":
+    main()

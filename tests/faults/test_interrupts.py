@@ -1,0 +1,115 @@
+"""Ctrl-C at any time, once and twice; SIGTERM as schedulers send it, to the command alone or to its whole group."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from cia_adapt.runs import files, folder, state
+
+from tests.command_line import gone
+from tests.faults.jobs import RUN, assert_same, assert_same_run, extraction, finished_rows, training
+
+LAST_LINES = {
+    signal.SIGINT: "{program}: interrupted; what is finished is kept{then}",
+    signal.SIGTERM: "{program}: terminated (SIGTERM); what is finished is kept{then}",
+    signal.SIGHUP: "{program}: terminated (SIGHUP); what is finished is kept{then}",
+}
+
+
+def told_once(told: str, program: str, number: signal.Signals, then: str = "") -> None:
+    """The last line says what ended the command; no line of it is a traceback."""
+    assert told.rstrip().splitlines()[-1] == LAST_LINES[number].format(program=program, then=then), told
+    assert "Traceback" not in told and "Exception ignored" not in told, told
+
+
+@pytest.mark.parametrize(("number", "everyone", "times"), [
+    (signal.SIGINT, True, 1), (signal.SIGINT, True, 2),
+    (signal.SIGTERM, False, 1), (signal.SIGTERM, True, 2),
+])  # fmt: skip
+def test_extraction_stops_at_once_keeps_its_rows_and_leaves_no_process(
+    root, whole, launcher, tmp_path, number, everyone, times
+):  # fmt: skip
+    out = tmp_path / "f.h5"
+    started = launcher.start(*extraction(root, out))
+    assert started.until(lambda: finished_rows(out, whole[0]))
+    began = time.monotonic()
+    for _ in range(times):
+        started.send(number, everyone)
+        time.sleep(0.1)
+    assert started.wait(60) == 130, started.told
+    assert time.monotonic() - began < 30
+    told_once(started.told, "cia-extract", number, ", the same command continues")
+    assert gone(started.pid, within_s=30), "a worker outlives its parent"
+    done = finished_rows(out, whole[0])
+    assert done
+    again = launcher.run(*extraction(root, out))
+    assert again.wait() == 0, again.told
+    assert_same(out, whole[0])
+
+
+# Before anything is done, and in the midst of what takes longest.
+MOMENTS = [0.0, 0.05, 0.2, 0.5, 1.0, 2.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("times", [1, 2])
+def test_at_any_moment_both_commands_end_in_one_line(root, small_file, launcher, tmp_path, number, times):
+    commands = {
+        "cia-extract": lambda i: extraction(root, tmp_path / f"{i}.h5"),
+        "cia-adapt": lambda i: training(small_file, tmp_path / str(i), 300),
+    }
+    for program, words in commands.items():
+        for i, moment in enumerate(MOMENTS):
+            started = launcher.start(*words(i))
+            started.until(lambda s=started: _catches(s.pid, number))
+            time.sleep(moment)
+            for _ in range(times):
+                started.send(number)
+            code, told = started.wait(60), started.told
+            if code != 0:  # it may have ended before
+                assert code == 130 and "Traceback" not in told, (program, moment, told)
+                assert LAST_LINES[number].format(program=program, then="") in told, (program, moment, told)
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for this signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(status.split("SigCgt:")[1].split()[0], 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, 2])
+def test_training_keeps_its_last_epoch_and_goes_on_to_the_same_numbers(small_file, trained, launcher, tmp_path, number, times):
+    started = launcher.start(*training(small_file, tmp_path, 8))
+    assert started.until(lambda: ": 3/8" in started.told)
+    for _ in range(times):
+        started.send(number)
+    assert started.wait(60) == 130, started.told
+    assert "kept up to epoch" in started.told
+    told_once(started.told, "cia-adapt", number)
+    kept = state.load(folder.unfinished_folder(tmp_path / RUN) / "state.safetensors")[1]["history"]
+    assert 3 <= len(kept) < 8 and kept == files.read_metrics(trained / "8" / RUN)[: len(kept)]
+    again = launcher.run(*training(small_file, tmp_path, 8))
+    assert again.wait() == 0, again.told
+    assert_same_run(tmp_path, trained / "8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [["--jobs", 2], ["--ray", "local"]])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_ended_loses_no_finished_epoch_of_its_workers(small_file, launcher, tmp_path, by, number):
+    """A scheduler may tell the sweep alone, and not its workers: they are told by it, and save before they end."""
+    if by[0] == "--ray":
+        pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    words = ["cia-adapt", "sweep", "--features", small_file, "--setup", "demo", "--method", "concat", "--source", "here"]
+    words += ["--batch", 6, "--epochs", 4000, "--seeds", 2, *by, "--runs", tmp_path]
+    started = launcher.start(*words)
+    assert started.until(lambda: len(list(tmp_path.rglob("lock"))) == 2)
+    time.sleep(8)  # less than the 15 s after which a state is written anyway
+    started.send(number)
+    assert started.wait(120) == 130, started.told
+    told_once(started.told, "cia-adapt", number)
+    kept = [len(state.load(path)[1]["history"]) for path in tmp_path.rglob("state.safetensors")]
+    assert len(kept) == 2 and min(kept) >= 1, started.told
