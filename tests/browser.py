@@ -36,7 +36,8 @@ def opened(browser: Any, path: Path, scheme: str = "light", size: dict[str, int]
     page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     page.on("request", lambda request: wrong.append(request.url) if _leaves(request.url, path) else None)
     page.goto(path.as_uri())
-    page.wait_for_selector("html[data-ready=yes]", state="attached", timeout=120_000)
+    if page.locator("script").count():
+        page.wait_for_selector("html[data-ready=yes]", state="attached", timeout=120_000)
     yield page
     context.close()
     assert not wrong, wrong

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cia_extract.common import console
-from cia_extract.common.errors import DataError
+from cia_extract.common.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from cia_extract.features import DatasetFeatures
@@ -38,6 +38,8 @@ def info(
     from cia_extract import features
 
     if page is not None:
+        if as_json:
+            raise UsageError("--html and --json: choose one")
         from cia_extract import pages
         from cia_extract.datasets import sources
 

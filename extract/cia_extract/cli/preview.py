@@ -68,6 +68,8 @@ def preview(
     if is_dataset or not path.exists():
         if not is_dataset and ("/" in what or path.suffix):
             raise UsageError(f"{what}: no such clip; give a video, a folder of frames, or a dataset's name")
+        if shown.start is not None or shown.stop is not None:
+            raise UsageError(f"--start and --stop cut one video; {what} is a dataset, whose manifest cuts its clips")
         source = sources.find(
             what, shown.manifest, shown.root, options.Clips.clips_per_class, options.Clips.seed, 1,
             render=True, annotations=shown.annotations,
@@ -75,6 +77,8 @@ def preview(
         rows, root = source.manifest, source.root
         chosen = _named(rows, shown.clip) if shown.clip else _spread(rows, shown.clips, shown.seed)
     else:
+        if shown.clip:
+            raise UsageError(f"--clip names clips of a dataset; {what} is a clip itself")
         cells = {"clip": path.name, "path": path.name, "label": "-", "split": "-"}
         cells |= {name: f"{value:g}" for name, value in (("start", shown.start), ("stop", shown.stop)) if value is not None}
         rows, root, chosen = check(what, [cells]), path.resolve().parent, [0]

@@ -23,11 +23,11 @@ def write(out: Path, template: str, **values: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable(value, keep="\n") if isinstance(value, str) else value,
         loader=jinja2.FunctionLoader(_template),
     )
-    environment.finalize = lambda value: printable(value, keep="\n") if isinstance(value, str) else value
     page = environment.get_template(template).render(version=__version__, **values)
-    with writes.translated(f"--out {out}", "choose another file"):
+    with writes.translated(str(out), "choose another file"):
         out.parent.mkdir(parents=True, exist_ok=True)
         writes.text(out, page)
 

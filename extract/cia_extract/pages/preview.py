@@ -90,7 +90,7 @@ def look(clip: str, facts: dict[str, str], job: ClipJob) -> Preview:
     """
     pictures = tuple(m for m in job.modalities if m != "audio") or ("rgb",)
     prepared = prepare_clip(replace(job, recipe=_one_flow(job.recipe), modalities=pictures))
-    times, size = _times(job)
+    times, size = _times(job, prepared.fps)
     centres = prepared.centres.tolist()
     motion = _motion(job, prepared)
     lengths = np.linalg.norm(motion, axis=-1) if motion is not None else np.zeros(1)
@@ -142,13 +142,12 @@ def _one_flow(recipe: Recipe) -> Recipe:
     return replace(recipe, flow=replace(recipe.flow, window=1, first=0, step=1))
 
 
-def _times(job: ClipJob) -> tuple[list[float], tuple[int, int]]:
-    """(seconds of all frames in the video, (height, width) of the first)."""
-    rate = job.rate or 25.0
+def _times(job: ClipJob, fps: float) -> tuple[list[float], tuple[int, int]]:
+    """(seconds of all frames in the video, (height, width) of the first). A frame without a time gets one from its number."""
     times, size = [], (0, 0)
     for t, frame in enumerate(decode(job.path, job.start, job.stop, job.rate)):
         size = size if t else frame.image.shape[:2]
-        times.append((job.start or 0.0) + t / rate if frame.time is None else float(frame.time))
+        times.append((job.start or 0.0) + t / (fps or 25.0) if frame.time is None else float(frame.time))
     return times, size
 
 
