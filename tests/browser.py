@@ -10,6 +10,8 @@ import pytest
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1200, "height": 900}
+# Names of clips and classes that must appear as text.
+HOSTILE = ("<img src=x onerror=alert(1)>", "\"quoted\" & 'single'", "👋🏽 wave", "שלום עולם", "=1+1", "</script><b>", "a\u202eb")
 
 
 @pytest.fixture(scope="session")
