@@ -12,7 +12,7 @@ PACKAGES = {"cia_extract": ROOT / "extract/cia_extract", "cia_adapt": ROOT / "ad
 FLOORS = {
     "cia_extract": [
         {"cli"},
-        {"comparison"},
+        {"comparison", "pages"},
         {"extraction"},
         {"networks", "clips"},
         {"datasets", "features"},

@@ -114,6 +114,8 @@ class Runs(Trained):
     """Compute the label-free validators after each epoch."""
     keep_state: bool = True
     """Keep what a finished run needs to go on (3 × the model)."""
+    tensorboard: bool = False
+    """Write the metrics of each epoch for TensorBoard too, into the run's folder."""
     overwrite: bool = False
     """Train again what is finished."""
     as_json: Annotated[bool, "--json"] = False

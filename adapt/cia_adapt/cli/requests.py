@@ -23,9 +23,12 @@ def request(
     if data.features is not None and filmed is not None:
         raise UsageError("--features and --clips: give one of both, a feature file or the clips themselves")
     from cia_adapt.experiments import Request, clips
+    from cia_adapt.runs import board
     from cia_adapt.training import together
 
     clips.check_input(chosen.setup, filmed is not None)
+    if runs.tensorboard:
+        board.check_installed()
 
     switches.keep_freed_memory()
     device = together.own_device(console.device(machine.device))
@@ -48,6 +51,7 @@ def request(
         runs=runs.runs,
         validators=runs.validators,
         keep_state=runs.keep_state,
+        tensorboard=runs.tensorboard,
         overwrite=runs.overwrite,
         resume=resume,
         checkpointing=footage is not None and footage.checkpointing,

@@ -58,6 +58,8 @@ class Request:
     """Go on with what was interrupted."""
     keep_state: bool = True
     """Keep what a finished run needs to go on."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too."""
     checkpointing: bool = False
     """Compute the backbone's activations again for the gradient."""
 

@@ -16,7 +16,7 @@ from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
 from cia_adapt.experiments.request import Direction, Request, counted
 from cia_adapt.experiments.threads import threads_of_a_step
-from cia_adapt.runs import Result, RunKey, Saver, files, lock, resume, writing
+from cia_adapt.runs import Result, RunKey, Saver, board, files, lock, resume, writing
 from cia_adapt.training import Evaluator, Metrics, Outcome, Trainer, together, train
 
 
@@ -73,10 +73,20 @@ def _train(request: Request, direction: Direction, key: RunKey, stores: Stores, 
         train(trainer, evaluator, lambda m: None, outcome, with_validators=request.validators)
         return writing.result_of(key, task, outcome, evaluator, trainer)
     saver = Saver(folder, key, lambda now: resume.pack(trainer, now, labels, _circumstances(request)), say)
+    shown = board.Board(folder, outcome.history) if request.tensorboard else None
     name = f"{method.name} {task.source} → {task.target} seed {key.seed}"
     with saver.keeping(), Progress(setup.epochs, name, done=len(outcome.history), every_s=0, quiet=quiet) as progress:
-        train(trainer, evaluator, lambda m: progress.step(_line(m)), outcome, saver.after_epoch, request.validators)
-    return writing.write(folder, key, trainer, outcome, evaluator, saver.latest if request.keep_state else None)
+
+        def report(metrics: Metrics) -> None:
+            progress.step(_line(metrics))
+            if shown is not None:
+                shown.add(metrics)
+
+        train(trainer, evaluator, report, outcome, saver.after_epoch, request.validators)
+    result = writing.write(folder, key, trainer, outcome, evaluator, saver.latest if request.keep_state else None)
+    if shown is not None:
+        shown.keep()
+    return result
 
 
 def _key(request: Request, direction: Direction, seed: int, features: str) -> RunKey:

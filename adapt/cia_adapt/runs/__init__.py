@@ -1,6 +1,6 @@
 """The folder of a run: its key, its lock, its files, its state, and how training continues from it."""
 
-from cia_adapt.runs import files, lock, resume, writing
+from cia_adapt.runs import board, files, lock, resume, writing
 from cia_adapt.runs.correlations import rank_correlation, validator_correlations
 from cia_adapt.runs.folder import Result, folder_of, unfinished_folder
 from cia_adapt.runs.key import RunKey, check_alike, compare, completed, finished
@@ -12,6 +12,7 @@ __all__ = [
     "Run",
     "RunKey",
     "Saver",
+    "board",
     "check_alike",
     "compare",
     "completed",

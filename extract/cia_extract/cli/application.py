@@ -7,6 +7,7 @@ import typer
 import cia_extract.cli.datasets as datasets
 import cia_extract.cli.features as features
 import cia_extract.cli.options as options
+import cia_extract.cli.preview as preview
 import cia_extract.cli.requests as requests
 import cia_extract.cli.weights as weights_cli
 from cia_extract.common import console, flags
@@ -24,6 +25,7 @@ app = console.application(
 app.add_typer(weights_cli.app, name="weights")
 features.register(app)
 datasets.register(app)
+preview.register(app)
 
 
 def main() -> None:

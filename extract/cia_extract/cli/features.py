@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cia_extract.common import console
-from cia_extract.common.errors import DataError
+from cia_extract.common.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from cia_extract.features import DatasetFeatures
@@ -22,15 +22,31 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def info(file: File = Path("feats.h5"), as_json: Json = False) -> None:
+def info(
+    file: File = Path("feats.h5"),
+    as_json: Json = False,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Write a page there instead: coverage, failures, ranges, nearest clips.")
+    ] = None,
+) -> None:
     """Show what a feature file holds: datasets, clips, states, weights and recipe.
 
     Examples:
         cia-extract info feats.h5
-        cia-extract info feats.h5 --json
+        cia-extract info feats.h5 --html info.html
     """
     from cia_extract import features
 
+    if page is not None:
+        if as_json:
+            raise UsageError("--html and --json: choose one")
+        from cia_extract import pages
+        from cia_extract.datasets import sources
+
+        sources.check_file("--html", page)
+        pages.overview.write(file, page, console.say)
+        console.out(f"page: {page.resolve()}")
+        return
     described = {name: _describe(dataset) for name, dataset in features.open_features(file).items()}
     if as_json:
         console.print_json(described)

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cia_extract.cli.options as options
-from cia_extract import recipes
+from cia_extract.cli.recipe_of import modalities_of, recipe_of
 from cia_extract.common import console, machine
 from cia_extract.common.errors import UsageError
 from cia_extract.common.modalities import MODALITIES
-from cia_extract.common.settings import parsed
 from cia_extract.datasets import check_name
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ def settings(
     check_name(clips.dataset)
     _check_paths(output.out, computing.flow_cache, computing.weights)
     device = console.device(computing.device)
-    recipe = _recipe(clips.dataset, preprocessing)
-    modalities = _modalities(recipe.backbone, preprocessing.modality)
+    recipe = recipe_of(clips.dataset, preprocessing)
+    modalities = modalities_of(recipe.backbone, preprocessing.modality)
     shard = _shard(clips.shard)
     if output.overwrite and shard:
         raise UsageError("--overwrite with --shard: parts would erase each other; choose a new --out")
@@ -91,32 +90,6 @@ def _check_paths(out: Path, flow_cache: Path | None, weights: Sequence[str]) -> 
         path = rest if prefix in MODALITIES else text
         if path and path not in {"auto", "random", *KNOWN}:
             sources.check_file("--weights", Path(path))
-
-
-def _recipe(dataset: str, flags: options.Preprocessing) -> recipes.Recipe:
-    """The recipe of the flags. Raises UsageError."""
-    name = flags.recipe
-    if not name:
-        tbn = "tbn-epic55" if dataset == "e55" else "tbn-epic100"
-        name = tbn if flags.backbone == "tbn" else recipes.BASE
-    knobs = {
-        "sampling.frames": flags.frames, "sampling.rule": flags.sampling, "sampling.rate": flags.rate,
-        "flow.algorithm": flags.flow, "rgb.edge": flags.edge, "flow.edge": flags.edge,
-    }  # fmt: skip
-    if flags.window is not None:
-        knobs |= dict.fromkeys(("rgb.window", "flow.window"), flags.window)
-        knobs |= dict.fromkeys(("rgb.first", "flow.first"), -(flags.window // 2))
-    changes = dict(parsed(entry, "section.knob", "rgb.edge=zero (see cia-extract recipes kinetics)") for entry in flags.changes)
-    recipe = recipes.load(name, changes | {knob: value for knob, value in knobs.items() if value not in (None, "")})
-    if flags.backbone and flags.backbone != recipe.backbone:
-        raise UsageError(f"--recipe {name}: is for --backbone {recipe.backbone}, not {flags.backbone}")
-    return recipe
-
-
-def _modalities(backbone: str, asked: Sequence[str]) -> tuple[str, ...]:
-    from cia_extract.networks import IN_CHANNELS
-
-    return tuple(m for m in MODALITIES if m in (asked or IN_CHANNELS[backbone]))
 
 
 def _shard(text: str) -> tuple[int, int] | None:

@@ -1,6 +1,6 @@
 """One clip, from its file to what the networks see: frames, windows, pictures, sound. Runs in worker processes, without torch."""
 
-from cia_extract.clips import preparation, sampling
+from cia_extract.clips import audio, preparation, sampling
 from cia_extract.clips.job import ClipJob, FramePairs, PreparedClip, Windows
 from cia_extract.clips.picture import Pixels
 from cia_extract.clips.preparation import job_of, prepare_clip
@@ -13,6 +13,7 @@ __all__ = [
     "Pixels",
     "PreparedClip",
     "Windows",
+    "audio",
     "decode",
     "frame_rate",
     "job_of",

@@ -67,16 +67,49 @@ def spectrograms(
         return Spectrograms(images, present, "no audio", sound.fault)
     duration = sound.total / rule.rate
     for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        if start < 0:
-            window = sound.between(0, rule.edge)
-        elif stop > duration:
-            window = sound.between(sound.total - rule.edge, sound.total)
-        else:
-            window = sound.between(round(start * rule.rate), round(stop * rule.rate))
+        window = sound.between(*_bounds(start, stop, sound.total, rule))
         outside = stop <= 0 or start >= duration or (bool(sound.fault) and stop > duration)
         present[i] = not outside and not (sound.total < rule.edge and (start < 0 or stop > duration))
         images[i] = log_spectrogram(_fill(window, rule), rule)[:, : rule.shape[1]]
     return Spectrograms(images, present, "ok" if present.all() else "short", sound.fault)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The log spectrogram of a stretch of sound, and where in it the windows lie."""
+
+    image: Images  # [frequencies, time steps], 0 Hz first
+    start_s: float  # of the video
+    stop_s: float
+    windows_s: npt.NDArray[np.float64]  # [T, 2], start and stop of each window in the video
+
+
+def stretch(path: Path, centres_s: npt.NDArray[np.float64], rule: Audio = TBN) -> Stretch | None:
+    """The sound that the windows of `spectrograms` cover, as one picture; None without audio. Raises ClipError as that does."""
+    source = sound_of(path)
+    if source is None or not len(centres_s):
+        return None
+    delay = _delay(path) if source == path else 0.0
+    starts, stops = centres_s - delay - rule.half_s, centres_s - delay + rule.half_s
+    sound = _read(source, rule, max(float(starts.min()), 0.0), float(stops.max()))
+    if not sound.total:
+        return None
+    windows = np.array([_bounds(start, stop, sound.total, rule) for start, stop in zip(starts, stops, strict=True)])
+    first, last = max(int(windows.min()), 0), min(int(windows.max()), sound.total)
+    samples = sound.between(first, last)
+    if not len(samples):
+        return None
+    image = log_spectrogram(samples, rule)
+    return Stretch(image, first / rule.rate + delay, last / rule.rate + delay, windows / rule.rate + delay)
+
+
+def _bounds(start: float, stop: float, total: int, rule: Audio) -> tuple[int, int]:
+    """The samples (first, behind the last) of the window from `start` to `stop` s in a recording of `total` samples."""
+    if start < 0:
+        return 0, rule.edge
+    if stop > total / rule.rate:
+        return total - rule.edge, total
+    return round(start * rule.rate), round(stop * rule.rate)
 
 
 def sound_of(path: Path) -> Path | None:

@@ -8,9 +8,7 @@ from cia_adapt.results.report import page as pages
 from cia_adapt.runs import files
 
 from tests.adapt.results.report.run_folders import write_runs
-from tests.browser import DESK, PHONE, chromium, opened, serious  # noqa: F401
-
-HOSTILE = ("<img src=x onerror=alert(1)>", "\"quoted\" & 'single'", "👋🏽 wave", "שלום עולם", "=1+1", "</script><b>", "a\u202eb")
+from tests.browser import DESK, HOSTILE, PHONE, chromium, opened, serious  # noqa: F401
 
 
 @pytest.fixture(scope="module")
