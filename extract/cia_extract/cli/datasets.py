@@ -72,8 +72,9 @@ def manifest(
         raise UsageError(f"--out {path}: cannot be written ({error.strerror}); choose another") from error
     for note in notes:
         console.say(note)
-    labels, splits = len(set(manifest.columns["label"])), sorted(set(manifest.columns["split"]))
-    console.out(f"{path}: {len(manifest)} clips, {labels} classes, splits {', '.join(splits)}")
+    labels, splits = sorted(set(manifest.columns["label"])), sorted(set(manifest.columns["split"]))
+    shown = ", ".join(labels[:12]) + (", …" if len(labels) > 12 else "")  # where the wrong folder was named, they tell
+    console.out(f"{path}: {len(manifest)} clips, {len(labels)} classes ({shown}), splits {', '.join(splits)}")
     if left_out:
         raise DataError(left_out)
 

@@ -37,7 +37,7 @@ def clips(tmp_path) -> Path:
 
 def test_from_folders_to_features_and_back(clips, tmp_path):
     made = cia_extract("manifest", "--from-folders", clips)
-    assert made.returncode == 0 and "2 clips, 2 classes" in made.stdout
+    assert made.returncode == 0 and "2 clips, 2 classes (jump, run), splits" in made.stdout
     assert cia_extract("manifest", "--from-folders", clips).returncode == 4
     out = tmp_path / "f.h5"
     line = ["--dataset", "mine", "--root", clips, "--out", out, "--frames", 1, "--flow", "dis", "--weights", "random"]
