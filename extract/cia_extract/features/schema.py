@@ -22,6 +22,8 @@ CHANNELS, HEIGHT, WIDTH = 1024, 7, 7
 
 TO_DO, DONE, FAILED = 0, 1, 2
 
+BLOCK: Final = 1 << 16  # rows that are zeroed at a time
+
 CLIP_ARRAYS: Final = ("n_frames", "fps", "indices")
 
 # Arrays that schema 1 did not have at first: files made before lack some, and are continued without them.
@@ -103,7 +105,8 @@ def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], pr
     _allocate(group, "ledger_crc32c", (n, len(modalities)), np.uint32)
     states = ("status", "crc32c", "vectors_crc32c", "clip_crc32c", "outcome", "message", "ledger_crc32c")
     for array in (*(clips[array_name] for array_name in CLIP_ARRAYS), *(group[array_name] for array_name in states)):
-        array[...] = np.zeros((), array.dtype)  # must not show what lay in the file before
+        for begin in range(0, n, BLOCK):  # must not show what lay in the file before; h5py writes a scalar row by row
+            array[begin : begin + BLOCK] = np.zeros((min(BLOCK, n - begin), *array.shape[1:]), array.dtype)
     for modality in modalities:
         for array_name, (shape, dtype) in arrays_of(modality, frames).items():
             _allocate(group, f"{modality}/{array_name}", (n, *shape), dtype)
