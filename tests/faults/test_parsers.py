@@ -54,11 +54,7 @@ PARSERS: dict[str, tuple[bytes, str, Callable[[Path], object]]] = {
     "a method": (METHOD, "m.toml", lambda p: library.load("demo", str(p), {})),
     "a set-up": (SETUP, "s.toml", lambda p: library.load(str(p), "source-only", {})),
     "a run's configuration": (as_json(CONFIG), "c", in_a_run(files.read_config, "config.json")),
-    "a run's result": (
-        as_json(RESULT),
-        "r",
-        in_a_run(files.read, "result.json"),
-    ),
+    "a run's result": (as_json(RESULT), "r", in_a_run(files.read, "result.json")),
     "a run's stamp": (as_json({"feature_file": "f", "device": "cpu"}), "s", in_a_run(files.read_stamp, "stamp.json")),
     "a run's metrics": (as_json(METRICS) + b"\n" + as_json(METRICS), "m", in_a_run(files.read_metrics, "metrics.jsonl")),
     "a run's predictions": (b"clip,label,guess\na,x,y\n'=b,x,y\n", "p", in_a_run(files.read_predictions, "predictions.csv")),
