@@ -91,7 +91,7 @@ def test_a_parser_reads_or_refuses_in_one_line(tmp_path, what, how_often):
     parser = PARSERS[what]
     assert attempt(parser, parser[0], tmp_path), "the sound one"
 
-    @settings(max_examples=how_often, deadline=10_000, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=how_often, deadline=60_000, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def fuzz(data):
         if data.draw(st.booleans()):
