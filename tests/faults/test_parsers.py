@@ -54,11 +54,7 @@ PARSERS: dict[str, tuple[bytes, str, Callable[[Path], object]]] = {
     "a method": (METHOD, "m.toml", lambda p: library.load("demo", str(p), {})),
     "a set-up": (SETUP, "s.toml", lambda p: library.load(str(p), "source-only", {})),
     "a run's configuration": (as_json(CONFIG), "c", in_a_run(files.read_config, "config.json")),
-    "a run's result": (
-        as_json(RESULT),
-        "r",
-        in_a_run(files.read, "result.json"),
-    ),
+    "a run's result": (as_json(RESULT), "r", in_a_run(files.read, "result.json")),
     "a run's stamp": (as_json({"feature_file": "f", "device": "cpu"}), "s", in_a_run(files.read_stamp, "stamp.json")),
     "a run's metrics": (as_json(METRICS) + b"\n" + as_json(METRICS), "m", in_a_run(files.read_metrics, "metrics.jsonl")),
     "a run's predictions": (b"clip,label,guess\na,x,y\n'=b,x,y\n", "p", in_a_run(files.read_predictions, "predictions.csv")),
@@ -95,7 +91,7 @@ def test_a_parser_reads_or_refuses_in_one_line(tmp_path, what, how_often):
     parser = PARSERS[what]
     assert attempt(parser, parser[0], tmp_path), "the sound one"
 
-    @settings(max_examples=how_often, deadline=10_000, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=how_often, deadline=60_000, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def fuzz(data):
         if data.draw(st.booleans()):

@@ -24,6 +24,7 @@ from cia_adapt.config.overview import GROUPS, check_group
 from cia_adapt.config.schema import Method, Setup
 from cia_adapt.config.splits import merged
 
+LONGEST_LINE: Final = 2000  # characters of a TOML; Python takes a time with the square of a dotted key's length
 TEXTS: Final = ("published", "searched")  # tables of a method's TOML that are of no part
 Configured = TypeVar("Configured", Setup, Method)
 
@@ -111,6 +112,8 @@ def read(kind: str, name: str) -> dict[str, Any]:
         if not Path(name).is_file():
             raise UsageError(f"--{kind[:-1]} {settings.brief(name)}: no such file")
         text = text_files.read_text(Path(name), "TOML file", f"--{kind[:-1]} takes a name, or a file that ends in .toml")
+        if any(len(line) > LONGEST_LINE for line in text.splitlines()):
+            raise DataError(f"{name}: has a line of more than {LONGEST_LINE} characters; break it")
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
