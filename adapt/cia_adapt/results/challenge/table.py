@@ -109,8 +109,8 @@ def _unseen(folder: Path, clips: Sequence[str]) -> npt.NDArray[np.bool_] | None:
     """
     config, stamp = files.read_config(folder), files.read_stamp(folder)
     try:
-        clips = own_clips(stamp, blank=True)
-        domains = filmed(config, clips, lambda message: None) if clips else find_domains(Path(stamp["feature_file"]))
+        footage = own_clips(stamp, blank=True)
+        domains = filmed(config, footage, lambda message: None) if footage else find_domains(Path(stamp["feature_file"]))
         seen: set[str] = set()
         for role in splits.ROLES:
             domain = domains[config[role]]
