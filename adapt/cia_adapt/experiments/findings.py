@@ -19,13 +19,8 @@ def agreement(trials: Sequence[Trial]) -> Agreement:
 
 
 def with_target_labels(results: Results) -> dict[str, Any]:
-    """What nothing above may use: accuracies in % on the target, means over the runs, and the validators' ρ with them.
-
-    All are None where the target's clips have no labels.
-    """
+    """What nothing above may use: accuracies in % on the target, means over the runs, and the validators' ρ with them."""
     trials = results.ranked
-    if any(result["selected"] is None for trial in trials for result in trial.results):
-        return dict.fromkeys(("winner", "as_it_is", "best_of_all")) | {"validators": dict.fromkeys(VALIDATORS)}
     accuracies = {trial.number: sum(r["selected"] for r in trial.results) / len(trial.results) for trial in trials}
     return {
         "winner": accuracies[trials[0].number],
@@ -72,8 +67,6 @@ def text(search: Search, results: Results) -> str:
 
 
 def _remark(known: Mapping[str, Any]) -> str:
-    if known["winner"] is None:
-        return "Accuracy on the target: n/a, its clips have no labels."
     rhos = ", ".join(f"{name} {_rho(rho)}" for name, rho in known["validators"].items())
     before = "failed" if known["as_it_is"] is None else f"{known['as_it_is']:.1f} %"
     return (

@@ -21,7 +21,7 @@ import cia_adapt.experiments.runner as runner
 from cia_adapt.data import Stores
 from cia_adapt.experiments.directions import prepared
 from cia_adapt.experiments.request import Request, counted
-from cia_adapt.runs import Result, percent
+from cia_adapt.runs import Result
 
 WAIT_S: Final = 5.0  # for runs of other processes, doubled each time
 LONGEST_WAIT_S: Final = 60.0
@@ -48,7 +48,7 @@ Execute = Callable[[Sequence[Request]], Iterator[Result | Failed]]
 
 def line_of(result: Result) -> str:
     """How a run that is done is shown: its accuracy on the target, and the advice of its last epoch."""
-    return f"{result['method']} {result['source']} → {result['target']}: {percent(result['selected'])}{trouble(result)}"
+    return f"{result['method']} {result['source']} → {result['target']}: {result['selected']:.1f} %{trouble(result)}"
 
 
 def run(

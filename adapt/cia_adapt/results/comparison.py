@@ -40,11 +40,6 @@ class Group:
         """The runs' seeds, in order."""
         return tuple(int(result["seed"]) for result in self.results)
 
-    @property
-    def is_labelled(self) -> bool:
-        """Whether the target's clips have labels; without, there is nothing that a prediction could be right about."""
-        return all(result["selected"] is not None for result in self.results)
-
     def right(self, number: Number, label: str | None = None, seeds: Sequence[int] | None = None) -> Right:
         """Which predictions are right, [seeds, clips] bool, clips in the order of predictions.csv.
 

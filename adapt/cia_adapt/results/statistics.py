@@ -14,8 +14,6 @@ KEYS = ["setup", "method", "source", "target"]  # runs that agree in these diffe
 
 COLUMNS = ["last", "selected", "oracle", "source_val"]  # accuracies of a run, in %
 
-NOT_KNOWN: Final = "n/a"  # an accuracy on clips without labels
-
 ROUNDS: Final = 2000  # resamples of a bootstrap
 
 Right = npt.NDArray[np.bool_]  # [seeds, clips]: which predictions are right
@@ -33,17 +31,13 @@ def summary(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return table.reset_index()
 
 
-def mean_sd(percentages: Sequence[float | None]) -> str:
+def mean_sd(percentages: Sequence[float]) -> str:
     """Mean and standard deviation (over n − 1) of a number's values over seeds, as text; of one seed the value alone.
 
-    n/a where they are None: accuracies on a target without labels.
-
-    >>> mean_sd([80.0]), mean_sd([80.0, 82.0]), mean_sd([None])
-    ('80.0', '81.0 ± 1.4', 'n/a')
+    >>> mean_sd([80.0]), mean_sd([80.0, 82.0])
+    ('80.0', '81.0 ± 1.4')
     """
-    values = pd.Series(percentages, dtype=float)
-    if values.isna().any():
-        return NOT_KNOWN
+    values = pd.Series(percentages)
     return f"{values.mean():.1f} ± {values.std():.1f}" if len(values) > 1 else f"{values.mean():.1f}"
 
 

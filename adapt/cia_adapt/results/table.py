@@ -17,7 +17,7 @@ import cia_adapt.results.comparison as comparison
 from cia_adapt import config
 from cia_adapt.results.comparison import Group
 from cia_adapt.results.formats import Grid
-from cia_adapt.results.statistics import COLUMNS, NOT_KNOWN, interquartile_mean, interval, mean_sd, summary
+from cia_adapt.results.statistics import COLUMNS, interquartile_mean, interval, mean_sd, summary
 from cia_adapt.training import Advice
 
 NOTE = (
@@ -170,8 +170,6 @@ def _cell(group: Group | None, which: str, label: str | None) -> str:
     """One of our numbers: mean ± sd over seeds [95 % interval] in %, or – for none."""
     if group is None:
         return "–"
-    if not group.is_labelled:
-        return NOT_KNOWN
     if which == "oracle":
         return mean_sd([result["oracle"] for result in group.results]) if label is None else "–"
     right = group.right(which, label)  # type: ignore[arg-type]
@@ -181,8 +179,6 @@ def _cell(group: Group | None, which: str, label: str | None) -> str:
 
 def _interquartile_mean(groups: Sequence[Group], which: str) -> str:
     """The interquartile mean over seeds and pairs, in %; a clip is right where all its labels are."""
-    if not all(group.is_labelled for group in groups):
-        return NOT_KNOWN
     accuracies = [float(result[which]) for group in groups for result in group.results]
     return f"{interquartile_mean(accuracies):.1f}" if accuracies else "–"
 
@@ -191,8 +187,6 @@ def _difference(groups: Sequence[Group], baseline: Sequence[Group], which: str) 
     """The groups' difference to the baseline's, its interval and p; – where they cannot be compared."""
     if not groups or groups[0].method == baseline[0].method or which == "oracle":
         return "–"
-    if not all(group.is_labelled for group in (*groups, *baseline)):
-        return NOT_KNOWN
     try:
         points, low, high, p, _ = comparison.compare(groups, baseline, which)  # type: ignore[arg-type]
     except DataError:  # no pair and seed in common

@@ -2,7 +2,7 @@
 
 from cia_adapt.runs import files, lock, resume, writing
 from cia_adapt.runs.correlations import rank_correlation, validator_correlations
-from cia_adapt.runs.folder import Result, folder_of, percent, unfinished_folder
+from cia_adapt.runs.folder import Result, folder_of, unfinished_folder
 from cia_adapt.runs.key import RunKey, check_alike, compare, completed, finished
 from cia_adapt.runs.run import Run, load_run
 from cia_adapt.runs.saver import Saver
@@ -20,7 +20,6 @@ __all__ = [
     "folder_of",
     "load_run",
     "lock",
-    "percent",
     "rank_correlation",
     "resume",
     "unfinished_folder",

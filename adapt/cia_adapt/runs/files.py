@@ -16,11 +16,9 @@ MOST_BYTES: Final = 256 << 20  # of a text file of a run; a run of 10,000 epochs
 AGAIN: Final = "train the run again with --overwrite, or leave it out"  # how the messages of this file end
 
 # The fields that commands read, and their types. [type] is a list of that type, (type,) an object with values of that type.
-# Accuracies on a target without labels are null.
 RESULT: Final = {
     **dict.fromkeys(("source", "target", "method", "setup"), str),
-    **dict.fromkeys(("last", "selected", "oracle"), float | None),
-    "source_val": float,
+    **dict.fromkeys(("last", "selected", "oracle", "source_val"), float),
     **dict.fromkeys(("seed", "target_val_clips"), int),
 }
 CONFIG: Final = {
@@ -32,7 +30,7 @@ CONFIG: Final = {
 }
 SEARCHED: Final = dict.fromkeys(("trial", "by", "settings"), str)  # of the winner of a search
 STAMP: Final = {"feature_file": str, "device": str}
-METRICS: Final = {"source_val_accuracy": float, "target_val_accuracy": float | None}
+METRICS: Final = dict.fromkeys(("source_val_accuracy", "target_val_accuracy"), float)
 WITH_SOURCE: Final = METRICS | {"class_loss": float}
 
 
@@ -159,8 +157,6 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, list) and all(_fits(inner, kind[0]) for inner in value)
     if isinstance(kind, tuple):
         return isinstance(value, dict) and all(_fits(inner, kind[0]) for inner in value.values())
-    if kind == float | None:
-        return value is None or _fits(value, float)
     if kind is str:
         return isinstance(value, str)
     if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):

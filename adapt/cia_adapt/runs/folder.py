@@ -26,15 +26,6 @@ def unfinished_folder(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.unfinished")
 
 
-def percent(accuracy: float | None) -> str:
-    """An accuracy as people read it; None is that on a target without labels.
-
-    >>> percent(81.26), percent(None)
-    ('81.3 %', 'n/a')
-    """
-    return "n/a" if accuracy is None else f"{accuracy:.1f} %"
-
-
 def folder_of(result: Result, root: Path) -> Path:
     """Where the finished run of a result lies below `root`."""
     return root / result["setup"] / result["method"] / f"{result['source']}-{result['target']}" / f"seed{result['seed']}"

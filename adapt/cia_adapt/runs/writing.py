@@ -30,12 +30,11 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
     """What result.json holds: the target's accuracies in % at the last, the selected and the best epoch, and what belongs to
     them.
 
-    `last` and `selected` use no target label to choose the epoch; `oracle` does. All three are None where the target's clips have
-    no labels.
+    `last` and `selected` use no target label to choose the epoch; `oracle` does.
     """
     assert outcome.last is not None and outcome.selected is not None
     history = outcome.history
-    best = max(counted(history), key=lambda metrics: metrics["target_val_accuracy"] or 0.0)
+    best = max(counted(history), key=lambda metrics: metrics["target_val_accuracy"])
     selected = history[outcome.selected.epoch - 1]
     rule = key.setup.select
     result = {
@@ -63,7 +62,7 @@ def result_of(key: RunKey, task: Task, outcome: Outcome, evaluator: Evaluator, t
         result["source_val_by_source"] = by_source
     if told := backbone.line(trainer):
         result["backbone"] = told
-    if len(task.classes) > 1 and result["last"] is not None:
+    if len(task.classes) > 1:
         for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
             result[f"{name}_by_label"] = evaluator.target_scores(snapshot.target)
     return result

@@ -21,7 +21,7 @@ from cia_adapt.config import splits
 from cia_adapt.data import find_domains
 from cia_adapt.results.comparison import Group
 from cia_adapt.results.formats import Grid
-from cia_adapt.results.statistics import NOT_KNOWN, Right, interval, mean_sd
+from cia_adapt.results.statistics import Right, interval, mean_sd
 from cia_adapt.runs import files
 from cia_adapt.training import Prediction
 
@@ -59,9 +59,8 @@ def table(groups: Mapping[tuple[str, tuple[str, str]], Group], which: str) -> Gr
             if not any((name, task) in runs[0].of_set for task in TASKS):
                 continue
             label = f"{method}, {pair[0]} → {pair[1]}" if several_pairs else method
-            changed, labelled = groups[method, pair].changed, groups[method, pair].is_labelled
-            cells = [_cell(runs, name, task, k) if labelled else NOT_KNOWN for k in (1, 5) for task in TASKS]
-            rows.append([name, label + ("*" if changed else ""), *cells])
+            changed = groups[method, pair].changed
+            rows.append([name, label + ("*" if changed else ""), *(_cell(runs, name, task, k) for k in (1, 5) for task in TASKS)])
             departs.append("; ".join(changed))
     return Grid("EPIC-KITCHENS-100 UDA, accuracy in %", header, rows, _notes(groups, measured, which), which, departs)
 

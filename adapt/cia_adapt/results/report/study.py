@@ -140,7 +140,7 @@ def read(folders: Sequence[Path], wanted: Wanted, leave_out: LeaveOut) -> list[S
             by_setup[str(run.result["setup"])][folder] = run
     studies = [one for setup, members in sorted(by_setup.items()) if (one := _study(setup, members, wanted, leave_out)).runs]
     if not studies:
-        raise DataError("none of these runs can be read, see above")
+        raise DataError("none of these runs can be read, see above; train them again with --overwrite")
     methods = {method for one in studies for method, _ in one.groups}
     if wanted.baseline is not None and wanted.baseline not in methods:
         have = ", ".join(sorted(methods))
@@ -174,8 +174,6 @@ def _run(folder: Path) -> Run:
     files.check(folder / "config.json", run.config, {"classes": ([str],), "method": parts})
     if not run.config["classes"]:
         raise DataError(f"{folder}/config.json: names no classes; {files.AGAIN}")
-    if run.result["selected"] is None:
-        raise DataError(f"{folder}: accuracy n/a, the target's clips have no labels; see its predictions.csv, or cia-adapt predict")
     return run
 
 
