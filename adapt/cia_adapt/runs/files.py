@@ -60,6 +60,8 @@ def read(folder: Path) -> dict[str, Any]:
     """result.json of a finished run, as `writing.result_of` gives it: accuracies in %. Raises DataError."""
     result = read_json(folder / "result.json")
     check(folder / "result.json", result, RESULT)
+    if len({result[name] is None for name in ("last", "selected", "oracle")}) > 1:  # all are null where the target has no labels
+        raise DataError(f"{folder / 'result.json'}: lacks some accuracies on the target and has others; {AGAIN}")
     if not isinstance(result.get("advice") or "", str):
         raise DataError(f"{folder / 'result.json'}: 'advice' is not text; {AGAIN}")
     return result
