@@ -19,6 +19,8 @@ class Panel:
 
     clip: str
     """The clip's id."""
+    predicted: str
+    """The class that the run predicts."""
     png: bytes
     """The picture as a PNG file."""
 
@@ -48,6 +50,5 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list
         except CiaError as error:
             missing.append(str(error))
             continue
-        title = f"{name}: predicted {task.classes[task.label][number]}"
-        drawn.append(Panel(name, consensus(images, maps, title)))
+        drawn.append(Panel(name, task.classes[task.label][number], consensus(images, maps)))
     return drawn, missing

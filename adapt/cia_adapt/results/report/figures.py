@@ -1,43 +1,26 @@
 """Consensus maps over frames, as the bytes of a PNG file."""
 
 import io
-import warnings
 from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
-from cia_adapt.results.figures.drawing import shown
-
-LONGEST = 80  # characters of a title
+GREY = "#7a7a7a"  # of what is drawn beside the frames: it is seen on the light page and on the dark one
 Floats = npt.NDArray[np.float64]
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as a PNG file. Texts are drawn literally: `$` begins no formula, and a letter that the font lacks is a box."""
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        warnings.filterwarnings("ignore", message=".*layout not applied")
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def consensus(frames: Sequence[npt.NDArray[np.uint8]], maps: Floats, title: str) -> bytes:
-    """A clip's frames, and below them the same frames under their consensus maps, in one colour scale.
+def consensus(frames: Sequence[npt.NDArray[np.uint8]], maps: Floats) -> bytes:
+    """A clip's frames, and below them the same frames under their consensus maps, in one colour scale, on no ground.
 
     Args:
         frames: S frames, [224, 224, 3] each.
         maps: weights [S, 7, 7].
     """
-    figure = Figure(figsize=(1.75 * len(frames), 3.9), layout="constrained")
+    figure = Figure(figsize=(1.75 * len(frames), 3.6), layout="constrained")
     axes = figure.subplots(2, len(frames), squeeze=False)
-    figure.suptitle(shown(title, LONGEST), fontsize=9)
     for column, (frame, weights) in enumerate(zip(frames, maps, strict=True)):
         axes[0, column].imshow(frame)
         axes[1, column].imshow(frame)
@@ -53,6 +36,8 @@ def consensus(frames: Sequence[npt.NDArray[np.uint8]], maps: Floats, title: str)
         for row in (0, 1):
             axes[row, column].set(xticks=[], yticks=[])
     bar = figure.colorbar(overlay, ax=axes[1, :].tolist(), shrink=0.8, aspect=10)
-    bar.ax.tick_params(labelsize=6)
+    bar.ax.tick_params(labelsize=7, colors=GREY)
     bar.ax.axhline(1 / maps[0].size, color="white", linewidth=1)  # the weight of every cell under average pooling
-    return png(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, transparent=True, metadata={"Software": None})
+    return buffer.getvalue()

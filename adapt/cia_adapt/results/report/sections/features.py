@@ -79,8 +79,9 @@ def maps(study: Study, leave_out: LeaveOut) -> Section | None:
         if missing:
             leave_out(f"consensus maps of {title}: {len(missing)} of {len(panels) + len(missing)} clips, the first: {missing[0]}")
         for panel in panels:
+            heading = f"{title}; {panel.clip}: predicted {panel.predicted}"
             alt = f"Consensus maps over frames of the target clip {panel.clip}, {title}"
-            drawn.append(Figure(f"maps-{len(drawn)}-{group.method}", title, alt, picture=panel.png))
+            drawn.append(Figure(f"maps-{len(drawn)}-{group.method}", heading, alt, picture=panel.png))
     if not drawn:
         return None
     text = (
