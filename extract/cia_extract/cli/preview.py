@@ -80,7 +80,7 @@ def preview(
         if shown.clip:
             raise UsageError(f"--clip names clips of a dataset; {what} is a clip itself")
         cells = {"clip": path.name, "path": path.name, "label": "-", "split": "-"}
-        cells |= {name: f"{value:g}" for name, value in (("start", shown.start), ("stop", shown.stop)) if value is not None}
+        cells |= {name: repr(value) for name, value in (("start", shown.start), ("stop", shown.stop)) if value is not None}
         rows, root, chosen = check(what, [cells]), path.resolve().parent, [0]
     failed = pages.preview.write(shown.out, rows, chosen, root, recipe, modalities, console.say)
     console.out(f"preview: {shown.out.resolve()}")

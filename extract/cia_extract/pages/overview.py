@@ -99,7 +99,7 @@ def write(path: Path, out: Path, say: Say) -> None:
     neighbours = {
         (a.name, b.name): nearest(a, read[a.name], b, read[b.name])
         for a, b in combinations(domains, 2)
-        if a.name in read and b.name in read and read[a.name].vectors.shape[1] == read[b.name].vectors.shape[1]
+        if a.name in read and b.name in read and _comparable(read[a.name], read[b.name])
     }
     failed = {name: failures.entries(dataset, FAILED) for name, dataset in datasets.items()}
     html.write(
@@ -190,6 +190,11 @@ def nearest(a: Domain, read_a: Read, b: Domain, read_b: Read, count: int = NEARE
         (clip, label), (other, other_label) = _told(a, read_a.rows[i]), _told(b, read_b.rows[partner[i]])
         pairs.append(Pair(float(similarity[i]), clip, label, other, other_label))
     return pairs
+
+
+def _comparable(a: Read, b: Read) -> bool:
+    """Whether both have the same modalities and channels."""
+    return [(x.modality, x.channels) for x in a.values] == [(x.modality, x.channels) for x in b.values]
 
 
 def _told(domain: Domain, row: int) -> tuple[str, str]:

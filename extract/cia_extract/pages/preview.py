@@ -20,7 +20,7 @@ from cia_extract.pages.flow_picture import arrows, colours, wheel
 from cia_extract.pages.sound import Sound, listen
 from cia_extract.recipes import Recipe
 
-RESTS = 0.3  # px; flow of this mean length or less is called empty
+RESTS = 0.3  # px; flow that is no longer than this in 99 % of its places is called empty
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def look(clip: str, facts: dict[str, str], job: ClipJob) -> Preview:
     if "audio" in job.modalities:
         try:
             sound = listen(job, centres, [times[c] for c in centres])
-            warnings += [] if sound else ["audio: the clip has no sound"]
+            facts = facts if sound else facts | {"sound": "none"}
         except ClipError as error:
             warnings.append(f"audio: {error}")
     facts = facts | {
@@ -113,8 +113,8 @@ def look(clip: str, facts: dict[str, str], job: ClipJob) -> Preview:
     if motion is not None:
         most = np.percentile(lengths, 99)
         facts["flow"] = f"mean {lengths.mean():.2f} px, 99 % below {most:.2f} px, longest {lengths.max():.2f} px"
-        if lengths.mean() < RESTS:
-            warnings.append(f"flow: nearly empty, {lengths.mean():.2f} px in the mean; a still picture, or wrong stored flow?")
+        if most < RESTS:
+            warnings.append(f"flow: nearly empty, 99 % below {most:.2f} px; a still picture, or wrong stored flow?")
     return Preview(clip, facts, warnings, frames, full, sound)
 
 
@@ -171,12 +171,15 @@ def _window(centre: int, first: int, length: int, step: int, edge: str, n_frames
     ('29–44', '0–9, and frame 0 again 6 times')
     >>> _window(48, -8, 16, 1, "zero", 50)
     '40–49, and 6 frames of zeros'
+    >>> _window(20, -4, 4, 2, "replicate", 50)
+    '16–22, every 2nd'
     """
     seen = sampling.window(centre, length, n_frames, first, step, "zero")
     inside = seen[seen != sampling.BEYOND]
     before = int((centre + first + step * np.arange(length) < 0).sum())
     behind = length - len(inside) - before
     text = f"{inside.min()}–{inside.max()}" if len(inside) > 1 else f"{inside.min()}" if len(inside) else "none"
+    text += f", every {'2nd' if step == 2 else '3rd' if step == 3 else f'{step}th'}" if step > 1 and len(inside) > 1 else ""
     if edge == "zero" and before + behind:
         return f"{text}, and {before + behind} frames of zeros"
     text += f", and frame 0 again {before} times" if before else ""
