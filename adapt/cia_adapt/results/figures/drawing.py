@@ -1,6 +1,7 @@
 """Drawing figures for papers with matplotlib, as PNG, PDF or SVG by the suffix of the file's name."""
 
 import io
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -104,9 +105,11 @@ def maps_over_frames(frames: Sequence[Pixels | None], panels: Mapping[str, Float
     """
     seen = any(frame is not None for frame in frames)
     columns = (["frame"] if seen else []) + list(panels)
-    figure = Figure(figsize=(1.5 * len(columns) + 0.5, 1.5 * len(frames) + 0.65), layout="constrained")
+    width = 1.5 * len(columns) + 0.5  # inches
+    figure = Figure(figsize=(width, 1.5 * len(frames) + 0.65), layout="constrained")
     axes = figure.subplots(len(frames), len(columns), squeeze=False)
-    figure.suptitle(shown(title, 30 + 14 * len(columns)), fontsize=9)
+    line = int(11 * width)  # characters of this size
+    figure.suptitle(textwrap.fill(shown(title, 2 * line), line), fontsize=9)
     for row, frame in enumerate(frames):
         picture = np.full((224, 224, 3), 128, np.uint8) if frame is None else frame
         for column, name in enumerate(columns):
