@@ -39,10 +39,10 @@ def mean_sd(percentages: Sequence[float | None]) -> str:
     >>> mean_sd([80.0]), mean_sd([80.0, 82.0]), mean_sd([None])
     ('80.0', '81.0 ± 1.4', 'n/a')
     """
-    values = pd.Series(percentages, dtype=float)
-    if values.isna().any():  # the target has no labels
+    values = np.array(percentages, dtype=float)
+    if np.isnan(values).any():  # the target has no labels
         return NO_LABELS
-    return f"{values.mean():.1f} ± {values.std():.1f}" if len(values) > 1 else f"{values.mean():.1f}"
+    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}" if len(values) > 1 else f"{values.mean():.1f}"
 
 
 def interquartile_mean(values: Sequence[float]) -> float:
