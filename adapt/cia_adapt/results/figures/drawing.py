@@ -109,7 +109,7 @@ def maps_over_frames(frames: Sequence[Pixels | None], panels: Mapping[str, Float
     figure = Figure(figsize=(width, 1.5 * len(frames) + 0.65), layout="constrained")
     axes = figure.subplots(len(frames), len(columns), squeeze=False)
     line = int(11 * width)  # characters of this size
-    figure.suptitle(textwrap.fill(shown(title, 2 * line), line), fontsize=9)
+    figure.suptitle(textwrap.fill(shown(title, 2 * line), line, break_on_hyphens=False), fontsize=9)
     for row, frame in enumerate(frames):
         picture = np.full((224, 224, 3), 128, np.uint8) if frame is None else frame
         for column, name in enumerate(columns):
