@@ -26,7 +26,7 @@ CLASSES = {
     "RopeClimbing": "climb", "RockClimbingIndoor": "climb", "Punch": "punch", "BoxingPunchingBag": "punch",
     "BoxingSpeedBag": "punch", "PushUps": "pushup", "Biking": "ride_bike",
 }  # fmt: skip
-METHODS = "source-only,concat,dann,mcc,cia,target-only"
+METHODS = "source-only,concat,dann,mcc,cia,cia-im"
 
 
 def main() -> None:
