@@ -10,7 +10,6 @@ from cia_extract.common.errors import DataError
 from cia_extract.features import DatasetFeatures
 
 from cia_adapt import data, footage, runs
-from cia_adapt.config import Setup
 from cia_adapt.data import Domain, called, digest, find_domains
 from cia_adapt.footage import Footage, Pictures
 
@@ -42,7 +41,7 @@ def filmed(config: Mapping[str, Any], clips: Sequence[Footage], say: Say) -> dic
 
     Raises UsageError, DataError, MismatchError.
     """
-    setup = Setup(**runs.completed(config["setup"]))
+    setup = runs.setup_of(config)
     pictures = [Pictures.of_setup(setup, config["modalities"], one.flow) for one in clips]
     return data.domains_of([d for one, p in zip(clips, pictures, strict=True) for d in footage.opened(one, p, say)])
 

@@ -21,7 +21,7 @@ from cia_extract.common.suggest import did_you_mean
 from cia_extract.features import DatasetFeatures, differences, written
 
 from cia_adapt import footage, runs
-from cia_adapt.config import Method, Setup, splits
+from cia_adapt.config import splits
 from cia_adapt.data import Clips, Domain, Stores, arrays_to_read, find_domains, sizes_of
 from cia_adapt.footage import Footage
 from cia_adapt.model import VideoModel
@@ -97,7 +97,7 @@ def scores_of(folder: Path, asked: Asked, say: Say) -> Scores:
     Raises UsageError for a dataset, split or file that is not there, DataError where the features do not fit the run's model.
     """
     config = files.read_config(folder)
-    setup, method = Setup(**runs.completed(config["setup"])), Method(**config["method"])
+    setup, method = runs.setup_of(config), runs.method_of(config)
     classes = {column: tuple(names) for column, names in config.get("classes", {}).items()}
     if not classes:
         raise DataError(f"{folder}/config.json: names no classes; {files.AGAIN}")

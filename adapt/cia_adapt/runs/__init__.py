@@ -3,7 +3,7 @@
 from cia_adapt.runs import board, files, lock, resume, writing
 from cia_adapt.runs.correlations import rank_correlation, validator_correlations
 from cia_adapt.runs.folder import Result, folder_of, unfinished_folder
-from cia_adapt.runs.key import RunKey, check_alike, compare, completed, finished
+from cia_adapt.runs.key import RunKey, check_alike, compare, completed, finished, method_of, setup_of
 from cia_adapt.runs.run import Run, load_run
 from cia_adapt.runs.saver import Saver
 
@@ -21,8 +21,10 @@ __all__ = [
     "folder_of",
     "load_run",
     "lock",
+    "method_of",
     "rank_correlation",
     "resume",
+    "setup_of",
     "unfinished_folder",
     "validator_correlations",
     "writing",

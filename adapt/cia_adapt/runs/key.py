@@ -4,15 +4,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cia_extract.common import names
 from cia_extract.common.differences import Difference, between, listed
-from cia_extract.common.errors import MismatchError
+from cia_extract.common.errors import DataError, MismatchError
 
 from cia_adapt import parts
 from cia_adapt.config import Method, Setup
-from cia_adapt.runs.files import read_config
+from cia_adapt.runs.files import AGAIN, read_config
+
+Configured = TypeVar("Configured", Setup, Method)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,24 @@ def completed(setup: dict[str, Any]) -> dict[str, Any]:
     """The set-up of a config.json; fields that earlier versions did not write get the value that they then had."""
     defaults = {f.name: f.default for f in fields(Setup) if f.default is not MISSING}
     return defaults | setup
+
+
+def setup_of(config: Mapping[str, Any]) -> Setup:
+    """The set-up of a config.json. Raises DataError for one with settings that are not known here."""
+    return _known(Setup, "setup", completed(config["setup"]))
+
+
+def method_of(config: Mapping[str, Any]) -> Method:
+    """The method of a config.json. Raises DataError for one with settings that are not known here."""
+    return _known(Method, "method", config["method"])
+
+
+def _known(cls: type[Configured], what: str, values: Mapping[str, Any]) -> Configured:
+    if unknown := values.keys() - {f.name for f in fields(cls)}:
+        raise DataError(
+            f"the run's {what} has the setting {min(unknown)}, which is not known here: it is of another version; {AGAIN}"
+        )
+    return cls(**values)
 
 
 def completed_options(method: Mapping[str, Any]) -> dict[str, Any]:

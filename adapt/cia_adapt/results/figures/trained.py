@@ -10,12 +10,12 @@ from cia_extract.common.errors import CiaError, DataError, UsageError
 from cia_extract.common.suggest import did_you_mean
 from torch import Tensor
 
-from cia_adapt.config import Method, Setup
+from cia_adapt.config import Method
 from cia_adapt.data import Domain, Positions, Stores, Task, centre_frames, make_task
 from cia_adapt.model import VideoModel
 from cia_adapt.results.feature_file import domains_of, with_frames
 from cia_adapt.results.figures.frames import frames_of
-from cia_adapt.runs import files
+from cia_adapt.runs import files, method_of, setup_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def opened(folder: Path) -> Trained:
     config, stamp = files.read_config(folder), files.read_stamp(folder)
     source, target = domains_of(config, stamp)
     try:
-        method, setup = Method(**config["method"]), Setup(**config["setup"])
+        method, setup = method_of(config), setup_of(config)
         task, _ = make_task(source, target, config["modalities"], True, setup, Stores(torch.device("cpu"), "map"))
         model = VideoModel(method, task.sizes)
         model.load_state_dict(files.load_model(folder, "selected"))

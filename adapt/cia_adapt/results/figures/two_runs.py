@@ -13,12 +13,11 @@ from cia_extract.common.console import Say
 from cia_extract.common.errors import CiaError, UsageError
 from matplotlib.figure import Figure
 
-from cia_adapt.config import Setup
 from cia_adapt.data import rows_of
 from cia_adapt.results.feature_file import domains_of
 from cia_adapt.results.figures.drawing import scatter
 from cia_adapt.results.figures.embedding import drawn_clips, tsne
-from cia_adapt.runs import files
+from cia_adapt.runs import files, setup_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -103,7 +102,7 @@ def _source_clips(folder: Path, count: int, say: Say) -> tuple[list[str], list[s
     config = files.read_config(folder)
     try:
         source, target = domains_of(config, files.read_stamp(folder))
-        setup = Setup(**config["setup"])
+        setup = setup_of(config)
         rows = rows_of(source, target, setup).source_val
         return [str(clip) for clip in source.dataset.columns["clip"][rows]], source.text_labels(rows, setup.label_columns[0])
     except CiaError as error:

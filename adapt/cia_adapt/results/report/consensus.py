@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from cia_extract.common.errors import CiaError
 
@@ -20,9 +21,11 @@ class Panel:
     clip: str
     """The clip's id."""
     predicted: str
-    """The class that the run predicts."""
-    png: bytes
-    """The picture as a PNG file."""
+    """The class that the model predicts."""
+    maps: npt.NDArray[np.float64]
+    """Weights [S, 7, 7], which sum to 1 in each frame."""
+    picture: bytes
+    """Frames and maps, as a WebP file."""
 
 
 def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list[Panel], list[str]]:
@@ -50,5 +53,5 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list
         except CiaError as error:
             missing.append(str(error))
             continue
-        drawn.append(Panel(name, task.classes[task.label][number], consensus(images, maps)))
+        drawn.append(Panel(name, task.classes[task.label][number], maps, consensus(images, maps)))
     return drawn, missing

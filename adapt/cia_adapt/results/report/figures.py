@@ -1,43 +1,47 @@
-"""Consensus maps over frames, as the bytes of a PNG file."""
+"""Consensus maps over frames, as a picture without a background or texts: it looks alike on a light and on a dark page."""
 
 import io
 from collections.abc import Sequence
+from typing import Final
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
+from PIL import Image
 
-GREY = "#7a7a7a"  # of what is drawn beside the frames: it is seen on the light page and on the dark one
 Floats = npt.NDArray[np.float64]
+Pixels = npt.NDArray[np.uint8]
+
+SIDE: Final = 150  # pixels of a frame
+GAP: Final = 4  # pixels between frames
+MOST: Final = 6  # frames side by side; of more, the others lie below
+STRENGTH: Final = 0.75  # of the colour where a map is highest
 
 
-def consensus(frames: Sequence[npt.NDArray[np.uint8]], maps: Floats) -> bytes:
-    """A clip's frames, and below them the same frames under their consensus maps, in one colour scale, on no ground.
+def consensus(frames: Sequence[Pixels], maps: Floats) -> bytes:
+    """A clip's frames, and below them the same frames under their consensus maps, in one colour scale, as a WebP file.
 
     Args:
         frames: S frames, [224, 224, 3] each.
         maps: weights [S, 7, 7].
     """
-    figure = Figure(figsize=(1.75 * len(frames), 3.6), layout="constrained")
-    axes = figure.subplots(2, len(frames), squeeze=False)
-    for column, (frame, weights) in enumerate(zip(frames, maps, strict=True)):
-        axes[0, column].imshow(frame)
-        axes[1, column].imshow(frame)
-        overlay = axes[1, column].imshow(
-            weights,
-            extent=(-0.5, frame.shape[1] - 0.5, frame.shape[0] - 0.5, -0.5),
-            interpolation="bilinear",
-            cmap=mpl.colormaps["inferno"],
-            alpha=0.75 * weights / maps.max(),  # cells of little weight stay visible
-            vmin=0,
-            vmax=float(maps.max()),
-        )
-        for row in (0, 1):
-            axes[row, column].set(xticks=[], yticks=[])
-    bar = figure.colorbar(overlay, ax=axes[1, :].tolist(), shrink=0.8, aspect=10)
-    bar.ax.tick_params(labelsize=7, colors=GREY)
-    bar.ax.axhline(1 / maps[0].size, color="white", linewidth=1)  # the weight of every cell under average pooling
+    lines = -(-len(frames) // MOST)
+    columns = -(-len(frames) // lines)
+    step = SIDE + GAP
+    picture = Image.new("RGBA", (columns * step - GAP, 2 * lines * step - GAP))
+    for i, (frame, weights) in enumerate(zip(frames, maps, strict=True)):
+        plain = Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        x, y = i % columns * step, 2 * (i // columns) * step
+        picture.paste(plain, (x, y))
+        picture.paste(overlaid(plain, weights / maps.max()), (x, y + step))
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, transparent=True, metadata={"Software": None})
+    picture.save(buffer, format="WEBP", quality=80)
     return buffer.getvalue()
+
+
+def overlaid(frame: Image.Image, weights: Floats) -> Image.Image:
+    """A frame under a map [7, 7] of 0 to 1: the more a cell weighs, the brighter its colour and the less of the frame is left."""
+    smooth = np.asarray(Image.fromarray(weights.astype(np.float32)).resize(frame.size, Image.Resampling.BILINEAR))
+    colours = 255 * mpl.colormaps["inferno"](smooth)[..., :3]
+    share = STRENGTH * smooth[..., None]
+    return Image.fromarray(np.rint((1 - share) * np.asarray(frame) + share * colours).astype(np.uint8))

@@ -25,6 +25,16 @@ def without_options(folder):
     changed(folder / "config.json", method={k: v for k, v in method.items() if k != "options"})
 
 
+def without_oracle(folder):
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps({k: v for k, v in result.items() if k != "oracle"}))
+
+
+def of_a_later_version(folder):
+    setup = json.loads((folder / "config.json").read_text())["setup"]
+    changed(folder / "config.json", setup=setup | {"tomorrow": 1})
+
+
 DAMAGE = {
     "no result": lambda folder: (folder / "result.json").unlink(),
     "half a configuration": lambda folder: (folder / "config.json").write_text("{"),
@@ -34,6 +44,8 @@ DAMAGE = {
     "no predictions": lambda folder: (folder / "predictions.csv").unlink(),
     "predictions of other clips": lambda folder: (folder / "predictions.csv").write_text("clip,label,last,selected\nx,a,a,a\n"),
     "predictions without a column": lambda folder: (folder / "predictions.csv").write_text("clip,label,last\nclip0,climb,run\n"),
+    "a result of a version without oracles": without_oracle,
+    "a set-up of a later version": of_a_later_version,
     "a stamp of another kind": lambda folder: (folder / "stamp.json").write_text("[]"),
 }
 

@@ -20,12 +20,11 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import cia_adapt.results.report.charts as charts
-from cia_adapt.config import Setup
 from cia_adapt.data import Domain, Positions, rows_of
 from cia_adapt.results.feature_file import domains_of
 from cia_adapt.results.report.section import Figure, Section, Table
 from cia_adapt.results.report.study import LeaveOut, Pair, Run, Study, direction
-from cia_adapt.runs import completed, files
+from cia_adapt.runs import files, setup_of
 
 Floats = npt.NDArray[np.float64]
 MOST: Final = 60  # distances after training; of more runs, the best methods' first seeds
@@ -121,7 +120,7 @@ def _row(pair: Pair, features: str, seed: int | None, distance: float) -> dict[s
 def _extracted(run: Run) -> tuple[tuple[Floats, Floats], tuple[Sequence[str], Sequence[str]]]:
     """(features of both validation sets, all modalities side by side; the video of each clip) of the run's feature file."""
     domains = domains_of(run.config, run.stamp)
-    rows = rows_of(*domains, Setup(**completed(run.config["setup"])))
+    rows = rows_of(*domains, setup_of(run.config))
     both = [
         _vectors(domain, part, run.config["modalities"])
         for domain, part in zip(domains, (rows.source_val, rows.target_val), strict=True)

@@ -3,6 +3,7 @@
 from typing import Final
 
 import altair as alt
+import numpy as np
 import pandas as pd
 from cia_extract.common.errors import CiaError
 
@@ -79,13 +80,27 @@ def maps(study: Study, leave_out: LeaveOut) -> Section | None:
         if missing:
             leave_out(f"consensus maps of {title}: {len(missing)} of {len(panels) + len(missing)} clips, the first: {missing[0]}")
         for panel in panels:
-            heading = f"{title}; {panel.clip}: predicted {panel.predicted}"
-            alt = f"Consensus maps over frames of the target clip {panel.clip}, {title}"
-            drawn.append(Figure(f"maps-{len(drawn)}-{group.method}", heading, alt, picture=panel.png))
+            drawn.append(_mapped(panel, title, f"maps-{len(drawn)}-{group.method}"))
     if not drawn:
         return None
     text = (
-        "What share of the pooled feature each of the 7×7 cells gives; frames above, maps over them below. The white line on the "
-        "scale is average pooling (1/49). Target validation clips, drawn by the report's seed."
+        "What share of a frame's pooled feature each of the 7×7 cells gives; frames above, maps over them below. Bright is much, "
+        "in each clip's own scale. Target validation clips, drawn by the report's seed."
     )
     return Section("Consensus maps", [text], drawn)
+
+
+def _mapped(panel: consensus.Panel, title: str, name: str) -> Figure:
+    """A clip's frames and maps, and the weight of every cell."""
+    words = f"{panel.clip}: predicted {panel.predicted}."
+    frames, rows, columns = np.indices(panel.maps.shape) + 1
+    numbers = {"frame": frames.ravel(), "row": rows.ravel(), "column": columns.ravel(), "share": panel.maps.ravel()}
+    scale = f"The brightest cell gives {panel.maps.max():.1%}; under average pooling each gives {1 / panel.maps[0].size:.1%}."
+    return Figure(
+        name,
+        title,
+        f"Consensus maps over frames of the target clip {words}",
+        picture=panel.picture,
+        numbers=pd.DataFrame({"clip": panel.clip, **numbers}),
+        note=f"{words} {scale}",
+    )
