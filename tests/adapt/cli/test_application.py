@@ -98,7 +98,9 @@ def test_dry_run(feature_file, tmp_path):
     planned = json.loads(run.stdout)["plan"]
     assert [(p["source"], p["target"]) for p in planned] == [("here", "there"), ("there", "here")]
     assert planned[0]["source_train_clips"] == 12 and planned[0]["steps"] == 4 and planned[0]["seconds_estimated"] > 0
-    assert planned[0]["parameters"] == 788_736 + 1_049_600 + (2048 * 512 + 512) + (512 * 3 + 3) + 2 * (512 * 100 + 100 + 202)
+    assert planned[0]["parameters"] == 788_736 + 2 * (1024 * 64 + 64) + (2048 * 512 + 512) + (512 * 3 + 3) + 2 * (
+        512 * 100 + 100 + 202
+    )
     assert not (tmp_path / "runs").exists()
 
 

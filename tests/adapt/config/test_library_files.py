@@ -45,7 +45,9 @@ def test_a_method_and_a_set_up_are_called_as_their_files(tmp_path):
         ("[setup]\nlrr = 1", "m.toml: [setup]: lrr = 1: unknown"),
         ("[published]\nx = 'y'", "m.toml: published"),
         ("name = 'x", "m.toml: is no TOML"),
-        ("x = " + "[" * 5000, "m.toml: is no TOML"),
+        ("x = " + "[" * 1900, "m.toml: is no TOML"),
+        ("x = " + "[" * 5000, "m.toml: has a line of more than 2000 characters"),
+        (".".join("a" * 3000) + " = 1", "m.toml: has a line of more than 2000 characters"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_it(tmp_path, text, message):

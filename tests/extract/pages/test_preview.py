@@ -122,7 +122,7 @@ def test_arrows_point_where_things_go():
 def test_a_still_picture_is_named(tmp_path):
     moving(tmp_path / "a", 0)
     shown = preview.look("c", {}, job(tmp_path, path="a", rate="25"))
-    assert any(line.startswith("flow: nearly empty, 0.00 px") for line in shown.warnings)
+    assert any(line.startswith("flow: nearly empty, 99 % below 0.00 px") for line in shown.warnings)
 
 
 @pytest.mark.parametrize("cut", [{}, {"start": "1.0", "stop": "3.0"}], ids=["whole", "cut"])
