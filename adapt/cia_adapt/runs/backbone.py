@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cia_extract import __version__
+from cia_extract.common import writes
 from cia_extract.networks.weights import FINE_TUNED
 from safetensors.torch import save_file
 
@@ -20,7 +21,8 @@ def write(part: Path, key: RunKey, trainer: Trainer, selected: Snapshot) -> None
         prefix = f"trunk.streams.{modality}."
         own = {name.removeprefix(prefix): x.contiguous() for name, x in selected.state.items() if name.startswith(prefix)}
         stated = {"provenance": _provenance(key, trainer, modality, selected.epoch)}
-        save_file(own, part / f"backbone-{modality}.safetensors", metadata=stated)
+        with writes.whole(part / f"backbone-{modality}.safetensors") as file:
+            save_file(own, file, metadata=stated)
 
 
 def _provenance(key: RunKey, trainer: Trainer, modality: str, epoch: int) -> str:

@@ -121,9 +121,11 @@ def _fill(
     write_json(part / "result.json", result)
     writes.text(part / "metrics.jsonl", "".join(json.dumps(metrics) + "\n" for metrics in outcome.history))
     for name, snapshot in (("last", outcome.last), ("selected", outcome.selected)):
-        save_file({k: v.contiguous() for k, v in snapshot.state.items()}, part / f"{name}.safetensors")
+        with writes.whole(part / f"{name}.safetensors") as file:
+            save_file({k: v.contiguous() for k, v in snapshot.state.items()}, file)
     backbone.write(part, key, trainer, outcome.selected)
-    save_file(_scores(task, outcome.last, outcome.selected), part / "scores.safetensors")
+    with writes.whole(part / "scores.safetensors") as file:
+        save_file(_scores(task, outcome.last, outcome.selected), file)
     _write_predictions(part / "predictions.csv", task, outcome, labels)
     if packed is not None:
         state.save(part / "state.safetensors", packed.tensors, packed.rest)

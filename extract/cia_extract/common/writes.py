@@ -50,10 +50,16 @@ def is_write_error(error: BaseException) -> bool:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; it replaces `path` at the end, and is deleted if anything is raised."""
+    """Yields a path beside `path` to write to; it replaces `path` at the end, and is deleted if anything is raised.
+
+    It has the permissions of any new file: safetensors alone would leave it to its owner.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode & 0o777
         yield part
+        part.chmod(mode)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)

@@ -39,6 +39,14 @@ def trained(small_file, tmp_path_factory) -> Path:
     return root
 
 
+def test_all_files_of_a_run_have_the_permissions_of_a_new_file(trained):
+    (trained / "new").touch()
+    files_of_it = [path for path in folder_of(trained).iterdir() if path.is_file()]
+    assert {path.suffix for path in files_of_it} >= {".safetensors", ".json", ".csv"}
+    assert {path.stat().st_mode for path in files_of_it} == {(trained / "new").stat().st_mode}
+    (trained / "new").unlink()
+
+
 def commands(root: Path, out: Path) -> None:
     """Everything that reads runs."""
     folders = files.find([root])

@@ -139,7 +139,6 @@ def _store(name: str, file: Path, path: Path, say: Say, source: str, sha256: str
     proof = _prove(name, checkpoint, source)
     with whole(path) as part:
         save_file(renamed(file, checkpoint, ""), part, metadata={SUM: _sum(checkpoint), "source": source, "file_sha256": digest})
-        part.chmod(_lock(path).stat().st_mode & 0o777)  # safetensors leaves it to its owner alone, and the folder may be shared
     proof = f"{proof}; its SHA-256 is {'as given' if sha256 else digest}" if not KNOWN[name].crc32c else proof
     say(f"{name}: {proof}; kept in {path}")
 
