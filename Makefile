@@ -30,7 +30,7 @@ demo: $(BIN)/.installed
 	$(BIN)/cia-extract $(DEMO_EXTRACT)
 	$(BIN)/cia-adapt $(DEMO_ADAPT) --method source-only --seeds 3
 	$(BIN)/cia-adapt $(DEMO_ADAPT) --method concat --seeds 3
-	$(BIN)/cia-adapt $(DEMO_ADAPT) --method cia
+	$(BIN)/cia-adapt $(DEMO_ADAPT) --method cia --seeds 3 --set sc.centre=true
 	$(BIN)/cia-adapt report demo/runs --out demo/report.html
 
 # One thread a process and a process a core: small tensors gain nothing from threads that wait for each other.
