@@ -59,7 +59,7 @@ def test_extraction_killed_at_random_moments_loses_no_row_and_ends_with_the_same
             now = finished_rows(out, reference)
             assert now >= done, f"lost: {done - now}"
             done = now
-            if codes == [0] * writers or (0 in codes and len(done) == 2 * CLIPS):
+            if codes == [0] * writers:  # one that was killed may have left its journal for the next to clear
                 break
         assert_same(out, reference)
 
