@@ -16,7 +16,7 @@ from cia_adapt.runs import files, folder, state
 
 from tests.command_line import gone
 from tests.faults.commands import Started
-from tests.faults.jobs import CLIPS, EVERY_EPOCH, RUN, assert_same, assert_same_run, extraction, finished_rows, training
+from tests.faults.jobs import EVERY_EPOCH, RUN, assert_same, assert_same_run, extraction, finished_rows, training
 
 
 @pytest.fixture
