@@ -30,7 +30,7 @@ demo: $(BIN)/.installed
 	$(BIN)/cia-extract $(DEMO_EXTRACT)
 	$(BIN)/cia-adapt $(DEMO_ADAPT) --method source-only --seeds 3
 	$(BIN)/cia-adapt $(DEMO_ADAPT) --method concat --seeds 3
-	$(BIN)/cia-adapt $(DEMO_ADAPT) --method cia --seeds 3 --set sc.centre=true
+	$(BIN)/cia-adapt $(DEMO_ADAPT) --method cia --seeds 2 --set sc.centre=true
 	$(BIN)/cia-adapt report demo/runs --out demo/report.html
 
 # One thread a process and a process a core: small tensors gain nothing from threads that wait for each other.
@@ -62,7 +62,7 @@ test-gpu: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest -m gpu --gpu $(DEVICE)
 
 bench-gpu: $(BIN)/.installed
-	$(BIN)/python benchmarks/gpu.py --device $(DEVICE)
+	$(BIN)/python benchmarks/gpu --device $(DEVICE)
 
 # EPIC-KITCHENS-100 at full length: minutes, and 4 GB of disk. CSVS is the folder of the official csvs.
 CSVS ?= UDA_annotations

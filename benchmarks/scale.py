@@ -133,20 +133,8 @@ def copies(folder: Path, runs: int) -> None:
                 features[f"{name}/clips/{column}"] = np.array(values, dtype="S")
             for modality in ("rgb", "flow"):
                 features[f"{name}/{modality}/pooled"] = random.standard_exponential((clips, 5, 64), np.float32)
-    words = [
-        "--features",
-        file,
-        "--setup",
-        "demo",
-        "--method",
-        "concat",
-        "--source",
-        "a",
-        "--epochs",
-        20,
-        "--runs",
-        folder / "one",
-    ]
+    words = ["--features", file, "--setup", "demo", "--method", "concat", "--source", "a"]
+    words += ["--epochs", 20, "--runs", folder / "one"]
     timed("train the one that is copied", *words, code=ADAPT)
     one = folder / "one/demo/concat/a-b/seed0"
     names, pairs = config.names("methods")[:50], [("a", "b"), ("b", "a")]

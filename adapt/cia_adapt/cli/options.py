@@ -1,10 +1,10 @@
 """The flags that commands of `cia-adapt` share, in groups: which features, on which machine, and what becomes of the runs."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+from cia_extract.common import machine
 from cia_extract.common.flags import Changes
 from msgspec import Meta
 
@@ -56,8 +56,7 @@ class Frames:
     @property
     def processes(self) -> int:
         """That decode."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return self.workers or cores or 1
+        return self.workers or machine.cores()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from cia_adapt.config.overview import GROUPS, check_group
 from cia_adapt.config.schema import Method, Setup
 from cia_adapt.config.splits import merged
 
-LONGEST_LINE: Final = 2000  # characters of a TOML; Python takes a time with the square of a dotted key's length
+LONGEST_LINE: Final = 2000  # characters of a TOML; reading a dotted key takes time with the square of its length
 TEXTS: Final = ("published", "searched")  # tables of a method's TOML that are of no part
 Configured = TypeVar("Configured", Setup, Method)
 

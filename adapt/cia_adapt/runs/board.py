@@ -53,7 +53,7 @@ class Board:
                 if isinstance(value, str):
                     if value:
                         self._writer.add_text(name, value, epoch)
-                elif name != "epoch":
+                elif value is not None and name != "epoch":  # None: an accuracy on a target without labels
                     self._writer.add_scalar(name, value, epoch)
             self._writer.flush()
 

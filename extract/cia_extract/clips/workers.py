@@ -60,7 +60,12 @@ class Results:
         return result
 
     def wait_for_network(self) -> bool:
-        """Whether a finished clip lies here that the network has not asked for. One that it has just asked for does not count."""
+        """Whether a finished clip lies here that the network has not asked for: the next one shall then give way to the network.
+
+        On a CPU the network's threads wait for each other at every layer: a worker that holds one of them up holds up all. Where
+        the network waits for clips, workers compete with whoever else computes here; giving way to strangers, they would starve.
+        A clip that the network has just asked for does not count.
+        """
         return self.queue.qsize() > self.awaited
 
 
@@ -116,7 +121,7 @@ def _supervise(
         while not stop.is_set():
             while to_do and (free := _free(pool, workers, work)) is not None:
                 try:
-                    free.pipe.send((*to_do[0], yields(results)))
+                    free.pipe.send((*to_do[0], results.wait_for_network()))
                 except OSError:  # it died while it had nothing to do
                     _remove(free, pool)
                     continue
@@ -137,15 +142,6 @@ def _supervise(
         results.queue.put(error)
     finally:
         _end(pool)
-
-
-def yields(results: Results) -> bool:
-    """Whether the next clip shall give way to the network: a finished one waits for it already.
-
-    On a CPU the network's threads wait for each other at every layer: a worker that holds one of them up holds up all. Where
-    the network waits for clips, workers compete with whoever else computes here; giving way to strangers, they would starve.
-    """
-    return results.wait_for_network()
 
 
 def _free(pool: list[_Worker], workers: int, work: Work) -> _Worker | None:

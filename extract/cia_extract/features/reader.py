@@ -120,7 +120,7 @@ class DatasetFeatures:
 
     def fault(self, row: int, modality: str, descriptor: int) -> str:
         """What is wrong with a done or failed row, "" for nothing: checksums and values that are not finite."""
-        if self.array("status")[row, self.modalities.index(modality)] != DONE:
+        if self.read_row("status", row, descriptor)[self.modalities.index(modality)] != DONE:
             return self.ledger_fault(row, modality, descriptor)
         arrays = self.row(row, modality, descriptor)
         if not all(np.isfinite(array).all() for array in arrays.values()):

@@ -6,6 +6,7 @@ import sys
 import pytest
 from cia_adapt.cli import main
 from cia_adapt.experiments import runner
+from cia_adapt.runs import board, unfinished_folder
 
 from tests.command_line import in_this_process
 
@@ -92,6 +93,13 @@ def test_without_the_flag_a_run_is_what_it_was(small_file, tmp_path):
     assert not any("tfevents" in name for name in files)
     for name in ("metrics.jsonl", "config.json", "selected.safetensors", "predictions.csv"):
         assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_an_accuracy_that_is_not_known_is_left_out(tmp_path):
+    unfinished_folder(tmp_path / "seed0").mkdir()
+    told = board.Board(tmp_path / "seed0", [{"epoch": 1, "loss": 2.0, "target_val_accuracy": None, "advice": ""}])
+    told.add({"epoch": 2, "loss": 1.0, "target_val_accuracy": None, "advice": "lower λ"})
+    assert shown(unfinished_folder(tmp_path / "seed0")) == ({"loss": {1: 2.0, 2: 1.0}}, ["lower λ"])
 
 
 def test_a_sweep_writes_one_for_each_run(small_file, tmp_path):

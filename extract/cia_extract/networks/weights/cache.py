@@ -86,13 +86,9 @@ def check_cached(name: str, path: Path, checkpoint: Checkpoint) -> None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One process at a time brings a checkpoint; the others wait."""
-    with _lock(path).open("w") as lock:
+    with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _lock(path: Path) -> Path:
-    return path.with_suffix(".lock")
 
 
 def _bring(name: str, path: Path, say: Say, source: str, sha256: str, tries: int) -> None:
