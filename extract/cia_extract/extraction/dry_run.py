@@ -61,17 +61,21 @@ class _Probe:
         self.parameters = {m: sum(p.numel() for p in _parameters(settings, m)) for m in settings.modalities}
         a_window = {m: _window_seconds(settings, m, engine) for m, engine in extraction.engines.items()}
         self.clips: list[str] = []
+        unreadable = ""
         rows = len(settings.manifest)
         for row in dict.fromkeys(int(r) for r in np.linspace(0, rows - 1, min(rows, 10 * PROBED))):
             if len(self.clips) == PROBED:
                 break
             try:
                 clip = self._prepared(row)
-            except ClipError:
+            except ClipError as error:
+                unreadable = unreadable or str(error)
                 continue
             self.clips.append(settings.manifest.columns["clip"][row])
             for modality, windows in clip.windows.items():
                 self.seconds["network"] += len(np.unique(windows.rows, axis=0)) * a_window[modality]
+        if not self.clips and unreadable:
+            say(f"note: no clip that was tried can be read, so hours are not estimated; the first: {unreadable}")
 
     def _prepared(self, row: int) -> PreparedClip:
         """A clip with flow computed for a few pairs only, and the seconds of all its pairs noted."""

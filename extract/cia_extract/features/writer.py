@@ -108,7 +108,8 @@ def _refuse_other(path: Path, name: str, old: Provenance, new: Provenance) -> No
     if fields == ["manifest_sha256"]:
         raise MismatchError(
             f"{path}: '{name}' was extracted with another manifest (some row or column differs); use the manifest it "
-            "was begun with, another --out, or --overwrite to start anew"
+            "was begun with, another --out, or --overwrite to start anew. Other labels or splits alone need no extraction: "
+            "cia-adapt --manifest takes them"
         )
     if "preprocessing.version" in fields:
         raise MismatchError(
