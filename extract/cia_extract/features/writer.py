@@ -107,9 +107,8 @@ def _refuse_other(path: Path, name: str, old: Provenance, new: Provenance) -> No
     fields, lines = [one.field for one in differing], listed(differing)
     if fields == ["manifest_sha256"]:
         raise MismatchError(
-            f"{path}: '{name}' was extracted with another manifest (some row or column differs); use the manifest it "
-            "was begun with, another --out, or --overwrite to start anew. Other labels or splits alone need no extraction: "
-            "cia-adapt --manifest takes them"
+            f"{path}: '{name}' was extracted with another manifest (some row or column differs); use that manifest, another "
+            "--out, or --overwrite to start anew. Where only labels or splits differ, give it to cia-adapt --manifest instead"
         )
     if "preprocessing.version" in fields:
         raise MismatchError(
