@@ -28,9 +28,8 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 demo: $(BIN)/.installed
 	@echo "Demo: 144 rendered clips, 3 frames each (the default elsewhere is 25), fast flow, real Kinetics I3D."
 	$(BIN)/cia-extract $(DEMO_EXTRACT)
-	$(BIN)/cia-adapt $(DEMO_ADAPT) --method source-only --seeds 3
-	$(BIN)/cia-adapt $(DEMO_ADAPT) --method concat --seeds 3
-	$(BIN)/cia-adapt $(DEMO_ADAPT) --method cia --seeds 2 --set sc.centre=true
+	$(BIN)/cia-adapt sweep $(DEMO_ADAPT) --method source-only,concat --seeds 3 --jobs 2
+	$(BIN)/cia-adapt sweep $(DEMO_ADAPT) --method cia --seeds 2 --set sc.centre=true --jobs 2
 	$(BIN)/cia-adapt report demo/runs --out demo/report.html
 
 # One thread a process and a process a core: small tensors gain nothing from threads that wait for each other.
