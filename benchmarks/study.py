@@ -1,6 +1,7 @@
 """The controlled study: methods on two renderings of the demo dataset, at common and at their own searched settings.
 
-python benchmarks/study.py FOLDER [--size small|full] [--seeds 10] [--trials 30] [--jobs 2] [--method a,b] [--only STAGE]
+python benchmarks/study.py FOLDER [--size small|full] [--seeds 10] [--trials 30] [--jobs 2] [--precision bf16] [--method a,b]
+                           [--only STAGE]
 make study
 
 Stages, each of which goes on where it stopped:
@@ -59,10 +60,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--precision", default="fp32", help="of the network that describes clips, as cia-extract's")
     parser.add_argument("--method", help="only these, with commas between")
     parser.add_argument("--only", choices=STAGES, help="only this stage")
     options = parser.parse_args()
-    study = Study(options.folder, SIZES[options.size], options.seeds, options.trials, options.jobs)
+    study = Study(options.folder, SIZES[options.size], options.seeds, options.trials, options.jobs, options.precision)
     names = options.method.split(",") if options.method else None
     for stage in [options.only] if options.only else STAGES:
         getattr(study, stage)(names)
@@ -77,6 +79,7 @@ class Study:
     seeds: int
     trials: int
     jobs: int
+    precision: str
 
     def features(self, _: object) -> None:
         """Render and extract both demos. DIS: TV-L1 takes a hundred times as long on a CPU."""
@@ -91,7 +94,8 @@ class Study:
                 "--clips-per-class",
                 self.size.clips,
             ]
-            _run("cia-extract", *clips, "--frames", self.size.frames, "--flow", "dis", "--out", self._features(demo))
+            recipe = ["--frames", self.size.frames, "--flow", "dis", "--precision", self.precision]
+            _run("cia-extract", *clips, *recipe, "--out", self._features(demo))
 
     def common(self, names: list[str] | None) -> None:
         """Train every method at the settings that all share."""
