@@ -5,6 +5,7 @@ Context managers put back what was set before. Importing this imports neither to
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -100,6 +101,14 @@ def ray_environment() -> None:
     """Before Ray starts: actors without a GPU still see those of the machine, and nothing is reported to Ray's makers."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def openvino_without_telemetry() -> None:
+    """Before OpenVINO is imported: it reports nothing to Intel or to Google, which it does by default, from a forked process.
+
+    Without the package `openvino_telemetry` it takes a stub of its own. Who imported that package before has chosen already.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def keep_freed_memory() -> bool:

@@ -193,6 +193,7 @@ def _compiled(
 def _openvino(
     network: nn.Module, recipe: Recipe, device: torch.device, precision: str, batch: int | None, example: Tensor
 ) -> Engine:
+    switches.openvino_without_telemetry()
     import openvino
 
     size = batch or 1  # its latency mode already fills the cores with one window

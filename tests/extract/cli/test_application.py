@@ -119,6 +119,7 @@ def test_dry_run_says_why_it_knows_no_hours(tmp_path):
         (["compare", "none.h5", "none"], 3, "none.h5: no such file"),
         (["recipes", "none"], 2, "--recipe none: unknown"),
         (["--dataset", "d", "--device", "cuda:99"], 2, "--device cuda:99: torch sees (no GPU here|one GPU|GPUs)"),
+        (["--dataset", "d", "--engine", "compiled", "--deterministic"], 2, "--deterministic computes eagerly; leave out one"),
         (["--datset", "d"], 2, "No such option"),
         (["info", "none.h5"], 3, "none.h5: no such file"),
         (["verify", "none.h5"], 3, "none.h5: no such file"),
