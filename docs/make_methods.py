@@ -1,6 +1,6 @@
 """Writes docs/methods.md from the methods' TOMLs, the set-ups and the parts' docstrings: `python docs/make_methods.py`.
 
-`tests/test_methods_page.py` compares the page with what this script makes of the code.
+`tests/test_documents.py` compares the page with what this script makes of the code.
 """
 
 import dataclasses

@@ -35,7 +35,7 @@ class Counted:
 
 
 def cost(counted: Counted) -> None:
-    """Parameters and multiply-accumulates (MACs) of methods by module, with and without the backbone, beside table 1.
+    """Count parameters and multiply-accumulates (MACs) of methods by module, with and without the backbone, beside table 1.
 
     Examples:
         cia-adapt cost

@@ -22,7 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """Names, what they are, where they come from, their licence, and whether they are in the cache.
+    """List the known weights by name: what they are, where they come from, their licence, whether they are in the cache.
 
     Examples:
         cia-extract weights list
@@ -49,11 +49,11 @@ def list_(as_json: AsJson = False) -> None:
 def get(
     name: Annotated[str, typer.Argument(help="A name that `cia-extract weights list` shows.")],
     source: Annotated[
-        str, typer.Option("--from", metavar="FILE|URL", help="Take it from there. [default: public addresses]")
+        str, typer.Option("--from", metavar="FILE|URL", help="File or address to take the weights from. [default: their public addresses]")
     ] = "",
     sha256: Annotated[str, typer.Option(help="SHA-256 that the published file must have, hex.")] = "",
 ) -> None:
-    """Put weights into the cache, once: download them, go on with a download that was cut, or take a file; then prove them.
+    """Put weights into the cache: download them, or go on with a download that was cut, or take a file; then check them.
 
     Examples:
         cia-extract weights get rgb_imagenet
@@ -77,7 +77,7 @@ def identify(
     file: Annotated[Path, typer.Argument(help="A checkpoint.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what a checkpoint is: layout, network, streams, checksums, and every tensor that does not fit. Code 3 if one does.
+    """Say what a checkpoint is: layout, network, streams, checksums, and every tensor that does not fit. Exit code 3 if one does.
 
     Examples:
         cia-extract weights identify flow_imagenet.pt
