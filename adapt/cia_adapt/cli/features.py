@@ -59,7 +59,7 @@ def import_features(
         ),
     ],
     dataset: Annotated[str, typer.Option(help="Name of the dataset in the feature file; its domain where no column says.")],
-    modality: Annotated[str | None, typer.Option(help="Modality of a folder whose layout does not say it: rgb, flow or audio.")] = None,
+    modality: Annotated[str | None, typer.Option(help="rgb, flow or audio, for a folder whose layout does not say it.")] = None,
     frames: Annotated[
         int | None,
         typer.Option(min=1, help="Frames kept of each clip, by TSN's rule. [default: 1 where clips have one, else 25]"),

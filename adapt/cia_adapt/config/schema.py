@@ -73,8 +73,8 @@ class Setup:
     backbone_lr: Annotated[float, Meta(ge=0, le=1e3)] = 0.0
     """With clips, the backbone's learning rate at the start; 0: that of everything else."""
     batch_norm: Literal["train", "frozen", "synchronised"] = "train"
-    """Batch normalisation of the backbone. train: statistics of the batch, both domains together; frozen: those of the weights, scale and offset are
-    trained; synchronised: of the batches of all processes (GPUs).
+    """Batch normalisation of the backbone. train: statistics of the batch, both domains together; frozen: those of the weights,
+    scale and offset are trained; synchronised: of the batches of all processes (GPUs).
     """
     freeze_until: str = ""
     """The backbone's last layer that is not trained, for example Mixed_4f; those before it are not either. Empty: all are."""

@@ -25,8 +25,8 @@ NOTE = (
     "oracle: best epoch by target labels, no honest result"
 )
 PUBLISHED_NOTE = (
-    "published: the paper's numbers, of one run each, or another paper's where the paper lacks the method; all of other features, "
-    "none ours; rows named -fl are feature-level versions and do not compare with them"
+    "published: the paper's numbers, of one run each, or another paper's where the paper lacks the method; all of other "
+    "features, none ours; rows named -fl are feature-level versions and do not compare with them"
 )
 
 

@@ -49,7 +49,7 @@ def list_(as_json: AsJson = False) -> None:
 def get(
     name: Annotated[str, typer.Argument(help="A name that `cia-extract weights list` shows.")],
     source: Annotated[
-        str, typer.Option("--from", metavar="FILE|URL", help="File or address to take the weights from. [default: their public addresses]")
+        str, typer.Option("--from", metavar="FILE|URL", help="File or address to take them from. [default: public addresses]")
     ] = "",
     sha256: Annotated[str, typer.Option(help="SHA-256 that the published file must have, hex.")] = "",
 ) -> None:
