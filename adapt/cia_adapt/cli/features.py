@@ -20,7 +20,9 @@ def check(
     ] = [],  # noqa: B006
     mapping: Annotated[list[str], typer.Option("--map", help="As --map of cia-adapt; repeat.", show_default=False)] = [],  # noqa: B006
     train_split: Annotated[str, typer.Option(help="As --train-split of cia-adapt.")] = "train",
-    val_split: Annotated[str | None, typer.Option(help="As --val-split of cia-adapt. [default: val or test]", show_default=False)] = None,
+    val_split: Annotated[
+        str | None, typer.Option(help="As --val-split of cia-adapt. [default: val or test]", show_default=False)
+    ] = None,
     labels: Annotated[str, typer.Option(help="As --labels of cia-adapt.")] = "label",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:

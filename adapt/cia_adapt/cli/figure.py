@@ -22,7 +22,8 @@ Clip = Annotated[
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder of the clips. [default: as at extraction]")]
 Frames = Annotated[
-    list[int], typer.Option("--frame", help="Draw only this one of the network's frames, counted from 1; repeat.", show_default=False)
+    list[int],
+    typer.Option("--frame", help="Draw only this one of the network's frames, counted from 1; repeat.", show_default=False),
 ]
 
 
