@@ -26,8 +26,8 @@ def check(
     labels: Annotated[str, typer.Option(help="As --labels of cia-adapt.")] = "label",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Check all features: missing and extra clips, classes of one domain only, types, NaN, all-zero maps, duplicates,
-    short clips. Exit code 3 for faults.
+    """Check a feature file before anything is trained on it. It looks for missing and extra clips, classes of one domain only,
+    wrong types, NaN, all-zero maps, duplicates and short clips. Exit code 3 for faults.
 
     Examples:
         cia-adapt check feats.h5
@@ -68,8 +68,9 @@ def import_features(
     ] = None,
     out: Annotated[Path, typer.Option(help="The file of imported features to make or to add to.")] = Path("imported.h5"),
 ) -> None:
-    """Import features of other tools: .npy, .npz, .pt, .t7 or .pkl, one file a clip or one a frame, an .npz of many clips, or
-    EPIC-100's released pickle. Clips are matched by id, or by path where the manifest has one.
+    """Import features of other tools into a feature file. They are .npy, .npz, .pt, .t7 or .pkl, one file a clip or one a
+    frame, an .npz of many clips, or EPIC-100's released pickles. Clips are matched by id, or by path where the manifest has
+    one.
 
     Examples:
         cia-adapt import features/rgb features/flow --manifest clips.csv --dataset mine --out mine.h5
@@ -108,7 +109,8 @@ def bench(
     timing: Timing,
     device: Device,
 ) -> None:
-    """Time reading by tier (GB/s, clips/s) and training (ms a step, share of this machine's measured peak).
+    """Time reading and training on this machine. Reading is timed by tier (GB/s, clips/s), training by method (ms a step, share
+    of the measured peak).
 
     Examples:
         cia-adapt bench feats.h5

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cia_adapt.results.figures import clip_maps
 
 app = console.application(
-    "Draw pictures of finished runs for papers: PNG, PDF or SVG, by the suffix of --out.",
+    "Draw pictures of finished runs for papers. The suffix of --out chooses PNG, PDF or SVG.",
     "cia-adapt figure tsne runs/uh/source-only/hmdb-ucf/seed0 runs/uh/cia/hmdb-ucf/seed0",
     "cia-adapt figure gradcam runs/uh/cia/hmdb-ucf/seed0 --out gradcam.pdf",
 )
@@ -33,7 +33,8 @@ def tsne(
     out: Annotated[Path, typer.Option(help="The picture; the coordinates lie beside it as .csv.")] = Path("tsne.png"),
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of t-SNE and of the choice of clips.")] = 0,
 ) -> None:
-    """Draw the t-SNE of the clips' features: source blue, target red, classes by shape, equally many clips of both domains.
+    """Draw the t-SNE of the clips' features. The source is blue, the target red. Shapes tell classes. Both domains have equally
+    many clips.
 
     Examples:
         cia-adapt figure tsne runs/uh/source-only/hmdb-ucf/seed0 runs/uh/cia/hmdb-ucf/seed0
@@ -60,7 +61,7 @@ def consensus(
     frame: Frames = [],  # noqa: B006
     root: Root = None,
 ) -> None:
-    """Draw SC's consensus maps of one clip over the frames that the network saw.
+    """Draw SC's consensus maps of one clip. They lie over the frames that the network saw.
 
     Examples:
         cia-adapt figure consensus runs/uh/cia/hmdb-ucf/seed0
@@ -82,7 +83,8 @@ def gradcam(
     frame: Frames = [],  # noqa: B006
     root: Root = None,
 ) -> None:
-    """Draw the Grad-CAM of one clip: rgb, refined rgb, flow, refined flow, fused after SC, consensus map (the paper's figure 2).
+    """Draw the Grad-CAM of one clip. The panels are those of the paper's figure 2: rgb, refined rgb, flow, refined flow, fused
+    after SC, consensus map.
 
     Examples:
         cia-adapt figure gradcam runs/uh/cia/hmdb-ucf/seed0

@@ -71,8 +71,8 @@ def _predict(
     clips: Clips,
     device: Device,
 ) -> None:
-    """Predict clips with a finished run: the class and all scores of each. They are clips with features, or --clips where the run
-    trained its backbone.
+    """Predict clips with a finished run. Each gets a class and the scores of all classes. They are clips with features, or
+    --clips where the run trained its backbone.
 
     Examples:
         cia-adapt predict runs/demo/cia/indoor-outdoor/seed0 --features new.h5 --dataset new
@@ -109,7 +109,8 @@ def _submit(
         list[Path] | None, typer.Argument(help="Run folders, or folders above them: their softmaxes are averaged.")
     ] = None,
 ) -> None:
-    """Write, or check, a submission to EPIC-KITCHENS-100's domain adaptation challenge. Exit code 5 where it is not valid.
+    """Write or check a submission to EPIC-KITCHENS-100's challenge. The challenge is that of domain adaptation.
+    Exit code 5 where the submission is not valid.
 
     Examples:
         cia-adapt submit runs/e100/cia --out test.zip

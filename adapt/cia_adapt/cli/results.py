@@ -14,7 +14,7 @@ Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above 
 
 
 def methods(name: Annotated[str | None, typer.Argument(help="Show this one with all its settings.")] = None) -> None:
-    """List the methods by group with their published numbers, and what others publish on UCF-HMDB; or show one method.
+    """List the methods by group, or show one. The list has their published numbers, and what others publish on UCF-HMDB.
 
     Examples:
         cia-adapt methods
@@ -62,7 +62,7 @@ class Layout:
 
 
 def table(layout: Layout, runs: Runs = [Path("runs")]) -> None:  # noqa: B006
-    """Print the results of runs in the paper's layout, with intervals, beside the published numbers.
+    """Print results in the layout of the paper's tables. They have intervals, and the published numbers beside them.
 
     Examples:
         cia-adapt table --table 3 --baseline concat
@@ -93,8 +93,8 @@ def table(layout: Layout, runs: Runs = [Path("runs")]) -> None:  # noqa: B006
 
 
 def validators(runs: Runs = [Path("runs")]) -> None:  # noqa: B006
-    """Print how well each label-free validator ranks epochs and runs: Spearman's correlation with target accuracy (which uses
-    target labels).
+    """Print how well label-free validators rank epochs and runs. The measure is Spearman's correlation with target accuracy,
+    which uses target labels.
 
     Examples:
         cia-adapt validators
@@ -120,7 +120,8 @@ def report(
         typer.Option(help="The method that others are compared with. [default: source-only, else concat, else the first]"),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page: results, differences, curves, classes, t-SNE, maps, clips. Prints the table too.
+    """Write one HTML page about runs, and print their table. The page needs no network. It has results, differences, curves,
+    classes, t-SNE, maps and clips.
 
     Examples:
         cia-adapt report runs

@@ -39,7 +39,7 @@ def manifest(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing CSV.", rich_help_panel=WHERE)] = False,
 ) -> None:
-    """Write a manifest from class folders, or from a benchmark's official files.
+    """Write a manifest, the list of the clips. It is made of class folders, or of a benchmark's official files.
 
     Examples:
         cia-extract manifest --from-folders clips/indoor --val-every 4

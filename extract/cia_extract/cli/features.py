@@ -29,7 +29,7 @@ def info(
         Path | None, typer.Option("--html", help="HTML page to write instead: clips by class, failures, ranges, nearest clips.")
     ] = None,
 ) -> None:
-    """Show what a feature file holds: datasets, clips, states, weights and recipe.
+    """Show what a feature file holds. Its datasets, clips, states, weights and recipe are printed, or written as an HTML page.
 
     Examples:
         cia-extract info feats.h5
@@ -97,7 +97,7 @@ def compare(
     weights: Annotated[list[str], typer.Option(help="With --again: A's weights, where they are not the default ones.")] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Compare features clip by clip, and say where differences may come from.
+    """Compare two sets of features clip by clip. The last lines say where differences may come from.
 
     Examples:
         cia-extract compare feats.h5 other_features/

@@ -49,7 +49,8 @@ def preview(
     shown: Shown,
     preprocessing: options.Preprocessing,
 ) -> None:
-    """Show what the networks see: the described frames with their windows, flow in colour and as arrows, sound. Writes HTML.
+    """Show what the networks see of clips, as an HTML page. It has the described frames with their windows, the flow in colour
+    and as arrows, and the sound.
 
     Examples:
         cia-extract preview clips/indoor/walk/0001.mp4
