@@ -45,7 +45,7 @@ VALUES = {"--seeds": "1", "--trials": "1", "--jobs": "1", "--nproc-per-node": "2
 SMALL = "--short-side 64 --width 64 --crop 64 --flow dis --workers 1"
 ADDED = {
     r"cia-adapt (--features|sweep |search )(?!.*--dry-run)": "--epochs 2 --batch 6",
-    r"cia-extract --dataset (indoor|outdoor|demo)": "--frames 1 --flow dis --engine eager",
+    r"cia-extract --dataset (indoor|outdoor|new|demo)": "--frames 1 --flow dis --engine eager",
     r"cia-extract --dataset demo": "--clips-per-class 1 --dry-run",
     r"(torchrun .*)?cia-adapt --clips": f"--epochs 1 --batch 4 --segments 4 {SMALL}",
     r"cia-extract --dataset e100 .*=runs/": "--manifest e100.csv --root . --frames 2 --flow dis --engine eager",
@@ -70,6 +70,15 @@ def clips() -> None:
             Path(f"clips/{domain}/{label}").mkdir(parents=True)
             for i in range(4):
                 encode(Path(f"clips/{domain}/{label}/{domain}_{label}{i}.mp4"), 12)
+
+
+def clips_of_a_user() -> None:
+    """Those of the domains, and clips/new with two clips without labels."""
+    clips()
+    Path("clips/new").mkdir()
+    for name in ("a", "b"):
+        encode(Path(f"clips/new/{name}.mp4"), 12)
+    Path("clips/new/manifest.csv").write_text("clip,path,label,split\na,a.mp4,,test\nb,b.mp4,,test\n")
 
 
 def small(path: str, *domains: str, val: str = "val", labels: tuple[str, ...] = ("label",)) -> None:
@@ -166,7 +175,7 @@ PREPARED = {
     "flow.md": lambda: None,
     "install.md": lambda: None,
     "large-jobs.md": lambda: small("feats.h5", "hmdb", "ucf"),
-    "own-clips.md": clips,
+    "own-clips.md": clips_of_a_user,
     "own-features.md": foreign,
     "protocol.md": lambda: runs("runs"),
     "quick-start.md": lambda: runs("demo/runs"),
