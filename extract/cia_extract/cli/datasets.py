@@ -23,7 +23,8 @@ def manifest(
         Path | None, typer.Option(help="Folder with <class>/<clip> or <split>/<class>/<clip>.", rich_help_panel=FOLDERS)
     ] = None,
     val_every: Annotated[
-        int, typer.Option(min=0, help="Without split folders: every n-th clip of a class is val.", rich_help_panel=FOLDERS)
+        int,
+        typer.Option(min=0, help="Without split folders: every n-th clip of a class is val; 0: none.", rich_help_panel=FOLDERS),
     ] = 0,
     dataset: Annotated[
         str, typer.Option(help="A benchmark: ucf, hmdb, ucf-small, hmdb-small, e55 or e100.", rich_help_panel=BENCHMARK)
