@@ -47,7 +47,7 @@ def page() -> str:
         rows = [row(config.load("uh", name, {}).method) for name in members]
         blocks += [f"## {title}\n", table(["method", "stands for", "published", "parts and own settings", "reads"], rows)]
     blocks += ["## Published by others on UCF-HMDB\n", published()]
-    blocks.append(blocks.append("## Notes, and what is reconstructed\n\n" + BESIDE))
+    blocks.append("## Notes, and what is reconstructed\n\n" + BESIDE)
     blocks += filter(None, map(note, config.names("methods")))
     blocks += ["\n## Set-ups\n\n`--setup NAME` chooses one. Each setting has a flag of its name.\n", setups()]
     for kind, title in KINDS.items():
