@@ -90,7 +90,7 @@ class Output:
     out: Path = Path("feats.h5")
     """The feature file; a second dataset goes into the same one."""
     overwrite: bool = False
-    """Start this dataset anew."""
+    """Extract this dataset again from nothing."""
     retry_failed: bool = False
     """Try clips again that failed before."""
     dry_run: bool = False
