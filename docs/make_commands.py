@@ -45,7 +45,7 @@ def written(parameter: Any) -> str:
 
 def meaning(parameter: Any) -> str:
     text, default = parameter.help, parameter.default
-    if default and "[default" not in text:
+    if (default or (default == 0 and default is not False)) and "[default" not in text:
         shown = ", ".join(map(str, default)) if isinstance(default, list | tuple) else default
         shown = parameter.opts[0] if default is True else shown
         text += f" [default: {shown}]"

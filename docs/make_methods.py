@@ -1,6 +1,6 @@
 """Writes docs/methods.md from the methods' TOMLs, the set-ups and the parts' docstrings: `python docs/make_methods.py`.
 
-`tests/test_methods_page.py` compares the page with what this script makes of the code.
+`tests/test_documents.py` compares the page with what this script makes of the code.
 """
 
 import dataclasses
@@ -21,17 +21,20 @@ HEAD = """# Methods
 
 *Made by `python docs/make_methods.py` from the code. Edit the TOMLs and docstrings, not this page.*
 
-A method is one TOML in `adapt/cia_adapt/methods`. It names parts: a refinement, a pooling, a temporal part, a head, objectives.
+A method is one TOML file in `adapt/cia_adapt/methods`. It names parts: a refinement, a pooling, a temporal part, a head,
+objectives.
 `cia-adapt methods` lists the methods. `cia-adapt methods cia` shows one with all its settings.
 
 - `--method NAME` takes one. `--set part.option=value` changes a setting of a part.
-- *Published* is what the literature prints. It is never a result of this project.
+- *Published* is the number of the paper's cell that the method stands for, or of another paper. It is never a result of this
+  project.
 - Methods named `-fl` are feature-level: the same objective over cached features, not the network that the published number is of.
 - *Reads maps* means that the method needs maps [1024, 7, 7]. The others read vectors [1024] and are much faster.
 - Every method has a shared layer before its heads, as TA3N has. Every method with `adversarial` has discriminators. Both are
   [reconstructed](reconstruction.md).
 """
 
+BESIDE = "Beside the shared layer and the discriminators, which are reconstructed in every method that has them.\n"
 KINDS = {"refinements": "Refinements", "poolings": "Poolings", "temporal": "Temporal parts", "objectives": "Objectives"}
 EVERYWHERE = ("the shared layer before the heads (TA3N's)", "the shared layer before the heads", "discriminators")
 DEFAULTS = {("refinements", "none"), ("poolings", "avg"), ("temporal", "tsn")}
@@ -44,7 +47,7 @@ def page() -> str:
         rows = [row(config.load("uh", name, {}).method) for name in members]
         blocks += [f"## {title}\n", table(["method", "stands for", "published", "parts and own settings", "reads"], rows)]
     blocks += ["## Published by others on UCF-HMDB\n", published()]
-    blocks.append("## Notes, and what is reconstructed\n\nBeside the shared layer and the discriminators.\n")
+    blocks.append("## Notes, and what is reconstructed\n\n" + BESIDE)
     blocks += filter(None, map(note, config.names("methods")))
     blocks += ["\n## Set-ups\n\n`--setup NAME` chooses one. Each setting has a flag of its name.\n", setups()]
     for kind, title in KINDS.items():

@@ -45,7 +45,7 @@ VALUES = {"--seeds": "1", "--trials": "1", "--jobs": "1", "--nproc-per-node": "2
 SMALL = "--short-side 64 --width 64 --crop 64 --flow dis --workers 1"
 ADDED = {
     r"cia-adapt (--features|sweep |search )(?!.*--dry-run)": "--epochs 2 --batch 6",
-    r"cia-extract --dataset (indoor|outdoor|demo)": "--frames 1 --flow dis --engine eager",
+    r"cia-extract --dataset (indoor|outdoor|new|demo)": "--frames 1 --flow dis --engine eager",
     r"cia-extract --dataset demo": "--clips-per-class 1 --dry-run",
     r"(torchrun .*)?cia-adapt --clips": f"--epochs 1 --batch 4 --segments 4 {SMALL}",
     r"cia-extract --dataset e100 .*=runs/": "--manifest e100.csv --root . --frames 2 --flow dis --engine eager",
@@ -72,17 +72,28 @@ def clips() -> None:
                 encode(Path(f"clips/{domain}/{label}/{domain}_{label}{i}.mp4"), 12)
 
 
-def small(path: str, *domains: str, val: str = "val", labels: tuple[str, ...] = ("label",)) -> None:
-    """A foreign file of small maps and vectors, on which everything trains in no time."""
+def clips_of_a_user() -> None:
+    """Those of the domains, and clips/new with two clips without labels."""
+    clips()
+    Path("clips/new").mkdir()
+    for name in ("a", "b"):
+        encode(Path(f"clips/new/{name}.mp4"), 12)
+    Path("clips/new/manifest.csv").write_text("clip,path,label,split\na,a.mp4,,test\nb,b.mp4,,test\n")
+
+
+def small(path: str, *domains: str, held_out: tuple[str, ...] = ("val",), labels: tuple[str, ...] = ("label",)) -> None:
+    """A foreign file of small maps and vectors, on which everything trains in no time. The words are classes of EPIC too."""
     random = np.random.default_rng(0)
+    split = ["train"] * 8 + [name for name in held_out for _ in range(4)]
     with h5py.File(path, "w") as file:
         for domain in domains:
             for label in labels:
-                file[f"{domain}/clips/{label}"] = np.array(["run", "wave"] * 6, dtype="S")
-            file[f"{domain}/clips/clip"] = np.array([f"{domain}{i}" for i in range(12)], dtype="S")
-            file[f"{domain}/clips/split"] = np.array(["train"] * 8 + [val] * 4, dtype="S")
+                words = ("tap", "plate") if label == "noun" else ("take", "put")
+                file[f"{domain}/clips/{label}"] = np.array([words[i % 2] for i in range(len(split))], dtype="S")
+            file[f"{domain}/clips/clip"] = np.array([f"{domain}{i}" for i in range(len(split))], dtype="S")
+            file[f"{domain}/clips/split"] = np.array(split, dtype="S")
             for modality in ("rgb", "flow"):
-                maps = random.random((12, 5, 16, 7, 7), dtype=np.float32)
+                maps = random.random((len(split), 5, 16, 7, 7), dtype=np.float32)
                 file[f"{domain}/{modality}/maps"], file[f"{domain}/{modality}/pooled"] = maps, maps.mean((3, 4))
 
 
@@ -101,6 +112,14 @@ def collections() -> None:
     Path("other_features/rgb").mkdir(parents=True)
     for i in range(6):
         np.save(f"other_features/rgb/ucf{i}.npy", np.random.default_rng(i).random((5, 1024), dtype=np.float32))
+
+
+def e100() -> None:
+    """Clips with verbs and nouns, and the challenge's list of those that are tested."""
+    small("feats.h5", "source", "target", held_out=("val", "test"), labels=("label", "noun"))
+    Path("UDA_annotations").mkdir()
+    listed = Path("UDA_annotations/EPIC_100_uda_target_test_timestamps.csv")
+    listed.write_text("narration_id\n" + "".join(f"target{i}\n" for i in range(12, 16)))
 
 
 def checkpoints() -> None:
@@ -160,19 +179,20 @@ PREPARED = {
     "README.md": readme,
     "adding.md": lambda: None,
     "end-to-end.md": footage,
-    "epic-100.md": lambda: small("feats.h5", "source", "target", labels=("label", "noun")),
-    "epic-55.md": lambda: small("feats.h5", "D1", "D2", val="test"),
+    "epic-100.md": e100,
+    "epic-55.md": lambda: small("feats.h5", "D1", "D2", held_out=("test",)),
     "feature-file.md": lambda: small("mine.h5", "indoor", "outdoor"),
     "flow.md": lambda: None,
     "install.md": lambda: None,
     "large-jobs.md": lambda: small("feats.h5", "hmdb", "ucf"),
-    "own-clips.md": clips,
+    "own-clips.md": clips_of_a_user,
     "own-features.md": foreign,
     "protocol.md": lambda: runs("runs"),
     "quick-start.md": lambda: runs("demo/runs"),
     "recipes.md": lambda: (collections(), checkpoints()),
     "training.md": lambda: (
         small("feats.h5", "hmdb", "ucf"),
+        small("e55.h5", "D1", "D2", "D3", held_out=("test",)),
         Path("my-space.toml").write_text(SPACE),
     ),
     "ucf-hmdb.md": lambda: small("feats.h5", "hmdb", "ucf"),

@@ -145,6 +145,14 @@ def test_the_help_of_a_command_ends_with_two_examples_of_it_that_are_understood(
         test_every_command_of_the_readme_and_the_pages_is_understood(example)
 
 
+@pytest.mark.parametrize("program", SECTIONS)
+def test_the_list_of_commands_has_whole_sentences(program, monkeypatch):
+    """What a command does is said in its first sentence, which fits beside its name on a terminal of 80 columns."""
+    listed = help_of(program, monkeypatch).split("\nCommands:\n")[1].split("\n\n")[0]
+    lines = [line for line in listed.splitlines() if line.strip()]
+    assert len(lines) > 6 and all(line.endswith(".") and not line.endswith("...") for line in lines), listed
+
+
 @pytest.mark.parametrize("name", ALL_COMMANDS)
 def test_a_command_with_many_flags_has_them_in_sections(name):
     flags = [p for p in ALL_COMMANDS[name].params if p.param_type_name == "option" and "--help" not in p.opts]

@@ -35,7 +35,8 @@ class Counted:
 
 
 def cost(counted: Counted) -> None:
-    """Parameters and multiply-accumulates (MACs) of methods by module, with and without the backbone, beside table 1.
+    """Count parameters and multiply-accumulates of methods. They are listed by module, with and without the backbone, beside the
+    paper's table 1.
 
     Examples:
         cia-adapt cost

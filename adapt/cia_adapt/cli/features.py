@@ -18,14 +18,16 @@ def check(
     manifest: Annotated[
         list[str], typer.Option(help="[DOMAIN=]FILE: the clips that should be there; repeat.", show_default=False)
     ] = [],  # noqa: B006
-    mapping: Annotated[list[str], typer.Option("--map", help="As for cia-adapt --map.", show_default=False)] = [],  # noqa: B006
-    train_split: Annotated[str, typer.Option(help="As for cia-adapt.")] = "train",
-    val_split: Annotated[str | None, typer.Option(help="As for cia-adapt. [default: val or test]", show_default=False)] = None,
-    labels: Annotated[str, typer.Option(help="As for cia-adapt.")] = "label",
+    mapping: Annotated[list[str], typer.Option("--map", help="As --map of cia-adapt; repeat.", show_default=False)] = [],  # noqa: B006
+    train_split: Annotated[str, typer.Option(help="As --train-split of cia-adapt.")] = "train",
+    val_split: Annotated[
+        str | None, typer.Option(help="As --val-split of cia-adapt. [default: val or test]", show_default=False)
+    ] = None,
+    labels: Annotated[str, typer.Option(help="As --labels of cia-adapt.")] = "label",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Look through all features: missing and extra clips, classes of one domain only, types, NaN, all-zero maps, duplicates,
-    short clips. Exit code 3 for faults.
+    """Check a feature file before anything is trained on it. It looks for missing and extra clips, classes of one domain only,
+    wrong types, NaN, all-zero maps, duplicates and short clips. Exit code 3 for faults.
 
     Examples:
         cia-adapt check feats.h5
@@ -59,15 +61,16 @@ def import_features(
         ),
     ],
     dataset: Annotated[str, typer.Option(help="Name of the dataset in the feature file; its domain where no column says.")],
-    modality: Annotated[str | None, typer.Option(help="Of a folder whose layout does not say: rgb, flow or audio.")] = None,
+    modality: Annotated[str | None, typer.Option(help="rgb, flow or audio, for a folder whose layout does not say it.")] = None,
     frames: Annotated[
         int | None,
         typer.Option(min=1, help="Frames kept of each clip, by TSN's rule. [default: 1 where clips have one, else 25]"),
     ] = None,
-    out: Annotated[Path, typer.Option(help="A file of imported features; made, or added to.")] = Path("imported.h5"),
+    out: Annotated[Path, typer.Option(help="The file of imported features to make or to add to.")] = Path("imported.h5"),
 ) -> None:
-    """Take features of other tools over: .npy, .npz, .pt, .t7 or .pkl, one file a clip or one a frame, an .npz of many clips, or
-    EPIC-100's released pickle. Clips are matched by id, or by path where the manifest has one.
+    """Import features of other tools into a feature file. They are .npy, .npz, .pt, .t7 or .pkl, one file a clip or one a
+    frame, an .npz of many clips, or EPIC-100's released pickles. Clips are matched by id, or by path where the manifest has
+    one.
 
     Examples:
         cia-adapt import features/rgb features/flow --manifest clips.csv --dataset mine --out mine.h5
@@ -86,19 +89,19 @@ class Timing:
     method: tuple[str, ...] = ("source-only", "concat", "cia")
     """Methods to time; repeat."""
     setup: str = "uh"
-    """Whose batch and segments."""
+    """Set-up whose batch and segments are timed."""
     batch: int | None = None
-    """Instead of the set-up's."""
+    """Source clips a step. [default: the set-up's]"""
     train_split: str | None = None
-    """As for the bare command."""
+    """As --train-split of cia-adapt."""
     val_split: str | None = None
-    """As for the bare command."""
+    """As --val-split of cia-adapt."""
     steps: Annotated[int, Meta(ge=1)] = 5
-    """Steps timed of each."""
+    """Number of steps of each method that are timed."""
     modality: tuple[str, ...] = ()
-    """Use only these; repeat."""
+    """Use only this modality; repeat. [default: all]"""
     mapping: Annotated[tuple[str, ...], "--map"] = ()
-    """As for the bare command; repeat."""
+    """As --map of cia-adapt; repeat."""
 
 
 def bench(
@@ -106,7 +109,8 @@ def bench(
     timing: Timing,
     device: Device,
 ) -> None:
-    """By tier: reading (GB/s, clips/s) and training (ms a step, share of this machine's measured peak).
+    """Time reading and training on this machine. Reading is timed by tier (GB/s, clips/s), training by method (ms a step, share
+    of the measured peak).
 
     Examples:
         cia-adapt bench feats.h5

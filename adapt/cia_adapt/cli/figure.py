@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cia_adapt.results.figures import clip_maps
 
 app = console.application(
-    "Pictures of finished runs for papers: PNG, PDF or SVG, by the suffix of --out.",
+    "Draw pictures of finished runs for papers. The suffix of --out chooses PNG, PDF or SVG.",
     "cia-adapt figure tsne runs/uh/source-only/hmdb-ucf/seed0 runs/uh/cia/hmdb-ucf/seed0",
     "cia-adapt figure gradcam runs/uh/cia/hmdb-ucf/seed0 --out gradcam.pdf",
 )
@@ -22,7 +22,8 @@ Clip = Annotated[
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder of the clips. [default: as at extraction]")]
 Frames = Annotated[
-    list[int], typer.Option("--frame", help="Draw only these of the network's frames, from 1; repeat.", show_default=False)
+    list[int],
+    typer.Option("--frame", help="Draw only this one of the network's frames, counted from 1; repeat.", show_default=False),
 ]
 
 
@@ -30,9 +31,10 @@ Frames = Annotated[
 def tsne(
     runs: Annotated[list[Path], typer.Argument(help="The folders of one run or more, drawn side by side.")],
     out: Annotated[Path, typer.Option(help="The picture; the coordinates lie beside it as .csv.")] = Path("tsne.png"),
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of t-SNE and of the choice of clips.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of t-SNE and of the choice of clips.")] = 0,
 ) -> None:
-    """t-SNE of the clips' features: source blue, target red, classes by shape, as many clips of either domain.
+    """Draw the t-SNE of the clips' features. The source is blue, the target red. Shapes tell classes. Both domains have equally
+    many clips.
 
     Examples:
         cia-adapt figure tsne runs/uh/source-only/hmdb-ucf/seed0 runs/uh/cia/hmdb-ucf/seed0
@@ -59,7 +61,7 @@ def consensus(
     frame: Frames = [],  # noqa: B006
     root: Root = None,
 ) -> None:
-    """SC's consensus maps of one clip over the frames that the network saw.
+    """Draw SC's consensus maps of one clip. They lie over the frames that the network saw.
 
     Examples:
         cia-adapt figure consensus runs/uh/cia/hmdb-ucf/seed0
@@ -81,7 +83,8 @@ def gradcam(
     frame: Frames = [],  # noqa: B006
     root: Root = None,
 ) -> None:
-    """Grad-CAM of one clip: rgb, refined rgb, flow, refined flow, fused after SC, consensus map (the paper's figure 2).
+    """Draw the Grad-CAM of one clip. The panels are those of the paper's figure 2: rgb, refined rgb, flow, refined flow, fused
+    after SC, consensus map.
 
     Examples:
         cia-adapt figure gradcam runs/uh/cia/hmdb-ucf/seed0

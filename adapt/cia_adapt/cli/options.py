@@ -29,11 +29,11 @@ class Data:
     target: str | None = None
     """Unlabelled domain. [default: every other one]"""
     modality: tuple[str, ...] = ()
-    """Use only these; repeat. [default: all]"""
+    """Use only this modality of the features; repeat. [default: all]"""
     manifest: tuple[str, ...] = ()
     """[DOMAIN=]FILE: labels and splits of this CSV instead of the file's; repeat."""
     mapping: Annotated[tuple[str, ...], "--map"] = ()
-    """DOMAIN/NAME=PATH: where a foreign HDF5 file has it; repeat."""
+    """DOMAIN/NAME=PATH: where an array lies in an HDF5 file of another tool; repeat."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Footage(Frames):
     """Which clips, and the backbone that is trained on them."""
 
     weights: tuple[str, ...] = ()
-    """The backbone's first weights, as of cia-extract: kinetics, random, FILE or MODALITY=FILE; repeat. [default: kinetics]"""
+    """First weights of the backbone, as of cia-extract: kinetics, random, FILE or MODALITY=FILE; repeat. [default: kinetics]"""
     checkpointing: bool = False
     """Compute the backbone's activations again for the gradient: a fraction of the memory, a third more time."""
 
@@ -94,9 +94,9 @@ class Trained:
     """What to train."""
 
     setup: str = "uh"
-    """Protocol and optimiser: SETUPS; or a file that ends in .toml."""
+    """Protocol and optimiser: SETUPS, or a file that ends in .toml."""
     method: str = "cia"
-    """One of: cia-adapt methods; or a file that ends in .toml."""
+    """A name that `cia-adapt methods` lists, or a file that ends in .toml."""
     settings: Annotated[tuple[str, ...], "--set"] = ()
     """A setting of a part, for example sc.scales=2; repeat. See cia-adapt methods NAME."""
     seeds: Annotated[int, Meta(ge=1, le=10_000)] = 1
@@ -114,9 +114,9 @@ class Runs(Trained):
     keep_state: bool = True
     """Keep what a finished run needs to go on (3 × the model)."""
     tensorboard: bool = False
-    """Write the metrics of each epoch for TensorBoard too, into the run's folder."""
+    """Also write the metrics of each epoch into the run's folder for TensorBoard."""
     overwrite: bool = False
-    """Train again what is finished."""
+    """Train finished runs again."""
     as_json: Annotated[bool, "--json"] = False
     """One JSON object on stdout."""
 

@@ -25,7 +25,7 @@ class Which:
     features: Path | None = None
     """The feature file. [default: that of the run]"""
     mapping: Annotated[tuple[str, ...], "--map"] = ()
-    """DOMAIN/NAME=PATH: where a foreign HDF5 file has it; repeat."""
+    """DOMAIN/NAME=PATH: where an array lies in an HDF5 file of another tool; repeat."""
     which: Literal["selected", "last"] = "selected"
     """The model of the selected epoch, or of the last."""
 
@@ -35,11 +35,11 @@ class Clips:
     """Which clips `predict` is asked for, and where the answer goes."""
 
     dataset: str | None = None
-    """Domain or dataset of the feature file. [default: the run's target]"""
+    """Domain or dataset of the feature file to predict. [default: the run's target]"""
     split: str = "all"
-    """Split of it, or all. Labels are neither needed nor read."""
+    """Split to predict, or all. Labels are neither needed nor read."""
     out: Path = Path("scores.csv")
-    """File that ends in .csv or .h5."""
+    """File to write, which ends in .csv or .h5."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Submission:
     out: Path | None = None
     """The zip to write."""
     check: Path | None = None
-    """Check this zip, anybody's, instead of writing one."""
+    """Zip to check, whoever wrote it, instead of writing one."""
     timestamps: Path | None = None
     """EPIC_100_uda_target_test_timestamps.csv: the clips that must be there. [default: those of the feature file]"""
     with_source: bool = False
@@ -71,7 +71,8 @@ def _predict(
     clips: Clips,
     device: Device,
 ) -> None:
-    """What a run predicts for any clips with features, or for --clips if it trained its backbone: classes and all scores.
+    """Predict clips with a finished run. Each gets a class and the scores of all classes. They are clips with features, or
+    --clips where the run trained its backbone.
 
     Examples:
         cia-adapt predict runs/demo/cia/indoor-outdoor/seed0 --features new.h5 --dataset new
@@ -108,7 +109,8 @@ def _submit(
         list[Path] | None, typer.Argument(help="Run folders, or folders above them: their softmaxes are averaged.")
     ] = None,
 ) -> None:
-    """Write, or check, a submission to EPIC-KITCHENS-100's domain adaptation challenge. Exit code 5 where it is not valid.
+    """Write or check a submission to EPIC-KITCHENS-100's challenge. The challenge is that of domain adaptation.
+    Exit code 5 where the submission is not valid.
 
     Examples:
         cia-adapt submit runs/e100/cia --out test.zip

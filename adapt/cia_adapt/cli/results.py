@@ -14,7 +14,7 @@ Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above 
 
 
 def methods(name: Annotated[str | None, typer.Argument(help="Show this one with all its settings.")] = None) -> None:
-    """List the methods by group: the paper's cell, the published numbers; and what others publish on UCF-HMDB.
+    """List the methods by group, or show one. The list has their published numbers, and what others publish on UCF-HMDB.
 
     Examples:
         cia-adapt methods
@@ -58,11 +58,11 @@ class Layout:
     form: Annotated[Literal["terminal", "markdown", "latex", "csv"], "--format"] = "terminal"
     """terminal, markdown, latex or csv."""
     out: Path | None = None
-    """Write it there instead of printing it."""
+    """File to write the table to instead of printing it."""
 
 
 def table(layout: Layout, runs: Runs = [Path("runs")]) -> None:  # noqa: B006
-    """Our numbers in the paper's layout, with intervals and the published numbers beside them.
+    """Print results in the layout of the paper's tables. They have intervals, and the published numbers beside them.
 
     Examples:
         cia-adapt table --table 3 --baseline concat
@@ -93,8 +93,8 @@ def table(layout: Layout, runs: Runs = [Path("runs")]) -> None:  # noqa: B006
 
 
 def validators(runs: Runs = [Path("runs")]) -> None:  # noqa: B006
-    """How well each label-free validator ranks epochs and runs: Spearman's correlation with target accuracy (which uses target
-    labels).
+    """Print how well label-free validators rank epochs and runs. The measure is Spearman's correlation with target accuracy,
+    which uses target labels.
 
     Examples:
         cia-adapt validators
@@ -113,14 +113,15 @@ def report(
     runs: Runs = [Path("runs")],  # noqa: B006
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
     root: Annotated[Path | None, typer.Option(help="Folder of the clips, for pictures. [default: as at extraction]")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of t-SNE and of the choice of clips.")] = 0,
-    clips: Annotated[int, typer.Option(min=0, help="Clips of a kind whose frames are shown.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of t-SNE and of the choice of clips.")] = 0,
+    clips: Annotated[int, typer.Option(min=0, help="Number of clips of each kind whose frames are shown.")] = 4,
     baseline: Annotated[
         str | None,
         typer.Option(help="The method that others are compared with. [default: source-only, else concat, else the first]"),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML: results, differences, curves, classes, t-SNE, maps, clips. Prints the table too.
+    """Write one HTML page about runs, and print their table. The page needs no network. It has results, differences, curves,
+    classes, t-SNE, maps and clips.
 
     Examples:
         cia-adapt report runs

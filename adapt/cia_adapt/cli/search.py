@@ -23,15 +23,15 @@ class Searched(Trained):
     runs: Path = Path("searches")
     """Folder for the searches. Not that of other runs: tables would mix them."""
     space: str = "default"
-    """What varies: default (lr, dropout, reversal, temperatures), or a file that ends in .toml."""
+    """Settings that vary: default (lr, dropout, reversal, temperatures), or a file that ends in .toml."""
     trials: Annotated[int, Meta(ge=1, le=10_000)] = 30
-    """How many, beside the method as it is."""
+    """Number of sets of values to try, beside the method's own."""
     by: str = "im"
     """Label-free validators that rank, with commas between: source_val, entropy, im, snd, bnm, ami."""
     sampler: Literal["random", "tpe"] = "random"
     """random, or tpe: Optuna's, --jobs trials at a time after the first ten."""
     search_seed: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
-    """Of the sampler; --seeds are those of the runs."""
+    """Seed of the sampler; --seeds are those of the runs."""
     jobs: Annotated[int, Meta(ge=1, le=1024)] = 1
     """Processes, each with its share of the cores."""
     ray: str | None = None

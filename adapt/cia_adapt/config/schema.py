@@ -19,8 +19,8 @@ class Setup:
     epochs: Annotated[int, Meta(ge=1, le=100_000)] = 30
     """Passes over the source's training clips."""
     source_epochs: Annotated[int, Meta(ge=0, le=100_000)] = 0
-    """Those of the epochs in which a source-free method trains on the source, before it passes over the target's training clips
-    alone; 0: half of them. Other methods train on the source throughout.
+    """Number of epochs in which a source-free method trains on the source, before it trains on the target's clips alone; 0: half
+    of the epochs. Other methods train on the source throughout.
     """
     batch: Annotated[int, Meta(ge=2, le=1_000_000)] = 128
     """Source clips a step; the target's batch is proportional, so that both are passed once an epoch."""
@@ -33,9 +33,9 @@ class Setup:
     warm_up: Annotated[float, Meta(ge=0, le=0.9)] = 0.0
     """Share of the steps over which the rate grows to its value evenly; 0: it starts there."""
     weight_decay: Annotated[float, Meta(ge=0, le=1e3)] = 1e-4
-    """L2 penalty."""
+    """Weight of the L2 penalty."""
     dropout: Annotated[float, Meta(ge=0, le=0.99)] = 0.5
-    """On frame features and on the clip's."""
+    """Share of features that dropout sets to 0, of frames and of clips."""
     clip_norm: Annotated[float, Meta(ge=0, le=1e9)] = 20.0
     """Largest norm of the gradient; 0 for no limit."""
     balanced: bool = False
@@ -55,26 +55,26 @@ class Setup:
     normalise: bool = False
     """Centre and scale the features of each frame and modality before the shared layer, and its own before their ReLU."""
     initialise: Literal["random", "data"] = "random"
-    """How the shared layer starts: random; data: then each unit is scaled and shifted, so that it has mean 0 and standard
-    deviation 1 over the source's training clips.
+    """How the shared layer starts: random, or data, which scales and shifts each unit to mean 0 and standard deviation 1 over the
+    source's training clips.
     """
     reversal: Annotated[float, Meta(ge=1e-6, le=1e3)] = 1.0
-    """Multiplies λ and β of every reversed gradient in all methods alike, but for those that --set gives."""
+    """Factor of λ and β of every reversed gradient in all methods alike, but for those that --set gives."""
     smoothing: Annotated[float, Meta(ge=0, le=0.99)] = 0.0
     """Label smoothing ε of the classification loss."""
     average: Annotated[float, Meta(ge=0, le=0.99999)] = 0.0
     """Decay a step of an exponential moving average of the weights, which is evaluated instead of them; 0: no average."""
     select: Literal["source_val", "entropy", "im", "snd", "bnm", "ami", "dev", "last"] = "source_val"
-    """Rule of `selected`, without target labels: accuracy on the source's val clips, a validator, or the last epoch."""
+    """Rule that picks the epoch `selected`, without target labels: accuracy on the source's val clips, a validator, or last."""
     input: Literal["features", "clips"] = "features"
     """What training reads: features of a feature file, or clips (--clips), with whose frames the backbone is trained too."""
     backbone: Literal["i3d", "tbn"] = "i3d"
-    """With clips. i3d: one map of all --segments frames of a clip; tbn: one of each frame."""
+    """With clips, the network. i3d: one map of all --segments frames of a clip; tbn: one map of each frame."""
     backbone_lr: Annotated[float, Meta(ge=0, le=1e3)] = 0.0
     """With clips, the backbone's learning rate at the start; 0: that of everything else."""
     batch_norm: Literal["train", "frozen", "synchronised"] = "train"
-    """The backbone's. train: statistics of the batch, both domains together; frozen: those of the weights, scale and offset are
-    trained; synchronised: of the batches of all processes (GPUs).
+    """Batch normalisation of the backbone. train: statistics of the batch, both domains together; frozen: those of the weights,
+    scale and offset are trained; synchronised: of the batches of all processes (GPUs).
     """
     freeze_until: str = ""
     """The backbone's last layer that is not trained, for example Mixed_4f; those before it are not either. Empty: all are."""
@@ -87,7 +87,7 @@ class Setup:
     jitter: bool = True
     """With clips, train on crops of random size and place; else on the centre."""
     flip: bool = False
-    """With clips, mirror half of those that train. Not where left and right mean something."""
+    """With clips, mirror half of the training clips. Leave it off where left and right mean something."""
     test_clips: Annotated[int, Meta(ge=1, le=100)] = 1
     """With clips, equidistant samplings of --segments frames that evaluation averages over; training draws its frames from all.
     """
@@ -126,7 +126,7 @@ class Method:
     objectives: tuple[str, ...] = ()
     """Losses beside the source's cross-entropy, with commas between, or none: OBJECTIVES."""
     supervision: Literal["source", "target"] = "source"
-    """Whose labels train; target is the bound that target-only gives, no adaptation."""
+    """Domain whose labels train: source, or target, which is no adaptation but its bound, as in target-only."""
     lambda_class: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
     """λ_y, weight of the classification loss."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

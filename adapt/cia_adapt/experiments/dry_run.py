@@ -15,7 +15,7 @@ from cia_adapt.experiments.memory import shortage_said
 from cia_adapt.experiments.request import Direction, Request
 from cia_adapt.experiments.runner import run_folder
 from cia_adapt.experiments.threads import threads_of_a_step
-from cia_adapt.training import Evaluator, Trainer, trial_epochs
+from cia_adapt.training import Evaluator, Trainer, pilot_epochs
 
 
 def plan(request: Request, say: Say = lambda message: None) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def _plan_one(request: Request, direction: Direction, stores: Stores) -> dict[st
     evaluation = timed(lambda: evaluator.predict(trainer.model, task.source_val.clips), request.device)
     others = len(task.target_val) + (len(task.target_train) if request.validators else 0)
     evaluation *= 1 + others / len(task.source_val.clips)
-    epochs, steps = trainer.source_epochs + trial_epochs(trainer), trainer.steps_total
+    epochs, steps = trainer.source_epochs + pilot_epochs(trainer), trainer.steps_total
     seconds = epochs * (first_step * trainer.steps_per_epoch + evaluation)
     clips = len(draw.source) + len(draw.target)
     cells = {m: int(np.prod(task.sizes.grids.get(m, ()), dtype=int)) for m in task.modalities}

@@ -124,8 +124,8 @@ Losses = Mapping[str, tuple[float, float]]
 """{stream: (mean class loss on the clips that were trained on, on those held out)}."""
 
 
-class Trial(Protocol):
-    """A training run on a part of the source, with the task loss alone, before the real one."""
+class Pilot(Protocol):
+    """A pilot run: training on a part of the source, with the task loss alone, before the real run."""
 
     def __call__(self, kept: Positions, held: Positions, epochs: int) -> tuple[Losses, Losses]:
         """Train on the source clips `kept`. → the losses on `kept` and `held` before the first epoch and after the last."""
@@ -171,13 +171,13 @@ class Objective(nn.Module, ABC):
     """Where `source_free`: the parts of the model, such as `classifiers`, that stay as the first phase left them."""
     clusters: bool = False
     """Whether `cluster`, or where `source_free` `relabel`, is called before each epoch that it trains in."""
-    trial_epochs: int = 0
-    """Epochs that `prepare` trains beforehand."""
+    pilot_epochs: int = 0
+    """Epochs of the pilot run that `prepare` asks for."""
 
     def check_labels(self, labels: Sequence[Hashable], domain: str) -> None:
         """Raise DataError where the method cannot work with these labels of the domain's training clips."""
 
-    def prepare(self, labels: npt.NDArray[np.int64], random: np.random.Generator, trial: Trial) -> None:
+    def prepare(self, labels: npt.NDArray[np.int64], random: np.random.Generator, pilot: Pilot) -> None:
         """Called once, before the first epoch, with the first label [N_s] of the source's training clips."""
 
     def cluster(self, source: Described, labels: Tensor, target: Described) -> None:

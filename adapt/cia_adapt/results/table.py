@@ -24,6 +24,10 @@ NOTE = (
     "accuracy on the target's validation clips in %; last: final epoch; selected: epoch chosen without target labels; "
     "oracle: best epoch by target labels, no honest result"
 )
+PUBLISHED_NOTE = (
+    "published: the paper's numbers, of one run each, or another paper's where the paper lacks the method; all of other "
+    "features, none ours; rows named -fl are feature-level versions and do not compare with them"
+)
 
 
 def print_results(results: Sequence[dict[str, Any]]) -> None:
@@ -114,8 +118,7 @@ def _notes(groups: Mapping[tuple[str, tuple[str, str]], Group], ours: str, basel
     notes = [
         f"ours: {ours}, mean ± sd over {'/'.join(map(str, seeds))} seeds, 95 % bootstrap interval over seeds and clips",
         "IQM: interquartile mean over seeds and pairs; a few runs that failed hardly change it",
-        "published: the paper's numbers, of one run each and of its own features; rows named -fl are feature-level "
-        "versions and do not compare with them",
+        PUBLISHED_NOTE,
     ]
     if baseline:
         notes.append(
@@ -199,7 +202,7 @@ def _difference(groups: Sequence[Group], baseline: Sequence[Group], which: str) 
 
 
 def _published(method: str) -> Mapping[str, float]:
-    """The paper's numbers for a method, {column: %}."""
+    """What the paper, or for a method that it does not have another one, prints for a method, {column: %}."""
     if method not in config.names("methods"):
         return {}
     published: Mapping[str, float] = config.load("uh", method, {}).method.published

@@ -5,8 +5,8 @@ from cia_adapt.training.evaluate import Evaluator, Prediction, predict
 from cia_adapt.training.health import Advice
 from cia_adapt.training.loop import Outcome, Snapshot, best_epoch, train
 from cia_adapt.training.phases import build_objectives, check_fits, counted
+from cia_adapt.training.pilot import pilot_epochs
 from cia_adapt.training.trainer import Metrics, Trainer
-from cia_adapt.training.trial import trial_epochs
 from cia_adapt.training.validators import NAMES as VALIDATORS
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "build_objectives",
     "check_fits",
     "counted",
+    "pilot_epochs",
     "predict",
     "together",
     "train",
-    "trial_epochs",
 ]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from cia_adapt.training.evaluate import Evaluator, Prediction
 from cia_adapt.training.health import advice, predictions
 from cia_adapt.training.phases import counted
+from cia_adapt.training.pilot import prepare
 from cia_adapt.training.trainer import Metrics, Trainer
-from cia_adapt.training.trial import prepare
 from cia_adapt.training.validators import deep_embedded_validation, of_target
 
 

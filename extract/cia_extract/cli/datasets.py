@@ -23,7 +23,8 @@ def manifest(
         Path | None, typer.Option(help="Folder with <class>/<clip> or <split>/<class>/<clip>.", rich_help_panel=FOLDERS)
     ] = None,
     val_every: Annotated[
-        int, typer.Option(min=0, help="Without split folders: every n-th clip of a class is val.", rich_help_panel=FOLDERS)
+        int,
+        typer.Option(min=0, help="Without split folders: every n-th clip of a class is val; 0: none.", rich_help_panel=FOLDERS),
     ] = 0,
     dataset: Annotated[
         str, typer.Option(help="A benchmark: ucf, hmdb, ucf-small, hmdb-small, e55 or e100.", rich_help_panel=BENCHMARK)
@@ -39,7 +40,7 @@ def manifest(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing CSV.", rich_help_panel=WHERE)] = False,
 ) -> None:
-    """Write a manifest from class folders, or from a benchmark's official files.
+    """Write a manifest, the list of the clips. It is made of class folders, or of a benchmark's official files.
 
     Examples:
         cia-extract manifest --from-folders clips/indoor --val-every 4

@@ -26,10 +26,10 @@ def info(
     file: File = Path("feats.h5"),
     as_json: Json = False,
     page: Annotated[
-        Path | None, typer.Option("--html", help="Write a page there instead: coverage, failures, ranges, nearest clips.")
+        Path | None, typer.Option("--html", help="HTML page to write instead: clips by class, failures, ranges, nearest clips.")
     ] = None,
 ) -> None:
-    """Show what a feature file holds: datasets, clips, states, weights and recipe.
+    """Show what a feature file holds. Its datasets, clips, states, weights and recipe are printed, or written as an HTML page.
 
     Examples:
         cia-extract info feats.h5
@@ -94,10 +94,10 @@ def compare(
     b: Annotated[Path, typer.Argument(help="The other one.")],
     dataset: Annotated[str, typer.Option(help="Which dataset of a feature file. [default: the common one]")] = "",
     again: Annotated[bool, typer.Option("--again", help="Extract a clip of A again in other ways, to find what B did.")] = False,
-    weights: Annotated[list[str], typer.Option(help="--again: A's weights, where they are not the default ones.")] = [],  # noqa: B006
+    weights: Annotated[list[str], typer.Option(help="With --again: A's weights, where they are not the default ones.")] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Compare features clip by clip, and say where differences may come from.
+    """Compare two sets of features clip by clip. The last lines say where differences may come from.
 
     Examples:
         cia-extract compare feats.h5 other_features/

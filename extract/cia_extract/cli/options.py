@@ -24,7 +24,7 @@ class Clips:
     shard: str = ""
     """i/n: only the i-th of n parts, for job arrays."""
     clips_per_class: Annotated[int, Meta(ge=1, le=10_000)] = 12
-    """demo: training clips per class and domain."""
+    """demo: number of training clips per class and domain."""
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
     """demo: seed of the rendered clips."""
 
@@ -48,9 +48,9 @@ class Preprocessing:
     edge: Literal["", recipes.Edge] = ""
     """Beyond the clip: replicate or zero. [default: the recipe's]"""
     rate: recipes.Rate | None = None
-    """Read clips at this many frames a second; 0: as they are."""
+    """Read clips at this many frames a second; 0: as they are. [default: the recipe's]"""
     flow: Literal["", recipes.Algorithm] = ""
-    """tvl1 (reference, slow on a CPU) or dis (fast)."""
+    """tvl1 (reference, slow on a CPU) or dis (fast, an approximation). [default: the recipe's]"""
     changes: Annotated[tuple[str, ...], "--set"] = ()
     """Any other knob of the recipe: section.knob=value."""
 
@@ -68,13 +68,13 @@ class Computing:
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     """fp32, tf32, bf16 or fp16."""
     batch: Annotated[int, Meta(ge=1, le=65536)] | None = None
-    """Windows at a time. [default: by device]"""
+    """Windows that go through the network at a time. [default: by device]"""
     deterministic: bool = False
     """The same bytes whatever else runs; slower."""
     flow_by: Literal["auto", "opencv", "torch"] = "auto"
     """What computes TV-L1: auto, opencv or torch."""
     flow_cache: Path | None = None
-    """Folder to keep flow in, for other windows or networks."""
+    """Folder that keeps TV-L1 flow, for other windows, frames or networks."""
     workers: Annotated[int, Meta(ge=1, le=1024)] | None = None
     """Processes for decoding and flow. [default: the cores]"""
     timeout: Annotated[float, Meta(ge=1, le=1e7)] = 600.0
@@ -90,11 +90,11 @@ class Output:
     out: Path = Path("feats.h5")
     """The feature file; a second dataset goes into the same one."""
     overwrite: bool = False
-    """Start this dataset anew."""
+    """Extract this dataset again from nothing."""
     retry_failed: bool = False
     """Try clips again that failed before."""
     dry_run: bool = False
-    """Say what would happen, and how long it would take."""
+    """Say what would be extracted and how long it would take; make nothing."""
     as_json: Annotated[bool, "--json"] = False
     """One JSON object on stdout."""
     version: bool = False

@@ -27,15 +27,15 @@ class Shown:
     out: Path = Path("preview.html")
     """The HTML file."""
     start: Seconds | None = None
-    """CLIP: where it begins in its video, s."""
+    """CLIP: where the clip begins in its video, s."""
     stop: Seconds | None = None
-    """CLIP: where it ends in its video, s."""
+    """CLIP: where the clip ends in its video, s."""
     clip: tuple[str, ...] = ()
-    """DATASET: these clips, by their ids; repeat. [default: --clips of them]"""
+    """DATASET: id of a clip to show; repeat. [default: --clips of them, drawn at random]"""
     clips: Annotated[int, Meta(ge=1, le=100)] = 3
-    """DATASET: so many clips, of different classes where there are."""
+    """DATASET: number of clips to show, of as many classes as possible."""
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
-    """DATASET: of the choice of clips."""
+    """DATASET: seed of the choice of clips."""
     root: Path | None = None
     """DATASET: folder of the clips. [default: as for extraction]"""
     annotations: Path | None = None
@@ -49,7 +49,8 @@ def preview(
     shown: Shown,
     preprocessing: options.Preprocessing,
 ) -> None:
-    """Show what the networks see: the described frames with their windows, flow in colour and as arrows, sound. Writes HTML.
+    """Show what the networks see of clips, as an HTML page. It has the described frames with their windows, the flow in colour
+    and as arrows, and the sound.
 
     Examples:
         cia-extract preview clips/indoor/walk/0001.mp4

@@ -12,7 +12,7 @@ from cia_extract.common.suggest import did_you_mean
 from cia_extract.common.writes import whole
 
 app = console.application(
-    "Weights: list the known ones, get one by name, identify a file, convert between layouts.",
+    "List, get, identify and convert weights of the networks.",
     "cia-extract weights list",
     "cia-extract weights get rgb_imagenet",
 )
@@ -22,7 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """Names, what they are, where they come from, their licence, and whether they are in the cache.
+    """List the known weights by name. Each has what it is, where it comes from, its licence, and whether it is in the cache.
 
     Examples:
         cia-extract weights list
@@ -49,11 +49,11 @@ def list_(as_json: AsJson = False) -> None:
 def get(
     name: Annotated[str, typer.Argument(help="A name that `cia-extract weights list` shows.")],
     source: Annotated[
-        str, typer.Option("--from", metavar="FILE|URL", help="Take it from there. [default: public addresses]")
+        str, typer.Option("--from", metavar="FILE|URL", help="File or address to take them from. [default: public addresses]")
     ] = "",
     sha256: Annotated[str, typer.Option(help="SHA-256 that the published file must have, hex.")] = "",
 ) -> None:
-    """Put weights into the cache, once: download them, go on with a download that was cut, or take a file; then prove them.
+    """Put weights into the cache and check them. They are downloaded or taken from a file. A download that was cut goes on.
 
     Examples:
         cia-extract weights get rgb_imagenet
@@ -77,7 +77,8 @@ def identify(
     file: Annotated[Path, typer.Argument(help="A checkpoint.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what a checkpoint is: layout, network, streams, checksums, and every tensor that does not fit. Code 3 if one does.
+    """Say what a checkpoint is. Its layout, network, streams and checksums are printed, and every tensor that does not fit. Exit
+    code 3 where one does not.
 
     Examples:
         cia-extract weights identify flow_imagenet.pt
@@ -112,7 +113,7 @@ def convert(
     layout: Annotated[str, typer.Option(help="I3D's names and axes: tf, piergiaj or hassony2. [default: tf]")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a checkpoint as safetensors, which holds no code; values stay as they are, bit for bit.
+    """Write a checkpoint as safetensors. That format holds no code. Values stay as they are, bit for bit.
 
     Examples:
         cia-extract weights convert flow_imagenet.pt --out flow_imagenet.safetensors

@@ -259,6 +259,8 @@ def test_report_is_self_contained_and_says_what_it_cannot_draw(finished):
     page = Page((finished / "r/report.html").read_text())
     assert page.images == [] and all(link.startswith("#") for link in page.links)
     text = (finished / "r/report.html").read_text()
+    promised = "Results", "Paired differences", "Training", "Class by class", "Domain distance"
+    assert [title for title in promised if not re.search(rf"<h2 id=[^>]*>{title}</h2>", text)] == []
     assert text.count('<figure id="tsne-') == 4
     assert text.count("Left out: consensus maps of cia: ") == 2 and "no such file" in text
     with (finished / "r/report-tsne.csv").open() as file:

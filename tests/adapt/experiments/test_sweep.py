@@ -130,7 +130,7 @@ def test_formats(swept):
     assert rows[0] == [*grid.header, "ours", "departs from the method in"] and len(rows) == 16
     assert {row[-2] for row in rows[1:]} == {"last"}
     markdown = formats.render(grid, "markdown")
-    assert markdown.count("\n|") == 17 and "published: the paper's numbers" in markdown
+    assert markdown.count("\n|") == 17 and table.PUBLISHED_NOTE in markdown
     latex = formats.render(grid, "latex")
     assert latex.count(r"\\") == 16 and r"$\pm$" in latex and r"Concat$\star$" in latex and "★" not in latex
     assert "Concat★ [concat]" in formats.render(grid, "terminal")

@@ -37,7 +37,7 @@ def test_contributings_examples_work_as_written(small_file, tmp_path):
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
 
     listed = run("methods")
-    assert "sc-source-only" in listed.stdout and "none; SC (k = 3) source only" in listed.stdout
+    assert "sc-source-only" in listed.stdout and "SC (k = 3) source only" in listed.stdout
     for name, extra in (
         ("sc-source-only", ["--set", "sc.embedding=8"]),
         ("target-entropy", ["--set", "target_entropy.weight=0.3"]),

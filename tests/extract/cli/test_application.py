@@ -81,7 +81,7 @@ def test_dry_run_makes_nothing(clips, tmp_path):
     assert planned["clips"] == 2 and planned["clips_missing"] == 0
     assert planned["gigabytes"] == pytest.approx(2 * 2 * 25 * 1024 * (49 * 2 + 4) / 1e9, abs=1e-3)
     assert planned["trunk_parameters"] == {"rgb": 12_287_264, "flow": 12_265_312}
-    assert planned["hours_estimated"]["network"] > 0
+    assert planned["hours_estimated"]["network"] > 0 and planned["gigabytes_free"] > 0
     assert not (tmp_path / "f.h5").exists()
 
 

@@ -20,7 +20,7 @@ import torch
 from cia_extract.common.errors import DataError, UsageError
 from torch import Tensor
 
-from cia_adapt.parts.interface import JOINT, Losses, Objective, Output, Positions, Sizes, Step, Term, Trial
+from cia_adapt.parts.interface import JOINT, Losses, Objective, Output, Pilot, Positions, Sizes, Step, Term
 from cia_adapt.parts.registry import check_positive
 
 LEAST: Final = 0.05  # nats
@@ -31,13 +31,13 @@ class Options:
     """Settings of the objective `gradient_blend`."""
 
     epochs: int = 10
-    """n, the number of epochs of the trial, with equal weights, from which the weights are estimated."""
+    """n, the number of epochs of the pilot run, with equal weights, from which the weights are estimated."""
     held_out: float = 0.2
-    """Share, 0 … 1, of each class's source training clips that the trial does not train on."""
+    """Share, 0 … 1, of each class's source training clips that the pilot run does not train on."""
 
 
 class GradientBlend(Objective):
-    """The streams' cross-entropies, weighed; they replace the model's class loss. Weights are equal until a trial sets them.
+    """The streams' cross-entropies, weighed; they replace the model's class loss. Weights are equal until a pilot run sets them.
 
     Args:
         streams: names of the streams, "all" (joint) and two or more modalities.
@@ -56,7 +56,7 @@ class GradientBlend(Objective):
                 "gradient_blend: blends the losses of a joint head and of a head for each modality; it needs "
                 "--head blend and two modalities"
             )
-        self.streams, self.options, self.trial_epochs = streams, options, options.epochs
+        self.streams, self.options, self.pilot_epochs = streams, options, options.epochs
         self.register_buffer("weights", torch.full((len(streams),), 1 / len(streams)))
 
     def check_labels(self, labels: Sequence[Hashable], domain: str) -> None:
@@ -69,10 +69,10 @@ class GradientBlend(Objective):
                 f"{advice}"
             )
 
-    def prepare(self, labels: Positions, random: np.random.Generator, trial: Trial) -> None:
-        """Set the weights by a trial on a part of the source. The target takes no part."""
+    def prepare(self, labels: Positions, random: np.random.Generator, pilot: Pilot) -> None:
+        """Set the weights by a pilot run on a part of the source. The target takes no part."""
         kept, held = hold_out(labels, self.options.held_out, random)
-        self.set_weights(blend_weights(*trial(kept, held, self.options.epochs)))
+        self.set_weights(blend_weights(*pilot(kept, held, self.options.epochs)))
 
     def set_weights(self, weights: Mapping[str, float]) -> None:
         """Weigh the streams' losses from now on by `weights`, {stream: w_k}."""

@@ -1,6 +1,7 @@
 """A report of one run, of two labels, and of five hundred runs."""
 
 import time
+from html import unescape
 
 import pytest
 from cia_adapt.results.report import page
@@ -22,6 +23,15 @@ def test_one_run_makes_a_page_without_comparisons(tmp_path):
     assert "1 run: 1 method, 1 direction of domains, 1 seed each" in html
     assert "Paired differences" not in html and "Clips that changed" not in html and "Change against" not in html
     assert "Layout of table 3" in html and "90.56" in html
+
+
+def test_published_numbers_are_called_the_papers_or_another_papers(tmp_path):
+    """JAN is not in the paper: its 74.72 are quoted by TranSVAE."""
+    write_runs(tmp_path / "runs", ["concat", "jan"], [("ucf", "hmdb")], seeds=1)
+    text = " ".join(unescape(report(tmp_path / "runs", tmp_path / "report.html")[0]).split())
+    assert "86.11" in text and "74.72" in text and "not in the paper's table" in text
+    assert text.count("or another paper's where the paper lacks the method") == 2  # below our numbers and below table 3
+    assert "numbers are the paper's" not in text and "the paper's own numbers" not in text
 
 
 def test_two_labels_have_verbs_nouns_and_actions(tmp_path):

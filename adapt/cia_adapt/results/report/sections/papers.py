@@ -14,7 +14,11 @@ def section(study: Study) -> Section | None:
     ]
     if not tables:
         return None
-    return Section("The paper's tables", ["The published columns are the paper's own numbers, never ours."], tables=tables)
+    return Section(
+        "The paper's tables",
+        ["Our runs in the layout of the supplement's tables. The published columns are never ours."],
+        tables=tables,
+    )
 
 
 def _table(number: str, study: Study) -> Table:

@@ -8,7 +8,7 @@ from cia_adapt.results.comparison import Group
 from cia_adapt.results.report.section import Figure, Section, Table
 from cia_adapt.results.report.study import Study, direction
 from cia_adapt.results.statistics import mean_sd
-from cia_adapt.results.table import NOTE, definition, transductive
+from cia_adapt.results.table import NOTE, PUBLISHED_NOTE, definition, transductive
 
 PUBLISHED = "published (not ours)"
 
@@ -23,17 +23,16 @@ def section(study: Study) -> Section:
         "results",
         "Accuracy on the target",
         pd.DataFrame([_row(study, group) for group in groups]),
-        "; ".join([note, *transductive([result for group in groups for result in group.results])])
+        "; ".join([note, *transductive([result for group in groups for result in group.results]), PUBLISHED_NOTE])
         + ". ± is the standard deviation over seeds, [ ] the 95 % bootstrap interval over seeds and clips. One clip is "
-        "100 / clips "
-        "points. Published numbers are the paper's, of one run each and of its own features and data.",
+        "100 / clips points.",
         muted=("oracle (uses target labels)", PUBLISHED),
     )
     return Section("Results", figures=[_figure(study, numbers)], tables=[table, _runs(study)])
 
 
 def published(group: Group, published_numbers: dict[str, float]) -> float | None:
-    """The paper's number for the group's method, where the paper has the group's direction."""
+    """The published number of the group's method, where the group's direction is one of table 3: U→H or H→U."""
     for column, pair in definition("3")["columns"].items():
         if tuple(pair) == group.pair and column in published_numbers:
             return published_numbers[column]
@@ -98,7 +97,7 @@ def _figure(study: Study, numbers: pd.DataFrame) -> Figure:
         choices={"direction": directions},
         note="Dot: mean over seeds. Thin line: 95 % interval over seeds and clips. Thick line: from the lowest to the "
         "highest seed. "
-        "Hollow diamond: published, not ours; only for the paper's own directions.",
+        "Hollow diamond: published, not ours; only for U→H and H→U.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What objectives may learn before the first epoch, from training runs on a part of the source (G-Blend, §3)."""
+"""What objectives may learn before the first epoch, from a pilot run: training on a part of the source (G-Blend, §3)."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,41 +18,41 @@ def prepare(trainer: Trainer) -> None:
     labels = trainer.task.source_train.labels[:, 0]
     for objective in trainer.losses:
         objective.check_labels(labels.tolist(), trainer.task.source)
-        objective.prepare(labels, np.random.default_rng([trainer.seed, 2]), lambda *asked: _trial(trainer, *asked))
+        objective.prepare(labels, np.random.default_rng([trainer.seed, 2]), lambda *asked: _pilot(trainer, *asked))
 
 
-def trial_epochs(trainer: Trainer) -> int:
+def pilot_epochs(trainer: Trainer) -> int:
     """Epochs that `prepare` trains."""
-    return sum(objective.trial_epochs for objective in trainer.losses)
+    return sum(objective.pilot_epochs for objective in trainer.losses)
 
 
-def _trial(trainer: Trainer, kept: Positions, held: Positions, epochs: int) -> tuple[Losses, Losses]:
-    """`interface.Trial`: a model of its own, without objectives."""
+def _pilot(trainer: Trainer, kept: Positions, held: Positions, epochs: int) -> tuple[Losses, Losses]:
+    """`interface.Pilot`: a model of its own, without objectives."""
     train, held_out = (subset(trainer.task.source_train, positions) for positions in (kept, held))
     task, setup = replace(trainer.task, source_train=train), replace(trainer.setup, epochs=epochs)
     method = replace(trainer.method, objectives=())
-    trial = Trainer(task, setup, method, trainer.seed, trainer.device, trainer.precision, trunk=trainer.untrained)
-    before = _losses(trial, train, held_out)
+    pilot = Trainer(task, setup, method, trainer.seed, trainer.device, trainer.precision, trunk=trainer.untrained)
+    before = _losses(pilot, train, held_out)
     for _ in range(epochs):
-        trial.epoch()
-    after = _losses(trial, train, held_out)
+        pilot.epoch()
+    after = _losses(pilot, train, held_out)
     torch.manual_seed(trainer.seed)
     return before, after
 
 
-def _losses(trial: Trainer, train: LabelledClips, held_out: LabelledClips) -> Losses:
-    trained, unseen = (_class_losses(trial, labelled) for labelled in (train, held_out))
+def _losses(pilot: Trainer, train: LabelledClips, held_out: LabelledClips) -> Losses:
+    trained, unseen = (_class_losses(pilot, labelled) for labelled in (train, held_out))
     return {stream: (trained[stream], unseen[stream]) for stream in trained}
 
 
 @torch.inference_mode()
-def _class_losses(trial: Trainer, labelled: LabelledClips) -> dict[str, float]:
+def _class_losses(pilot: Trainer, labelled: LabelledClips) -> dict[str, float]:
     """{stream: mean class loss of these clips}, at their centre frames."""
-    trial.model.eval()
-    frames = centre_frames(labelled.clips.frames, trial.setup.segments)
+    pilot.model.eval()
+    frames = centre_frames(labelled.clips.frames, pilot.setup.segments)
     outputs = (
-        (trial.model(inputs), torch.from_numpy(labelled.labels[positions]).to(trial.device))
-        for positions, inputs in batches(labelled.clips, frames, trial.device, trial.model.trunk is not None)
+        (pilot.model(inputs), torch.from_numpy(labelled.labels[positions]).to(pilot.device))
+        for positions, inputs in batches(labelled.clips, frames, pilot.device, pilot.model.trunk is not None)
     )
     return mean_losses(outputs, len(labelled.clips))
 
