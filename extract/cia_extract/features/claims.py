@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from cia_extract.common import names
+from cia_extract.common import locks, names
 from cia_extract.common.errors import UsageError
 
 RUNNING: Final = 1 << 40  # a byte that every process at work on the dataset holds together
@@ -28,7 +28,7 @@ class Claims:
         self.path = self.path_of(out, dataset)
         self.warn, self.works = warn, True
         try:
-            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            self.descriptor = locks.opened(self.path)
         except OSError as error:
             raise UsageError(f"{self.path}: {error.strerror}; choose another --out") from error
         self.entered = self._lock(fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, RUNNING)
