@@ -1,7 +1,6 @@
 """Filling the frame cache: every clip is decoded once, and its flow computed once, by worker processes."""
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -31,7 +30,7 @@ def fill(folder: Path, pictures: Pictures, rows: Manifest, root: Path, workers: 
     """
     with writes.translated(str(folder), ROOM):
         folder.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(locks.opened(folder / "lock"), "rb", 0) as lock:
+        with locks.opened(folder / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             stores = {modality: Store(folder, modality) for modality in pictures.modalities}
             for store in stores.values():

@@ -71,7 +71,7 @@ def _lock(folder: Path, path: Path) -> IO[bytes]:
             if path.parent.is_symlink():  # a state would be written wherever it leads
                 raise UsageError(f"{path.parent}: is a link; remove it, or give another --runs folder")
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.fdopen(locks.opened(path), "rb", 0)
+            lock = locks.opened(path)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

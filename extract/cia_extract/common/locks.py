@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import IO
 
 
-def opened(path: Path) -> int:
-    """The descriptor of the lock file at `path`, made where there is none; whoever asks closes it. Raises OSError.
+def opened(path: Path) -> IO[bytes]:
+    """The open lock file at `path`, made where there is none. Raises OSError.
 
-    What lies there keeps its content, and a link is refused: a folder of runs or frames may be somebody else's, and its "lock" may
-    lead to any file of ours.
+    What lies there keeps its content, and a link is refused: a folder of runs or frames may be somebody else's, and its "lock"
+    may lead to any file of ours.
     """
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    return open(path, "rb", buffering=0, opener=lambda name, _: os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666))

@@ -1,6 +1,5 @@
 """Lock files that somebody else's folder holds: nothing that they lead to is emptied or made."""
 
-import os
 import subprocess
 import sys
 
@@ -16,9 +15,9 @@ from tests.adapt.clips_of import PICTURES, render
 
 def test_a_lock_file_keeps_what_it_holds(tmp_path):
     (tmp_path / "lock").write_text("dear")
-    os.close(locks.opened(tmp_path / "lock"))
+    locks.opened(tmp_path / "lock").close()
     assert (tmp_path / "lock").read_text() == "dear"
-    os.close(locks.opened(tmp_path / "new"))
+    locks.opened(tmp_path / "new").close()
     assert (tmp_path / "new").read_bytes() == b""
 
 

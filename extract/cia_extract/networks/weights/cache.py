@@ -87,7 +87,7 @@ def check_cached(name: str, path: Path, checkpoint: Checkpoint) -> None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One process at a time brings a checkpoint; the others wait."""
-    with os.fdopen(locks.opened(path.with_suffix(".lock")), "rb", 0) as lock:
+    with locks.opened(path.with_suffix(".lock")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
