@@ -1,7 +1,7 @@
 """What a million clips and ten thousand runs cost: seconds and memory of the commands that must look at all of them.
 
 python benchmarks/scale.py manifest [--rows 1000000]
-python benchmarks/scale.py runs [--runs 10000]
+python benchmarks/scale.py runs [--runs 10000] [--methods 50]
 
 `manifest`: a manifest of so many rows over the demo's 32 clips: reading it, --dry-run, laying out the feature file (sparse:
 nothing of it is filled), opening it, what is to be done in it, one shard of a thousand. `runs`: one real run of 200 target clips
@@ -121,7 +121,7 @@ def manifests(folder: Path, rows: int) -> None:
     timed("open it", folder / "f.h5", code=OPEN)
 
 
-def copies(folder: Path, runs: int) -> None:
+def copies(folder: Path, runs: int, methods: int) -> None:
     """A real run, and others like it."""
     file, swept = folder / "f.h5", folder / "runs"
     with h5py.File(file, "w") as features:
@@ -137,7 +137,7 @@ def copies(folder: Path, runs: int) -> None:
     words += ["--epochs", 20, "--runs", folder / "one"]
     timed("train the one that is copied", *words, code=ADAPT)
     one = folder / "one/demo/concat/a-b/seed0"
-    names, pairs = config.names("methods")[:50], [("a", "b"), ("b", "a")]
+    names, pairs = [*config.names("methods"), *(f"cia+lr={i}" for i in range(methods))][:methods], [("a", "b"), ("b", "a")]
     seeds = -(-runs // (len(names) * len(pairs)))
     texts = {name: json.loads((one / name).read_text()) for name in ("config.json", "result.json")}
     began = time.perf_counter()
@@ -171,6 +171,9 @@ def main() -> None:
     parser.add_argument("what", choices=("manifest", "runs"))
     parser.add_argument("--rows", type=int, default=10**6)
     parser.add_argument("--runs", type=int, default=10**4)
+    parser.add_argument(
+        "--methods", type=int, default=50, help="of which the runs are; more than there are stand for a grid's points"
+    )
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where all is made, and deleted")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))
@@ -179,7 +182,7 @@ def main() -> None:
         if options.what == "manifest":
             manifests(folder, options.rows)
         else:
-            copies(folder, options.runs)
+            copies(folder, options.runs, options.methods)
     finally:
         shutil.rmtree(folder)
 

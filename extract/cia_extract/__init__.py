@@ -10,10 +10,14 @@ In a notebook:
 Notation used throughout the package: N clips, T sampled frames a clip (25), C channels (1024), H×W map (7×7).
 """
 
+import sys
 from importlib import import_module
 from typing import Any
 
 from cia_extract.common.version import __version__
+
+if sys.platform == "win32":  # both commands import this first
+    raise ImportError("cia-extract and cia-adapt lock files as only Linux and macOS do; on Windows install them in WSL 2")
 
 # The types of what is imported late are in __init__.pyi.
 __all__ = ["__version__", "extract", "open_features"]

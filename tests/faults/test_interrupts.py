@@ -8,7 +8,7 @@ import pytest
 from cia_adapt.runs import files, folder, state
 
 from tests.command_line import gone
-from tests.faults.jobs import RUN, assert_same, assert_same_run, extraction, finished_rows, training
+from tests.faults.jobs import EVERY_EPOCH, RUN, assert_same, assert_same_run, extraction, finished_rows, training
 
 LAST_LINES = {
     signal.SIGINT: "{program}: interrupted; what is finished is kept{then}",
@@ -79,8 +79,10 @@ def _catches(pid: int, number: int) -> bool:
     return bool(int(status.split("SigCgt:")[1].split()[0], 16) >> (number - 1) & 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(("number", "times"), [
+    (signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2),
+    pytest.param(signal.SIGHUP, 1, marks=pytest.mark.slow), pytest.param(signal.SIGHUP, 2, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_training_keeps_its_last_epoch_and_goes_on_to_the_same_numbers(small_file, trained, launcher, tmp_path, number, times):
     started = launcher.start(*training(small_file, tmp_path, 8))
     assert started.until(lambda: ": 3/8" in started.told)
@@ -91,6 +93,24 @@ def test_training_keeps_its_last_epoch_and_goes_on_to_the_same_numbers(small_fil
     told_once(started.told, "cia-adapt", number)
     kept = state.load(folder.unfinished_folder(tmp_path / RUN) / "state.safetensors")[1]["history"]
     assert 3 <= len(kept) < 8 and kept == files.read_metrics(trained / "8" / RUN)[: len(kept)]
+    again = launcher.run(*training(small_file, tmp_path, 8))
+    assert again.wait() == 0, again.told
+    assert_same_run(tmp_path, trained / "8")
+
+
+@pytest.mark.parametrize("pause_s", [0.0, pytest.param(0.05, marks=pytest.mark.slow)])
+def test_a_second_ctrl_c_may_end_training_before_it_saves_and_what_was_saved_stays(
+    small_file, trained, launcher, tmp_path, pause_s
+):  # fmt: skip
+    started = launcher.start(*training(small_file, tmp_path, 8), before=EVERY_EPOCH)
+    assert started.until(lambda: ": 3/8" in started.told)
+    for _ in range(2):
+        started.send(signal.SIGINT)
+        time.sleep(pause_s)
+    assert started.wait(60) == 130, started.told
+    told_once(started.told, "cia-adapt", signal.SIGINT)
+    kept = state.load(folder.unfinished_folder(tmp_path / RUN) / "state.safetensors")[1]["history"]
+    assert 2 <= len(kept) < 8 and kept == files.read_metrics(trained / "8" / RUN)[: len(kept)]
     again = launcher.run(*training(small_file, tmp_path, 8))
     assert again.wait() == 0, again.told
     assert_same_run(tmp_path, trained / "8")

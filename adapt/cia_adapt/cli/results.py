@@ -103,7 +103,7 @@ def validators(runs: Runs = [Path("runs")]) -> None:  # noqa: B006
     from cia_adapt.results import statistics
     from cia_adapt.runs import files as run_folders
 
-    summary = statistics.validator_summary([run_folders.read_metrics(folder) for folder in run_folders.find(runs)])
+    summary = statistics.validator_summary(run_folders.read_metrics(folder) for folder in run_folders.find(runs))
     if not len(summary):
         raise UsageError("these runs were trained with --no-validators; train them again without it")
     console.out(summary.to_string(index=False, float_format=lambda value: f"{value:.2f}"))

@@ -1,4 +1,4 @@
-"""Checks of a mapped feature file: each row against its checksum when first read, the file's length before every reading.
+"""Checks of a mapped file: each row against its checksum when first read, the file's length before every reading.
 
 Without them a damaged row would train in silence, and reading a map behind the end of a file that became shorter would kill the
 process (SIGBUS). One gap remains: a file that is cut in the microseconds between the check of its length and the reading.
@@ -6,10 +6,13 @@ process (SIGBUS). One gap remains: a file that is cut in the microseconds betwee
 
 import os
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 from cia_extract.common.errors import DataError
 from cia_extract.features import DatasetFeatures
+
+from cia_adapt.footage import FrameDataset
 
 
 class Guard:
@@ -49,3 +52,31 @@ class Guard:
     def row(self, row: int) -> npt.NDArray[np.generic]:
         """A row [T, …] after its check, read from the file rather than mapped. Raises DataError if the file became shorter."""
         return self.dataset.read_row(self.name, row, self.file.fileno())
+
+
+class FrameGuard:
+    """Watches the cached frames of one modality, as `Guard` an array of a feature file. `name`: "rgb/frames"."""
+
+    works = True
+
+    def __init__(self, dataset: FrameDataset, name: str) -> None:
+        store = dataset.store(name)
+        self.path, self.clips, self.array = store.frames, dataset.columns["clip"], dataset.array(name)
+        self.frames, self.expected = store.map(), store.checksums()
+        self.file = open(store.frames, "rb")  # noqa: SIM115  (as long as the map)
+        self.end = os.fstat(self.file.fileno()).st_size
+        self.checked = np.zeros(len(dataset), bool)
+
+    def check(self, rows: npt.NDArray[np.int64]) -> None:
+        """As `Guard.check`."""
+        if os.fstat(self.file.fileno()).st_size < self.end:
+            raise DataError(f"{self.path}: became shorter while it was read; run the same command with --resume")
+        for row in rows[~self.checked[rows]].tolist():
+            if google_crc32c.value(self.frames[row].tobytes()) != self.expected[row]:
+                again = f"delete {self.path.parent}, and its clips are decoded again"
+                raise DataError(f"{self.path}: {self.clips[row]}: does not match its CRC32C; {again}")
+            self.checked[row] = True
+
+    def row(self, row: int) -> npt.NDArray[np.uint8]:
+        """A row [T, C, H, W] after its check."""
+        return self.array[row]

@@ -21,9 +21,10 @@ from cia_extract.common.machine import free_memory
 from cia_extract.features import DatasetFeatures
 from torch import Tensor
 
-from cia_adapt.data.guard import Guard
+from cia_adapt.data.guard import FrameGuard, Guard
 from cia_adapt.data.joined import JoinedDataset
 from cia_adapt.data.source import ArrayInfo, FeatureArray, FeatureSource
+from cia_adapt.footage import FrameDataset
 
 Tier = Literal["device", "ram", "map", "hdf5"]
 RAM_SHARE: Final = 0.4  # of the machine's free memory, at most, for features
@@ -47,8 +48,8 @@ class Reader:
     """All frames one after the other, vectors [n·T, C] or maps [n·T, H, W, C]: a view of the memory map, or what was loaded."""
     place: Mapping[int, int] | None = None
     """{row: its place among the clips in `blocks`} where only some rows were loaded."""
-    guard: Guard | None = None
-    """Checks the rows of an array that is mapped from a file of our own."""
+    guard: Guard | FrameGuard | None = None
+    """Checks the rows of an array that is mapped from a file of our own, or from a frame cache."""
 
     @property
     def device(self) -> torch.device:
@@ -207,7 +208,7 @@ class Stores:
             tier = "map"
         if tier == "map" and slow:
             tier = "hdf5"
-        guard = Guard(dataset, name) if isinstance(dataset, DatasetFeatures) else None
+        guard = _guard(dataset, name)
         unchecked = (
             "" if guard is None or guard.works else "; vectors have no checksums, cia-adapt check compares those of the maps"
         )
@@ -222,6 +223,12 @@ class Stores:
         if tier == "device":
             loaded = loaded.to(self.device)
         return Reader(tier, array, loaded, {int(row): i for i, row in enumerate(rows)})
+
+
+def _guard(dataset: FeatureSource, name: str) -> Guard | FrameGuard | None:
+    if isinstance(dataset, DatasetFeatures):
+        return Guard(dataset, name)
+    return FrameGuard(dataset, name) if isinstance(dataset, FrameDataset) and not dataset.blank else None
 
 
 def as_tensor(array: npt.NDArray[Any]) -> Tensor:

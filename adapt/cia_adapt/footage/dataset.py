@@ -87,7 +87,11 @@ class FrameDataset:
         """The frames "rgb/frames" [N, T, C, H, W], a view of the memory map, whose pixels lie channels last."""
         if self.blank:
             return np.broadcast_to(np.zeros((), np.uint8), self.regions[name].shape)
-        return np.moveaxis(Store(self.path, name.split("/")[0]).map(), -1, 2)
+        return np.moveaxis(self.store(name).map(), -1, 2)
+
+    def store(self, name: str) -> Store:
+        """The files of an array, "rgb/frames"."""
+        return Store(self.path, name.split("/")[0])
 
     def done(self) -> npt.NDArray[np.bool_]:
         """[N]: whether a clip's frames are complete in all modalities."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from cia_extract.clips import ClipJob, prepared_clips
-from cia_extract.common import writes
+from cia_extract.common import locks, writes
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.outcomes import ClipError
@@ -30,7 +30,7 @@ def fill(folder: Path, pictures: Pictures, rows: Manifest, root: Path, workers: 
     """
     with writes.translated(str(folder), ROOM):
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as lock:
+        with locks.opened(folder / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             stores = {modality: Store(folder, modality) for modality in pictures.modalities}
             for store in stores.values():

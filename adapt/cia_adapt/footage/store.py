@@ -19,7 +19,7 @@ from typing import Any, Final
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
-from cia_extract.common import differences, writes
+from cia_extract.common import differences, names, text_files, writes
 from cia_extract.common.errors import DataError, MismatchError
 from cia_extract.common.json_objects import json_object
 from cia_extract.datasets import Manifest
@@ -52,21 +52,24 @@ class Store:
     def begin_or_continue(self, pictures: Pictures, rows: Manifest) -> None:
         """Make the files; or check that those which lie here are of these pictures and clips. Raises MismatchError, DataError."""
         wanted: dict[str, Any] = {"pictures": pictures.knobs(self.modality), "clips": clips_digest(rows.columns)}
+        shapes = {self.frames: ((len(rows), *pictures.shape(self.modality)), np.uint8), self.marks: ((len(rows),), np.int64)}
         about = self.folder / f"{self.modality}.json"
-        if not about.exists():
-            for path, shape, kind in (
-                (self.frames, (len(rows), *pictures.shape(self.modality)), np.uint8),
-                (self.marks, (len(rows),), np.int64),
-            ):
+        if not about.is_file():
+            for path, (shape, kind) in shapes.items():
                 path.unlink(missing_ok=True)
                 np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
             writes.text(about, json.dumps(wanted, indent=2) + "\n")  # last: without it all is made anew
             return
-        held = json_object(about.read_text(encoding="utf-8"), f"{about}:", ADVICE)
-        if differing := differences.between(held.get("pictures") or {}, wanted["pictures"]):
+        held = json_object(text_files.read_text(about, "JSON file", ADVICE), f"{about}:", ADVICE)
+        pictured = held.get("pictures")
+        if differing := differences.between(pictured if isinstance(pictured, dict) else {}, wanted["pictures"]):
             raise MismatchError(f"{self.frames}: holds frames of another recipe ({differences.listed(differing)}); {ADVICE}")
         if held.get("clips") != wanted["clips"]:
             raise MismatchError(f"{self.frames}: holds the frames of other clips than {rows.source} lists; {ADVICE}")
+        for path, (shape, kind) in shapes.items():
+            array = _mapped(path)
+            if (array.shape, array.dtype, array.flags.c_contiguous) != (shape, kind, True):
+                raise DataError(f"{path}: is an array {list(array.shape)} of {array.dtype}, not {list(shape)}; {ADVICE}")
 
     def map(self) -> npt.NDArray[np.uint8]:
         """The frames as a read-only memory map [N, T, H, W, C]. Raises DataError."""
@@ -75,6 +78,10 @@ class Store:
     def states(self) -> npt.NDArray[np.int64]:
         """[N], as they are now. Raises DataError."""
         return np.array(_mapped(self.marks))
+
+    def checksums(self) -> npt.NDArray[np.int64]:
+        """[N]: the CRC32C of the frames of each row that is done. Raises DataError."""
+        return self.states() - DONE
 
     @contextmanager
     def writer(self) -> Iterator["Writer"]:
@@ -110,9 +117,13 @@ def clips_digest(columns: Mapping[str, Sequence[str]]) -> str:
 
 def _mapped(path: Path) -> Any:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: is no array of frames, or was cut short ({error}); {ADVICE}") from error
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError("no such file")
+        with np.errstate(over="ignore"):  # of a size that no file has
+            return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # the header is Python's text of a dictionary: it may be anything
+        why = names.printable(" ".join(str(error).split())[:200])
+        raise DataError(f"{path}: is no array of frames, or was cut short ({why}); {ADVICE}") from error
 
 
 def _write_all(file: int, data: bytes, offset: int) -> None:

@@ -1,6 +1,6 @@
 """Statistics over seeds, clips and epochs: means, bootstrap intervals, McNemar's test, rank correlations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -119,21 +119,23 @@ def mcnemar(first: Right, second: Right) -> float:
     return float(np.median(values))
 
 
-def validator_summary(histories: Sequence[Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
-    """A table with a row for each validator, from the metrics of each run's epochs.
+def validator_summary(histories: Iterable[Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
+    """A table with a row for each validator, from the metrics of each run's epochs, which are looked at once.
 
     "within runs" is the mean over `runs` runs of Spearman's ρ over the epochs between the validator and the target's accuracy;
     "across runs" is ρ over the last epochs of all runs.
     """
     within: dict[str, list[float]] = {}
+    ends = []
     for history in histories:
+        ends.append(history[-1])
         for name, rho in validator_correlations(history).items():
             within.setdefault(name, [])
             if rho is not None:
                 within[name].append(rho)
     rows = []
     for name, values in within.items():
-        last = [(h[-1][f"validator_{name}"], h[-1]["target_val_accuracy"]) for h in histories if f"validator_{name}" in h[-1]]
+        last = [(end[f"validator_{name}"], end["target_val_accuracy"]) for end in ends if f"validator_{name}" in end]
         across = rank_correlation(*zip(*last, strict=True))
         rows.append(
             {"validator": name, "within runs": np.mean(values) if values else None, "runs": len(values), "across runs": across}

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -91,7 +92,8 @@ def read_stamp(folder: Path) -> dict[str, Any]:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl: the metrics of each epoch, in order. Raises DataError."""
     path = folder / "metrics.jsonl"
-    history = [json_object(line, f"{path}: line {number}", AGAIN) for number, line in enumerate(_text(path).splitlines(), 1)]
+    lines = [json_object(line, f"{path}: line {number}", AGAIN) for number, line in enumerate(_text(path).splitlines(), 1)]
+    history = [{sys.intern(key): value for key, value in metrics.items()} for metrics in lines]  # the names once, not each epoch
     if not history:
         raise DataError(f"{path}: empty; {AGAIN}")
     for metrics in history:

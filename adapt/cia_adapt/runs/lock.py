@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
-from cia_extract.common import writes
-from cia_extract.common.errors import CiaError, InWorkError
+from cia_extract.common import locks, writes
+from cia_extract.common.errors import CiaError, InWorkError, UsageError
 
 from cia_adapt.runs.folder import ROOM, unfinished_folder
 
@@ -64,12 +64,14 @@ def _same_settings(unfinished: Path, finished: Path) -> bool:
         return False
 
 
-def _lock(folder: Path, path: Path) -> TextIO:
+def _lock(folder: Path, path: Path) -> IO[bytes]:
     """The open, locked file at `path`. Tries again where another process has removed the file meanwhile, with its run."""
     while True:
         with writes.translated(str(folder), ROOM):
+            if path.parent.is_symlink():  # a state would be written wherever it leads
+                raise UsageError(f"{path.parent}: is a link; remove it, or give another --runs folder")
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = path.open("w")
+            lock = locks.opened(path)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -81,7 +83,7 @@ def _lock(folder: Path, path: Path) -> TextIO:
         lock.close()
 
 
-def _same_file(path: Path, opened: TextIO) -> bool:
+def _same_file(path: Path, opened: IO[bytes]) -> bool:
     """Whether the open file still lies at `path`."""
     try:
         return os.path.samestat(path.stat(), os.fstat(opened.fileno()))

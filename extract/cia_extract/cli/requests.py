@@ -28,6 +28,8 @@ def settings(
     shard = _shard(clips.shard)
     if output.overwrite and shard:
         raise UsageError("--overwrite with --shard: parts would erase each other; choose a new --out")
+    if computing.deterministic and computing.engine not in ("auto", "eager"):
+        raise UsageError(f"--engine {computing.engine}: --deterministic computes eagerly; leave out one of the two")
     workers = computing.workers or machine.cores()
     from cia_extract.datasets import sources
 

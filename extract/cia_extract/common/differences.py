@@ -2,7 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+from cia_extract.common.names import printable
+
+LISTED: Final = 40  # of two files, one of them damaged or somebody else's, any number of fields may differ
+LONGEST: Final = 200  # characters of a field's name, and of a value
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class Difference:
     new: Any
 
     def __str__(self) -> str:
-        return f"{self.field}: {_brief(self.old)} → {_brief(self.new)}"
+        return f"{_brief(self.field)}: {_brief(self.old)} → {_brief(self.new)}"
 
 
 def between(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Difference]:
@@ -38,10 +43,12 @@ def between(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") ->
 
 
 def listed(differing: Sequence[Difference]) -> str:
-    """Differences in one line, as messages have them."""
-    return "; ".join(map(str, differing))
+    """Differences in one printable line, as messages have them."""
+    more = [f"and {len(differing) - LISTED} more"] if len(differing) > LISTED else []
+    return "; ".join([*map(str, differing[:LISTED]), *more])
 
 
-def _brief(value: Any) -> Any:
-    """A whole table that the other side lacks, by its name."""
-    return value.get("name", value.get("algorithm", "…")) if isinstance(value, dict) else value
+def _brief(value: Any) -> str:
+    """A value for a message; a whole table that the other side lacks, by its name."""
+    text = printable(str(value.get("name", value.get("algorithm", "…")) if isinstance(value, dict) else value))
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"

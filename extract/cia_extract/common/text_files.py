@@ -43,7 +43,10 @@ def read_text(path: Path, kind: str, advice: str, utf8_only: bool = False) -> st
             raise DataError(f"{path}: is a folder, not a file; {advice}")
         if path.stat().st_size > MOST_BYTES:
             raise DataError(f"{path}: is larger than 1 GiB, so it is no {kind}; {advice}")
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:  # a device says 0
+            raise DataError(f"{path}: is larger than 1 GiB, so it is no {kind}; {advice}")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise DataError(f"{_shown(path)}: cannot be read ({why}); {advice}") from error

@@ -56,7 +56,8 @@ def whole(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.touch()
+        part.unlink(missing_ok=True)  # whatever another has put there, a link perhaps
+        part.touch(exist_ok=False)
         mode = part.stat().st_mode & 0o777
         yield part
         part.chmod(mode)

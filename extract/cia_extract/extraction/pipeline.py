@@ -71,8 +71,6 @@ class Extraction:
 
     def __init__(self, settings: Settings, say: Say) -> None:
         self.settings, self.say = settings, say
-        if settings.deterministic and settings.engine not in ("auto", "eager"):
-            raise UsageError(f"--engine {settings.engine}: --deterministic computes eagerly; leave out one of the two")
         engines.check_engine("eager" if settings.deterministic else settings.engine, settings.precision, settings.device)
         backbone = settings.recipe.backbone
         choices = weights.choose(settings.modalities, settings.weights, backbone)

@@ -7,12 +7,11 @@ closes *any* descriptor of the locked file, and the feature file is opened again
 
 import errno
 import fcntl
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from cia_extract.common import names
+from cia_extract.common import locks, names
 from cia_extract.common.errors import UsageError
 
 RUNNING: Final = 1 << 40  # a byte that every process at work on the dataset holds together
@@ -28,7 +27,7 @@ class Claims:
         self.path = self.path_of(out, dataset)
         self.warn, self.works = warn, True
         try:
-            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            self.file = locks.opened(self.path)
         except OSError as error:
             raise UsageError(f"{self.path}: {error.strerror}; choose another --out") from error
         self.entered = self._lock(fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, RUNNING)
@@ -37,7 +36,7 @@ class Claims:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
+        self.file.close()
 
     def take(self, row: int) -> bool:
         """Claim a row; False when another process has it. File systems without locks let every claim through, with a warning."""
@@ -46,11 +45,11 @@ class Claims:
     def give_back(self, row: int) -> None:
         """Let other processes have the row."""
         if self.works:
-            fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, row)
+            fcntl.lockf(self.file, fcntl.LOCK_UN, 1, row)
 
     def _lock(self, kind: int, byte: int) -> bool:
         try:
-            fcntl.lockf(self.descriptor, kind | fcntl.LOCK_NB, 1, byte)
+            fcntl.lockf(self.file, kind | fcntl.LOCK_NB, 1, byte)
         except OSError as error:
             if error.errno in {errno.EACCES, errno.EAGAIN}:
                 return False

@@ -54,6 +54,18 @@ def test_tsne_draws_runs_side_by_side_with_every_clip_in_the_csv(runs, tmp_path)
     assert (tmp_path / "y.csv").read_text() == (tmp_path / "x.csv").read_text()
 
 
+@pytest.mark.parametrize("content", [
+    "clip,label,last,selected\na,b,c,d\n", "clip\na\n", "label,last,selected\na,b,c\n",
+    "clip,label,last,selected\n" + "a,b,c,d\n" * 100,
+])  # fmt: skip
+def test_predictions_of_other_clips_than_the_scores_are_one_line(runs, tmp_path, content):
+    folder = Path(shutil.copytree(runs["cia"], tmp_path / "seed0"))
+    (folder / "predictions.csv").write_text(content)
+    run = figure("tsne", folder, "--out", tmp_path / "x.png")
+    said = f"{folder}: predictions.csv and scores.safetensors are not of the same clips; train the run again"
+    assert run.returncode == 3 and said in run.stderr and not (tmp_path / "x.png").exists()
+
+
 def test_tsne_places_the_features_of_the_clips_that_it_names(runs):
     """Two clips of equal features lie at one place; here the clip's class is in its features, so classes lie apart."""
     picture = two_runs.place(runs["cia"], 0, print)

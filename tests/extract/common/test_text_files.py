@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cia_extract import datasets
 from cia_extract.cli import main
+from cia_extract.common import text_files
 from cia_extract.common.errors import CiaError, DataError
 from cia_extract.datasets import expected, manifest
 
@@ -214,3 +215,10 @@ def test_damaged_lists_and_manifests_give_rows_or_one_line(tmp_path):
 @pytest.mark.slow
 def test_many_damaged_lists_and_manifests_give_rows_or_one_line(tmp_path):
     fuzz(tmp_path, 20_000, seed=12)
+
+
+def test_a_file_without_end_is_refused_before_it_fills_the_memory(monkeypatch):
+    """A device says that it is empty."""
+    monkeypatch.setattr(text_files, "MOST_BYTES", 1000)
+    with pytest.raises(DataError, match="/dev/zero: is larger than 1 GiB, so it is no manifest; write one"):
+        text_files.read_text(Path("/dev/zero"), "manifest", "write one")

@@ -52,6 +52,8 @@ def check(path: Path, ids: Mapping[str, Collection[str]]) -> dict[str, int]:
 def read(path: Path) -> bytes:
     """test.json of a zip. Raises SubmissionError where it is none, has other files, or is larger than a submission can be."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise _refused(path, ["it cannot be read as a zip (it is a folder, pipe or device)"])
         if path.stat().st_size > MOST_BYTES:
             raise _refused(path, [f"it is larger than a submission can be, {MOST_BYTES >> 20} MiB"])
         with zipfile.ZipFile(path) as archive:

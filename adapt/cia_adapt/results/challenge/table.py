@@ -74,6 +74,8 @@ def measure(folder: Path, which: str) -> Measured:
     classes = {column: tuple(names) for column, names in files.read_config(folder)["classes"].items()}
     columns = official.columns_of(classes, str(folder))
     scores, rows = files.load_scores(folder), files.read_predictions(folder)
+    if "clip" not in rows[0]:
+        raise DataError(f"{folder}/predictions.csv: has no column clip; {files.AGAIN}")
     names: dict[str, list[str]] = {}
     probabilities = []
     for task, column in columns.items():

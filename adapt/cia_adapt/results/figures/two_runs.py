@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from cia_extract.common import spreadsheets
 from cia_extract.common.console import Say
-from cia_extract.common.errors import CiaError, UsageError
+from cia_extract.common.errors import CiaError, DataError, UsageError
 from matplotlib.figure import Figure
 
 from cia_adapt.data import rows_of
@@ -52,7 +52,7 @@ def place(folder: Path, seed: int, say: Say) -> Picture:
     features = [scores[f"selected/{role}_features"].double().numpy() for role in ("source", "target")]
     points = tsne(features[0], features[1], seed)
     picked = drawn_clips(len(features[0]), len(features[1]), seed)
-    both = (_source_clips(folder, len(features[0]), say), _target_clips(folder))
+    both = (_source_clips(folder, len(features[0]), say), _target_clips(folder, len(features[1])))
     source, target = (
         Placed(config[role], xy, [clips[i] for i in at], [classes[i] for i in at])
         for role, xy, at, (clips, classes) in zip(("source", "target"), points, picked, both, strict=True)
@@ -90,10 +90,12 @@ def as_csv(folders: Sequence[Path], pictures: Sequence[Picture]) -> str:
     return buffer.getvalue()
 
 
-def _target_clips(folder: Path) -> tuple[list[str], list[str]]:
-    """(ids, classes) of the target's validation clips; the run keeps them beside its predictions."""
+def _target_clips(folder: Path, count: int) -> tuple[list[str], list[str]]:
+    """(ids, classes) of the target's validation clips; the run keeps them beside its predictions. Raises DataError."""
     rows = files.read_predictions(folder)
-    column = next(name for name in rows[0] if name != "clip")
+    column = next((name for name in rows[0] if name != "clip"), "")
+    if "clip" not in rows[0] or not column or len(rows) != count:
+        raise DataError(f"{folder}: predictions.csv and scores.safetensors are not of the same clips; {files.AGAIN}")
     return [row["clip"] for row in rows], [row[column] for row in rows]
 
 
@@ -104,6 +106,8 @@ def _source_clips(folder: Path, count: int, say: Say) -> tuple[list[str], list[s
         source, target = domains_of(config, files.read_stamp(folder))
         setup = setup_of(config)
         rows = rows_of(source, target, setup).source_val
+        if len(rows) != count:
+            raise DataError(f"{folder}: scores.safetensors has {count} of {len(rows)} clips; {files.AGAIN}")
         return [str(clip) for clip in source.dataset.columns["clip"][rows]], source.text_labels(rows, setup.label_columns[0])
     except CiaError as error:
         say(f"note: the source's clips are drawn without their classes: {error}")

@@ -89,7 +89,7 @@ class Study:
         """{(method, pair): 95 % bootstrap interval, in %, of the selected epochs' accuracy}."""
         return {key: interval([group.right("selected")]) for key, group in self.groups.items()}
 
-    @property
+    @cached_property
     def best(self) -> str:
         """The method of the highest mean accuracy of the selected epochs, the baseline apart where there are others.
 
@@ -101,10 +101,14 @@ class Study:
 
     def accuracy(self, method: str) -> float:
         """Mean over the method's runs of the selected epoch's accuracy on the target, in %."""
-        values = [
-            float(result["selected"]) for (name, _), group in self.groups.items() if name == method for result in group.results
-        ]
-        return sum(values) / len(values)
+        return self._accuracies[method]
+
+    @cached_property
+    def _accuracies(self) -> Mapping[str, float]:
+        values: dict[str, list[float]] = defaultdict(list)
+        for (method, _), group in self.groups.items():
+            values[method] += [float(result["selected"]) for result in group.results]
+        return {method: sum(of_runs) / len(of_runs) for method, of_runs in values.items()}
 
     def in_order(self) -> list[Group]:
         """The groups by direction, and within one in the order of `methods`."""
@@ -112,7 +116,7 @@ class Study:
 
     def of_method(self, method: str) -> list[Group]:
         """The method's groups, by direction."""
-        return [group for group in self.in_order() if group.method == method]
+        return [self.groups[method, pair] for pair in self.pairs if (method, pair) in self.groups]
 
     def members(self, group: Group) -> list[Run]:
         """The group's runs, by seed."""

@@ -9,18 +9,21 @@ import zipfile
 import zlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from cia_extract.clips.flow.methods import implementation
+from cia_extract.common.arrays import npy_files
+from cia_extract.common.errors import CiaError
 from cia_extract.common.writes import whole
 
 if TYPE_CHECKING:
     from cia_extract.clips.job import ClipJob
 
 Flows = dict[int, npt.NDArray[np.uint8]]
+MOST_BYTES: Final = 2 << 30  # of a clip's flow that is read; 20,000 flows, 13 minutes of video
 
 
 def path_of(folder: Path, job: "ClipJob") -> Path:
@@ -40,11 +43,18 @@ def path_of(folder: Path, job: "ClipJob") -> Path:
 
 
 def load(folder: Path, job: "ClipJob") -> Flows:
-    """{flow index: [crop, crop, 2] uint8} of a clip; empty if nothing is cached or the file is damaged."""
+    """{flow index: [crop, crop, 2] uint8} of a clip; empty if nothing is cached, or the file is damaged or somebody's trap."""
     try:
-        with np.load(path_of(folder, job), allow_pickle=False) as stored:
-            return dict(zip(stored["indices"].tolist(), stored["flows"], strict=True))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        path = path_of(folder, job)
+        if not path.is_file():
+            return {}
+        stored = npy_files.npz(path)
+        indices, flows = stored["indices"], stored["flows"]
+        (count,), side = indices.shape, job.recipe.picture.crop
+        if (indices.kind, flows.type, flows.shape) != ("i", "uint8", (count, side, side, 2)) or flows.nbytes > MOST_BYTES:
+            return {}
+        return dict(zip(indices.read().tolist(), flows.read(), strict=True))
+    except (CiaError, OSError, ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return {}
 
 

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 import cia_extract.networks.weights.default_download as default_download
 import cia_extract.networks.weights.http_download as http_download
 import cia_extract.networks.weights.identity as identity
+from cia_extract.common import locks
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.writes import translated, whole
 from cia_extract.networks.weights.checkpoint import read
@@ -86,7 +87,7 @@ def check_cached(name: str, path: Path, checkpoint: Checkpoint) -> None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One process at a time brings a checkpoint; the others wait."""
-    with path.with_suffix(".lock").open("w") as lock:
+    with locks.opened(path.with_suffix(".lock")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -1,6 +1,7 @@
 """What the challenge would refuse is refused here, with the id; the file may be anybody's."""
 
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -180,7 +181,8 @@ def test_a_zip_holds_exactly_one_file_of_that_name(tmp_path):
     with pytest.raises(SubmissionError, match=r"it holds nothing, not only test.json"):
         checking.read(tmp_path / "none.zip")
     (tmp_path / "text.zip").write_text(text)
-    for path in (tmp_path / "text.zip", tmp_path):
+    os.mkfifo(tmp_path / "pipe.zip")
+    for path in (tmp_path / "text.zip", tmp_path / "pipe.zip", tmp_path):
         with pytest.raises(SubmissionError, match=r"cannot be read as a zip"):
             checking.read(path)
 

@@ -5,6 +5,7 @@ from html import unescape
 
 import pytest
 from cia_adapt.results.report import page
+from cia_adapt.results.report.html import rendering
 from cia_adapt.runs import files
 
 from tests.adapt.results.report.run_folders import write_runs
@@ -40,6 +41,15 @@ def test_two_labels_have_verbs_nouns_and_actions(tmp_path):
     html, said = report(tmp_path / "runs", tmp_path / "report.html")
     assert "Accuracy by label" in html and "action, top-5" in html and "Layout of table 2" in html and "29.70" in html
     assert not [line for line in said if "feats.h5" not in line]
+
+
+def test_a_long_table_shows_its_first_rows_and_its_csv_has_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(rendering, "MOST_ROWS", 7)
+    write_runs(tmp_path / "runs", ["concat", "cia"], seeds=4)
+    html, _ = report(tmp_path / "runs", tmp_path / "report.html")
+    table = html.split('id="uh-runs"' if 'id="uh-runs"' in html else 'id="runs"')[1].split("</details>")[0]
+    assert table.count("<tr>") == 1 + 7 and "The first 7 rows of 16; the CSV file has all." in table
+    assert '"seed":[0,1,2,3,0,1,2,3,0,1,2,3,0,1,2,3]' in table
 
 
 def test_runs_of_two_set_ups_stand_apart(tmp_path):

@@ -17,6 +17,7 @@ from pandas.api.types import is_float_dtype
 
 from cia_adapt.results.report.section import Figure, Section
 
+MOST_ROWS: Final = 1000  # of a table that are in the page itself; a browser lays out each
 KINDS: Final = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp", b"<": "image/svg+xml"}
 
 
@@ -36,6 +37,7 @@ def render(page: Page) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.finalize = lambda value: printable(value, keep="\n") if type(value) is str else value
     environment.globals |= {
+        "most_rows": MOST_ROWS,
         "figure_data": figure_data,
         "columns": columns,
         "texts": texts,

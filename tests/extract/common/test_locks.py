@@ -1,0 +1,61 @@
+"""Lock files that somebody else's folder holds: nothing that they lead to is emptied or made."""
+
+import subprocess
+import sys
+
+import pytest
+from cia_adapt.footage import Footage, opened
+from cia_adapt.runs import lock
+from cia_extract.common import locks
+from cia_extract.common.errors import UsageError
+from cia_extract.features.claims import Claims
+
+from tests.adapt.clips_of import PICTURES, render
+
+
+def test_a_lock_file_keeps_what_it_holds(tmp_path):
+    (tmp_path / "lock").write_text("dear")
+    locks.opened(tmp_path / "lock").close()
+    assert (tmp_path / "lock").read_text() == "dear"
+    locks.opened(tmp_path / "new").close()
+    assert (tmp_path / "new").read_bytes() == b""
+
+
+def of_a_run(folder):
+    (folder / ".seed0.unfinished").mkdir()
+    return folder / ".seed0.unfinished/lock", lambda: lock.claimed(folder / "seed0").__enter__()
+
+
+def of_an_unfinished_run(folder):
+    (folder / "away").mkdir()
+    return folder / ".seed0.unfinished", lambda: lock.claimed(folder / "seed0").__enter__()
+
+
+def of_rows(folder):
+    return folder / ".f.h5.d.rows", lambda: Claims(folder / "f.h5", "d")
+
+
+def of_frames(folder):
+    path = render(folder / "clips")
+    (folder / "cache/tiny").mkdir(parents=True)
+    footage = Footage((str(path),), None, folder / "cache", (), "dis", 1)
+    return folder / "cache/tiny/lock", lambda: opened(footage, PICTURES, print)
+
+
+@pytest.mark.parametrize("lead", [of_a_run, of_an_unfinished_run, of_rows, of_frames])
+@pytest.mark.parametrize("target", ["dear", "missing", "away"])
+def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path, lead, target):
+    (tmp_path / "dear").write_text("dear")
+    link, claim = lead(tmp_path)
+    link.symlink_to(tmp_path / target)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError) as error:
+        claim()
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "dear").read_text() == "dear"
+
+
+def test_windows_is_told_in_one_line_that_it_lacks_the_locks():
+    code = "import sys; sys.platform = 'win32'; import cia_adapt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith("on Windows install them in WSL 2")
