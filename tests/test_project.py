@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import cia_adapt.cli as adapt
@@ -13,6 +14,7 @@ import pytest
 import typer
 import yaml
 from cia_extract import __version__
+from packaging.specifiers import SpecifierSet
 
 from tests.command_line import in_this_process
 
@@ -54,6 +56,21 @@ def test_makefile_has_the_promised_targets():
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in ("demo", "test", "test-all", "lint", "format", "clean"):
         assert re.search(rf"^{target}:", text, re.MULTILINE), target
+
+
+def test_what_constraints_pin_installs_on_the_oldest_python():
+    """pip finds no version at all where the pinned one wants a later Python: Debian 12 has 3.11.2, and 3.11.5 was wanted."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
+    oldest = declared.removeprefix(">=") + ".0"
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    wanted = {}
+    for name in pinned:
+        try:
+            wanted[name] = metadata.metadata(name).get("Requires-Python") or ""
+        except metadata.PackageNotFoundError:
+            continue  # for another Python or machine
+    assert len(wanted) > 50
+    assert {name: python for name, python in wanted.items() if oldest not in SpecifierSet(python)} == {}
 
 
 def test_the_citation_is_of_this_version_and_has_what_the_format_demands():
