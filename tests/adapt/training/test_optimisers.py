@@ -1,5 +1,6 @@
 import pytest
-from cia_adapt.training.optimisers import lr_factor, rate
+from cia_adapt.training.optimisers import lr_factor, optimiser_of, rate, set_rate
+from torch import nn
 
 from tests.adapt.runs_of import chosen, trainer_of
 
@@ -25,3 +26,21 @@ def test_the_first_step_is_a_small_one(small_file):
     trainer.train_step(draw := trainer.draws()[0], trainer.read(draw))
     assert trainer.steps_total == 20
     assert [group["lr"] for group in trainer.optimiser.param_groups] == pytest.approx([0.1 * trainer.setup.lr] * 2)
+
+
+@pytest.mark.parametrize(("backbone_lr", "expected"), [(0.0, 3e-3), (1e-4, 1e-4)])
+def test_the_backbone_has_a_rate_of_its_own_that_decays_as_the_others(backbone_lr, expected):
+    class WithTrunk(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.heads = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    model = WithTrunk()
+    model.trunk.bias.requires_grad_(False)  # what --freeze-until leaves alone is in no group
+    setup = chosen("concat", lr=3e-3, backbone_lr=backbone_lr).setup
+    optimiser = optimiser_of(model, [], setup)
+    heads, trunk = optimiser.param_groups
+    assert (heads["lr"], trunk["lr"]) == (3e-3, expected)
+    assert trunk["params"] == [model.trunk.weight] and len(heads["params"]) == 2
+    set_rate(optimiser, setup, 1, 2)
+    assert (heads["lr"], trunk["lr"]) == pytest.approx((3e-3 * lr_factor(0.5), expected * lr_factor(0.5)))
