@@ -13,6 +13,7 @@ import typer
 from cia_extract.common import help_pages, processes, switches
 from cia_extract.common.errors import CiaError, UsageError
 from cia_extract.common.names import printable
+from cia_extract.common.shortage import full_disk
 
 if TYPE_CHECKING:
     import torch
@@ -129,6 +130,9 @@ def _code(app: typer.Typer, program: str) -> int:
             return 2
         if os.environ.get("CIA_TRACEBACK"):
             traceback.print_exc()
+        if full := full_disk(error):
+            say(f"{program}: {full}")
+            return 1
         advice = "please report it, with the traceback that CIA_TRACEBACK=1 prints"
         say(f"{program}: unexpected {type(error).__name__}: {error}; {advice}")
         return 1

@@ -1,5 +1,6 @@
-"""Running out of memory is a user's mistake with one line, whoever notices it. Importing this imports no torch."""
+"""Running out of memory or of disk is a user's mistake with one line, whoever notices it. Importing this imports no torch."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,3 +22,12 @@ def shortage_said(what: str, advice: str) -> Iterator[None]:
         if not is_shortage(error):
             raise
         raise UsageError(f"{what}: not enough memory; {advice}") from error
+
+
+def full_disk(error: Exception) -> str:
+    """One line about an error that a full disk caused, "" for any other: what could not be written, and what to do."""
+    if isinstance(error, FileNotFoundError) and "usable temporary directory" in str(error):  # Python's, before it writes a file
+        return "no temporary folder can be written: the disk is full, or this user may not; make room, or set TMPDIR to a folder"
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{error.filename or 'a file'}: {error.strerror}; make room, then run the same command again"
+    return ""

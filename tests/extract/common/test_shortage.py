@@ -1,5 +1,7 @@
 """Out of memory is one line with what to lower, in extraction too."""
 
+import errno
+
 import pytest
 import torch
 from cia_extract.common import shortage
@@ -23,3 +25,10 @@ def test_a_shortage_is_a_line_with_advice(error):
 def test_other_errors_stay_what_they_are():
     with pytest.raises(RuntimeError, match="shapes differ"), shortage.shortage_said("x", "y"):
         raise RuntimeError("shapes differ")
+
+
+def test_a_full_disk_is_named_and_other_errors_are_not():
+    full = OSError(errno.ENOSPC, "No space left on device", "runs/stamp.json")
+    assert shortage.full_disk(full) == "runs/stamp.json: No space left on device; make room, then run the same command again"
+    assert shortage.full_disk(PermissionError(errno.EACCES, "Permission denied", "x")) == ""
+    assert shortage.full_disk(FileNotFoundError(errno.ENOENT, "No such file or directory", "x")) == ""
