@@ -94,20 +94,6 @@ def test_extraction_on_a_disk_that_fills_up_loses_nothing_and_goes_on_when_there
     assert_same(out, whole[0])
 
 
-NO_PLACE = "import tempfile; tempfile._candidate_tempdir_list = lambda: [{!r}]\n"  # Python would try /tmp and others too
-
-
-def test_temporary_files_without_room_are_one_line(small_file, launcher, disk, tmp_path):
-    """A sweep starts its processes over a socket of multiprocessing's, which is a temporary file."""
-    small = disk(400)
-    small.fill()
-    _, *flags = training(small_file, tmp_path / "runs", 1)
-    words = ["cia-adapt", "sweep", *(flag for flag in flags if flag != "--resume"), "--jobs", 2]
-    once = launcher.run(*words, before=NO_PLACE.format(str(small.place)))
-    assert once.wait() == 1, once.told
-    one_line(once.told, "no temporary folder can be written", "make room, or set TMPDIR to a folder")
-
-
 LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
 
 
