@@ -30,9 +30,7 @@ def test_other_errors_stay_what_they_are():
 def test_a_full_disk_is_named_and_other_errors_are_not():
     full = OSError(errno.ENOSPC, "No space left on device", "runs/stamp.json")
     assert shortage.full_disk(full) == "runs/stamp.json: No space left on device; make room, then run the same command again"
-    nowhere = FileNotFoundError(
-        errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']"
-    )
+    nowhere = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']")
     assert shortage.full_disk(nowhere).startswith("no temporary folder can be written: the disk is full")
     assert shortage.full_disk(PermissionError(errno.EACCES, "Permission denied", "x")) == ""
     assert shortage.full_disk(FileNotFoundError(errno.ENOENT, "No such file or directory", "x")) == ""
