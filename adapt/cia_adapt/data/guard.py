@@ -5,6 +5,8 @@ process (SIGBUS). One gap remains: a file that is cut in the microseconds betwee
 """
 
 import os
+from abc import ABC, abstractmethod
+from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -15,68 +17,81 @@ from cia_extract.features import DatasetFeatures
 from cia_adapt.footage import FrameDataset
 
 
-class Guard:
-    """Watches one array of a dataset; each row is checked once.
+class Guard(ABC):
+    """Watches one array of a file; each row is checked once.
 
     Args:
-        dataset: the dataset; its file stays open as long as the guard lives.
-        name: the array that is read, "rgb/maps" or "rgb/pooled".
+        path: the file, which stays open as long as the guard lives.
+        end: bytes that it must have.
+        clips: the clips' ids [N].
     """
 
-    def __init__(self, dataset: DatasetFeatures, name: str) -> None:
-        self.dataset, self.name, (self.modality, kind) = dataset, name, name.split("/")
-        # A row's own checksum is over maps and vectors together; where only vectors are read, theirs must do.
-        self.vectors_only = kind == "pooled" and f"{self.modality}/maps" in dataset.regions
-        self.end = dataset.regions[name].end
-        self.file = open(dataset.path, "rb")  # noqa: SIM115  (open as long as the map is)
-        self.checked = np.zeros(len(dataset), bool)
+    again: str
+    """What to do about a file that became shorter."""
+    mend: str
+    """What to do about a damaged row."""
+    works = True
+    """Whether rows can be checked at all."""
 
-    @property
-    def works(self) -> bool:
-        """Whether rows can be checked: not where vectors are read from a file without checksums of vectors."""
-        return not self.vectors_only or "vectors_crc32c" in self.dataset.regions
+    def __init__(self, path: Path, end: int, clips: npt.NDArray[np.str_]) -> None:
+        self.path, self.end, self.clips = path, end, clips
+        self.file = open(path, "rb")  # noqa: SIM115  (open as long as the map is)
+        self.checked = np.zeros(len(clips), bool)
 
     def check(self, rows: npt.NDArray[np.int64]) -> None:
         """Raise DataError when the file became shorter, or when one of the rows does not match its checksum."""
-        path = self.dataset.path
         if os.fstat(self.file.fileno()).st_size < self.end:
-            raise DataError(f"{path}: became shorter while it was read; get it again, then run the same command with --resume")
+            raise DataError(f"{self.path}: became shorter while it was read; {self.again}")
         for row in rows[~self.checked[rows]].tolist():
-            arrays = self.dataset.row(row, self.modality, self.file.fileno(), self.vectors_only)
-            fault = self.dataset.mismatch(row, self.modality, arrays, self.file.fileno())
-            if fault:
-                clip = self.dataset.columns["clip"][row]
-                raise DataError(f"{path}: {clip}: {fault}; reset it with cia-extract verify --redo, then extract it again")
+            if fault := self.fault(row):
+                raise DataError(f"{self.path}: {self.clips[row]}: {fault}; {self.mend}")
             self.checked[row] = True
 
+    @abstractmethod
+    def fault(self, row: int) -> str:
+        """In what way a row does not match its checksum, "" where it does. Raises DataError if the file became shorter."""
+
+    @abstractmethod
     def row(self, row: int) -> npt.NDArray[np.generic]:
-        """A row [T, …] after its check, read from the file rather than mapped. Raises DataError if the file became shorter."""
+        """A row after its check, [T, …]. Raises DataError if the file became shorter."""
+
+
+class FeatureGuard(Guard):
+    """Of an array of a feature file, "rgb/maps" or "rgb/pooled"."""
+
+    again = "get it again, then run the same command with --resume"
+    mend = "reset it with cia-extract verify --redo, then extract it again"
+
+    def __init__(self, dataset: DatasetFeatures, name: str) -> None:
+        super().__init__(dataset.path, dataset.regions[name].end, dataset.columns["clip"])
+        self.dataset, self.name, (self.modality, kind) = dataset, name, name.split("/")
+        # A row's own checksum is over maps and vectors together; where only vectors are read, theirs must do.
+        self.vectors_only = kind == "pooled" and f"{self.modality}/maps" in dataset.regions
+        # Vectors of a file without checksums of vectors cannot be checked.
+        self.works = not self.vectors_only or "vectors_crc32c" in dataset.regions
+
+    def fault(self, row: int) -> str:
+        arrays = self.dataset.row(row, self.modality, self.file.fileno(), self.vectors_only)
+        return self.dataset.mismatch(row, self.modality, arrays, self.file.fileno())
+
+    def row(self, row: int) -> npt.NDArray[np.generic]:
         return self.dataset.read_row(self.name, row, self.file.fileno())
 
 
-class FrameGuard:
-    """Watches the cached frames of one modality, as `Guard` an array of a feature file. `name`: "rgb/frames"."""
+class FrameGuard(Guard):
+    """Of the cached frames of one modality, "rgb/frames"."""
 
-    works = True
+    again = "run the same command with --resume"
 
     def __init__(self, dataset: FrameDataset, name: str) -> None:
         store = dataset.store(name)
-        self.path, self.clips, self.array = store.frames, dataset.columns["clip"], dataset.array(name)
-        self.frames, self.expected = store.map(), store.checksums()
-        self.file = open(store.frames, "rb")  # noqa: SIM115  (as long as the map)
-        self.end = os.fstat(self.file.fileno()).st_size
-        self.checked = np.zeros(len(dataset), bool)
+        super().__init__(store.frames, store.frames.stat().st_size, dataset.columns["clip"])
+        self.mend = f"delete {store.frames.parent}, and its clips are decoded again"
+        self.array, self.frames, self.expected = dataset.array(name), store.map(), store.checksums()
 
-    def check(self, rows: npt.NDArray[np.int64]) -> None:
-        """As `Guard.check`."""
-        if os.fstat(self.file.fileno()).st_size < self.end:
-            raise DataError(f"{self.path}: became shorter while it was read; run the same command with --resume")
-        for row in rows[~self.checked[rows]].tolist():
-            if google_crc32c.value(self.frames[row].tobytes()) != self.expected[row]:
-                again = f"delete {self.path.parent}, and its clips are decoded again"
-                raise DataError(f"{self.path}: {self.clips[row]}: does not match its CRC32C; {again}")
-            self.checked[row] = True
+    def fault(self, row: int) -> str:
+        matches = google_crc32c.value(self.frames[row].tobytes()) == self.expected[row]
+        return "" if matches else "does not match its CRC32C"
 
-    def row(self, row: int) -> npt.NDArray[np.uint8]:
-        """A row [T, C, H, W] after its check."""
+    def row(self, row: int) -> npt.NDArray[np.generic]:
         return self.array[row]

@@ -21,7 +21,7 @@ from cia_extract.common.machine import free_memory
 from cia_extract.features import DatasetFeatures
 from torch import Tensor
 
-from cia_adapt.data.guard import FrameGuard, Guard
+from cia_adapt.data.guard import FeatureGuard, FrameGuard, Guard
 from cia_adapt.data.joined import JoinedDataset
 from cia_adapt.data.source import ArrayInfo, FeatureArray, FeatureSource
 from cia_adapt.footage import FrameDataset
@@ -48,7 +48,7 @@ class Reader:
     """All frames one after the other, vectors [n·T, C] or maps [n·T, H, W, C]: a view of the memory map, or what was loaded."""
     place: Mapping[int, int] | None = None
     """{row: its place among the clips in `blocks`} where only some rows were loaded."""
-    guard: Guard | FrameGuard | None = None
+    guard: Guard | None = None
     """Checks the rows of an array that is mapped from a file of our own, or from a frame cache."""
 
     @property
@@ -225,9 +225,9 @@ class Stores:
         return Reader(tier, array, loaded, {int(row): i for i, row in enumerate(rows)})
 
 
-def _guard(dataset: FeatureSource, name: str) -> Guard | FrameGuard | None:
+def _guard(dataset: FeatureSource, name: str) -> Guard | None:
     if isinstance(dataset, DatasetFeatures):
-        return Guard(dataset, name)
+        return FeatureGuard(dataset, name)
     return FrameGuard(dataset, name) if isinstance(dataset, FrameDataset) and not dataset.blank else None
 
 

@@ -24,10 +24,15 @@ def shortage_said(what: str, advice: str) -> Iterator[None]:
         raise UsageError(f"{what}: not enough memory; {advice}") from error
 
 
+def is_full_disk(error: OSError) -> bool:
+    """Whether the disk, or this user's part of it, is full."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
 def full_disk(error: Exception) -> str:
     """One line about an error that a full disk caused, "" for any other: what could not be written, and what to do."""
     if isinstance(error, FileNotFoundError) and "usable temporary directory" in str(error):  # Python's, before it writes a file
         return "no temporary folder can be written: the disk is full, or this user may not; make room, or set TMPDIR to a folder"
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if isinstance(error, OSError) and is_full_disk(error):
         return f"{error.filename or 'a file'}: {error.strerror}; make room, then run the same command again"
     return ""

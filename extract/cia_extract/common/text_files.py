@@ -41,11 +41,10 @@ def read_text(path: Path, kind: str, advice: str, utf8_only: bool = False) -> st
     try:
         if path.is_dir():
             raise DataError(f"{path}: is a folder, not a file; {advice}")
-        if path.stat().st_size > MOST_BYTES:
-            raise DataError(f"{path}: is larger than 1 GiB, so it is no {kind}; {advice}")
+        size = path.stat().st_size
         with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:  # a device says 0
+            data = b"" if size > MOST_BYTES else file.read(MOST_BYTES + 1)
+        if max(size, len(data)) > MOST_BYTES:  # a device says that it has 0 bytes
             raise DataError(f"{path}: is larger than 1 GiB, so it is no {kind}; {advice}")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error

@@ -5,7 +5,6 @@ that fill different rows of one file, here or over a shared file system, never t
 change any more.
 """
 
-import errno
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from cia_extract.common.differences import listed
 from cia_extract.common.errors import CiaError, DataError, MismatchError, UsageError
 from cia_extract.common.outcomes import MESSAGE_BYTES, OK, ClipError, Outcome, encoded
+from cia_extract.common.shortage import is_full_disk
 from cia_extract.features.claims import Claims
 from cia_extract.features.journal import recover, transaction
 from cia_extract.features.reader import DatasetFeatures, open_features
@@ -296,5 +296,5 @@ class RowWriter:
             view, offset = view[written:], offset + written
 
     def _failure(self, error: OSError) -> CiaError:
-        what = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror
+        what = "the disk is full" if is_full_disk(error) else error.strerror
         return CiaError(f"{self.dataset.path}: {what}; finished clips are safe, make room and run the same command again")

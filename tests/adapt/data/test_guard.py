@@ -10,7 +10,7 @@ import torch
 from cia_adapt import cli
 from cia_adapt.data import checking
 from cia_adapt.data.domains import find_domains
-from cia_adapt.data.guard import Guard
+from cia_adapt.data.guard import FeatureGuard, Guard
 from cia_adapt.data.readers import Stores
 from cia_extract import features
 from cia_extract.common.errors import DataError
@@ -62,7 +62,7 @@ def test_check_names_the_clip_of_a_flipped_bit(damaged, name):
 def test_a_row_is_checked_once(feature_file, monkeypatch):
     """The check costs as much as reading the row whole; epochs after the first do without."""
     dataset = features.open_features(feature_file)["here"]
-    guard, read = Guard(dataset, "rgb/maps"), []
+    guard, read = FeatureGuard(dataset, "rgb/maps"), []
     real = features.DatasetFeatures.row
     monkeypatch.setattr(features.DatasetFeatures, "row", lambda self, row, *rest: read.append(row) or real(self, row, *rest))
     guard.check(np.array([3, 5]))
