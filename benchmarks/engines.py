@@ -8,6 +8,7 @@ pipeline's channels-last layout into the one that they want, and copying the map
 """
 
 import argparse
+import importlib
 import re
 import statistics
 import subprocess
@@ -18,17 +19,19 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import openvino
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cia_extract import recipes
+from cia_extract.common import switches
 from cia_extract.common.console import say
 from cia_extract.networks import engines, weights
 from cia_extract.networks.engines import Engine
 from cia_extract.networks.i3d import I3D
 from common import machine, side_by_side
 
+switches.openvino_without_telemetry()
+openvino = importlib.import_module("openvino")
 CPU = torch.device("cpu")
 SHAPE = [1, 3, 16, 224, 224]
 

@@ -14,6 +14,7 @@ from cia_extract.common.outcomes import OUTCOMES, ClipError
 from PIL import Image
 
 from tests.extract.clips.test_video import encode, levels
+from tests.privileges import bound_by_permissions
 
 COVER = io.BytesIO()
 Image.new("RGB", (96, 96), (10, 200, 30)).save(COVER, "JPEG")
@@ -241,12 +242,15 @@ def test_a_path_that_is_no_video_gives_one_line_without_hanging(tmp_path, name, 
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
 def test_a_file_without_permission_says_so(tmp_path):
     path = encode(tmp_path / "a.mp4", 5)
     path.chmod(0)
-    with pytest.raises(ClipError, match="cannot be read; check its permissions"):
-        list(clips.decode(path))
+
+    def refused() -> None:
+        with pytest.raises(ClipError, match="cannot be read; check its permissions"):
+            list(clips.decode(path))
+
+    bound_by_permissions(refused)
 
 
 @pytest.mark.parametrize("seed", range(60))

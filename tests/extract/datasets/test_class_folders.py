@@ -1,10 +1,10 @@
 """Manifests from folders: splits must not become classes, and what is left out is named."""
 
-import os
-
 import pytest
 from cia_extract.common.errors import UsageError
 from cia_extract.datasets import class_folders
+
+from tests.privileges import bound_by_permissions
 
 
 def touch(root, *names):
@@ -118,9 +118,12 @@ def test_a_file_or_an_impossible_path_for_a_folder_gives_one_line(tmp_path):
             class_folders.read(path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
 def test_a_folder_that_cannot_be_listed_gives_one_line(tmp_path):
     touch(tmp_path, "run/a.avi", "jump/b.avi")
     (tmp_path / "jump").chmod(0)
-    with pytest.raises(UsageError, match="jump cannot be listed"):
-        class_folders.read(tmp_path)
+
+    def refused() -> None:
+        with pytest.raises(UsageError, match="jump cannot be listed"):
+            class_folders.read(tmp_path)
+
+    bound_by_permissions(refused)
