@@ -1,9 +1,10 @@
 """From clips to fine-tuned features on the demo: is a backbone that was fine-tuned on the source better than the frozen one?
 
 python benchmarks/finetune.py FOLDER [--clips-per-class 6] [--windows 3] [--epochs 12] [--seeds 3] [--method source-only,dann]
+                               [--precision bf16]
 
 In FOLDER: the clips are rendered; I3D's RGB stream is trained on the labels of `studio` from Kinetics' weights (source-only,
-layers after Mixed_4f, statistics frozen, 112 px); features are extracted with the frozen and with the tuned stream
+layers after Mixed_4f, statistics frozen, 224 px); features are extracted with the frozen and with the tuned stream
 (cia-extract --weights); the methods are trained over both, studio → street. Goes on where it stopped.
 
 What is trained on are windows of 16 consecutive frames, the very ones that extraction describes. 16 frames spread over a clip
@@ -23,9 +24,9 @@ from common import machine
 WINDOW = 16
 TUNING = (
     "--setup demo-i3d --method source-only --modality rgb --source studio --target street --batch 8 --lr 1e-3 "
-    "--backbone-lr 1e-4 --freeze-until Mixed_4f --batch-norm frozen --no-validators --resume"
+    "--backbone-lr 1e-4 --freeze-until Mixed_4f --batch-norm frozen --no-validators --resume "
+    "--short-side 256 --width 342 --crop 224"  # as extraction sees them: demo-i3d's smaller pictures give no map of 7×7
 )
-PICTURES = "--set picture.short_side=128 --set picture.crop=112"  # those of set-up demo-i3d
 
 
 def main() -> None:
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--method", default="source-only,dann")
+    parser.add_argument("--precision", default="fp32", help="of the backbone, in training and extraction")
     options = parser.parse_args()
     folder = options.folder
     clips = sources.find("demo", None, folder / "clips", options.clips_per_class, 0, 1, True)
@@ -43,15 +45,18 @@ def main() -> None:
 
     run(
         f"cia-adapt --clips {folder}/windows.csv --root {folder}/clips --frame-cache {folder}/frame-cache {TUNING} "
-        f"--epochs {options.epochs} --runs {folder}/tuning"
+        f"--epochs {options.epochs} --precision {options.precision} --runs {folder}/tuning"
     )
     tuned = folder / "tuning/demo-i3d/source-only/studio-street/seed0"
     weights = {"frozen": "kinetics", "fine-tuned": f"rgb={tuned}/backbone-rgb.safetensors"}
-    extract = f"cia-extract --dataset demo --clips-per-class {options.clips_per_class} --root {folder}/clips --modality rgb"
+    extract = (
+        f"cia-extract --dataset demo --clips-per-class {options.clips_per_class} --root {folder}/clips --modality rgb "
+        f"--frames {options.windows} --window {WINDOW} --precision {options.precision}"
+    )
     print(machine())
     print("| backbone | method | selected, % | last | source val |\n|---|---|---|---|---|")
     for name, choice in weights.items():
-        run(f"{extract} --frames {options.windows} --window {WINDOW} {PICTURES} --weights {choice} --out {folder}/{name}.h5")
+        run(f"{extract} --weights {choice} --out {folder}/{name}.h5")
         run(
             f"cia-adapt sweep --features {folder}/{name}.h5 --setup demo --segments {options.windows} --source studio "
             f"--target street --method {options.method} --seeds {options.seeds} --runs {folder}/runs-{name}"

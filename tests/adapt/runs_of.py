@@ -1,5 +1,6 @@
 """Training small runs without the command line, for tests."""
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -59,6 +60,14 @@ def run(file: Path, method: str, **options) -> tuple[Trainer, Outcome]:
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def copied(runs: Path, place: Path) -> Path:
+    """A copy of finished runs without checksums, which would be met first: what is edited in it reaches the later checks."""
+    shutil.copytree(runs, place)
+    for done in place.glob("**/done"):
+        done.write_text("")
+    return place
 
 
 def trained_and_resumed(file: Path, method: str, folder: Path, **options) -> list[dict]:

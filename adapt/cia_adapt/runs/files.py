@@ -13,6 +13,8 @@ from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.json_objects import json_object
 from safetensors.torch import load_file
 
+import cia_adapt.runs.checksums as checksums
+
 MOST_BYTES: Final = 256 << 20  # of a text file of a run; a run of 10,000 epochs has 10 MB
 AGAIN: Final = "train the run again with --overwrite, or leave it out"  # how the messages of this file end
 
@@ -182,6 +184,7 @@ def _text(path: Path) -> str:
             raise DataError(f"{path}: missing; {AGAIN}")
         if path.stat().st_size > MOST_BYTES:
             raise DataError(f"{path}: larger than a run's file can be, {MOST_BYTES >> 20} MiB; {AGAIN}")
+        checksums.check(path)
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); {AGAIN}") from error
@@ -192,6 +195,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         if not path.is_file():
             raise DataError(f"{path}: missing; {AGAIN}")
+        checksums.check(path)
         return load_file(path)
     except DataError:
         raise

@@ -5,7 +5,7 @@ metrics.jsonl        one line an epoch                          result.json     
 last.safetensors     the model after the last epoch             selected.safetensors
 predictions.csv      each target validation clip                scores.safetensors  probabilities and features
 backbone-rgb.safetensors, -flow   where clips trained it: for cia-extract --weights rgb=…
-state.safetensors    to continue with more epochs (not a sweep's) done              written last
+state.safetensors    to continue with more epochs (not a sweep's) done              written last: checksums of all these
 events.out.tfevents.*  with --tensorboard
 
 While a run trains, and after an interrupt, `.seed<k>.unfinished/` beside that folder has the last state that was written.

@@ -1,8 +1,9 @@
 """The whole state of an unfinished run in one safetensors file, so that training continues bit for bit: tensors, and JSON.
 
-No pickle. The file is written under a temporary name, then renamed.
+No pickle. The file is written under a temporary name, then renamed. It holds its own SHA-256.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +20,9 @@ from torch import Tensor
 def save(path: Path, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
     """Write tensors and `rest`, as JSON, whole or not at all. Raises OSError, and safetensors' own error of the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    tensors, text = {name: value.contiguous() for name, value in tensors.items()}, json.dumps(rest)
     with writes.whole(path) as part:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, part, metadata={"state": json.dumps(rest)})
+        save_file(tensors, part, metadata={"state": text, "sha256": _sha256(tensors, text)})
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -30,7 +32,10 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError("it is no file")
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            rest = json.loads(file.metadata()["state"])
+            metadata = file.metadata()
+        if metadata.get("sha256", known := _sha256(tensors, metadata["state"])) != known:  # versions before wrote none
+            raise ValueError("its SHA-256 is another: it was changed after it was written")
+        rest = json.loads(metadata["state"])
         if not isinstance(rest, dict) or not isinstance(rest.get("history"), list) or not rest["history"]:
             raise ValueError("it has no history")
         if not isinstance(rest.get("circumstances", {}), dict):
@@ -38,6 +43,15 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, rest
     except Exception as error:  # safetensors has its own kinds
         raise unusable(path, error) from error
+
+
+def _sha256(tensors: Mapping[str, Tensor], text: str) -> str:
+    """The SHA-256 of the text, then of each tensor's name, type, shape and bytes, in the order of names."""
+    digest = hashlib.sha256(text.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def unusable(path: Path, error: Exception) -> DataError:

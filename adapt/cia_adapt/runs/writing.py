@@ -18,6 +18,7 @@ from cia_extract.common.processes import uninterrupted
 from safetensors.torch import save_file
 
 import cia_adapt.runs.backbone as backbone
+import cia_adapt.runs.checksums as checksums
 import cia_adapt.runs.state as state
 from cia_adapt.data import SealedLabels, Task
 from cia_adapt.footage import FrameDataset
@@ -130,7 +131,7 @@ def _fill(
     if packed is not None:
         state.save(part / "state.safetensors", packed.tensors, packed.rest)
     write_json(part / "stamp.json", _stamp(trainer, labels))  # after the last opening of labels
-    (part / "done").touch()
+    checksums.write(part)
 
 
 def _put_in_place(part: Path, folder: Path) -> None:

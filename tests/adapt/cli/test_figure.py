@@ -1,7 +1,6 @@
 """`cia-adapt figure`: what the pictures show, the numbers beside them, and what is refused."""
 
 import csv
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from cia_extract.common.errors import UsageError
 from PIL import Image
 
 from tests.adapt.runs.test_resume import request
+from tests.adapt.runs_of import copied
 from tests.command_line import in_this_process
 from tests.conftest import make_dataset
 from tests.extract.clips.test_video import encode
@@ -59,7 +59,7 @@ def test_tsne_draws_runs_side_by_side_with_every_clip_in_the_csv(runs, tmp_path)
     "clip,label,last,selected\n" + "a,b,c,d\n" * 100,
 ])  # fmt: skip
 def test_predictions_of_other_clips_than_the_scores_are_one_line(runs, tmp_path, content):
-    folder = Path(shutil.copytree(runs["cia"], tmp_path / "seed0"))
+    folder = copied(runs["cia"], tmp_path / "seed0")
     (folder / "predictions.csv").write_text(content)
     run = figure("tsne", folder, "--out", tmp_path / "x.png")
     said = f"{folder}: predictions.csv and scores.safetensors are not of the same clips; train the run again"
@@ -76,8 +76,7 @@ def test_tsne_places_the_features_of_the_clips_that_it_names(runs):
 
 
 def test_tsne_without_the_feature_file_has_no_source_classes_and_says_so(runs, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(runs["cia"], folder)
+    folder = copied(runs["cia"], tmp_path / "run")
     stamp = (folder / "stamp.json").read_text()
     (folder / "stamp.json").write_text(stamp.replace("small.h5", "gone.h5"))
     run = figure("tsne", folder, "--out", tmp_path / "x.svg")

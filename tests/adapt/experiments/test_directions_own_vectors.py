@@ -162,6 +162,7 @@ def test_a_run_of_the_version_before_is_the_run_of_the_default_splits(small_file
     result = json.loads((file.parent / "result.json").read_text())
     del result["target_val_clips_adapted_to"]
     (file.parent / "result.json").write_text(json.dumps(result))
+    (file.parent / "done").write_text("")  # as versions before wrote it
     assert "finished before" in in_this_process(main, *words, cwd=tmp_path).stderr
     assert in_this_process(main, *words, "--epochs", 2, "--resume", cwd=tmp_path).returncode == 0
     other = in_this_process(main, *words, "--epochs", 2, "--train-split", "target=all", cwd=tmp_path)

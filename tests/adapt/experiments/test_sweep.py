@@ -19,7 +19,7 @@ from cia_adapt.training import health
 from cia_extract.common.errors import MismatchError, UsageError
 
 from tests.adapt.cli.test_application import cia_adapt
-from tests.adapt.runs_of import chosen
+from tests.adapt.runs_of import chosen, copied
 
 METHODS = ("source-only", "concat", "mmtm-fl")
 QUICK = ["--setup", "demo", "--epochs", 2, "--batch", 6]
@@ -186,7 +186,7 @@ def test_table_2_has_columns_by_label(tmp_path, small_file):
 
 
 def test_runs_over_other_features_or_labels_are_refused(swept, tmp_path):
-    shutil.copytree(swept, tmp_path / "x")
+    copied(swept, tmp_path / "x")
     one = tmp_path / "x/demo/concat/here-there/seed1/config.json"
     one_kept = f"{'0' * 64}+{json.loads(one.read_text())['features'].split('+')[1]}"  # the other domain's are others
     for change, message in (
@@ -204,7 +204,7 @@ def test_runs_over_other_features_or_labels_are_refused(swept, tmp_path):
 
 
 def test_both_directions_read_the_same_features(swept, tmp_path):
-    shutil.copytree(swept, tmp_path / "x")
+    copied(swept, tmp_path / "x")
     for path in tmp_path.glob("x/demo/*/there-here/*/config.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"features": f"{'1' * 64}+{'2' * 64}"}))
     with pytest.raises(MismatchError, match="their features were extracted or labelled differently"):

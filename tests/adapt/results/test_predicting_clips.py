@@ -17,6 +17,7 @@ from cia_extract.common.errors import UsageError
 from cia_extract.datasets import manifest
 
 from tests.adapt.clips_of import request
+from tests.adapt.runs_of import copied
 from tests.command_line import in_this_process
 
 
@@ -78,8 +79,7 @@ def test_what_does_not_go_together_is_one_line(run, new_clips, e100_runs, small_
         predicting.scores_of(over_features, predicting.Asked(footage=Footage((str(new_clips),))), silent)
     both = in_this_process(main, "predict", run, "--features", small_file, "--clips", new_clips)
     assert both.returncode == 2 and "--features and --clips: give one of both" in both.stderr
-    older = tmp_path / "older"
-    shutil.copytree(run, older)
+    older = copied(run, tmp_path / "older")
     stamp = json.loads((older / "stamp.json").read_text())
     del stamp["clips"]
     (older / "stamp.json").write_text(json.dumps(stamp))

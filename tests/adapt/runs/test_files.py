@@ -1,7 +1,6 @@
 """Runs that are damaged, of another version, or another person's; disks that are full; signals."""
 
 import json
-import shutil
 from pathlib import Path
 
 import h5py
@@ -14,6 +13,7 @@ from cia_extract.common import writes
 from cia_extract.common.errors import CiaError, DataError, UsageError
 
 from tests.adapt.runs.test_resume import folder_of, request
+from tests.adapt.runs_of import copied
 from tests.conftest import make_small
 
 NESTED = "[" * 60000
@@ -60,7 +60,7 @@ def commands(root: Path, out: Path) -> None:
 def test_a_damaged_text_file_of_a_run_is_one_line(trained, tmp_path, name):
     for number, word in enumerate([*WORDS, b"\xff\xfe\0", None]):
         root = tmp_path / str(number)
-        shutil.copytree(trained, root)
+        copied(trained, root)
         path = folder_of(root) / name
         if word is None:
             path.unlink()
@@ -89,9 +89,9 @@ def test_a_field_of_another_type_is_one_line(trained, tmp_path):
 
 def test_the_report_names_a_run_that_it_cannot_show_and_shows_the_rest(small_file, trained, tmp_path):
     root = tmp_path / "r"
-    shutil.copytree(trained, root)
+    copied(trained, root)
     second = folder_of(root).with_name("seed1")
-    shutil.copytree(folder_of(root), second)
+    copied(folder_of(root), second)
     (second / "result.json").write_text("[" * 60000)
     said: list[str] = []
     shown = page.write(files.find([root]), tmp_path / "out.html", page.Wanted(clips=0), said.append)
@@ -105,7 +105,7 @@ def test_scores_of_other_shapes_cost_the_pictures_not_the_report(trained, tmp_pa
     from safetensors.torch import save_file
 
     root = tmp_path / "r"
-    shutil.copytree(trained, root)
+    copied(trained, root)
     path = folder_of(root) / "scores.safetensors"
     for broken in ({}, {"selected/source_features": torch.zeros(3)}, b"x", None):
         path.unlink(missing_ok=True)
@@ -182,7 +182,7 @@ def test_a_report_into_a_folder_is_a_usage_error(trained, tmp_path):
 
 def test_a_state_of_other_contents_is_one_line(trained, small_file, tmp_path):
     root = tmp_path / "r"
-    shutil.copytree(trained, root)
+    copied(trained, root)
     path = folder_of(root) / "state.safetensors"
     tensors, rest = state.load(path)
     wrong = [

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +13,8 @@ from cia_adapt.training import Prediction
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.datasets import manifest
 from cia_extract.features import open_features
+
+from tests.adapt.runs_of import copied
 
 
 def official_right(verb, noun, labels, k):
@@ -91,8 +92,7 @@ def test_the_grid(e100_runs):
 
 
 def test_without_the_feature_file_nobody_is_called_unseen(e100_runs, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(e100_runs / "e100/dann/source-target/seed0", folder)
+    folder = copied(e100_runs / "e100/dann/source-target/seed0", tmp_path / "run")
     stamp = (folder / "stamp.json").read_text()
     (folder / "stamp.json").write_text(stamp.replace("feats.h5", "gone.h5"))
     assert {name for name, _ in table.measure(folder, "last").of_set} == {table.ALL, table.TAIL}
@@ -103,8 +103,8 @@ def test_the_participants_of_clips_are_those_of_the_manifest(e100_runs, e100_fil
     columns = open_features(e100_file)["e100"].columns
     rows = [dict(zip(columns, map(str, values), strict=True)) for values in zip(*columns.values(), strict=True)]
     manifest.check("e100", rows).write(tmp_path / "e100.csv")
-    before, folder = e100_runs / "e100/dann/source-target/seed0", tmp_path / "run"
-    shutil.copytree(before, folder)
+    before = e100_runs / "e100/dann/source-target/seed0"
+    folder = copied(before, tmp_path / "run")
     stamp = json.loads((folder / "stamp.json").read_text()) | {"feature_file": "gone.h5"}
     places = {"root": str(tmp_path), "frame_cache": str(tmp_path / "cache"), "flow": "tvl1"}
     stamp["clips"] = [{"clips": f"e100={tmp_path / 'e100.csv'}"} | places]
@@ -115,8 +115,7 @@ def test_the_participants_of_clips_are_those_of_the_manifest(e100_runs, e100_fil
 
 
 def test_a_target_without_labels_has_no_accuracy(e100_runs, tmp_path):
-    folder = tmp_path / "e100/dann/source-target/seed0"
-    shutil.copytree(e100_runs / "e100/dann/source-target/seed0", folder)
+    folder = copied(e100_runs / "e100/dann/source-target/seed0", tmp_path / "e100/dann/source-target/seed0")
     result = json.loads((folder / "result.json").read_text()) | dict.fromkeys(("last", "selected", "oracle"))
     (folder / "result.json").write_text(json.dumps(result))
     grid = table.table(comparison.groups([folder]), "selected")
@@ -127,8 +126,7 @@ def test_what_has_no_such_table(e100_runs, small_file, tmp_path):
     groups = comparison.groups(files.find([e100_runs]))
     with pytest.raises(UsageError, match=r"--which oracle"):
         table.table(groups, "oracle")
-    folder = tmp_path / "run"
-    shutil.copytree(e100_runs / "e100/dann/source-target/seed0", folder)
+    folder = copied(e100_runs / "e100/dann/source-target/seed0", tmp_path / "run")
     lines = (folder / "predictions.csv").read_text().splitlines(keepends=True)
     (folder / "predictions.csv").write_text("".join(lines[:-1]))
     with pytest.raises(DataError, match=r"its scores do not fit its predictions"):
