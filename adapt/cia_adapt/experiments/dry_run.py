@@ -22,7 +22,7 @@ def plan(request: Request, say: Say = lambda message: None) -> list[dict[str, An
     """What `run` would do for each direction, with seconds measured on one step, after a first, and one evaluation."""
     stores = Stores(request.device, request.tier)
     if request.footage is not None:
-        request = replace(request, footage=replace(request.footage, blank=True))
+        request = replace(request, footage=replace(request.footage, frames="black"))
     planned = []
     for direction in prepared(request, say):
         what = f"{direction.method.name} {direction.source.name} → {direction.target.name}"

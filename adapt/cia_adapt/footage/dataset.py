@@ -14,7 +14,7 @@ from cia_extract.common.console import Say
 from cia_extract.common.errors import UsageError
 from cia_extract.datasets import manifest, sources
 
-from cia_adapt.footage.filling import fill
+from cia_adapt.footage.filling import check_filled, fill
 from cia_adapt.footage.pictures import Pictures
 from cia_adapt.footage.store import DONE, Store
 
@@ -38,8 +38,9 @@ class Footage:
     """As `cia-extract --weights` takes them."""
     flow: Literal["tvl1", "dis"] = "tvl1"
     workers: int = 1
-    blank: bool = False
-    """Decode nothing and see black frames: for a dry run."""
+    frames: Literal["decoded", "cached", "black"] = "decoded"
+    """Decoded where the cache lacks them; or those of the cache as it is, to which nothing is written; or black ones, for a dry
+    run."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +136,16 @@ def opened(footage: Footage, pictures: Pictures, say: Say) -> list[FrameDataset]
         if name in datasets:
             raise UsageError(f"--clips {entry}: there are two called {name}; write OTHER-NAME={entry}")
         folder = footage.cache / name
-        if not footage.blank:
+        if footage.frames == "decoded":
             fill(folder, pictures, source.manifest, source.root, footage.workers, say)
+        elif footage.frames == "cached":
+            check_filled(folder, pictures, source.manifest)
         columns = {column: np.array(values).astype(str) for column, values in source.manifest.columns.items()}
         file = named(entry)[1]
         again = f"{name}={file.resolve()}" if file.suffix else entry
-        datasets[name] = FrameDataset(folder, name, str(source.root.resolve()), columns, pictures, again, footage.blank)
+        datasets[name] = FrameDataset(
+            folder, name, str(source.root.resolve()), columns, pictures, again, footage.frames == "black"
+        )
     return list(datasets.values())
 
 
@@ -149,7 +154,7 @@ def listed(entry: str, footage: Footage) -> tuple[str, sources.Source]:
     name, path = named(entry)
     if path.suffix:
         return name, sources.Source(manifest.read(path), footage.root or path.parent)
-    render = not footage.blank
+    render = footage.frames == "decoded"
     return name, sources.find(str(path), None, footage.root, DEMO_CLIPS, 0, footage.workers, render)
 
 

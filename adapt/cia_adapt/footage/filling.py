@@ -45,6 +45,18 @@ def fill(folder: Path, pictures: Pictures, rows: Manifest, root: Path, workers: 
                     raise DataError(f"{rows.source}: no clip of it can be read, see above; is {root} the clips' folder (--root)?")
 
 
+def check_filled(folder: Path, pictures: Pictures, rows: Manifest) -> None:
+    """Check that frames of these clips lie in `folder`; some may be missing. Nothing is written.
+
+    Raises UsageError where there are none, MismatchError, DataError as `fill`.
+    """
+    for modality in pictures.modalities:
+        store = Store(folder, modality)
+        if not store.about.is_file():
+            raise UsageError(f"{folder}: has no {modality} frames; name the clips with --clips, and they are decoded")
+        store.check(pictures, rows)
+
+
 def _lacking(stores: Mapping[str, Store]) -> Rows:
     states = {modality: store.states() for modality, store in stores.items()}
     lacks = np.stack([state < DONE for state in states.values()], axis=1)  # [N, M]

@@ -49,27 +49,42 @@ class Store:
         """[N] int64."""
         return self.folder / f"{self.modality}.state.npy"
 
+    @property
+    def about(self) -> Path:
+        """What the frames are of: `_contents`."""
+        return self.folder / f"{self.modality}.json"
+
     def begin_or_continue(self, pictures: Pictures, rows: Manifest) -> None:
         """Make the files; or check that those which lie here are of these pictures and clips. Raises MismatchError, DataError."""
-        wanted: dict[str, Any] = {"pictures": pictures.knobs(self.modality), "clips": clips_digest(rows.columns)}
-        shapes = {self.frames: ((len(rows), *pictures.shape(self.modality)), np.uint8), self.marks: ((len(rows),), np.int64)}
-        about = self.folder / f"{self.modality}.json"
-        if not about.is_file():
-            for path, (shape, kind) in shapes.items():
-                path.unlink(missing_ok=True)
-                np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
-            writes.text(about, json.dumps(wanted, indent=2) + "\n")  # last: without it all is made anew
+        if self.about.is_file():
+            self.check(pictures, rows)
             return
-        held = json_object(text_files.read_text(about, "JSON file", ADVICE), f"{about}:", ADVICE)
+        for path, (shape, kind) in self._arrays(pictures, rows).items():
+            path.unlink(missing_ok=True)
+            np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+        contents = json.dumps(self._contents(pictures, rows), indent=2)
+        writes.text(self.about, contents + "\n")  # last: without it all is made anew
+
+    def check(self, pictures: Pictures, rows: Manifest) -> None:
+        """Check that the files are of these pictures and clips. Raises MismatchError, DataError."""
+        wanted = self._contents(pictures, rows)
+        held = json_object(text_files.read_text(self.about, "JSON file", ADVICE), f"{self.about}:", ADVICE)
         pictured = held.get("pictures")
         if differing := differences.between(pictured if isinstance(pictured, dict) else {}, wanted["pictures"]):
             raise MismatchError(f"{self.frames}: holds frames of another recipe ({differences.listed(differing)}); {ADVICE}")
         if held.get("clips") != wanted["clips"]:
             raise MismatchError(f"{self.frames}: holds the frames of other clips than {rows.source} lists; {ADVICE}")
-        for path, (shape, kind) in shapes.items():
+        for path, (shape, kind) in self._arrays(pictures, rows).items():
             array = _mapped(path)
             if (array.shape, array.dtype, array.flags.c_contiguous) != (shape, kind, True):
                 raise DataError(f"{path}: is an array {list(array.shape)} of {array.dtype}, not {list(shape)}; {ADVICE}")
+
+    def _contents(self, pictures: Pictures, rows: Manifest) -> dict[str, Any]:
+        return {"pictures": pictures.knobs(self.modality), "clips": clips_digest(rows.columns)}
+
+    def _arrays(self, pictures: Pictures, rows: Manifest) -> dict[Path, tuple[tuple[int, ...], type]]:
+        """{file: (shape, type)}."""
+        return {self.frames: ((len(rows), *pictures.shape(self.modality)), np.uint8), self.marks: ((len(rows),), np.int64)}
 
     def map(self) -> npt.NDArray[np.uint8]:
         """The frames as a read-only memory map [N, T, H, W, C]. Raises DataError."""

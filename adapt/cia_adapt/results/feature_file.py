@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cia_extract.common.console import Say
 from cia_extract.common.errors import DataError
@@ -28,16 +28,17 @@ def domains_of(config: Mapping[str, Any], stamp: Mapping[str, Any]) -> tuple[Dom
     return source, target
 
 
-def own_clips(stamp: Mapping[str, Any], blank: bool = False) -> list[Footage]:
+def own_clips(stamp: Mapping[str, Any], frames: Literal["cached", "black"]) -> list[Footage]:
     """The clips of a run that trained its backbone; none where its stamp, of a version before, does not say.
 
-    `blank`: for their columns alone, without frames.
+    The run may be somebody else's, and its stamp name any place: so nothing is written there. `frames` is "black" where their
+    columns are wanted alone.
     """
-    return [replace(footage.from_origin(origin), blank=blank) for origin in stamp.get("clips", [])]
+    return [replace(footage.from_origin(origin), frames=frames) for origin in stamp.get("clips", [])]
 
 
 def filmed(config: Mapping[str, Any], clips: Sequence[Footage], say: Say) -> dict[str, Domain]:
-    """The domains of these clips with the frames that the run sees; those that the cache lacks are decoded.
+    """The domains of these clips with the frames that the run sees.
 
     Raises UsageError, DataError, MismatchError.
     """

@@ -138,14 +138,14 @@ def _extracted(folder: Path, asked: Asked, say: Say) -> Domain:
 
 
 def _filmed(folder: Path, asked: Asked, say: Say) -> Domain:
-    """The clips that a run which trained its backbone is asked for; frames that the cache lacks are decoded.
+    """The clips that a run which trained its backbone is asked for: its own from its cache, others decoded.
 
     Raises UsageError, DataError, MismatchError.
     """
     if asked.features is not None:
         raise UsageError(f"{folder}: trained its backbone and sees frames; give --clips MANIFEST in place of --features")
     config = files.read_config(folder)
-    clips = own_clips(files.read_stamp(folder)) if asked.footage is None else [asked.footage]
+    clips = own_clips(files.read_stamp(folder), "cached") if asked.footage is None else [asked.footage]
     if not clips:
         raise UsageError(f"{folder}: does not say where its clips are; name them with --clips")
     return chosen_domain(filmed(config, clips, say), clips[0].cache, asked.dataset, config["target"])

@@ -85,3 +85,16 @@ def test_what_does_not_go_together_is_one_line(run, new_clips, e100_runs, small_
     (older / "stamp.json").write_text(json.dumps(stamp))
     with pytest.raises(UsageError, match=r"does not say where its clips are; name them with --clips"):
         predicting.scores_of(older, predicting.Asked(), silent)
+
+
+def test_without_clips_nothing_is_written_where_a_run_says_that_its_frames_are(run, tiny_clips, tmp_path):
+    """The run may be somebody else's. Its clips' names are as good as a command; what they need decoded, --clips decodes."""
+    foreign = copied(run, tmp_path / "foreign")
+    stamp = json.loads((foreign / "stamp.json").read_text())
+    for clips in stamp["clips"]:
+        clips["frame_cache"] = str(tmp_path / "home")
+    (foreign / "stamp.json").write_text(json.dumps(stamp))
+    done = in_this_process(main, "predict", foreign, "--out", tmp_path / "s.csv")
+    said = f"{tmp_path}/home/{tiny_clips.stem}: has no rgb frames; name the clips with --clips, and they are decoded"
+    assert done.returncode == 2 and said in done.stderr
+    assert not (tmp_path / "home").exists() and not (tmp_path / "s.csv").exists()
