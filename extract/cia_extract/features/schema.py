@@ -43,8 +43,13 @@ def provenance_sha256(provenance: Provenance) -> str:
 
 
 def differences(old: Provenance, new: Provenance) -> list[Difference]:
-    """The fields in which two provenances differ, of those that decide the numbers."""
-    return between(_compared(old), _compared(new))
+    """The fields in which two provenances differ, of those that decide the numbers.
+
+    What is there twice is named once, as flags name it: `frames`, and not `preprocessing.sampling.frames` beside it.
+    """
+    differing = between(_compared(old), _compared(new))
+    named = tuple(f".{one}" for one in differing if "." not in one.field)
+    return [one for one in differing if not str(one).endswith(named)]
 
 
 def _compared(provenance: Provenance) -> Provenance:

@@ -90,6 +90,22 @@ def test_same_recipe_continues_and_another_is_refused_with_its_differences(tmp_p
     assert prepare(path, overwrite=True).done().tolist() == [False, False]
 
 
+def test_what_two_provenances_have_twice_is_named_once():
+    """`frames` is a knob of the preprocessing too. One that differs in another way, or has no copy, stays."""
+
+    def made(frames: int, knob: int, crop: int) -> dict:
+        return {"frames": frames, "preprocessing": {"sampling": {"frames": knob}, "picture": {"crop": crop}}}
+
+    names = [
+        [one.field for one in schema.differences(made(2, 2, 224), made(*new))] for new in ((3, 3, 224), (3, 4, 112), (2, 4, 224))
+    ]
+    assert names == [
+        ["frames"],
+        ["frames", "preprocessing.picture.crop", "preprocessing.sampling.frames"],
+        ["preprocessing.sampling.frames"],
+    ]
+
+
 def test_a_second_dataset_leaves_the_first_as_it_was(tmp_path):
     path = tmp_path / "f.h5"
     first = make_dataset(path, "one", seed=1, clips_per_class=1)
