@@ -147,6 +147,14 @@ Reach = Literal["everything", "all_but_pooling", "shared"]
 """How far back the gradient of a loss goes: to all parameters, to all but the pooling's, or to those after the pooling only."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reaching:
+    """Settings of an objective whose gradient can be kept out of the parts before the shared layer."""
+
+    reaches: Reach = "everything"
+    """What the gradient trains: everything, all_but_pooling, or shared, the shared layer and what comes after it."""
+
+
 class Objective(nn.Module, ABC):
     """A loss beside the source's cross-entropy, and what the training loop may ask of it. A plain one has `forward` only."""
 

@@ -9,7 +9,7 @@ from torch import nn
 from cia_adapt import parts
 from cia_adapt.config import Method, Setup
 from cia_adapt.model import VideoModel
-from cia_adapt.parts.interface import Objective
+from cia_adapt.parts.interface import Objective, Reaching
 
 
 def build_objectives(method: Method, model: VideoModel) -> nn.ModuleDict:
@@ -18,6 +18,8 @@ def build_objectives(method: Method, model: VideoModel) -> nn.ModuleDict:
     for name in method.objectives:
         options = parts.options("objectives", name, method.option(name))
         built[name] = parts.find("objectives", name).build(model.sizes, options)
+        if isinstance(options, Reaching):
+            built[name].reaches = options.reaches
     return nn.ModuleDict(built)
 
 

@@ -11,9 +11,12 @@ from torch.nn import functional as F
 from tests.adapt.runs_of import chosen, equal, run, trainer_of
 
 
-def gradients(file, method: str, reach: str, part: str = "adversarial", **overrides) -> dict[str, torch.Tensor]:
-    """Of one step, by the parameter's name; `reach` is the setting of `part`."""
-    sets = (f"{part}.reaches={reach}", f"{part}.ramp=0")  # with a ramp λ would be 0 at the first step
+def game(reach: str, part: str = "adversarial") -> tuple[str, ...]:
+    return f"{part}.reaches={reach}", f"{part}.ramp=0"  # with a ramp λ would be 0 at the first step
+
+
+def gradients(file, method: str, sets: tuple[str, ...], **overrides) -> dict[str, torch.Tensor]:
+    """Of one step, by the parameter's name."""
     trainer, _ = trainer_of(file, method, sets=sets, dropout=0.0, **overrides)
     draw = trainer.draws()[0]
     trainer.model.train()
@@ -29,8 +32,8 @@ def gradients(file, method: str, reach: str, part: str = "adversarial", **overri
 )
 def test_parameters_that_the_reversed_gradient_does_not_reach_have_the_task_s_gradient_alone(small_file, reach, shut):
     """λ = 0 shows the task's gradient: what is shut has it to the last bits, all others have the discriminators' as well."""
-    task = gradients(small_file, "cia", reach, reversal=1e-6)
-    both = gradients(small_file, "cia", reach, reversal=1e3)
+    task = gradients(small_file, "cia", game(reach), reversal=1e-6)
+    both = gradients(small_file, "cia", game(reach), reversal=1e3)
     for name, gradient in both.items():
         if not gradient.any() and not task[name].any():
             continue  # of a unit that is dead from the start
@@ -49,7 +52,7 @@ def test_parameters_that_the_reversed_gradient_does_not_reach_have_the_task_s_gr
 )
 def test_other_games_keep_out_of_mc_and_sc_as_well(small_file, method, part):
     def of(reach: str, reversal: float) -> dict[str, torch.Tensor]:
-        return gradients(small_file, method, reach, part, reversal=reversal)
+        return gradients(small_file, method, game(reach, part), reversal=reversal)
 
     (weak, strong), everything = (of("shared", 1e-6), of("shared", 1e3)), of("everything", 1e3)
     shut = [name for name in weak if name.startswith(("model.pooling", "model.refinement")) and everything[name].any()]
@@ -58,9 +61,32 @@ def test_other_games_keep_out_of_mc_and_sc_as_well(small_file, method, part):
     assert any(not torch.equal(weak[name], strong[name]) for name in weak if name.startswith("model.shared"))
 
 
+@pytest.mark.parametrize(
+    ("method", "part"),
+    [
+        ("cia-mcc", "class_confusion"),
+        ("cia-im", "information_maximisation"),
+        ("cia-mec", "consensus_entropy"),
+        ("cia-ib", "information_bottleneck"),
+        ("cia-afn", "feature_norm"),
+        ("cia-dan", "kernel_discrepancy"),
+    ],
+)
+@pytest.mark.parametrize("reach", ["shared", "everything"])
+def test_losses_without_a_game_keep_out_of_mc_and_sc_where_they_are_told_to(small_file, method, part, reach):
+    """Kept out, the loss's weight changes no bit of what MC and SC get; else it does. The shared layer gets it in any case."""
+    weak, strong = (
+        gradients(small_file, method, (f"{part}.reaches={reach}", f"{part}.weight={weight}")) for weight in (0.5, 50.0)
+    )
+    changed = {name for name in weak if not torch.equal(weak[name], strong[name])}
+    shut = {name for name in weak if name.startswith(("model.pooling", "model.refinement"))}
+    assert bool(changed & shut) == (reach == "everything")
+    assert any(name.startswith("model.shared") for name in changed)
+
+
 def test_discriminators_inside_a_pooling_learn_whatever_the_gradient_reaches(small_file):
     for reach in ("everything", "all_but_pooling", "shared"):
-        own = [g for name, g in gradients(small_file, "tada", reach).items() if name.startswith("model.pooling.discriminators")]
+        own = [g for name, g in gradients(small_file, "tada", game(reach)).items() if name.startswith("model.pooling.discriminators")]
         assert own and all(g is not None and g.abs().sum() > 0 for g in own)
 
 

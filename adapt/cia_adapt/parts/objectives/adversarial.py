@@ -15,7 +15,7 @@ from cia_extract.common.errors import UsageError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cia_adapt.parts.interface import Objective, Output, Reach, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
 from cia_adapt.parts.layers.gradient_reversal import ramp, reverse_gradient
 from cia_adapt.parts.layers.heads import discriminator
 
@@ -23,7 +23,7 @@ REVERSED: Final = ("video", "frame")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Reaching):
     """Settings of the objective `adversarial`."""
 
     video: float = 1.0
@@ -40,8 +40,6 @@ class Options:
     """Whether the losses of several streams' discriminators at one level are averaged or summed."""
     hidden: int = 100
     """Width of the discriminators' hidden layer (MM-SADA has 100); 0 makes it as wide as its input (TA3N's)."""
-    reaches: Reach = "everything"
-    """What the reversed gradient trains: everything, all_but_pooling, or shared, the shared layer and what comes after it."""
     smoothing: float = 0.0
     """ε, by which the discriminators' labels are smoothed, below 1 (environment label smoothing, ICLR 2023, has 0.1 … 0.5)."""
     penalty: float = 0.0
@@ -64,7 +62,7 @@ class AdversarialAlignment(Objective):
         if options.smoothing >= 1 or options.beta1 >= 1:
             raise UsageError(f"--set adversarial.smoothing={options.smoothing}, beta1={options.beta1}: both must be below 1")
         self.options = options
-        self.reaches, self.lr_factor, self.beta1 = options.reaches, options.lr, options.beta1
+        self.lr_factor, self.beta1 = options.lr, options.beta1
         self.strengths = {level: getattr(options, level) for level in widths if getattr(options, level)}
         self.discriminators = nn.ModuleDict(
             {f"{level}_{s}": discriminator(d, options.hidden) for level in self.strengths for s, d in widths[level].items()}

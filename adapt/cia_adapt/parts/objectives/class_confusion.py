@@ -11,21 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cia_adapt.parts.interface import Objective, Output, Reach, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
 from cia_adapt.parts.layers.entropy import certainty_weights
 from cia_adapt.parts.registry import check_positive
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Reaching):
     """Settings of the objective `class_confusion`."""
 
     weight: float = 1.0
     """By what the confusion is multiplied in the total loss."""
     temperature: float = 2.5
     """T, which divides the target's logits; above 1 it brings out classes that come second."""
-    reaches: Reach = "everything"
-    """What the gradient trains: everything, all_but_pooling, or shared, the shared layer and what comes after it."""
 
 
 def class_confusion(logits: Tensor, temperature: float) -> Tensor:
@@ -47,7 +45,7 @@ class ClassConfusion(Objective):
 
     def __init__(self, options: Options) -> None:
         super().__init__()
-        self.options, self.reaches = options, options.reaches
+        self.options = options
 
     def forward(self, output: Output, step: Step) -> Term:
         """The loss over the B_t target clips of the batch."""

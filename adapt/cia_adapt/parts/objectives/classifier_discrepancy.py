@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cia_adapt.parts.interface import Objective, Output, Reach, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
 from cia_adapt.parts.layers.gradient_reversal import ramp, reverse_gradient
 from cia_adapt.parts.layers.heads import two_layers
 
@@ -26,7 +26,7 @@ REVERSED: Final = ("strength",)
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Reaching):
     """Settings of the objective `classifier_discrepancy`."""
 
     strength: float = 1.0
@@ -35,8 +35,6 @@ class Options:
     """How fast λ grows from 0: its factor at the share p of steps is 2/(1 + e^(−ramp·p)) − 1; 0: always 1."""
     weight: float = 1.0
     """By what the discrepancy is multiplied beside the classifiers' cross-entropy on the source."""
-    reaches: Reach = "everything"
-    """What the gradient trains: everything, all_but_pooling, or shared, the shared layer and what comes after it."""
     hidden: int = 0
     """Width of the two classifiers' hidden layer; 0 makes it as wide as its input."""
 
@@ -61,7 +59,7 @@ class ClassifierDiscrepancy(Objective):
 
     def __init__(self, widths: Mapping[str, int], classes: int, options: Options) -> None:
         super().__init__()
-        self.options, self.reaches = options, options.reaches
+        self.options = options
         self.first, self.second = (
             nn.ModuleDict({stream: two_layers(width, options.hidden, classes) for stream, width in widths.items()})
             for _ in range(2)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cia_adapt.parts.interface import Objective, Output, Reach, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
 from cia_adapt.parts.layers.entropy import certainty_weights
 from cia_adapt.parts.layers.gradient_reversal import ramp, reverse_gradient
 from cia_adapt.parts.layers.heads import discriminator
@@ -29,7 +29,7 @@ REVERSED: Final = ("strength",)
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Reaching):
     """Settings of the objective `conditional_adversarial`."""
 
     strength: float = 1.0
@@ -40,8 +40,6 @@ class Options:
     """Whether clips of which the classifier is certain count more in the domain loss (CDAN+E)."""
     hidden: int = 100
     """Width of the discriminators' hidden layer; 0 makes it as wide as its input."""
-    reaches: Reach = "everything"
-    """What the gradient trains: everything, all_but_pooling, or shared, the shared layer and what comes after it."""
     random_above: int = 4096
     """A discriminator whose features times classes are more than this sees a fixed random map of them instead of all products."""
     random_width: int = 1024
@@ -90,7 +88,7 @@ class ConditionalAlignment(Objective):
 
     def __init__(self, widths: Mapping[str, int], heads: tuple[int, ...], options: Options) -> None:
         super().__init__()
-        self.options, self.reaches = options, options.reaches
+        self.options = options
         names = {f"{stream}_{i}": (width, classes) for stream, width in widths.items() for i, classes in enumerate(heads)}
         self.maps = nn.ModuleDict(
             {

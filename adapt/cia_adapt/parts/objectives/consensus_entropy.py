@@ -12,11 +12,11 @@ import torch
 from cia_extract.common.errors import UsageError
 from torch import Tensor
 
-from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Reaching):
     """Settings of the objective `consensus_entropy`."""
 
     weight: float = 1.0

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
 from cia_adapt.parts.layers.memory import Memory
 from cia_adapt.parts.registry import check_positive
 
@@ -30,7 +30,7 @@ EPSILON: Final = 1e-5  # beside a variance
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Reaching):
     """Settings of the objective `information_bottleneck`."""
 
     weight: float = 0.01

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
 from cia_adapt.parts.layers.entropy import entropy
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Reaching):
     """Settings of the objective `information_maximisation`."""
 
     weight: float = 1.0

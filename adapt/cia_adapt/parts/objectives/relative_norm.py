@@ -20,13 +20,13 @@ from cia_extract.common.errors import UsageError
 from torch import Tensor
 from torch.nn import functional as F
 
-from cia_adapt.parts.interface import JOINT, Objective, Output, Sizes, Step, Term
+from cia_adapt.parts.interface import JOINT, Objective, Output, Reaching, Sizes, Step, Term
 
 LEAST: Final = 1e-6  # of the norm that is divided by
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Reaching):
     """Settings of the objective `relative_norm`."""
 
     weight: float = 1.0
