@@ -134,9 +134,11 @@ def test_a_users_mistake_is_one_line(small_file, tmp_path, words, code, message)
     assert len(run.stderr.splitlines()) == 1 and run.stdout == ""
 
 
-def test_without_optuna_one_line_says_how_to_get_it(small_file, tmp_path, monkeypatch):
+def test_without_optuna_one_line_says_how_to_get_it_and_random_trials_need_none(small_file, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    run = cia_adapt(*command(small_file), cwd=tmp_path)
+    at_random = cia_adapt(*command(small_file, "--trials", 1), cwd=tmp_path)
+    assert at_random.returncode == 0 and "winner: trial" in at_random.stdout, at_random.stderr
+    run = cia_adapt(*command(small_file, "--sampler", "tpe", "--runs", "tpe"), cwd=tmp_path)
     assert run.returncode == 2 and "pip install 'cia-video[search]'" in run.stderr and "unexpected" not in run.stderr
 
 
