@@ -49,7 +49,7 @@ def test_standardised_scores_give_the_sharpness_asked_for(spread, cells):
 
 @pytest.mark.parametrize(("ratio", "cells"), [(0.5, 38.7), (1, 21.8), (2, 7.5), (3, 3.9)])
 def test_effective_cells_at_a_ratio_of_spread_and_temperature(ratio, cells):
-    """The values of `docs/facts.md`: scores are drawn with the standard deviation ratio · τ; standardised, each frame has just it."""
+    """The values of `docs/facts.md`: scores are drawn with the standard deviation ratio · τ, which a standardised frame has."""
     scores = torch.randn(20_000, 1, 49, generator=torch.Generator().manual_seed(0))
     maps = (ratio * scores).softmax(2).unflatten(2, (7, 7))
     assert float(consensus_metrics(maps, 20_000)["source_effective_cells"]) == pytest.approx(cells, rel=0.03)
