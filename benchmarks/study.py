@@ -107,7 +107,7 @@ class Study:
     def search(self, names: list[str] | None) -> None:
         """Search settings of each method on the first demo, both directions, one seed."""
         for name in names or SEARCHED:
-            searched = ["--method", name, "--trials", self.trials, "--by", VALIDATORS, "--seeds", 1]
+            searched = ["--method", name, "--trials", self.trials, "--by", VALIDATORS, "--seeds", 1, "--space", "earlier"]
             _run("cia-adapt", "search", *self._protocol(DEMOS[0]), *searched, "--runs", self.folder / "searches")
 
     def searched(self, names: list[str] | None) -> None:

@@ -31,18 +31,27 @@ def chosen(method: str, sets: tuple[str, ...] = (), **overrides) -> config.Chose
 
 
 def trainer_of(
-    file: Path, method: str, seed: int = 0, modalities=("rgb", "flow"), garbage: bool = False, sets=(), tier=None, **overrides
+    file: Path,
+    method: str,
+    seed: int = 0,
+    modalities=("rgb", "flow"),
+    garbage: bool = False,
+    sets=(),
+    tier=None,
+    pair=("here", "there"),
+    **overrides,
 ) -> tuple[Trainer, Evaluator]:
-    """From here to there. `garbage`: the target's labels are replaced before anything has read them."""
+    """From the first of `pair` to the second. `garbage`: the target's labels are replaced before anything has read them."""
     domains = data_domains.find_domains(file)
+    source, target = (domains[name] for name in pair)
     if garbage:
-        labels = domains["there"].dataset.columns["label"]
+        labels = target.dataset.columns["label"]
         labels[:] = [{"jump": "run", "run": "", "wave": "nonsense"}[label] for label in labels]
     picked = chosen(method, sets, **overrides)
-    resolved = picked.for_pair("here", "there")
+    resolved = picked.for_pair(*pair)
     task, labels = data_task.make_task(
-        domains["here"],
-        domains["there"],
+        source,
+        target,
         modalities,
         resolved.needs_maps,
         picked.setup,

@@ -1,6 +1,6 @@
 """`cia-adapt search`: settings of a method without target labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,7 +23,9 @@ class Searched(Trained):
     runs: Path = Path("searches")
     """Folder for the searches. Not that of other runs: tables would mix them."""
     space: str = "default"
-    """Settings that vary: default (lr, dropout, reversal, temperatures), or a file that ends in .toml."""
+    """Settings that vary: default (lr, dropout, reversal, weights, temperatures), earlier (without weights), or a file that ends
+    in .toml.
+    """
     trials: Annotated[int, Meta(ge=1, le=10_000)] = 30
     """Number of sets of values to try, beside the method's own."""
     by: str = "im"
@@ -48,10 +50,6 @@ def _search(data: Data, searched: Searched, machine: Machine, science: SetupAndM
         cia-adapt search --features feats.h5 --method cia --space my-space.toml --sampler tpe
     """
     chosen = config.load(searched.setup, searched.method, science, searched.settings)
-    space = config.load_space(searched.space, chosen)
-    given = {f"setup.{name}": f"--{name.replace('_', '-')}" for name in science} | {key: f"--set {key}" for key in chosen.sets}
-    for key in given.keys() & space.keys():
-        raise UsageError(f"{given[key]}: --space {searched.space} varies it; leave one of both out")
     asked = request(chosen, data, machine, Runs(seeds=searched.seeds, runs=searched.runs, keep_state=False))
     from cia_adapt.experiments import findings, search
 
@@ -60,7 +58,7 @@ def _search(data: Data, searched: Searched, machine: Machine, science: SetupAndM
         setup=searched.setup,
         method=searched.method,
         load=partial(config.load, searched.setup, overrides=science, sets=searched.settings),
-        space=space,
+        space=config.load_space(searched.space, chosen),
         trials=searched.trials,
         by=_validators(searched.by),
         sampler=searched.sampler,
@@ -68,6 +66,11 @@ def _search(data: Data, searched: Searched, machine: Machine, science: SetupAndM
         jobs=searched.jobs,
         ray=searched.ray,
     )
+    if searched.space == "default" and search.begun_in(plan, before := config.load_space("earlier", chosen)):
+        plan = replace(plan, space=before)
+    given = {f"setup.{name}": f"--{name.replace('_', '-')}" for name in science} | {key: f"--set {key}" for key in chosen.sets}
+    for key in given.keys() & plan.space.keys():
+        raise UsageError(f"{given[key]}: --space {searched.space} varies it; leave one of both out")
     results = search.run(plan, console.say)
     report = findings.text(plan, results)
     with writes.translated(str(plan.folder), "make room or choose another --runs folder"):

@@ -1,16 +1,17 @@
-"""What a search tries next: Optuna's samplers over a space. https://optuna.org
+"""What a search tries next: draws from a space, or what Optuna's TPE proposes, https://optuna.org.
 
 A trial's values follow from the search's seed, the trial's number and the trials before it, so that a search that was killed
 proposes the same again.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from cia_extract.common.errors import UsageError
 
-from cia_adapt.config import Range, Space
+from cia_adapt.config import Choice, Range, Space
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -36,28 +37,47 @@ def proposed(space: Space, sampler: Sampler, seed: int, past: Sequence[Past], co
         scores: how many scores a trial has; the larger, the better.
 
     Raises:
-        UsageError: Optuna is not installed.
+        UsageError: "tpe", and Optuna is not installed.
     """
+    seeds = [
+        int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) for number in range(len(past) + 1, len(past) + count + 1)
+    ]
+    drawn = [_at_random(space, of_trial) for of_trial in seeds] if sampler == "random" else _by_tpe(space, seeds, past, scores)
+    return [{key: _rounded(space[key], value) for key, value in values.items()} for values in drawn]
+
+
+def _at_random(space: Space, seed: int) -> dict[str, Any]:
+    """One trial's values, bit for bit those of Optuna's `RandomSampler(seed)`, with which searches have been begun."""
+    random = np.random.RandomState(seed)
+
+    def of_axis(axis: Range | Choice) -> Any:
+        if isinstance(axis, Choice):
+            return axis.values[int(random.uniform(size=len(axis.values)).argmax())]
+        half = 0.5 if axis.whole else 0.0  # so that the first and the last whole number are as likely as the others
+        low, high = axis.low - half, axis.high + half
+        value = math.exp(random.uniform(math.log(low), math.log(high))) if axis.log else random.uniform(low, high)
+        return min(max(round(value), axis.low), axis.high) if axis.whole else value
+
+    return {key: of_axis(axis) for key, axis in space.items()}
+
+
+def _by_tpe(space: Space, seeds: Sequence[int], past: Sequence[Past], scores: int) -> list[dict[str, Any]]:
+    """A trial's values for each of `seeds`. Raises UsageError: Optuna is not installed."""
     try:
         import optuna
     except ImportError:
-        raise UsageError("search: Optuna is not installed; pip install 'cia-video[search]'") from None
+        raise UsageError("--sampler tpe: Optuna is not installed; pip install 'cia-video[search]', or take random") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = _distributions(space)
     study = optuna.create_study(directions=["maximize"] * scores)
-    for values, reached in past if sampler == "tpe" else ():
+    for values, reached in past:
         state = optuna.trial.TrialState.FAIL if reached is None else optuna.trial.TrialState.COMPLETE
         study.add_trial(optuna.trial.create_trial(params=dict(values), distributions=distributions, values=reached, state=state))
-    values_of_trials = []
-    for number in range(len(past) + 1, len(past) + count + 1):
-        drawn_by = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-        study.sampler = (
-            optuna.samplers.RandomSampler(drawn_by)
-            if sampler == "random"
-            else optuna.samplers.TPESampler(seed=drawn_by, n_startup_trials=STARTUP, constant_liar=True)
-        )
-        values_of_trials.append({key: _rounded(space[key], value) for key, value in study.ask(distributions).params.items()})
-    return values_of_trials
+    drawn = []
+    for seed in seeds:
+        study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, constant_liar=True)
+        drawn.append(study.ask(distributions).params)
+    return drawn
 
 
 def _distributions(space: Space) -> "dict[str, BaseDistribution]":

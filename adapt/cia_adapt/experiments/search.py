@@ -146,6 +146,12 @@ def behind(trial: Trial, default: Trial, by: Sequence[str]) -> bool:
     return any(trial.scores[name] < default.scores[name] for name in {*by, GUARD})
 
 
+def begun_in(search: Search, space: Space) -> bool:
+    """Whether the folder holds a search over this space. Raises DataError."""
+    path = search.folder / "search.json"
+    return path.exists() and files.read_json(path).get("space") == _recorded(space)
+
+
 def _known(search: Search) -> list[Trial]:
     """Trials that an earlier call began, without the method as it is. Raises DataError for a TOML that is of another search."""
     trials: list[Trial] = []
@@ -249,11 +255,16 @@ def _validators(folder: Path) -> dict[str, float]:
     return {name: selected[f"validator_{name}"] for name in VALIDATORS}
 
 
+def _recorded(space: Space) -> Any:
+    """A space as search.json has it."""
+    return json.loads(json.dumps({key: asdict(axis) for key, axis in space.items()}))
+
+
 def _check_same(search: Search) -> None:
     """Write search.json, or compare it with what is asked now. Raises MismatchError, DataError."""
     chosen = search.request.chosen
     asked: dict[str, Any] = {
-        "space": {key: asdict(axis) for key, axis in search.space.items()},
+        "space": _recorded(search.space),
         "sampler": {"name": search.sampler, "seed": search.seed} | ({"by": search.by} if search.sampler == "tpe" else {}),
         "setup": asdict(chosen.setup),
         "method": asdict(chosen.method),

@@ -14,9 +14,20 @@ RUNS_AWAY: Final = 3.0  # cross-entropy of a discriminator, nats; ln 2 = 0.69 is
 COLLAPSE: Final = 0.8  # of the target in one class
 EARLY: Final = 0.2  # of the epochs: the first ones are no evidence
 OUTWEIGHS: Final = 20.0  # ratio of gradient norms at the features
-NARROW: Final = 2.0  # effective cells of a consensus map, which has 49; good runs have 3 and more (benchmarks/STUDY.md)
+# Effective cells of a consensus map, which has 49. In benchmarks/STUDY.md ("All frames") the one run that collapsed had 2.8 after
+# its second epoch, the four other seeds of that method and direction 4.2 to 5.7.
+NARROW: Final = 3.0
 SWING: Final = 70.0  # points between the best and the worst epoch of a discriminator, of the last `RECENT`; good runs reach 60
 RECENT: Final = 5  # epochs
+ALIGNING: Final = ("adversarial", "conditional_adversarial")  # the objectives that train discriminators
+CURES: Final = {  # {setting: (its value where it does nothing, the value to try)}
+    "ramp": (0, 10),
+    "reaches": ("everything", "shared"),
+    "lr": (1, 0.3),
+    "penalty": (0, 1),
+    "centre": (False, True),
+    "standardise": (0, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -36,11 +47,14 @@ class Advice:
         return cls(kind, sentence)
 
 
-def advice(history: Sequence[Mapping[str, Any]], classes: int, progress: float, reversal: float = 1.0) -> Advice | None:
+def advice(
+    history: Sequence[Mapping[str, Any]], classes: int, progress: float, reversal: float = 1.0, options: Mapping[str, Any] = {}
+) -> Advice | None:
     """What to say of the last epoch; None when nothing is wrong or it is too early to say.
 
     `history` has the metrics of all epochs so far; `classes` are those of the first label; `progress` is the share of epochs
-    done; `reversal` the set-up's, which the sentence's advice starts from.
+    done; `reversal` the set-up's, which the sentence's advice starts from; `options` the method's settings, all
+    written out, {part: {setting: value}}: what it lacks or has already is not proposed.
     """
     metrics = history[-1]
     if progress < EARLY:
@@ -56,11 +70,9 @@ def advice(history: Sequence[Mapping[str, Any]], classes: int, progress: float, 
         if loss is None or accuracy is None:
             continue
         if loss > RUNS_AWAY:
-            return Advice(
-                "running away",
-                f"the features run away from the {level} discriminator: its loss is {loss:.1f}, and chance is 0.7; {lower} or "
-                "--lr, or let λ grow with --set adversarial.ramp=10",
-            )
+            away = f"the features run away from the {level} discriminator: its loss is {loss:.1f}, and chance is 0.7"
+            ramp = "".join(f", or let λ grow with {cure}" for cure in _cures(options, ALIGNING, "ramp"))
+            return Advice("running away", f"{away}; {lower} or --lr{ramp}")
         if accuracy > WINS and level in ("video", "frame", "conditional"):
             told = f"the {level} discriminator wins: it tells the domain of {accuracy:.0f} % of the clips"
             return Advice("not aligned", f"{told}; {higher} or train longer")
@@ -68,34 +80,53 @@ def advice(history: Sequence[Mapping[str, Any]], classes: int, progress: float, 
     if ratio is not None and ratio > OUTWEIGHS:
         cure = f"{lower} or raise --lambda-class" if aligned else "raise --lambda-class"
         return Advice("outweighed", f"the other losses outweigh the task {ratio:.0f} : 1 in the gradient at the features; {cure}")
-    return _of_the_map(metrics) or _of_the_game(history)
+    return _of_the_map(metrics, options) or _of_the_game(history, options, lower)
 
 
-def _of_the_map(metrics: Mapping[str, Any]) -> Advice | None:
+def _of_the_map(metrics: Mapping[str, Any], options: Mapping[str, Any]) -> Advice | None:
     """Does SC's consensus sit on a few cells?"""
     for domain in ("source", "target"):
         cells = metrics.get(f"{domain}_effective_cells")
         if cells is not None and cells < NARROW:
-            return Advice(
-                "narrow map",
-                f"SC's map sits on {cells:.1f} cells of the {domain}'s frames; try --set adversarial.reaches=shared, "
-                "--set sc.standardise=1 or a higher --set sc.temperature",
-            )
+            cures = [
+                *_cures(options, ["sc"], "centre"),
+                *_cures(options, ALIGNING, "reaches"),
+                *_cures(options, ["sc"], "standardise"),
+            ]
+            standardised = options.get("sc", {}).get("standardise")  # in place of τ
+            cures.append("a lower --set sc.standardise" if standardised else "a higher --set sc.temperature")
+            told = f"SC's map sits on {cells:.1f} cells of the {domain}'s frames"
+            return Advice("narrow map", f"{told}; try {_either(cures)}")
     return None
 
 
-def _of_the_game(history: Sequence[Mapping[str, Any]]) -> Advice | None:
+def _of_the_game(history: Sequence[Mapping[str, Any]], options: Mapping[str, Any], lower: str) -> Advice | None:
     """Does a discriminator swing between winning and losing instead of settling?"""
     recent = history[-RECENT:]
     for level in ("video", "frame", "conditional"):
         accuracies = [metrics[f"{level}_domain_accuracy"] for metrics in recent if f"{level}_domain_accuracy" in metrics]
         if len(accuracies) == RECENT and max(accuracies) - min(accuracies) > SWING:
-            return Advice(
-                "swinging",
-                f"the {level} discriminator swung between {min(accuracies):.0f} and {max(accuracies):.0f} % in {RECENT} epochs; "
-                "try --set adversarial.lr=0.3, --set adversarial.penalty=1 or --set adversarial.reaches=shared",
+            swung = (
+                f"the {level} discriminator swung between {min(accuracies):.0f} and {max(accuracies):.0f} % in {RECENT} epochs"
             )
+            cures = _cures(options, ALIGNING, "lr", "penalty", "reaches")
+            return Advice("swinging", f"{swung}; " + (f"try {_either(cures)}" if cures else lower))
     return None
+
+
+def _cures(options: Mapping[str, Any], parts: Sequence[str], *settings: str) -> list[str]:
+    """Of `CURES` what those of these parts that the method has can be set to, and are not yet: flags."""
+    return [
+        f"--set {part}.{setting}={str(CURES[setting][1]).lower()}"
+        for part in parts
+        for setting in settings
+        if options.get(part, {}).get(setting) == CURES[setting][0]
+    ]
+
+
+def _either(cures: Sequence[str]) -> str:
+    """One or several with commas and an "or" between."""
+    return " or ".join(filter(None, (", ".join(cures[:-1]), cures[-1])))
 
 
 def predictions(probabilities: Tensor) -> dict[str, float]:

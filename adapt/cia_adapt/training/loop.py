@@ -69,7 +69,8 @@ def train(
         metrics |= _without_labels(trainer, evaluator, source, target, with_validators, rule)
         metrics["target_val_accuracy"] = evaluator.target_accuracy(target)
         history = [*outcome.history, metrics]
-        said = advice(history, trainer.task.sizes.heads[0], epoch / trainer.setup.epochs, trainer.setup.reversal)
+        progress, options = epoch / trainer.setup.epochs, trainer.method.options
+        said = advice(history, trainer.task.sizes.heads[0], progress, trainer.setup.reversal, options)
         metrics["advice"] = str(said or "")
         outcome.last = Snapshot(epoch, _copy(trainer.evaluated), source, target)
         outcome.history.append(metrics)

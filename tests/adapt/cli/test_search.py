@@ -134,10 +134,26 @@ def test_a_users_mistake_is_one_line(small_file, tmp_path, words, code, message)
     assert len(run.stderr.splitlines()) == 1 and run.stdout == ""
 
 
-def test_without_optuna_one_line_says_how_to_get_it(small_file, tmp_path, monkeypatch):
+def test_without_optuna_one_line_says_how_to_get_it_and_random_trials_need_none(small_file, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    run = cia_adapt(*command(small_file), cwd=tmp_path)
+    at_random = cia_adapt(*command(small_file, "--trials", 1), cwd=tmp_path)
+    assert at_random.returncode == 0 and "winner: trial" in at_random.stdout, at_random.stderr
+    run = cia_adapt(*command(small_file, "--sampler", "tpe", "--runs", "tpe"), cwd=tmp_path)
     assert run.returncode == 2 and "pip install 'cia-video[search]'" in run.stderr and "unexpected" not in run.stderr
+
+
+def test_a_search_that_was_begun_in_the_earlier_space_goes_on_in_it(small_file, tmp_path):
+    begun = cia_adapt(*command(small_file, "--trials", 1, "--space", "earlier"), cwd=tmp_path)
+    assert begun.returncode == 0, begun.stderr
+    record = (tmp_path / "searches/demo/concat/search.json").read_bytes()
+    goes_on = cia_adapt(*command(small_file, "--trials", 2, "--json"), cwd=tmp_path)
+    assert goes_on.returncode == 0, goes_on.stderr
+    assert (tmp_path / "searches/demo/concat/search.json").read_bytes() == record
+    assert len(json.loads(goes_on.stdout)["trials"]) == 3
+    anew = cia_adapt(*command(small_file, "--trials", 1, "--runs", "anew"), cwd=tmp_path)
+    assert anew.returncode == 0 and (tmp_path / "anew/demo/concat/search.json").read_bytes() != record
+    other = cia_adapt(*command(small_file, "--runs", "anew", "--space", "earlier"), cwd=tmp_path)
+    assert other.returncode == 4 and "setup.lr" in other.stderr
 
 
 def test_features_are_asked_for(tmp_path):

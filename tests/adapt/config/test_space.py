@@ -25,9 +25,42 @@ def test_the_default_space_fits_every_method_and_holds_what_the_method_has(metho
     assert space.values_of(space.with_values(library.read("methods", method), lowest), axes) == lowest
 
 
-def test_the_default_space_of_cia_has_the_temperature_of_its_map():
-    axes = space.load_space("default", library.load("demo", "cia", {}))
-    assert set(axes) == {"setup.lr", "setup.dropout", "setup.reversal", "sc.temperature"}
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [
+        ("cia", {"sc.temperature"}),
+        ("cia-mcc", {"sc.temperature", "class_confusion.weight", "class_confusion.temperature"}),
+        ("mcc", {"class_confusion.weight", "class_confusion.temperature"}),
+        ("im", {"information_maximisation.weight"}),
+        ("dan", {"kernel_discrepancy.weight"}),
+        ("coral", {"coral.weight"}),
+        ("cdan", set()),  # λ is searched by setup.reversal
+        ("co2a-fl", {"dual_contrast.temperature"}),
+        ("comix-fl", {"temporal_contrast.temperature"}),
+    ],
+)
+def test_the_default_space_has_weights_and_temperatures_of_the_parts_that_a_method_has(method, own):
+    axes = space.load_space("default", library.load("demo", method, {}))
+    assert {key for key in axes if not key.startswith("setup.")} == own
+    assert ("setup.reversal" in axes) == (method in ("cia", "cia-mcc", "cdan"))
+
+
+@pytest.mark.parametrize(
+    ("setup", "methods"), [("uh", library.names("methods")), *((s, ["concat", "trn", "ta3n"]) for s in library.names("setups"))]
+)
+def test_the_default_space_holds_what_set_ups_and_methods_have_themselves(setup, methods):
+    for method in methods:
+        chosen = library.load(setup, method, {})
+        options = chosen.for_pair("", "").options
+        for key, axis in space.load_space("default", chosen).items():
+            part, option = key.split(".")
+            own = getattr(chosen.setup, option) if part == "setup" else options[part][option]
+            assert axis.low < own < axis.high or (key == "setup.reversal" and own == axis.high), (method, key, own)
+
+
+def test_the_earlier_space_is_the_default_without_weights_and_with_narrower_rates():
+    axes = space.load_space("earlier", library.load("demo", "cia-mcc", {}))
+    assert set(axes) == {"setup.lr", "setup.dropout", "setup.reversal", "sc.temperature", "class_confusion.temperature"}
     assert axes["setup.lr"] == space.Range(1e-4, 1e-2, log=True)
 
 

@@ -203,11 +203,14 @@ def test_no_shared_pair_of_labels_leaves_no_test_clip(tmp_path):
 
 @pytest.mark.slow
 def test_every_method_trains_on_two_sources(tmp_path, small_file):
+    """One of the sources lacks a class, and the target another."""
     with h5py.File(small_file) as file, h5py.File(tmp_path / "three.h5", "w") as out:
-        for name, like in (("here", "here"), ("there", "there"), ("third", "here")):
+        for name, like, lacks in (("here", "here", ""), ("there", "there", "wave"), ("third", "here", "jump")):
             file.copy(like, out, name)
+            out[f"{name}/clips/split"][out[f"{name}/clips/label"].asstr()[:] == lacks] = b"other"
     words = ["sweep", "--features", "three.h5", "--method", "all", "--setup", "demo", "--epochs", 2, "--batch", 6, "--seeds", 1]
     words += ["--modality", "rgb", "--modality", "flow", "--source", "here", "--source", "third", "--json", "--average", 0.9]
     run = adapt(*words, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
+    assert "'third' lacks jump" in run.stderr and "only in 'here+third': wave" in run.stderr
     assert {result["method"] for result in json.loads(run.stdout)["runs"]} == set(config.names("methods"))

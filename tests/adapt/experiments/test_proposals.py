@@ -1,15 +1,16 @@
-"""What Optuna proposes: inside the space, the same again, and better than chance."""
+"""What is tried next: inside the space, the same again, and better than chance."""
 
 import numpy as np
 import pytest
 from cia_adapt.config import Choice, Range
-from cia_adapt.experiments.proposals import STARTUP, proposed
+from cia_adapt.experiments.proposals import STARTUP, _distributions, proposed
 
 SPACE = {
     "setup.lr": Range(1e-4, 1e-2, log=True),
     "setup.dropout": Range(0.0, 0.8),
     "sc.scales": Range(1, 3),
     "setup.optimiser": Choice(("adam", "sgd")),
+    "setup.epochs": Range(2, 60, log=True),
 }
 
 
@@ -25,6 +26,19 @@ def test_random_trials_do_not_depend_on_how_many_are_drawn_at_once():
     all_at_once = proposed(SPACE, "random", 0, [], 12, 1)
     past = [(values, None) for values in all_at_once[:5]]
     assert proposed(SPACE, "random", 0, past, 7, 1) == all_at_once[5:]
+
+
+def test_random_trials_are_those_of_optuna_with_which_searches_were_begun():
+    import optuna
+
+    distributions, drawn = _distributions(SPACE), proposed(SPACE, "random", 5, [], 200, 1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    for number, values in enumerate(drawn, 1):
+        study.sampler = optuna.samplers.RandomSampler(int(np.random.SeedSequence([5, number]).generate_state(1)[0]))
+        theirs = study.ask(distributions).params
+        assert values.keys() == theirs.keys()
+        assert {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in theirs.items()} == values
 
 
 def test_rates_are_drawn_evenly_over_magnitudes():

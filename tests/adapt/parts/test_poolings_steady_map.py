@@ -47,6 +47,14 @@ def test_standardised_scores_give_the_sharpness_asked_for(spread, cells):
     assert effective[0] == pytest.approx(cells, rel=0.03)
 
 
+@pytest.mark.parametrize(("ratio", "cells"), [(0.5, 38.7), (1, 21.8), (2, 7.5), (3, 3.9)])
+def test_effective_cells_at_a_ratio_of_spread_and_temperature(ratio, cells):
+    """The values of `docs/facts.md`: scores are drawn with the standard deviation ratio · τ, which a standardised frame has."""
+    scores = torch.randn(20_000, 1, 49, generator=torch.Generator().manual_seed(0))
+    maps = (ratio * scores).softmax(2).unflatten(2, (7, 7))
+    assert float(consensus_metrics(maps, 20_000)["source_effective_cells"]) == pytest.approx(cells, rel=0.03)
+
+
 def test_equal_scores_stay_the_average_when_they_are_standardised():
     sc = consensus_of(features(), standardise=2.0)
     assert sc._standardised(torch.full((1, 20), 0.3)).softmax(1).tolist()[0] == pytest.approx([1 / 20] * 20)

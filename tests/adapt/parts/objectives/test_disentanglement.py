@@ -90,11 +90,19 @@ def test_it_needs_the_latents():
         transvae.build(SIZES, transvae.Options())(output(), step())
 
 
-def test_each_direction_has_its_weights():
-    there = config.load("uh", "transvae", {}).for_pair("ucf", "hmdb").options
-    back = config.load("uh", "transvae", {}).for_pair("hmdb", "ucf").options
-    assert (there["disentanglement"]["triplet"], there["disentanglement"]["information"]) == (1.0, 50.0)
-    assert (back["disentanglement"]["triplet"], back["disentanglement"]["information"]) == (10.0, 0.5)
+@pytest.mark.parametrize(("source", "target"), [("ucf", "hmdb"), ("ucf-small", "hmdb-small")])
+def test_each_direction_has_its_weights(source, target):
+    """As published: w₁, w₃; w₂ times TA3N's β; and τ."""
+
+    def weights(source, target):
+        options = config.load("uh", "transvae", {}).for_pair(source, target).options
+        assert options["adversarial"]["frame"] == 0 and options["disentanglement"]["bound"] == 1
+        of_losses = [options["disentanglement"][name] for name in ("triplet", "information")]
+        reversed_ = [options["adversarial"]["video"], *(options["transvae"][name] for name in ("strength", "latent_strength"))]
+        return of_losses, reversed_, options["pseudo_label"]["threshold"]
+
+    assert weights(source, target) == ([1, 50], [0.75, 0.75, 0.5], 0.93)
+    assert weights(target, source) == ([10, 0.5], [0.075, 0.075, 0.05], 0.96)
 
 
 @pytest.mark.parametrize("head", ["concat", "average"])
