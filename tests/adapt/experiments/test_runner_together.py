@@ -1,4 +1,4 @@
-"""Two processes that torchrun starts, each with a disk of its own: they do as the first one's runs say, and do not wait for ever."""
+"""Two processes that torchrun starts, each with a disk of its own: both do as the first one's runs say, and none hangs."""
 
 import shutil
 import subprocess
