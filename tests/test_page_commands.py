@@ -41,7 +41,7 @@ ELSEWHERE = {
     r"torchrun ": "run below, in processes of its own",
 }
 # What a command costs, cut: values in the place of the page's, and flags beside them.
-VALUES = {"--seeds": "1", "--trials": "1", "--jobs": "1", "--nproc-per-node": "2"}
+VALUES = {"--seeds": "1", "--trials": "1", "--jobs": "1", "--nnodes": "1", "--nproc-per-node": "2"}
 SMALL = "--short-side 64 --width 64 --crop 64 --flow dis --workers 1"
 ADDED = {
     r"cia-adapt (--features|sweep |search )(?!.*--dry-run)": "--epochs 2 --batch 6",

@@ -258,8 +258,11 @@ def fastest_tier(size: int, device: torch.device, slow: bool) -> Tier:
     return next((tier for tier in tiers if fits(size, device, tier)), "hdf5" if slow else "map")
 
 
-def fits(size: int, device: torch.device, tier: Tier) -> bool:
-    """Whether a tier has room for `size` bytes beside what runs already; "map" and "hdf5" always have."""
+def fits(size: int, device: torch.device, tier: Tier, planned: int = 0) -> bool:
+    """Whether a tier has room for `size` bytes beside what runs already; "map" and "hdf5" always have.
+
+    `planned` bytes count as taken: a dry run loads nothing.
+    """
     if tier == "device":
-        return device.type == "cuda" and size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
-    return tier != "ram" or size < RAM_SHARE * free_memory()
+        return device.type == "cuda" and size < DEVICE_SHARE * (torch.cuda.mem_get_info(device)[0] - planned)
+    return tier != "ram" or size < RAM_SHARE * (free_memory() - planned)

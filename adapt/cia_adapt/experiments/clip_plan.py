@@ -1,12 +1,13 @@
 """`cia-adapt --clips … --dry-run`: bytes, memory and hours of training the backbone, measured on a few black clips."""
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cia_adapt.data import Clips, LabelledClips, Positions, Stores, Task, subset
+from cia_adapt.data import Clips, LabelledClips, Positions, Stores, Task, Tier, fits, subset
 from cia_adapt.experiments.bench import timed
 from cia_adapt.experiments.clips import pictures_of, trunk_of
 from cia_adapt.experiments.cost import flops, saved_bytes
@@ -61,9 +62,33 @@ def plan(request: Request, direction: Direction) -> dict[str, Any]:
         "parameters": parameters,
         "gigamacs_per_clip": round(macs / 1e9, 2),
         "memory_gigabytes": round((COPIES * 4 * parameters + (batch + beside) * saved) / 1e9, 2),
+        "frames_read_gigabytes": frames_read(request, direction),
         "hours_estimated": round(len(request.seeds) * seconds / 3600, 2),
+        "hours_are_without": _before_training(request, direction),
         "seconds_estimated": round(len(request.seeds) * seconds, 1),
     }
+
+
+def frames_read(request: Request, direction: Direction) -> dict[str, float]:
+    """{tier: gigabytes of frames that training reads from there}. "ram" and "device" hold them in memory, beside the model."""
+    pictures = pictures_of(request)
+    tiers: tuple[Tier, ...] = ("device", "ram", "map")
+    planned: Counter[Tier] = Counter()
+    for domain in (*direction.source.each, direction.target):
+        for modality in direction.modalities:
+            size = len(domain.rows) * int(np.prod(pictures.shape(modality)))
+            fastest = next(tier for tier in tiers if fits(size, request.device, tier, planned[tier]))
+            planned[request.tier or fastest] += size
+    return {tier: round(size / 1e9, 3) for tier, size in planned.items()}
+
+
+def _before_training(request: Request, direction: Direction) -> str:
+    """What fills the frame cache, and is not measured."""
+    assert request.footage is not None
+    stored = [domain.dataset.columns.get("flow_path") for domain in (*direction.source.each, direction.target)]
+    computed = "flow" in direction.modalities and any(paths is None or "" in paths for paths in stored)
+    flow = f" and flow ({request.footage.flow})" if computed else ""
+    return f"decoding{flow}, which fill{'' if computed else 's'} the frame cache once, before training"
 
 
 def _few(task: Task, positions: Positions) -> Task:

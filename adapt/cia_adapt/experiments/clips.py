@@ -40,7 +40,7 @@ def first_weights(request: Request, say: Say) -> dict[str, Weights]:
     """{modality: the weights that the backbone begins with}. Raises UsageError, DataError."""
     assert request.footage is not None
     backbone, modalities = request.chosen.setup.backbone, pictures_of(request).modalities
-    choices = weights.choose(modalities, request.footage.weights, backbone)
+    choices = weights.settle(weights.choose(modalities, request.footage.weights, backbone), {}, say)
     loaded = {modality: weights.load(backbone, modality, choices[modality], say) for modality in modalities}
     for modality, one in loaded.items():
         say(f"{modality} weights: {one.name} ({one.provenance})")

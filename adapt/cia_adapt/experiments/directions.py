@@ -6,6 +6,7 @@ from dataclasses import replace
 from cia_extract.common import names
 from cia_extract.common.console import Say
 from cia_extract.common.errors import UsageError
+from cia_extract.networks.weights import Weights
 
 import cia_adapt.experiments.clips as clips
 from cia_adapt.data import (
@@ -27,17 +28,26 @@ from cia_adapt.experiments.request import Direction, Request
 
 def prepared(request: Request, say: Say) -> Iterator[Direction]:
     """All directions, checked before the first is yielded; notes are said once each. Raises UsageError, DataError."""
-    domains = relabelled(_domains(request, say), request.manifests, say)
-    weights = {} if request.footage is None else clips.first_weights(request, say)
-    checked, notes = [], []
-    for sources, target in pairs(domains, request.sources, request.target):
-        source = as_one([domains[name] for name in sources])
-        direction = replace(_direction(request, source, domains[target]), weights=weights)
-        notes += check(request, direction)
-        checked.append(direction)
+    weights: dict[str, Weights] = {}
+    if request.footage is not None:
+        if request.footage.frames == "decoded":  # a mistake is told before hours of decoding
+            _checked(replace(request, footage=replace(request.footage, frames="black")), lambda message: None)
+        weights = clips.first_weights(request, say)
+    directions, notes = _checked(request, say)
     for note in dict.fromkeys(notes):
         say(f"note: {note}")
-    yield from checked
+    yield from (replace(direction, weights=weights) for direction in directions)
+
+
+def _checked(request: Request, say: Say) -> tuple[list[Direction], list[str]]:
+    """(all directions, what is worth knowing about them), without the backbone's weights. Raises UsageError, DataError."""
+    domains = relabelled(_domains(request, say), request.manifests, say)
+    directions, notes = [], []
+    for sources, target in pairs(domains, request.sources, request.target):
+        direction = _direction(request, as_one([domains[name] for name in sources]), domains[target])
+        notes += check(request, direction)
+        directions.append(direction)
+    return directions, notes
 
 
 def _domains(request: Request, say: Say) -> dict[str, Domain]:

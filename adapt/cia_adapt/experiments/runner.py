@@ -1,6 +1,6 @@
 """What the bare command does: pairs × seeds of one method, over one feature file."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from cia_extract.common.errors import MismatchError
 
 import cia_adapt.experiments.clips as clips
 from cia_adapt import runs
+from cia_adapt.config import Setup
 from cia_adapt.data import Stores, digest
 from cia_adapt.experiments.directions import prepared, task_of
 from cia_adapt.experiments.memory import shortage_said
@@ -35,17 +36,29 @@ def run(request: Request, say: Say, stores: Stores | None = None, quiet: bool = 
 
 
 def _run_one(request: Request, direction: Direction, seed: int, stores: Stores, say: Say, quiet: bool) -> Result:
-    direction = _as_before(request, direction, seed)
+    """Of several processes the first reads and locks the run's folder, and the others do as it does."""
+    direction = replace(direction, setup=together.led(lambda: _as_before(request, direction, seed)))
     digests = [digest(direction.source, direction.target), clips.weights_digest(direction.weights)]
-    key = _key(request, direction, seed, "+".join(filter(None, digests)))
+    features = "+".join(filter(None, digests))
+    if len(set(together.all_of([(together.rank(), features)]))) > 1:
+        raise MismatchError(
+            f"{request.where}: the processes do not all read the same features, frames and first weights; give all machines the "
+            "same files, and --frame-cache in a folder that they share"
+        )
+    key = _key(request, direction, seed, features)
     folder = key.folder(request.runs)
-    if not request.overwrite and runs.finished(folder, key, extend=request.resume):
-        lock.put_right(folder)
+
+    def finished() -> bool:
+        return not request.overwrite and runs.finished(folder, key, extend=request.resume)
+
+    if together.led(finished):
+        together.led(lambda: lock.put_right(folder))
         say(f"{folder}: finished before, read (--overwrite trains it again)")
-        return files.read(folder)
-    with lock.claimed(folder) if together.rank() == 0 else nullcontext():
-        if not request.overwrite and runs.finished(folder, key, extend=request.resume):  # by another process, meanwhile
-            return files.read(folder)
+        return together.led(lambda: files.read(folder))
+    with ExitStack() as held:
+        together.led(lambda: held.enter_context(lock.claimed(folder)))
+        if together.led(finished):  # by another process, meanwhile
+            return together.led(lambda: files.read(folder))
         with threads_of_a_step(request, direction):
             return _train(request, direction, key, stores, say, quiet)
 
@@ -53,7 +66,7 @@ def _run_one(request: Request, direction: Direction, seed: int, stores: Stores, 
 def _train(request: Request, direction: Direction, key: RunKey, stores: Stores, say: Say, quiet: bool) -> Result:
     """Train a run, from its start or from where it was interrupted, and write its folder."""
     folder, setup, method = key.folder(request.runs), key.setup, key.method
-    packed = _to_go_on(request, folder, key)
+    packed = together.led(lambda: _to_go_on(request, folder, key))
     task, labels = task_of(direction, stores)
     for note in stores.notes:
         say(f"reading {note}")
@@ -99,19 +112,20 @@ def run_folder(request: Request, direction: Direction, seed: int) -> Path:
     return _key(request, direction, seed, "").folder(request.runs)
 
 
-def _as_before(request: Request, direction: Direction, seed: int) -> Direction:
-    """With as many segments as asked for where a run is there that read the few frames of its clips repeatedly.
+def _as_before(request: Request, direction: Direction, seed: int) -> Setup:
+    """The direction's set-up; with as many segments as asked for where a run is there that read the few frames of its clips
+    repeatedly.
 
     Versions before did so; their runs are reused and go on as they began.
     """
     segments = request.chosen.setup.segments
     if request.overwrite or direction.setup.segments == segments:
-        return direction
+        return direction.setup
     folder = run_folder(request, direction, seed)
     for place in (folder, runs.unfinished_folder(folder)):
         if (place / "config.json").exists() and files.read_config(place)["setup"]["segments"] == segments:
-            return replace(direction, setup=replace(direction.setup, segments=segments))
-    return direction
+            return replace(direction.setup, segments=segments)
+    return direction.setup
 
 
 def _to_go_on(request: Request, folder: Path, key: RunKey) -> resume.Packed | None:

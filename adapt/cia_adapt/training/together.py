@@ -9,13 +9,14 @@ In one process all of this does nothing.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from cia_extract.common.errors import CiaError
 from torch import Tensor, distributed, nn
 
 from cia_adapt.data import Draw, Positions
@@ -59,6 +60,26 @@ def size() -> int:
 def rank() -> int:
     """This process's number, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def led(decide: Callable[[], Value]) -> Value:
+    """What the first process decides; the others do not look for themselves, and get its value. Its CiaError is raised in all.
+
+    So processes whose disks differ do not wait for each other for ever.
+    """
+    if size() == 1:
+        return decide()
+    decided: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            decided[0] = decide()
+        except CiaError as error:
+            decided[1] = error
+    distributed.broadcast_object_list(decided)
+    if decided[1] is not None:
+        raise decided[1]
+    value: Value = decided[0]
+    return value
 
 
 def share(draw: Draw) -> Draw:

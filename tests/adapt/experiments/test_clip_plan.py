@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
-from cia_adapt.experiments import dry_run
+from cia_adapt.data import readers
+from cia_adapt.experiments import clip_plan, directions, dry_run
 from cia_adapt.experiments.cost import saved_bytes
 
 from tests.adapt.clips_of import request, trainer_of
@@ -20,7 +22,33 @@ def test_it_says_bytes_memory_and_hours_and_decodes_nothing(tiny_clips, tmp_path
     assert (plan["batch"], plan["steps"], plan["source_train_clips"]) == ("4 source + 4 target", 2, 8)
     assert plan["memory_gigabytes"] > 16 * plan["parameters"] / 1e9
     assert plan["hours_estimated"] == round(plan["seconds_estimated"] / 3600, 2) and plan["seconds_estimated"] > 0
+    assert plan["hours_are_without"] == "decoding and flow (dis), which fill the frame cache once, before training"
     assert len(plan["runs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("free", "tier", "expected"),
+    [
+        (1 << 40, None, {"ram": 0.061}),
+        (1 << 40, "map", {"map": 0.061}),
+        (1, None, {"map": 0.061}),
+        (60_000_000, None, {"ram": 0.031, "map": 0.031}),  # 18 MB of 60, 12 of the 42 left; then neither 18 nor 12 of 29
+    ],
+)
+def test_it_says_where_the_frames_will_be_read_from(tiny_clips, tmp_path, monkeypatch, free, tier, expected):
+    """RGB [12, 4, 320, 400, 3] and flow [12, 4, 320, 400, 2] of two domains, each loaded if 40 % of the free memory take it."""
+    asked = request(tiny_clips, tmp_path, short_side=320, width=400)
+    asked = replace(asked, footage=replace(asked.footage, frames="black"), tier=tier)
+    (direction,) = directions.prepared(asked, print)
+    monkeypatch.setattr(readers, "free_memory", lambda: free)
+    assert clip_plan.frames_read(asked, direction) == expected
+
+
+def test_hours_are_said_to_be_without_decoding(tiny_clips, tmp_path):
+    rgb = request(tiny_clips, tmp_path, "source-only", modalities=("rgb",))
+    (plan,) = dry_run.plan(rgb)
+    assert plan["hours_are_without"] == "decoding, which fills the frame cache once, before training"
+    assert list(plan["frames_read_gigabytes"]) == ["ram"]
 
 
 def test_what_a_gradient_keeps_is_counted_once():

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from cia_adapt import config
-from cia_adapt.experiments import Request, runner
+from cia_adapt.experiments import Request, directions, runner
 from cia_adapt.footage import filling
 from cia_adapt.results import table
 from cia_adapt.runs import files, resume, state
 from cia_adapt.training import train
 from cia_extract import __version__, features
-from cia_extract.common.errors import MismatchError, UsageError
+from cia_extract.common.errors import DataError, MismatchError, UsageError
 from cia_extract.datasets import manifest, sources
 from cia_extract.networks import weights
 
@@ -172,7 +172,59 @@ def test_what_does_not_go_together_is_told_before_anything_is_decoded(tiny_clips
         runner.run(request(tiny_clips, tmp_path, freeze_until="Mixed_9a"), quiet)
     with pytest.raises(UsageError, match="--batch-norm synchronised: works on GPUs only; take train or frozen here"):
         runner.run(request(tiny_clips, tmp_path, batch_norm="synchronised"), quiet)
+
+    def uncached(method: str = "cia", **flags) -> Request:
+        asked = request(tiny_clips, tmp_path, method)
+        return replace(asked, footage=replace(asked.footage, cache=tmp_path / "cache", **flags))
+
+    with pytest.raises(UsageError, match="--source dai: not in the file, which holds day, night; did you mean day"):
+        runner.run(replace(uncached(), sources=("dai",)), quiet)
+    with pytest.raises(UsageError, match="--target nigth: not in the file, which holds day, night; did you mean night"):
+        runner.run(replace(uncached(), target="nigth"), quiet)
+    with pytest.raises(DataError, match=r"weights nothing\.pth: no such file"):
+        runner.run(uncached(weights=("rgb=nothing.pth",)), quiet)
+    with pytest.raises(UsageError, match="--temporal trn: relates frames to each other and needs --segments 2 or more"):
+        runner.run(uncached("trn"), quiet)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(AssertionError, match="clips are decoded"):  # what goes together is decoded
+        runner.run(uncached(), quiet)
+
+
+def test_target_clips_without_labels_cannot_be_the_source_and_this_is_told_before_anything_is_decoded(
+    tiny_clips, tmp_path, no_decoding
+):
+    columns = manifest.read(tiny_clips).columns
+    rows = [{name: values[i] for name, values in columns.items()} for i in range(len(columns["clip"]))]
+    unlabelled = [row | {"label": "" if row["domain"] == "night" and row["split"] == "train" else row["label"]} for row in rows]
+    manifest.check("tiny", unlabelled).write(tmp_path / "tiny.csv")
+    asked = request(tmp_path / "tiny.csv", tmp_path / "runs")
+    with pytest.raises(DataError, match=r"'night' has 8 of 8 training clips without a label.* name the labelled domain"):
+        runner.run(replace(asked, sources=(), target=None), quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.csv"]
+
+
+def test_auto_weights_fall_back_to_kinetics_and_say_what_is_worse(tiny_clips, tmp_path, monkeypatch):
+    """As in cia-extract; without a network."""
+
+    def refuse(name, say, tries):
+        raise UsageError(f"weights {name}: cannot be downloaded")
+
+    loaded = []
+
+    def load(backbone, modality, choice, say):
+        loaded.append((modality, choice))
+        return random_weights(backbone, modality, "random", say)
+
+    random_weights = weights.load
+    monkeypatch.setattr(weights.cache, "get", refuse)
+    monkeypatch.setattr(weights, "load", load)
+    asked, said = request(tiny_clips, tmp_path), []
+    list(directions.prepared(replace(asked, footage=replace(asked.footage, weights=("auto",))), said.append))
+    assert loaded == [("rgb", "kinetics"), ("flow", "kinetics")]
+    (line,) = [
+        line for line in said if line.startswith("--weights auto: takes kinetics, which is worse: 68.4 % instead of 71.1 %")
+    ]
+    assert "never trained on flow" in line and "weights rgb_imagenet: cannot be downloaded" in line
 
 
 def test_the_stamp_says_what_the_backbone_began_with(tiny_clips, tmp_path):
