@@ -48,6 +48,7 @@ ADDED = {
     r"cia-extract --dataset (indoor|outdoor|new|demo)": "--frames 1 --flow dis --engine eager",
     r"cia-extract --dataset demo": "--clips-per-class 1 --dry-run",
     r"(torchrun .*)?cia-adapt --clips": f"--epochs 1 --batch 4 --segments 4 {SMALL}",
+    r"cia-adapt --clips e100": "--root .",
     r"cia-extract --dataset e100 .*=runs/": "--manifest e100.csv --root . --frames 2 --flow dis --engine eager",
 }
 # Names of downloads that stand for small clips of ours: NAME=FILE, as the page says.
@@ -59,6 +60,8 @@ REFUSED = {
     r"cia-extract compare .*--again": (3, "does not record its weights"),  # a file of random features, without clips
     r"cia-extract merge": (3, "part1.h5: no such file"),
 }
+# Splits of EPIC-100 whose labels are not published (data/manifests/e100.toml): the target cannot be a source.
+LABEL_FREE = (("source", "test"), ("target", "train"), ("target", "test"))
 SPACE = "[setup]\nlr = { low = 1e-4, high = 1e-2, log = true }\n"
 SLOW = {"README", "own-clips", "training", "end-to-end", "large-jobs", "ucf-hmdb", "epic-100", "weights", "recipes"}
 
@@ -81,15 +84,25 @@ def clips_of_a_user() -> None:
     Path("clips/new/manifest.csv").write_text("clip,path,label,split\na,a.mp4,,test\nb,b.mp4,,test\n")
 
 
-def small(path: str, *domains: str, held_out: tuple[str, ...] = ("val",), labels: tuple[str, ...] = ("label",)) -> None:
-    """A foreign file of small maps and vectors, on which everything trains in no time. The words are classes of EPIC too."""
+def small(
+    path: str,
+    *domains: str,
+    held_out: tuple[str, ...] = ("val",),
+    labels: tuple[str, ...] = ("label",),
+    label_free: tuple[tuple[str, str], ...] = (),
+) -> None:
+    """A foreign file of small maps and vectors, on which everything trains in no time. The words are classes of EPIC too.
+
+    `label_free`: (domain, split) of clips whose labels are empty.
+    """
     random = np.random.default_rng(0)
     split = ["train"] * 8 + [name for name in held_out for _ in range(4)]
     with h5py.File(path, "w") as file:
         for domain in domains:
             for label in labels:
                 words = ("tap", "plate") if label == "noun" else ("take", "put")
-                file[f"{domain}/clips/{label}"] = np.array([words[i % 2] for i in range(len(split))], dtype="S")
+                column = ["" if (domain, name) in label_free else words[i % 2] for i, name in enumerate(split)]
+                file[f"{domain}/clips/{label}"] = np.array(column, dtype="S5")
             file[f"{domain}/clips/clip"] = np.array([f"{domain}{i}" for i in range(len(split))], dtype="S")
             file[f"{domain}/clips/split"] = np.array(split, dtype="S")
             for modality in ("rgb", "flow"):
@@ -115,8 +128,9 @@ def collections() -> None:
 
 
 def e100() -> None:
-    """Clips with verbs and nouns, and the challenge's list of those that are tested."""
-    small("feats.h5", "source", "target", held_out=("val", "test"), labels=("label", "noun"))
+    """Features and frames of clips with verbs and nouns, and the challenge's list of those that are tested."""
+    small("feats.h5", "source", "target", held_out=("val", "test"), labels=("label", "noun"), label_free=LABEL_FREE)
+    footage("e100")
     Path("UDA_annotations").mkdir()
     listed = Path("UDA_annotations/EPIC_100_uda_target_test_timestamps.csv")
     listed.write_text("narration_id\n" + "".join(f"target{i}\n" for i in range(12, 16)))
@@ -149,20 +163,23 @@ def foreign() -> None:
         Path(name).write_bytes(pickle.dumps({"features": arrays, "narration_ids": [f"clip{i}" for i in numbers]}))
 
 
-def footage() -> None:
+DOMAINS = {"demo": ("studio", "street"), "e55": ("D1", "D2"), "e100": ("source", "target"), "a": ("a",), "b": ("b",)}
+
+
+def footage(*names: str) -> None:
     """Clips of frames in the place of the demo, of EPIC's and of the user's own; TBN's weights, random."""
-    domains = {"demo": ("studio", "street"), "e55": ("D1", "D2"), "e100": ("source", "target"), "a": ("a",), "b": ("b",)}
     roots = {"e55": "data/EPIC-KITCHENS", "a": "clips", "b": "clips"}
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (72, 72, 3), dtype=np.uint8))
-    for name, its_domains in domains.items():
+    for name in names:
         lines = ["clip,path,label,noun,split,domain"]
-        for domain, i in itertools.product(its_domains, range(6)):
+        for domain, i in itertools.product(DOMAINS[name], range(8 if name == "e100" else 6)):
             clip = Path(roots.get(name, ".")) / f"{domain}{i}"
             clip.mkdir(parents=True)
             for number in range(8):
                 picture.rotate(number).save(clip / f"frame_{number:04d}.png")
-            split = "train" if i < 4 else "test" if name == "e55" else "val"
-            lines.append(f"{clip.name},{clip.name},{('run', 'wave')[i % 2]},{('cup', 'pan')[i % 2]},{split},{domain}")
+            split = "train" if i < 4 else "test" if name == "e55" or i > 5 else "val"
+            verb, noun = ("", "") if (domain, split) in LABEL_FREE else (("run", "wave")[i % 2], ("cup", "pan")[i % 2])
+            lines.append(f"{clip.name},{clip.name},{verb},{noun},{split},{domain}")
         Path(f"{name}.csv").write_text("\n".join(lines) + "\n")
     save_tbn(Path("TBN-epic-kitchens-55.pth"))
 
@@ -178,7 +195,7 @@ def readme() -> None:
 PREPARED = {
     "README.md": readme,
     "adding.md": lambda: None,
-    "end-to-end.md": footage,
+    "end-to-end.md": lambda: footage(*DOMAINS),
     "epic-100.md": e100,
     "epic-55.md": lambda: small("feats.h5", "D1", "D2", held_out=("test",)),
     "feature-file.md": lambda: small("mine.h5", "indoor", "outdoor"),

@@ -25,7 +25,7 @@ def test_every_method_file_loads_and_opens_with_its_cell(name):
 @pytest.mark.parametrize("name", library.names("setups"))
 def test_every_setup_file_loads(name):
     setup = library.load(name, "cia", {}).setup
-    by_itself = {"e100-tbn-trn": (5, "sgd", 3e-3), "e100-tbn-source": (3, "sgd", 1e-3)}
+    by_itself = {"e100-tbn-trn": (5, "sgd", 3e-3), "e100-tbn-source": (6, "sgd", 1e-2)}
     on_epic = (16 if name.endswith("i3d") else 5, "adam", 1e-4 if name.startswith("e") or name.endswith("i3d") else 3e-3)
     assert (setup.segments, setup.optimiser, setup.lr) == by_itself.get(name, on_epic)
     assert (setup.input == "clips") == name.endswith(("-i3d", "-source"))
@@ -74,6 +74,13 @@ def test_uh_is_the_supplement_s_set_up_but_for_the_start_of_the_shared_layer_and
     assert (ours.initialise, ours.warm_up, paper.initialise, paper.warm_up) == ("data", 0.1, "random", 0.0)
     assert dataclasses.replace(ours, name="uh-paper", initialise="random", warm_up=0.0) == paper
     assert (paper.optimiser, paper.lr, paper.segments, paper.normalise, paper.reversal) == ("adam", 3e-3, 5, False, 1.0)
+
+
+def test_tbn_is_fine_tuned_by_the_numbers_of_its_public_code():
+    """The command of "Training on EPIC-KITCHENS-100" in https://github.com/ekazakos/temporal-binding-network, and its opts.py."""
+    tbn = library.load("e100-tbn-source", "source-only", {}).setup
+    assert (tbn.segments, tbn.epochs, tbn.batch, tbn.lr, tbn.weight_decay) == (6, 80, 64, 1e-2, 5e-4)
+    assert (tbn.dropout, tbn.clip_norm, tbn.batch_norm, tbn.jitter, tbn.flip) == (0.5, 20.0, "frozen", True, True)
 
 
 def test_ta3n_has_the_published_setting_of_each_direction():

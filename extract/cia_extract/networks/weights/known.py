@@ -98,7 +98,7 @@ KNOWN: Final = {
     ),
     "tbn-epic-100": Known(
         "tbn, rgb, flow and audio",
-        "TBN-epic-kitchens-100.pth: trained on EPIC-KITCHENS-100",
+        "TBN-epic-kitchens-100.pth: trained on EPIC-KITCHENS-100 with labels of e100's target; not for domain adaptation there",
         _TBN,
         "CC BY-NC-SA 4.0",
         _TBN_CHECK,
