@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cia_adapt.data import Clips, LabelledClips, Positions, Stores, Task, Tier, fits, subset
 from cia_adapt.experiments.bench import timed
 from cia_adapt.experiments.clips import pictures_of, trunk_of
-from cia_adapt.experiments.cost import flops, saved_bytes
+from cia_adapt.experiments.cost import flops, recomputed_bytes, saved_bytes
 from cia_adapt.experiments.directions import task_of
 from cia_adapt.experiments.request import Direction, Request
 from cia_adapt.training import Evaluator, Trainer
@@ -37,6 +37,8 @@ def plan(request: Request, direction: Direction) -> dict[str, Any]:
     views = trainer.read(draw)
     measured = len(draw.source) + len(draw.target)
     saved = saved_bytes(lambda: trainer.model(views[0])) / measured * len(views)
+    if request.checkpointing and trainer.model.trunk is not None:
+        saved += recomputed_bytes(trainer.model.trunk.steps, lambda: trainer.model(views[0])) / measured
     macs = flops(lambda: trainer.model(views[0])) / 2 / measured
     trainer.train_step(draw, trainer.read(draw))  # a first one warms up
     step = timed(lambda: trainer.train_step(draw, trainer.read(draw)), request.device) / measured

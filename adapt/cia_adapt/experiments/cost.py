@@ -1,9 +1,9 @@
 """What a computation costs, as torch counts it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cia_adapt.data import to_device
@@ -38,3 +38,20 @@ def saved_bytes(action: Callable[[], object]) -> int:
         kept = action()  # its graph keeps all of them, so that no two have one address
     del kept
     return sum(held.values())
+
+
+def recomputed_bytes(layers: Iterable[nn.Module], action: Callable[[], object]) -> int:
+    """Bytes of activations that the largest of these layers keeps while it is computed again, alone, for its gradient.
+
+    `action` is a forward that calls them all.
+    """
+    sizes = [0]
+
+    def measure(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        sizes.append(saved_bytes(lambda: layer.forward(*inputs)))
+
+    hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
+    action()
+    for hook in hooks:
+        hook.remove()
+    return max(sizes)

@@ -68,6 +68,11 @@ class Trunk(nn.Module):
                 module.eval()
         return self
 
+    @property
+    def steps(self) -> list[nn.Module]:
+        """What checkpointing computes again, one after the other, in all streams."""
+        return [layer for network in self.streams.values() for layer in _steps(network)]
+
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{modality: frames [B, S, C, H, W] uint8, "crops": [B, 5] or none} → {modality: maps [B, S or 1, 1024, h, w]}."""
         crops = inputs.get(CROPS)

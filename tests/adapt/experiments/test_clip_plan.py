@@ -6,7 +6,8 @@ import pytest
 import torch
 from cia_adapt.data import readers
 from cia_adapt.experiments import clip_plan, directions, dry_run
-from cia_adapt.experiments.cost import saved_bytes
+from cia_adapt.experiments.cost import recomputed_bytes, saved_bytes
+from torch import nn
 
 from tests.adapt.clips_of import request, trainer_of
 
@@ -55,3 +56,27 @@ def test_what_a_gradient_keeps_is_counted_once():
     x = torch.randn(10, 100, requires_grad=True)
     assert saved_bytes(lambda: (x * x).sum()) == 4000
     assert saved_bytes(lambda: (x.exp() * x).sum()) == 8000
+
+
+def test_a_layer_that_is_computed_again_keeps_its_activations_alone():
+    layers = [nn.Sequential(nn.Tanh(), nn.Tanh()), nn.Tanh()]
+    x = torch.randn(10, 100, requires_grad=True)
+    assert recomputed_bytes(layers, lambda: layers[1](layers[0](x))) == 8000
+    assert recomputed_bytes(layers[1:], lambda: layers[1](layers[0](x))) == 4000
+    assert not any(layer._forward_pre_hooks for layer in layers)
+
+
+def test_with_checkpointing_memory_has_room_for_the_largest_layer(tiny_clips, tmp_path, monkeypatch):
+    """Measured on 2 clips, for a batch of 8: four times the layer's bytes, here a terabyte for 2 clips."""
+    measured = []
+
+    def a_terabyte_more(layers, action) -> int:
+        measured.append(recomputed_bytes(layers, action))
+        return measured[-1] + 10**12
+
+    monkeypatch.setattr(clip_plan, "recomputed_bytes", a_terabyte_more)
+    asked = request(tiny_clips, tmp_path, "source-only", modalities=("rgb",), batch=8)
+    (whole,), (recomputed,) = (dry_run.plan(replace(asked, checkpointing=on)) for on in (False, True))
+    assert whole["memory_gigabytes"] < 1 and 4000 < recomputed["memory_gigabytes"] < 4001
+    (of_largest,) = measured
+    assert of_largest > 2 * 64 * 2 * 16 * 16 * 4  # at least what the first layer's convolution gives
