@@ -167,7 +167,7 @@ DOMAINS = {"demo": ("studio", "street"), "e55": ("D1", "D2"), "e100": ("source",
 
 
 def footage(*names: str) -> None:
-    """Clips of frames in the place of the demo, of EPIC's and of the user's own, all with classes of EPIC; TBN's weights, random."""
+    """Clips of frames in the place of the demo, of EPIC's and of the user's own, with EPIC's classes; TBN's weights, random."""
     roots = {"e55": "data/EPIC-KITCHENS", "a": "clips", "b": "clips"}
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (72, 72, 3), dtype=np.uint8))
     for name in names:
