@@ -167,7 +167,7 @@ DOMAINS = {"demo": ("studio", "street"), "e55": ("D1", "D2"), "e100": ("source",
 
 
 def footage(*names: str) -> None:
-    """Clips of frames in the place of the demo, of EPIC's and of the user's own; TBN's weights, random."""
+    """Clips of frames in the place of the demo, of EPIC's and of the user's own, with EPIC's classes; TBN's weights, random."""
     roots = {"e55": "data/EPIC-KITCHENS", "a": "clips", "b": "clips"}
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (72, 72, 3), dtype=np.uint8))
     for name in names:
@@ -178,7 +178,7 @@ def footage(*names: str) -> None:
             for number in range(8):
                 picture.rotate(number).save(clip / f"frame_{number:04d}.png")
             split = "train" if i < 4 else "test" if name == "e55" or i > 5 else "val"
-            verb, noun = ("", "") if (domain, split) in LABEL_FREE else (("run", "wave")[i % 2], ("cup", "pan")[i % 2])
+            verb, noun = ("", "") if (domain, split) in LABEL_FREE else (("take", "put")[i % 2], ("tap", "plate")[i % 2])
             lines.append(f"{clip.name},{clip.name},{verb},{noun},{split},{domain}")
         Path(f"{name}.csv").write_text("\n".join(lines) + "\n")
     save_tbn(Path("TBN-epic-kitchens-55.pth"))
