@@ -27,6 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cia_adapt import config
+from cia_adapt.runs import checksums
 from cia_extract.datasets import demo
 from common import machine
 
@@ -151,8 +152,9 @@ def copies(folder: Path, runs: int, methods: int) -> None:
                 (place / "config.json").write_text(json.dumps(about))
                 (place / "result.json").write_text(json.dumps(texts["result.json"] | changed | {"method": method}))
                 for path in one.iterdir():
-                    if path.name not in texts:
+                    if path.name not in (*texts, checksums.DONE):
                         os.link(path, place / path.name)  # ten thousand checkpoints would be gigabytes
+                checksums.write(place)
     count = len(names) * len(pairs) * seeds
     print(
         f"{count} runs: {len(names)} methods, {seeds} seeds, written in {time.perf_counter() - began:.0f} s",

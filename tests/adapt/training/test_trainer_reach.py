@@ -86,7 +86,9 @@ def test_losses_without_a_game_keep_out_of_mc_and_sc_where_they_are_told_to(smal
 
 def test_discriminators_inside_a_pooling_learn_whatever_the_gradient_reaches(small_file):
     for reach in ("everything", "all_but_pooling", "shared"):
-        own = [g for name, g in gradients(small_file, "tada", game(reach)).items() if name.startswith("model.pooling.discriminators")]
+        own = [
+            g for name, g in gradients(small_file, "tada", game(reach)).items() if name.startswith("model.pooling.discriminators")
+        ]
         assert own and all(g is not None and g.abs().sum() > 0 for g in own)
 
 
