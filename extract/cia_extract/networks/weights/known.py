@@ -90,7 +90,7 @@ KNOWN: Final = {
     ),
     "tbn-epic-55": Known(
         "tbn, rgb, flow and audio",
-        "TBN-epic-kitchens-55.pth: trained on EPIC-KITCHENS-55",
+        "TBN-epic-kitchens-55.pth: trained on EPIC-KITCHENS-55 with labels of e55's targets; for e100, not for adaptation on e55",
         _TBN,
         "CC BY-NC-SA 4.0",
         _TBN_CHECK,
@@ -98,7 +98,7 @@ KNOWN: Final = {
     ),
     "tbn-epic-100": Known(
         "tbn, rgb, flow and audio",
-        "TBN-epic-kitchens-100.pth: trained on EPIC-KITCHENS-100 with labels of e100's target; not for domain adaptation there",
+        "TBN-epic-kitchens-100.pth: trained on EPIC-KITCHENS-100 with labels of e100's target; not for adaptation there",
         _TBN,
         "CC BY-NC-SA 4.0",
         _TBN_CHECK,
