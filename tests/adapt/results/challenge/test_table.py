@@ -114,6 +114,18 @@ def test_the_participants_of_clips_are_those_of_the_manifest(e100_runs, e100_fil
     assert not (tmp_path / "cache").exists()
 
 
+def test_below_it_stands_what_training_saw_of_the_target_and_who_trained_the_backbone(e100_runs, tmp_path):
+    folder = copied(e100_runs / "e100/dann/source-target/seed0", tmp_path / "e100/dann/source-target/seed0")
+    assert not any("backbone" in note for note in table.table(comparison.groups([folder]), "selected").notes)
+    told = {"backbone": "rgb fine-tuned on the labels of target (…)", "trained_on_target_labels": True}
+    result = json.loads((folder / "result.json").read_text()) | told | {"target_val_clips_adapted_to": 12}
+    (folder / "result.json").write_text(json.dumps(result))
+    notes = table.table(comparison.groups([folder]), "selected").notes
+    assert "backbone of dann: rgb fine-tuned on the labels of target (…)" in notes
+    assert "transductive: dann adapted to the target's test clips, without their labels" in notes
+    assert "target-only was trained on target labels, a bound, not a result" in notes
+
+
 def test_a_target_without_labels_has_no_accuracy(e100_runs, tmp_path):
     folder = copied(e100_runs / "e100/dann/source-target/seed0", tmp_path / "e100/dann/source-target/seed0")
     result = json.loads((folder / "result.json").read_text()) | dict.fromkeys(("last", "selected", "oracle"))
