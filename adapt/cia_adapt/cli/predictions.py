@@ -118,6 +118,8 @@ def _submit(
     """
     from cia_adapt.results import challenge
 
+    if submission.source_timestamps is not None and not (submission.check or submission.with_source):
+        raise UsageError("--source-timestamps: says which clips --with-source predicts; add --with-source, or leave it out")
     listed = {"results_target": submission.timestamps, "results_source": submission.source_timestamps}
     ids = {name: challenge.official.ids(path) for name, path in listed.items() if path is not None}
     if submission.check is not None:

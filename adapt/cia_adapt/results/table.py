@@ -32,10 +32,7 @@ PUBLISHED_NOTE = (
 
 def print_results(results: Sequence[dict[str, Any]]) -> None:
     """Print `last`, `selected` and `oracle` side by side, a line for each method and pair (mean ± sd over seeds)."""
-    bound = any(result.get("trained_on_target_labels") for result in results)
-    note = NOTE + ("; target-only was trained on target labels, a bound, not a result" if bound else "")
-    note += "".join(f"; {line}" for line in (*transductive(results), *backbones(results)))
-    table = Table(caption=note, caption_justify="left")
+    table = Table(caption="; ".join([NOTE, *cautions(results)]), caption_justify="left")
     for heading in ("set-up", "method", "source → target"):
         table.add_column(heading, overflow="fold")
     for heading, style in (("last", ""), ("selected", "bold"), ("oracle", "dim")):
@@ -46,6 +43,13 @@ def print_results(results: Sequence[dict[str, Any]]) -> None:
         cells = [str(row[column]) for column in (*COLUMNS, "clips", "seeds")]
         table.add_row(*console.cells(row["setup"], row["method"], f"{row['source']} → {row['target']}", *cells))
     _console().print(table)
+
+
+def cautions(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The lines below every table of these results: what training has seen of the target, and who trained the backbone."""
+    bound = any(result.get("trained_on_target_labels") for result in results)
+    lines = ["target-only was trained on target labels, a bound, not a result"] if bound else []
+    return lines + transductive(results) + backbones(results)
 
 
 def transductive(results: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -126,7 +130,7 @@ def _notes(groups: Mapping[tuple[str, tuple[str, str]], Group], ours: str, basel
             "over seeds, largest over pairs"
         )
     results = [result for group in groups.values() for result in group.results]
-    return notes + transductive(results) + backbones(results) + _troubles(groups)
+    return notes + cautions(results) + _troubles(groups)
 
 
 def _troubles(groups: Mapping[tuple[str, tuple[str, str]], Group]) -> list[str]:

@@ -1,5 +1,6 @@
 """What a run says of the backbone: its trained weights, for `cia-extract --weights`, and a line for tables."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from cia_extract import __version__
@@ -34,10 +35,18 @@ def _provenance(key: RunKey, trainer: Trainer, modality: str, epoch: int) -> str
     return f"{FINE_TUNED} on the labels of {teacher}{beside} ({run}), from {origin['name']} ({origin['provenance']})"
 
 
+def _named(origin: Mapping[str, str]) -> str:
+    tuned = origin["provenance"].startswith(FINE_TUNED)
+    return f"{origin['name']} ({origin['provenance']})" if tuned else origin["name"]
+
+
 def line(trainer: Trainer) -> str:
-    """Where the backbone comes from, for tables: empty where it is as somebody else has trained it."""
+    """Where the backbone comes from, for tables: empty where it is as somebody else has trained it.
+
+    Weights that were fine-tuned before, here or at extraction, are named with the labels that they were tuned on.
+    """
     if trainer.model.trunk is not None:
-        names = {f"{modality} {origin['name']}" for modality, origin in trainer.model.trunk.origin.items()}
+        names = [f"{modality} {_named(origin)}" for modality, origin in trainer.model.trunk.origin.items()]
         return f"trained with the method, from {', '.join(sorted(names))}"
     provenance = getattr(trainer.task.target_val.dataset, "provenance", {})
     streams = provenance.get("weights") or {}

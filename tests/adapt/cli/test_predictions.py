@@ -29,6 +29,9 @@ def test_predict_then_submit_then_check(e100_runs, tmp_path, timestamps):
     assert made.returncode == 0 and "valid, 7 clips in results_target; levels sls_pt 4, sls_tl 3, sls_td 3" in made.stdout
     checked = run("submit", "--check", tmp_path / "t.zip", "--timestamps", timestamps)
     assert (checked.returncode, checked.stdout) == (0, f"{tmp_path / 't.zip'}: valid, 7 clips in results_target\n")
+    more = run("submit", "--check", tmp_path / "t.zip", "--timestamps", timestamps, "--source-timestamps", timestamps)
+    assert more.returncode == 5 and len(more.stderr.splitlines()) == 1
+    assert "results_source is missing, whose 7 clips are asked for" in more.stderr
 
 
 def test_with_the_source_s_test_clips(e100_runs, tmp_path):
@@ -65,6 +68,7 @@ def test_a_zip_of_other_clips(e100_runs, tmp_path, timestamps):
         (("--check", "gone.zip"), 2, "--timestamps is missing"),
         (("--check", "gone.zip", "--timestamps", "CSV"), 2, "--check gone.zip: no such file"),
         (("RUNS", "--check", "gone.zip"), 2, "leave runs and --out out"),
+        (("RUNS", "--out", "t.zip", "--source-timestamps", "CSV"), 2, "add --with-source, or leave it out"),
         (("--check", "CSV", "--timestamps", "CSV"), 5, "cannot be read as a zip"),
         (("nowhere", "--out", "t.zip"), 2, "no finished run in nowhere"),
         (("RUNS", "--out", "t.zip", "--timestamps", "gone.csv"), 3, "gone.csv: cannot be read"),

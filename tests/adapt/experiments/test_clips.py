@@ -12,7 +12,7 @@ from cia_adapt import config
 from cia_adapt.experiments import Request, directions, runner
 from cia_adapt.footage import filling
 from cia_adapt.results import table
-from cia_adapt.runs import files, resume, state
+from cia_adapt.runs import backbone, files, resume, state
 from cia_adapt.training import train
 from cia_extract import __version__, features
 from cia_extract.common.errors import DataError, MismatchError, UsageError
@@ -255,6 +255,8 @@ def test_a_fine_tuned_stream_is_read_as_weights_with_its_provenance(tiny_clips, 
         assert torch.allclose(network(frames), selected(frames), atol=1e-5) and network(frames).abs().max() > 0.01
     assert result["backbone"] == "trained with the method, from flow random"
     assert table.backbones([result]) == ["backbone of source-only: trained with the method, from flow random"]
+    again, _ = trainer_of(replace(asked, footage=replace(asked.footage, weights=(f"flow={path}",))))
+    assert backbone.line(again) == f"trained with the method, from flow {loaded.name} ({loaded.provenance})"
 
 
 def test_runs_over_fine_tuned_features_say_so(feature_file, tmp_path):

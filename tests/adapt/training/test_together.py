@@ -1,5 +1,7 @@
 """Two processes that torchrun starts train as one does with the same batch."""
 
+import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.multiprocessing
 from cia_adapt.data import Draw, Stores
 from cia_adapt.experiments import clips, directions
 from cia_adapt.runs import files
@@ -35,6 +39,32 @@ def test_shares_of_a_batch_are_equally_large_and_cover_it(monkeypatch):
 def test_one_process_keeps_all(small_file):
     draw = Draw(np.arange(3), np.arange(2), ())
     assert together.share(draw) is draw and together.asked() == together.size() == 1 and together.rank() == 0
+
+
+def averaged(rank: int, port: int, folder: Path) -> None:
+    """What one of two processes computes: process r begins with gradients of 1 + 2r."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with together.joined(CPU):
+        layer, norm = nn.Linear(2, 3), nn.BatchNorm1d(2)
+        frozen = nn.Parameter(torch.ones(2))
+        layer.weight.grad = torch.arange(6.0).view(3, 2) + 1 + 2 * rank
+        layer.bias.grad = torch.full((3,), 1.0 + 2 * rank)
+        norm.running_mean.fill_(1 + 2 * rank)
+        together.average_gradients([layer.weight, frozen, layer.bias])
+        together.average_statistics(norm)
+        torch.save([frozen.grad, layer.weight.grad, layer.bias.grad, norm.running_mean], folder / str(rank))
+
+
+def test_gradients_and_statistics_are_averaged_not_summed(tmp_path):
+    """1 and 3 have the mean 2 and the sum 4."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    torch.multiprocessing.spawn(averaged, (port, tmp_path), nprocs=2)
+    for rank in range(2):
+        frozen, weight, bias, mean = torch.load(tmp_path / str(rank))
+        assert frozen is None and torch.equal(weight, torch.arange(6.0).view(3, 2) + 2)
+        assert bias.tolist() == [2.0] * 3 and mean.tolist() == [2.0] * 2
 
 
 @pytest.mark.parametrize(("mode", "processes", "all_of_them"), [("synchronised", 2, 1), ("synchronised", 1, 0), ("train", 2, 0)])

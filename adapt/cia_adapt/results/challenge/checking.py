@@ -124,6 +124,8 @@ def _faults(content: Any, ids: Mapping[str, Collection[str]]) -> Iterator[str]:
     for key in RESULTS:
         if key in content:
             yield from _result_faults(key, content[key], ids.get(key))
+        elif key in ids and key != "results_target":  # whose absence is a fault anyway
+            yield f"{key} is missing, whose {len(ids[key])} clips are asked for"
 
 
 def _result_faults(key: str, results: Any, ids: Collection[str] | None) -> Iterator[str]:

@@ -23,6 +23,7 @@ from cia_adapt.results.comparison import Group
 from cia_adapt.results.feature_file import filmed, own_clips
 from cia_adapt.results.formats import Grid
 from cia_adapt.results.statistics import NO_LABELS, Right, interval, mean_sd
+from cia_adapt.results.table import cautions
 from cia_adapt.runs import files
 from cia_adapt.training import Prediction
 
@@ -156,5 +157,6 @@ def _notes(
         f"ours: {which}, mean ± sd over {seeds} seeds, 95 % bootstrap interval over seeds and clips",
         "actions are ranked by products of the softmaxes of verb and noun; an action is of the tail where its verb or noun is",
         f"clips: {'; '.join(counts)}",
+        *cautions([result for group in groups.values() for result in group.results]),
         *(f"* {method}: {'; '.join(group.changed)}" for (method, _), group in groups.items() if group.changed),
     ]

@@ -137,7 +137,9 @@ def test_the_source_s_clips_are_compared_where_their_ids_are_given():
     changed = content()
     changed["results_source"] = changed["results_target"]
     assert checking.check_text(json.dumps(changed).encode(), "x", WANTED) == {"results_target": 3, "results_source": 3}
-    assert "results_source lacks 1 of 1 clips: P01_1_0" in refusal(changed, WANTED | {"results_source": ["P01_1_0"]})
+    asked = WANTED | {"results_source": ["P01_1_0"]}
+    assert "results_source is missing, whose 1 clips are asked for;" in refusal(content(), asked)
+    assert "results_source lacks 1 of 1 clips: P01_1_0" in refusal(changed, asked)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "3", '"x"', "[" * 100_000, "{" + '"a":{' * 5000])

@@ -8,7 +8,7 @@ from cia_adapt.results.comparison import Group
 from cia_adapt.results.report.section import Figure, Section, Table
 from cia_adapt.results.report.study import Study, direction
 from cia_adapt.results.statistics import mean_sd
-from cia_adapt.results.table import NOTE, PUBLISHED_NOTE, definition, transductive
+from cia_adapt.results.table import NOTE, PUBLISHED_NOTE, cautions, definition
 
 PUBLISHED = "published (not ours)"
 
@@ -17,13 +17,12 @@ def section(study: Study) -> Section:
     """A chart and a table of all groups, and a table of all runs."""
     groups = study.in_order()
     numbers = pd.DataFrame([_numbers(study, group) for group in groups])
-    bound = any(result.get("trained_on_target_labels") for group in groups for result in group.results)
-    note = NOTE + ("; target-only was trained on target labels, a bound, not a result" if bound else "")
+    results = [result for group in groups for result in group.results]
     table = Table(
         "results",
         "Accuracy on the target",
         pd.DataFrame([_row(study, group) for group in groups]),
-        "; ".join([note, *transductive([result for group in groups for result in group.results]), PUBLISHED_NOTE])
+        "; ".join([NOTE, *cautions(results), PUBLISHED_NOTE])
         + ". ± is the standard deviation over seeds, [ ] the 95 % bootstrap interval over seeds and clips. One clip is "
         "100 / clips points.",
         muted=("oracle (uses target labels)", PUBLISHED),
