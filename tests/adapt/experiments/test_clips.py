@@ -302,7 +302,7 @@ def test_real_and_demo_clips_train_from_kinetics_weights_and_go_on_bit_for_bit(w
     folder = shared / "clips/ucf101" if which == "ucf" else tmp_path / "clips"
     (ucf_clips if which == "ucf" else demo_clips)(folder, tmp_path / "some.csv")
     asked = request(
-        tmp_path / "some.csv", tmp_path, segments=8, short_side=64, width=80, crop=64, lr=1e-3, dropout=0.0, epochs=6, batch=2
+        tmp_path / "some.csv", tmp_path, segments=8, short_side=64, width=80, crop=64, lr=1e-3, dropout=0.0, epochs=12, batch=2
     )
     asked = replace(asked, footage=replace(asked.footage, root=folder, weights=("kinetics",)))
     trainer, evaluator = trainer_of(asked)
