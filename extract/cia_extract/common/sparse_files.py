@@ -7,21 +7,21 @@ from typing import Final
 from cia_extract.common.errors import DataError
 
 SPARE: Final = 64 << 20  # bytes that any file may have in holes
-GROWTH: Final = 32  # times the bytes on the disk that a file may have: some programs leave out pages of zeros
+GROWTH: Final = 32  # times its bytes on the disk that a file may have: some programs leave out pages of zeros
 
 
 def check(path: Path) -> None:
-    """Raise DataError, OSError where a regular file has far more bytes than lie on the disk."""
+    """Raise DataError where a regular file has far more bytes than lie on the disk. Raises OSError."""
     size = path.stat().st_size
-    if size > SPARE and size > SPARE + GROWTH * (stored := stored_bytes(path)):
+    if size > SPARE and (stored := _stored(path)) * GROWTH + SPARE < size:
         raise DataError(f"has {size:,} bytes and takes {stored:,} on the disk; it is damaged")
 
 
-def stored_bytes(path: Path) -> int:
-    """Bytes of a regular file outside its holes. Raises OSError.
+def _stored(path: Path) -> int:
+    """Bytes of a file outside its holes.
 
-    Not its st_blocks: some file systems count those seconds after a write, or count compressed bytes. One that knows no holes
-    says that the whole file is data.
+    Not its st_blocks, which some file systems count only seconds after a write. One that knows no holes says that the whole file
+    is data.
     """
     stored = place = 0
     with path.open("rb") as file:
