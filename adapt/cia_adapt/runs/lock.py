@@ -45,11 +45,14 @@ def _put_right(folder: Path, working: Path) -> None:
 
     `writing.write` says which names it uses, and in which order.
     """
-    parts, old = sorted(folder.parent.glob(f".{folder.name}.part*")), folder.with_name(f".{folder.name}.old")
-    complete = [place for place in (*parts, old) if (place / "done").exists()]
+    left = [*sorted(folder.parent.glob(f".{folder.name}.part*")), folder.with_name(f".{folder.name}.old")]
+    for place in left:
+        if place.is_symlink() or place.is_file():  # put there by somebody else; a link may lead to anybody's run
+            place.unlink()
+    complete = [place for place in left if (place / "done").exists()]
     if complete and not folder.exists():
         complete[0].rename(folder)
-    for place in (*parts, old):
+    for place in left:
         shutil.rmtree(place, ignore_errors=True)
     if _same_settings(working / "config.json", folder / "config.json"):
         (working / "state.safetensors").unlink(missing_ok=True)

@@ -188,6 +188,17 @@ def test_a_run_whose_folder_is_a_link_or_a_file_is_refused_before_training(small
     assert [path.name for path in folder.parent.iterdir()] == ["seed0"]
 
 
+@pytest.mark.parametrize("name", [".seed0.old", ".seed0.part1"])
+def test_a_link_in_the_place_of_a_run_that_is_put_in_place_is_removed_and_what_it_leads_to_kept(small_file, tmp_path, name):
+    runner.run(request(small_file, tmp_path / "runs"), print)
+    folder, mine = folder_of(tmp_path / "runs"), tmp_path / "mine"
+    folder.rename(mine)
+    (folder.parent / name).symlink_to(mine)
+    runner.run(request(small_file, tmp_path / "runs"), print)
+    assert folder.is_dir() and not folder.is_symlink() and (mine / "done").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["seed0"]
+
+
 def test_a_finished_run_behind_a_link_is_read(small_file, tmp_path):
     results = runner.run(request(small_file, tmp_path / "runs"), print)
     folder_of(tmp_path / "runs").rename(tmp_path / "archived")
