@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from cia_extract import __version__, features
-from cia_extract.common import writes
+from cia_extract.common import shortage, writes
 from cia_extract.common.arrays import shown
 from cia_extract.common.console import Progress
 from cia_extract.common.errors import DataError, MismatchError, UsageError
@@ -36,6 +36,7 @@ Readers = dict[str, Callable[[], ClipFeatures]]  # {clip id of the manifest: rea
 Shapes = dict[str, dict[str, tuple[int, ...]]]  # {modality: {array: a clip's shape}}
 
 
+@shortage.shortage_said("import", "store fewer frames of each clip (--frames), or import on a machine with more memory")
 def import_features(
     paths: Sequence[Path], listed: Path, dataset: str, modality: str | None, frames: int | None, out: Path
 ) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def import_features(
         out: a feature file of imported features, or one to be created.
 
     Raises:
-        UsageError, DataError, MismatchError: something does not fit; `out` is then as it was before.
+        UsageError, DataError, MismatchError: something does not fit, the memory included; `out` is then as it was before.
     """
     manifest.check_name(dataset)
     rows = manifest.read(listed, needs_path=False)

@@ -15,7 +15,7 @@ from cia_extract.common.outcomes import ClipError
 from cia_extract.datasets import Manifest
 
 from cia_adapt.footage.pictures import Pictures
-from cia_adapt.footage.store import DONE, Store
+from cia_adapt.footage.store import DONE, Store, refuse_link
 
 ROOM = "make room or choose another --frame-cache"
 Rows = Mapping[int, tuple[str, ...]]
@@ -26,8 +26,10 @@ def fill(folder: Path, pictures: Pictures, rows: Manifest, root: Path, workers: 
     """Decode what `folder` lacks of these clips. One that cannot be read is said, and tried again the next time.
 
     Processes that want the same dataset wait for the one that fills it, and find it full. Raises MismatchError for a cache of
-    another recipe or of other clips, UsageError where the disk refuses, DataError where no clip can be read.
+    another recipe or of other clips, UsageError where the disk refuses or a part of the cache is a link, DataError where no clip
+    can be read.
     """
+    refuse_link(folder)
     with writes.translated(str(folder), ROOM):
         folder.mkdir(parents=True, exist_ok=True)
         with locks.opened(folder / "lock") as lock:

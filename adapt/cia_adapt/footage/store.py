@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
 from cia_extract.common import differences, names, text_files, writes
-from cia_extract.common.errors import DataError, MismatchError
+from cia_extract.common.errors import DataError, MismatchError, UsageError
 from cia_extract.common.json_objects import json_object
 from cia_extract.datasets import Manifest
 
@@ -55,7 +55,12 @@ class Store:
         return self.folder / f"{self.modality}.json"
 
     def begin_or_continue(self, pictures: Pictures, rows: Manifest) -> None:
-        """Make the files; or check that those which lie here are of these pictures and clips. Raises MismatchError, DataError."""
+        """Make the files; or check that those which lie here are of these pictures and clips.
+
+        Raises MismatchError, DataError, and UsageError for an array that is a link: rows would be written wherever it leads.
+        """
+        for path in (self.frames, self.marks):
+            refuse_link(path)
         if self.about.is_file():
             self.check(pictures, rows)
             return
@@ -100,8 +105,8 @@ class Store:
 
     @contextmanager
     def writer(self) -> Iterator["Writer"]:
-        """Open for writing rows."""
-        with self.frames.open("r+b", buffering=0) as frames, self.marks.open("r+b", buffering=0) as marks:
+        """Open for writing rows. Raises OSError, also where an array has become a link."""
+        with _opened_to_write(self.frames) as frames, _opened_to_write(self.marks) as marks:
             yield Writer(frames.fileno(), _mapped(self.frames).offset, marks.fileno(), _mapped(self.marks).offset)
 
 
@@ -128,6 +133,16 @@ def clips_digest(columns: Mapping[str, Sequence[str]]) -> str:
     """SHA-256 of the columns that decide which frames a clip has."""
     held = {name: list(map(str, columns[name])) for name in DECIDING if name in columns}
     return hashlib.sha256(json.dumps(held).encode()).hexdigest()
+
+
+def refuse_link(path: Path) -> None:
+    """Raise UsageError where a folder or file of the cache is a link, which may lead to anybody's files."""
+    if path.is_symlink():
+        raise UsageError(f"{path}: is a link; remove it, or give another --frame-cache")
+
+
+def _opened_to_write(path: Path) -> IO[bytes]:
+    return open(path, "r+b", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW))
 
 
 def _mapped(path: Path) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from cia_extract.common import spreadsheets
+from cia_extract.common import sparse_files, spreadsheets
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.json_objects import json_object
 from safetensors.torch import load_file
@@ -180,8 +180,7 @@ def _fits(value: Any, kind: Any) -> bool:
 def _text(path: Path) -> str:
     """The text of a run's file. Raises DataError."""
     try:
-        if not path.is_file():
-            raise DataError(f"{path}: missing; {AGAIN}")
+        _check_file(path)
         if path.stat().st_size > MOST_BYTES:
             raise DataError(f"{path}: larger than a run's file can be, {MOST_BYTES >> 20} MiB; {AGAIN}")
         checksums.check(path)
@@ -190,11 +189,20 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}: cannot be read ({error}); {AGAIN}") from error
 
 
+def _check_file(path: Path) -> None:
+    """Raise DataError where no regular file lies at `path`, or one that is almost all hole. Raises OSError."""
+    if not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path}: {'is no file' if path.exists() else 'missing'}; {AGAIN}")
+    try:
+        sparse_files.check(path)
+    except DataError as error:
+        raise DataError(f"{path}: {error}; {AGAIN}") from error
+
+
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a run's safetensors file. Raises DataError."""
     try:
-        if not path.is_file():
-            raise DataError(f"{path}: missing; {AGAIN}")
+        _check_file(path)
         checksums.check(path)
         return load_file(path)
     except DataError:

@@ -1,7 +1,6 @@
 """A lock, so that only one process trains a run."""
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import IO
 
 from cia_extract.common import locks, writes
-from cia_extract.common.errors import CiaError, InWorkError, UsageError
+from cia_extract.common.errors import CiaError, DataError, InWorkError, UsageError
 
+from cia_adapt.runs.files import read_json
 from cia_adapt.runs.folder import ROOM, unfinished_folder
 
 
@@ -45,11 +45,14 @@ def _put_right(folder: Path, working: Path) -> None:
 
     `writing.write` says which names it uses, and in which order.
     """
-    parts, old = sorted(folder.parent.glob(f".{folder.name}.part*")), folder.with_name(f".{folder.name}.old")
-    complete = [place for place in (*parts, old) if (place / "done").exists()]
+    left = [*sorted(folder.parent.glob(f".{folder.name}.part*")), folder.with_name(f".{folder.name}.old")]
+    for place in left:
+        if place.is_symlink() or place.is_file():  # put there by somebody else; a link may lead to anybody's run
+            place.unlink()
+    complete = [place for place in left if (place / "done").exists()]
     if complete and not folder.exists():
         complete[0].rename(folder)
-    for place in (*parts, old):
+    for place in left:
         shutil.rmtree(place, ignore_errors=True)
     if _same_settings(working / "config.json", folder / "config.json"):
         (working / "state.safetensors").unlink(missing_ok=True)
@@ -58,9 +61,9 @@ def _put_right(folder: Path, working: Path) -> None:
 def _same_settings(unfinished: Path, finished: Path) -> bool:
     """Whether a state is of the finished run beside it, and not of one with more epochs."""
     try:
-        begun, ended = (json.loads(path.read_text(encoding="utf-8")) for path in (unfinished, finished))
-        return bool(begun == {name: ended[name] for name in begun})
-    except (OSError, ValueError, TypeError, LookupError):
+        begun, ended = read_json(unfinished), read_json(finished)
+        return begun == {name: ended[name] for name in begun}
+    except (DataError, LookupError):  # whoever reads the state says what is wrong
         return False
 
 
@@ -68,8 +71,10 @@ def _lock(folder: Path, path: Path) -> IO[bytes]:
     """The open, locked file at `path`. Tries again where another process has removed the file meanwhile, with its run."""
     while True:
         with writes.translated(str(folder), ROOM):
-            if path.parent.is_symlink():  # a state would be written wherever it leads
-                raise UsageError(f"{path.parent}: is a link; remove it, or give another --runs folder")
+            for place in (folder, path.parent):  # through a link a state would be written, and a run removed, wherever it leads
+                if place.is_symlink() or (place.exists() and not place.is_dir()):
+                    what = "a link" if place.is_symlink() else "no folder"
+                    raise UsageError(f"{place}: is {what}; remove it, or give another --runs folder")
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = locks.opened(path)
             try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cia_extract.common import writes
+from cia_extract.common import sparse_files, writes
 from cia_extract.common.errors import DataError
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -30,6 +30,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         if not path.is_file():  # a pipe would be waited for
             raise ValueError("it is no file")
+        sparse_files.check(path)
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata()

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -36,15 +37,19 @@ def read_text(path: Path, kind: str, advice: str, utf8_only: bool = False) -> st
         The text, without the mark. Line ends stay as they are.
 
     Raises:
-        DataError: the file cannot be opened, is a folder, larger than 1 GiB, compressed, binary, or in another encoding.
+        DataError: the file cannot be opened, is a folder, pipe or device, larger than 1 GiB, compressed, binary, or in another
+            encoding.
     """
     try:
         if path.is_dir():
             raise DataError(f"{path}: is a folder, not a file; {advice}")
-        size = path.stat().st_size
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # what never ends would be waited for
+            raise DataError(f"{path}: is a pipe or a device, not a file; write its text to a file, and name that file")
+        size = state.st_size
         with path.open("rb") as file:
             data = b"" if size > MOST_BYTES else file.read(MOST_BYTES + 1)
-        if max(size, len(data)) > MOST_BYTES:  # a device says that it has 0 bytes
+        if max(size, len(data)) > MOST_BYTES:  # a file below /proc says that it has 0 bytes
             raise DataError(f"{path}: is larger than 1 GiB, so it is no {kind}; {advice}")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error

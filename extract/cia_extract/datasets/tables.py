@@ -99,6 +99,8 @@ UNDERSTOOD: Final[StandIns] = {
 
 def _read_pickle(path: Path) -> list[Row]:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise DataError("it is no file")
         with path.open("rb") as file:
             return _rows(pickle_machine.load(file, UNDERSTOOD))
     except UnknownName as error:

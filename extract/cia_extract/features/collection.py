@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cia_extract.common import safe_pickle
+from cia_extract.common import safe_pickle, sparse_files
 from cia_extract.common.arrays import Stored, check_growth, held, npy_files, shown, torch_files
 from cia_extract.common.errors import DataError
 from cia_extract.common.modalities import MODALITIES
@@ -109,6 +109,7 @@ def rows_of(path: Path) -> tuple[list[str], dict[str, Array]]:
     DataError.
     """
     try:
+        sparse_files.check(path)
         ids, arrays = _rows_of_npz(path) if path.suffix == ".npz" else _rows_of_pickle(path)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
@@ -185,6 +186,7 @@ def _stored(file: Path, modality: str) -> Stored:
     """The one array of a file, or the one that has the modality's name, before its values are read. Raises DataError."""
     where = shown(file, 1000)
     try:
+        sparse_files.check(file)
         arrays = _arrays(file)
     except Exception as error:  # zipfile and numpy each have their own for a file that is not what it seems
         reason = shown(str(error) or type(error).__name__, 200)

@@ -1,6 +1,7 @@
 """`cia-adapt import`: which features become which clip's, vectors of small benchmarks, and files that are no features."""
 
 import json
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -252,6 +253,12 @@ def bomb(path):
             entry.write(bytes(1 << 20))
 
 
+def npy_of_a_hole(path):
+    """100 MiB that take a few kilobytes on the disk."""
+    npy(path, (24, 1 << 20))
+    os.truncate(path, 100 << 20)
+
+
 NO_FEATURES = {
     "an .npy of pickled objects": lambda f: np.save(f / "a.npy", np.array([{}, None], dtype=object)),
     "an .npy of text": lambda f: np.save(f / "a.npy", np.array([["x"]])),
@@ -268,6 +275,7 @@ NO_FEATURES = {
     "an .npy with a header of 4 GB": lambda f: (f / "a.npy").write_bytes(b"\x93NUMPY\2\0\xff\xff\xff\xff{"),
     "an .npy of values that are not finite": lambda f: np.save(f / "a.npy", np.full((2, 4), np.nan)),
     "an .npy of values beyond float32": lambda f: np.save(f / "a.npy", np.full((2, 4), 1e300)),
+    "an .npy that is almost all hole": lambda f: npy_of_a_hole(f / "a.npy"),
     "an empty .npy": lambda f: (f / "a.npy").write_bytes(b""),
     "an empty .npz": lambda f: np.savez(f / "a.npz"),
     "an .npz that unpacks to far more": lambda f: bomb(f / "a.npz"),
@@ -399,6 +407,27 @@ def test_damaged_feature_files_give_features_or_one_line(sound_files):
 @pytest.mark.slow
 def test_many_damaged_feature_files_give_features_or_one_line(sound_files):
     fuzz(60_000, sound_files)
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.pkl"])
+def test_a_file_of_many_clips_that_is_almost_all_hole_is_refused_for_that(tmp_path, name):
+    (tmp_path / name).touch()
+    os.truncate(tmp_path / name, 100 << 20)
+    path = listed(tmp_path / "m.csv", ["a,x,train"], "clip,label,split")
+    with pytest.raises(DataError, match=rf"{name}: has 104,857,600 bytes and takes 0 on the disk; it is damaged"):
+        importing.import_features([tmp_path / name], path, "d", None, 1, tmp_path / "f.h5")
+
+
+def test_an_import_without_enough_memory_is_one_line(tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(importing, "centre_frames", exhausted)
+    save(tmp_path / "rgb", {"a": 1})
+    listed(tmp_path / "m.csv", ["a,x,train"], "clip,label,split")
+    arguments = ("--manifest", "m.csv", "--dataset", "d", "--frames", "3", "--out", "f.h5")
+    one_line(in_this_process(main, "import", "rgb", *arguments, cwd=tmp_path), 2, "import: not enough memory; store fewer frames")
+    assert not (tmp_path / "f.h5").exists() and not [*tmp_path.glob(".*part*")]
 
 
 def test_a_file_whose_name_holds_a_line_break_is_one_line(tmp_path):

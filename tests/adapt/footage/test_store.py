@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from cia_adapt.data import Stores
 from cia_adapt.footage import Footage, opened
-from cia_extract.common.errors import CiaError, DataError
+from cia_adapt.footage.store import Store
+from cia_extract.common.errors import CiaError, DataError, UsageError
 
 from tests.adapt.clips_of import PICTURES
 from tests.adapt.runs_of import CPU
@@ -95,6 +96,45 @@ def test_a_description_that_is_a_pipe_or_a_broken_link_is_made_anew(copy):
         path.unlink()
         make(path)
         assert cached(copy).digest() == digest and path.is_file() and not path.is_symlink()
+
+
+def link(path, target):
+    """Move what lies at `path` to `target`, and link to it from `path`."""
+    path.rename(target)
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize("name", ["rgb.npy", "flow.state.npy"])
+@pytest.mark.parametrize("described", [True, False])
+def test_an_array_that_is_a_link_is_refused_and_what_it_leads_to_kept(copy, tmp_path, name, described):
+    folder, mine = copy.parent / "cache/tiny", tmp_path / "mine.npy"
+    marks = np.load(folder / "rgb.state.npy")
+    np.save(folder / "rgb.state.npy", np.zeros_like(marks))  # every row is to do
+    link(folder / name, mine)
+    before = mine.read_bytes()
+    if not described:
+        (folder / "rgb.json").unlink()
+    with pytest.raises(UsageError, match=rf"tiny/{name}: is a link; remove it, or give another --frame-cache$"):
+        cached(copy)
+    assert mine.read_bytes() == before and (folder / name).is_symlink()
+
+
+def test_a_dataset_folder_that_is_a_link_is_refused_and_nothing_in_it_changed(copy, tmp_path):
+    folder, mine = copy.parent / "cache/tiny", tmp_path / "mine"
+    link(folder, mine)
+    (mine / "rgb.json").unlink()  # an rgb.npy of somebody's own
+    (mine / "lock").unlink(missing_ok=True)
+    before = {path.name: path.read_bytes() for path in mine.iterdir()}
+    with pytest.raises(UsageError, match=r"cache/tiny: is a link; remove it, or give another --frame-cache$"):
+        cached(copy)
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == before
+
+
+def test_rows_are_not_written_through_an_array_that_has_become_a_link(copy, tmp_path):
+    folder = copy.parent / "cache/tiny"
+    link(folder / "rgb.npy", tmp_path / "mine.npy")
+    with pytest.raises(OSError, match="symbolic links"), Store(folder, "rgb").writer():
+        pass
 
 
 @pytest.mark.parametrize("tier", ["map", "ram"])

@@ -1,6 +1,7 @@
 """Runs that are damaged, of another version, or another person's; disks that are full; signals."""
 
 import json
+import os
 from pathlib import Path
 
 import h5py
@@ -69,6 +70,22 @@ def test_a_damaged_text_file_of_a_run_is_one_line(trained, tmp_path, name):
         with pytest.raises(CiaError) as error:
             commands(root, tmp_path / "x.html")
         assert error.value.exit_code == 3, (name, word)
+
+
+@pytest.mark.parametrize("name", ["scores.safetensors", "last.safetensors", "config.json", "state.safetensors"])
+def test_a_file_of_a_run_that_is_almost_all_hole_is_refused_for_that(trained, tmp_path, name):
+    copied(trained, tmp_path / "runs")
+    folder = folder_of(tmp_path / "runs")
+    (folder / "done").write_text("")  # without checksums, as versions before wrote it
+    os.truncate(folder / name, 1 << 30)
+    readers = {
+        "scores.safetensors": lambda: files.load_scores(folder),
+        "last.safetensors": lambda: files.load_model(folder, "last"),
+        "config.json": lambda: files.read_config(folder),
+        "state.safetensors": lambda: state.load(folder / name),
+    }
+    with pytest.raises(DataError, match=rf"{name}: .*has 1,073,741,824 bytes and takes [\d,]+ on the disk; it is damaged.*--o"):
+        readers[name]()
 
 
 def test_a_field_of_another_type_is_one_line(trained, tmp_path):

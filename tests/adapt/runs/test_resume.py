@@ -156,6 +156,56 @@ def test_a_damaged_state_is_one_line(small_file, tmp_path, monkeypatch):
     assert runner.run(request(small_file, tmp_path, epochs=4, overwrite=True), print)
 
 
+def test_a_configuration_that_is_no_file_or_nested_without_end_is_one_line(small_file, tmp_path, monkeypatch):
+    runner.run(request(small_file, tmp_path, epochs=2), print)  # beside a finished run both configurations are compared
+    mend = fail_at(monkeypatch, 2, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(request(small_file, tmp_path, epochs=4, resume=True), print)
+    mend()
+    path = runs_folder.unfinished_folder(folder_of(tmp_path)) / "config.json"
+    path.write_text("[" * 60_000)
+    with pytest.raises(DataError, match=r"unfinished/config\.json: is damaged \(not JSON"):
+        runner.run(request(small_file, tmp_path, epochs=4, resume=True), print)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"unfinished/config\.json: is no file; train the run again with --overwrite"):
+        runner.run(request(small_file, tmp_path, epochs=4, resume=True), print)
+
+
+@pytest.mark.parametrize("what", ["link", "file", "broken link"])
+def test_a_run_whose_folder_is_a_link_or_a_file_is_refused_before_training(small_file, tmp_path, monkeypatch, what):
+    fail_at(monkeypatch, 1, AssertionError("trained"))
+    folder, mine = folder_of(tmp_path / "runs"), tmp_path / "mine"
+    folder.parent.mkdir(parents=True)
+    if what == "link":
+        mine.mkdir()
+    if what == "file":
+        folder.touch()
+    else:
+        folder.symlink_to(mine)
+    with pytest.raises(UsageError, match=r"/seed0: is (a link|no folder); remove it, or give another --runs folder$"):
+        runner.run(request(small_file, tmp_path / "runs"), print)
+    assert [path.name for path in folder.parent.iterdir()] == ["seed0"]
+
+
+@pytest.mark.parametrize("name", [".seed0.old", ".seed0.part1"])
+def test_a_link_in_the_place_of_a_run_that_is_put_in_place_is_removed_and_what_it_leads_to_kept(small_file, tmp_path, name):
+    runner.run(request(small_file, tmp_path / "runs"), print)
+    folder, mine = folder_of(tmp_path / "runs"), tmp_path / "mine"
+    folder.rename(mine)
+    (folder.parent / name).symlink_to(mine)
+    runner.run(request(small_file, tmp_path / "runs"), print)
+    assert folder.is_dir() and not folder.is_symlink() and (mine / "done").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["seed0"]
+
+
+def test_a_finished_run_behind_a_link_is_read(small_file, tmp_path):
+    results = runner.run(request(small_file, tmp_path / "runs"), print)
+    folder_of(tmp_path / "runs").rename(tmp_path / "archived")
+    folder_of(tmp_path / "runs").symlink_to(tmp_path / "archived")
+    assert runner.run(request(small_file, tmp_path / "runs"), print) == results
+
+
 def test_two_processes_do_not_train_the_same_run(small_file, tmp_path):
     folder = folder_of(tmp_path)
     with lock.claimed(folder), pytest.raises(MismatchError, match="another process is training it"):

@@ -1,6 +1,7 @@
 """Manifests and official lists as other programs write them: decoded as they declare, else one line that names file and line."""
 
 import gzip
+import os
 import random
 import time
 from pathlib import Path
@@ -217,8 +218,15 @@ def test_many_damaged_lists_and_manifests_give_rows_or_one_line(tmp_path):
     fuzz(tmp_path, 20_000, seed=12)
 
 
-def test_a_file_without_end_is_refused_before_it_fills_the_memory(monkeypatch):
-    """A device says that it is empty."""
-    monkeypatch.setattr(text_files, "MOST_BYTES", 1000)
-    with pytest.raises(DataError, match="/dev/zero: is larger than 1 GiB, so it is no manifest; write one"):
-        text_files.read_text(Path("/dev/zero"), "manifest", "write one")
+def test_a_file_that_says_it_is_empty_is_refused_before_it_fills_the_memory(monkeypatch):
+    monkeypatch.setattr(text_files, "MOST_BYTES", 100)
+    assert Path("/proc/self/status").stat().st_size == 0
+    with pytest.raises(DataError, match="/proc/self/status: is larger than 1 GiB, so it is no manifest; write one"):
+        text_files.read_text(Path("/proc/self/status"), "manifest", "write one")
+
+
+def test_a_pipe_or_device_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "m.csv")  # as `<(…)` in a shell is one
+    for path in (tmp_path / "m.csv", Path("/dev/zero")):
+        with pytest.raises(DataError, match=rf"{path}: is a pipe or a device, not a file; write its text to a file, and name"):
+            text_files.read_text(path, "manifest", "write one")

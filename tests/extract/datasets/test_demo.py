@@ -176,6 +176,10 @@ def test_a_folder_of_another_seed_or_version_or_origin_is_refused(tmp_path: Path
     (tmp_path / "demo.json").write_text(json.dumps({"dataset": "demo", "version": 0, "seed": 0}))
     with pytest.raises(ValueError, match="version 0"):
         demo.build(tmp_path, 1, workers=1)
+    for damaged in ("[" * 60_000, "[]", "{}", "x"):
+        (tmp_path / "demo.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"demo\.json: .*an unknown seed.*another folder"):
+            demo.build(tmp_path, 1, workers=1)
     (tmp_path / "demo.json").unlink()
     with pytest.raises(ValueError, match=r"demo\.json is missing"):
         demo.build(tmp_path, 1, workers=1)

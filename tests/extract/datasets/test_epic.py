@@ -279,3 +279,9 @@ def test_damaged_tables_give_text_or_one_line(tmp_path):
 @pytest.mark.slow
 def test_many_damaged_tables_give_text_or_one_line(tmp_path):
     fuzz(100_000, tmp_path / "x.pkl")
+
+
+def test_a_pickled_table_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "D1_train.pkl")
+    with pytest.raises(DataError, match=r"D1_train\.pkl: .*it is no file.*; download it again"):
+        tables.read(tmp_path / "D1_train.pkl", [])

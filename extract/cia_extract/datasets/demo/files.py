@@ -6,13 +6,17 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from cia_extract.common import machine, writes
+from cia_extract.common import machine, text_files, writes
+from cia_extract.common.errors import DataError
+from cia_extract.common.json_objects import json_object
 from cia_extract.common.processes import end_with_parent, ignore_signals
 from cia_extract.datasets.demo.classes import CLASSES, DOMAINS, VERSION
 from cia_extract.datasets.demo.render import Clip, render
 
 STAMP = "demo.json"
+ELSEWHERE = "give another folder or delete this one"
 STALE_S = 600  # a temporary file older than this belongs to a killed run
 
 
@@ -90,20 +94,18 @@ def claim(root: Path, seed: int) -> None:
     stamp, own_stamp = root / STAMP, {"dataset": "demo", "version": VERSION, "seed": seed}
     if stamp.is_file():
         try:
-            present = json.loads(stamp.read_text(encoding="utf-8"))
-        except ValueError:
-            present = "unreadable"
+            present = json_object(text_files.read_text(stamp, "JSON file", ELSEWHERE), f"{stamp}:", ELSEWHERE)
+        except DataError:
+            present = {}
         if present != own_stamp:
             raise ValueError(
-                f"{stamp}: this folder holds demo clips of {_describe(present)}, not of {_describe(own_stamp)}; "
-                "give another folder or delete this one"
+                f"{stamp}: this folder holds demo clips of {_describe(present)}, not of {_describe(own_stamp)}; {ELSEWHERE}"
             )
         return
     existing = [domain for domain in DOMAINS if (root / domain).exists()]
     if existing:
         raise ValueError(
-            f"{root / existing[0]}: exists already, but {STAMP} is missing beside it, so these may be other clips; "
-            "give another folder or delete this one"
+            f"{root / existing[0]}: exists already, but {STAMP} is missing beside it, so these may be other clips; {ELSEWHERE}"
         )
     root.mkdir(parents=True, exist_ok=True)
     writes.text(stamp, json.dumps(own_stamp) + "\n")
@@ -119,8 +121,8 @@ def _is_rendered(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def _describe(stamp: object) -> str:
-    if not isinstance(stamp, dict):
+def _describe(stamp: dict[str, Any]) -> str:
+    if not stamp:
         return "an unknown seed"
     return f"seed {stamp.get('seed')}, version {stamp.get('version')}"
 

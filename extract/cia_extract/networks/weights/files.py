@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
-from cia_extract.common import safe_pickle
+from cia_extract.common import safe_pickle, sparse_files
 from cia_extract.common.arrays import Stored, check_growth, held, npy_files, shown, torch_files
 from cia_extract.common.arrays.pickle_machine import UnknownName
 from cia_extract.common.errors import DataError
@@ -43,6 +43,7 @@ def read_arrays(path: Path) -> Arrays:
         like = did_you_mean(str(path), KNOWN)
         raise DataError(f"weights {path}: no such file; give a checkpoint, or a name that cia-extract weights list shows{like}")
     try:
+        sparse_files.check(path)
         return _as_float32(_floats(_load(path)), path.stat().st_size)
     except UnknownName as error:
         raise DataError(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import pickle
 import re
 import tarfile
@@ -353,3 +354,10 @@ def test_a_message_of_a_reader_is_cut_to_one_printable_line(tmp_path):
     with pytest.raises(DataError) as error:
         checkpoints.read(tmp_path / "w.npz")
     assert re.fullmatch(r"[ -~]+", str(error.value).removeprefix(f"weights {tmp_path}")) and len(str(error.value)) < 400
+
+
+def test_weights_that_are_almost_all_hole_are_refused_for_that(tmp_path):
+    path = save(tmp_path / "w.pt", SMALL)
+    os.truncate(path, 100 << 20)
+    with pytest.raises(DataError, match=r"^weights .*w\.pt: has 104,857,600 bytes and takes [\d,]+ on the disk; it is damaged$"):
+        checkpoints.read(path)
