@@ -129,7 +129,7 @@ def _setup_of(method: str) -> Mapping[str, Any]:
 def _value(run: Mapping[str, Any], key: str) -> object:
     """What a run has for a setting."""
     part, _, option = key.partition(".")
-    values = run["setup"] if part == "setup" else run["method"]["options"].get(part, {})
+    values = run["setup"] if part == "setup" else run["method"].get("options", {}).get(part, {})
     return values.get(option, "–")
 
 
