@@ -1,7 +1,7 @@
 """Every parser of text is given what nobody would write: it reads, or refuses in one printable line, soon.
 
 Hypothesis changes sound files in a few places, or puts together pieces that each format has. Feature files, weights, journals
-and pickles are fuzzed where their readers are tested. A run's configuration is fuzzed through `table`, `report` and `predict` too.
+and pickles are fuzzed where their readers are tested. A run's configuration goes through `table`, `report` and `predict` too.
 """
 
 import copy

@@ -66,7 +66,7 @@ def test_a_built_in_method_stands_beside_others_with_its_toml_s_own_set_up(runs)
 
 
 def test_a_damaged_mark_of_a_search_is_a_line(runs):
-    with pytest.raises(DataError, match="'method.searched' has a wrong value"):
+    with pytest.raises(DataError, match=r"'method\.searched' has a wrong value"):
         comparison.check_comparable([runs("own", {"trial": "7"})])
 
 
