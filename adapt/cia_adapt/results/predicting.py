@@ -223,7 +223,7 @@ def check_out(path: Path) -> None:
 
 def _write_csv(part: Path, scores: Scores, _: Mapping[str, Any]) -> None:
     table = scores.table
-    with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(map(spreadsheets.cell, table.columns))
         for row in table.itertuples(index=False, name=None):
