@@ -85,19 +85,6 @@ def test_a_spreadsheet_runs_no_cell_and_reading_gives_the_text_back(text):
 
 CONTROLS = ["\x1b[2J", "a\nb", "a\tb\x1c\x85", "\u202egpj", "\udc80", "\\\x1b", "\\\\\x1b", "\x1bx1b", "\\x1b\x1b"]
 CONTROLS += [r"\x1b", r"\\x1b", r"\\\u202e"]
-    "\x1b[2J",
-    "a\nb",
-    "a\tb\x1c\x85",
-    "\u202egpj",
-    "\udc80",
-    "\\\x1b",
-    "\\\\\x1b",
-    r"\x1b",
-    r"\\x1b",
-    r"\\\u202e",
-    "\x1bx1b",
-    r"\x1b" + "\x1b",
-]
 
 
 @pytest.mark.parametrize("text", [*CONTROLS, "'\t=1", "=\x1b"])
