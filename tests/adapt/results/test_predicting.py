@@ -113,8 +113,9 @@ def test_ids_with_control_characters_are_the_same_text_in_both_tables_and_come_b
     path.write_bytes(small_file.read_bytes())
     with h5py.File(path, "a") as file:
         for dataset in file.values():
-            ids = dataset["clips/clip"].asstr()[:]
-            dataset["clips/clip"][:] = [f"{clip}\x1b[2J\x1c\\x1b\u202e" for clip in ids]
+            ids = [f"{clip}\x1b[2J\x1c\\x1b\u202e" for clip in dataset["clips/clip"].asstr()[:]]
+            del dataset["clips/clip"]
+            dataset["clips"].create_dataset("clip", data=ids, dtype=h5py.string_dtype())
     runner.run(request(path, tmp_path / "runs", epochs=1), silent)
     run = folder_of(tmp_path / "runs")
     scores = predicting.scores_of(run, predicting.Asked(split="val"), silent)
