@@ -205,7 +205,7 @@ def commands(folder: Path, out: Path) -> list[Callable[[], object]]:
     ]
 
 
-@pytest.mark.parametrize("how_often", [25, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how_often", [12, pytest.param(600, marks=pytest.mark.slow)])
 def test_a_run_s_configuration_is_read_or_refused_by_the_commands(trained, tmp_path, how_often):
     folder = folder_of(trained, "sc-3")
     sound = json.loads((folder / "config.json").read_text())

@@ -70,6 +70,15 @@ def test_a_damaged_mark_of_a_search_is_a_line(runs):
         comparison.check_comparable([runs("own", {"trial": "7"})])
 
 
+def test_no_toml_is_read_that_a_run_names(runs, tmp_path):
+    (tmp_path / "own.toml").write_text("no TOML")
+    folder = runs("plain")
+    config = json.loads((folder / "config.json").read_text())
+    for wrong in ({"setup": {"name": f"{tmp_path}/own.toml"}}, {"method": {"name": f"{tmp_path}/own.toml"}}):
+        foreign = {key: config[key] | wrong.get(key, {}) for key in ("setup", "method")}
+        assert comparison._changed(config | foreign) == ("no method or set-up of that name here",)
+
+
 def test_the_table_marks_the_row_and_says_what_was_searched(small_file, tmp_path):
     """End to end: a method's TOML as a search writes it, beside a method at the set-up's own settings."""
     (tmp_path / "own.toml").write_text(
