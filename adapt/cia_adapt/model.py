@@ -74,6 +74,20 @@ class VideoModel(nn.Module):
         return Output(self.head, self.heads, frames, videos, logits_of, consensus, domain_logits, raw, latents)
 
 
+def restored(method: Method, sizes: Sizes, state: Mapping[str, Tensor], trunk: Trunk | None = None) -> VideoModel:
+    """The model of a run, with its state. A run may say any sizes: memory is taken only for those of the state.
+
+    Raises RuntimeError where the state is of another model, UsageError as `VideoModel`.
+    """
+    with torch.device("meta"):
+        expected = VideoModel(method, sizes).state_dict()
+    if wrong := [name for name, value in expected.items() if name not in state or state[name].shape != value.shape]:
+        raise RuntimeError(f"{wrong[0]} is missing or has another shape")
+    model = VideoModel(method, sizes, trunk)
+    model.load_state_dict(state)
+    return model
+
+
 def _pooling(method: Method, sizes: Sizes) -> nn.Module:
     if parts.find("poolings", method.pooling).NEEDS_MAPS and not sizes.grids:
         raise UsageError(

@@ -1,9 +1,10 @@
 """Every parser of text is given what nobody would write: it reads, or refuses in one printable line, soon.
 
 Hypothesis changes sound files in a few places, or puts together pieces that each format has. Feature files, weights, journals
-and pickles are fuzzed where their readers are tested.
+and pickles are fuzzed where their readers are tested. A run's configuration goes through `table`, `report` and `predict` too.
 """
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 from cia_adapt.config import library
+from cia_adapt.experiments import runner
+from cia_adapt.results import comparison, formats, predicting, table
+from cia_adapt.results.report import page
 from cia_adapt.runs import files
 from cia_extract import recipes
 from cia_extract.common.errors import CiaError
@@ -18,6 +22,8 @@ from cia_extract.datasets import manifest, tables
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.adapt.runs.test_resume import folder_of, request
+from tests.adapt.runs_of import copied
 from tests.hostile import mutated
 
 MANIFEST = b"clip,path,label,split,start,stop,domain\na,wave/a.avi,wave,train,0,1.5,x\nb,wave/b.avi,wave,val,,,y\n"
@@ -103,3 +109,119 @@ def test_a_parser_reads_or_refuses_in_one_line(tmp_path, what, how_often):
         attempt(parser, content, tmp_path)
 
     fuzz()
+
+
+# --- a run's configuration, through the commands ------------------------------------------------------------------------
+
+VALUES = [
+    *(
+        None,
+        True,
+        False,
+        0,
+        1,
+        2,
+        -1,
+        7,
+        1000,
+        10**7,
+        10**15,
+        0.5,
+        -0.5,
+        1e300,
+        "",
+        "x",
+        "rgb",
+        "sc",
+        "cia",
+        "../../etc",
+        "\x1b[2J",
+    ),
+    *([], {}, [1], [[]], ["x"], ["x", "x"], [""], {"x": 1}, {"x": {}}, {"sc": [1]}, {"sc": {"embedding": 10**8}}, {"": ""}),
+    *(
+        "clips",
+        "label,noun",
+        "label,label",
+        ",",
+        "all",
+        "source=all",
+        "adam",
+        "x" * 5000,
+        ["a"] * 200_000,
+        [["a"]] * 3,
+        "none.toml",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(small_file, tmp_path_factory) -> Path:
+    """The root of one finished run of SC, without checksums."""
+    root = tmp_path_factory.mktemp("trained") / "of"
+    runner.run(request(small_file, root, "sc-3", epochs=1), lambda message: None)
+    return copied(root, root.with_name("runs"))
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where something can be changed: the keys that lead to each value of a JSON object."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return ([path] if path else []) + [place for key, below in inner for place in places(below, (*path, key))]
+
+
+def changed(data: st.DataObject, config: Any) -> Any:
+    """The configuration with one to three fields of another value, removed, or added."""
+    config = copy.deepcopy(config)
+    for _ in range(data.draw(st.integers(1, 3))):
+        *path, last = data.draw(st.sampled_from(places(config)))
+        holder = config
+        for key in path:
+            holder = holder[key]
+        value = copy.deepcopy(data.draw(st.sampled_from(VALUES)))
+        match data.draw(st.sampled_from(["other", "other", "other", "none", "more"])):
+            case "none":
+                del holder[last]
+            case "more" if isinstance(holder, dict):
+                holder[data.draw(st.sampled_from(["", "new", "noun", "x" * 300, "\x1b[2J"]))] = value
+            case _:
+                holder[last] = value
+        if not places(config):
+            break
+    return config
+
+
+def commands(folder: Path, out: Path) -> list[Callable[[], object]]:
+    """What `table`, `report` and `predict` do with a run."""
+
+    def quiet(message: str) -> None:
+        pass
+
+    def rendered() -> object:
+        return formats.render(table.paper_table("3", comparison.groups([folder]), "selected", None), "csv")
+
+    return [
+        rendered,
+        lambda: page.write([folder], out, page.Wanted(clips=0), quiet),
+        lambda: predicting.write(out.with_suffix(".csv"), predicting.scores_of(folder, predicting.Asked(), quiet), {}),
+    ]
+
+
+@pytest.mark.parametrize("how_often", [12, pytest.param(600, marks=pytest.mark.slow)])
+def test_a_run_s_configuration_is_read_or_refused_by_the_commands(trained, tmp_path, how_often):
+    folder = folder_of(trained, "sc-3")
+    sound = json.loads((folder / "config.json").read_text())
+    for command in commands(folder, tmp_path / "x.html"):
+        command()
+
+    @settings(max_examples=how_often, deadline=60_000, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def fuzz(data):
+        (folder / "config.json").write_text(json.dumps(changed(data, sound)))
+        for command in commands(folder, tmp_path / "x.html"):
+            try:
+                command()
+            except CiaError as error:
+                assert error.exit_code in (2, 3, 4), error
+                assert str(error).isprintable() and len(str(error)) < 3000, str(error)[:300]
+
+    fuzz()
+    (folder / "config.json").write_text(json.dumps(sound))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from cia_extract.common import settings
 from cia_extract.common.errors import DataError
 from cia_extract.common.suggest import did_you_mean
 
@@ -90,8 +91,8 @@ def arrays_to_read(source: Domain, target: Domain, modalities: Sequence[str], ma
             have = domain.dataset.modalities
             if m not in have:
                 raise DataError(
-                    f"{domain.dataset.path}: '{domain.name}' has no {m}; extract it, or name one of {', '.join(have)} with "
-                    f"--modality{did_you_mean(m, have)}"
+                    f"{domain.dataset.path}: '{domain.name}' has no {settings.brief(m)}; extract it, or name one of "
+                    f"{', '.join(have)} with --modality{did_you_mean(m, have)}"
                 )
         shared = [kind for kind in (FRAMES, "maps", "pooled") if all(f"{m}/{kind}" in d.dataset.regions for d in domains)]
         usable = [kind for kind in shared if maps or kind != "maps"] or shared

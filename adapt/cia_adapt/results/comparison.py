@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from cia_extract.common import differences
-from cia_extract.common.errors import DataError, MismatchError, UsageError
+from cia_extract.common.errors import DataError, MismatchError
 
 from cia_adapt import runs
 from cia_adapt.config import load, names, read
@@ -98,10 +98,10 @@ def _changed(run: Mapping[str, Any]) -> tuple[str, ...]:
     if searched := run["method"].get("searched"):
         values = ", ".join(f"{key} = {_value(run, key)}" for key in _searched(run))
         return (f"its own searched settings: trial {searched['trial']} by {searched['by']}: {values}",)
-    try:
-        shipped = load(run["setup"]["name"], run["method"]["name"], {})
-    except UsageError:
+    setup, method = run["setup"]["name"], run["method"]["name"]
+    if setup not in names("setups") or method not in names("methods"):  # nor is a TOML read that the run names
         return ("no method or set-up of that name here",)
+    shipped = load(setup, method, {})
     named = {"method": asdict(shipped.for_pair(run["source"], run["target"])), "setup": asdict(shipped.setup)}
     differing = runs.compare(json.loads(json.dumps(named)), {"method": run["method"], "setup": run["setup"]})
     return tuple(
@@ -129,7 +129,7 @@ def _setup_of(method: str) -> Mapping[str, Any]:
 def _value(run: Mapping[str, Any], key: str) -> object:
     """What a run has for a setting."""
     part, _, option = key.partition(".")
-    values = run["setup"] if part == "setup" else run["method"]["options"].get(part, {})
+    values = run["setup"] if part == "setup" else run["method"].get("options", {}).get(part, {})
     return values.get(option, "–")
 
 

@@ -37,12 +37,13 @@ def own_clips(stamp: Mapping[str, Any], frames: Literal["cached", "black"]) -> l
     return [replace(footage.from_origin(origin), frames=frames) for origin in stamp.get("clips", [])]
 
 
-def filmed(config: Mapping[str, Any], clips: Sequence[Footage], say: Say) -> dict[str, Domain]:
-    """The domains of these clips with the frames that the run sees.
+def filmed(folder: Path, clips: Sequence[Footage], say: Say) -> dict[str, Domain]:
+    """The domains of these clips with the frames that the run in `folder` sees.
 
     Raises UsageError, DataError, MismatchError.
     """
-    setup = runs.setup_of(config)
+    config = runs.files.read_config(folder)
+    setup = runs.setup_of(config, folder)
     pictures = [Pictures.of_setup(setup, config["modalities"], one.flow) for one in clips]
     return data.domains_of([d for one, p in zip(clips, pictures, strict=True) for d in footage.opened(one, p, say)])
 

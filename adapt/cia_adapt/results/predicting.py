@@ -24,7 +24,7 @@ from cia_adapt import footage, runs
 from cia_adapt.config import splits
 from cia_adapt.data import Clips, Domain, Stores, arrays_to_read, find_domains, sizes_of
 from cia_adapt.footage import Footage
-from cia_adapt.model import VideoModel
+from cia_adapt.model import restored
 from cia_adapt.results.feature_file import filmed, own_clips
 from cia_adapt.runs import files
 from cia_adapt.training import predict
@@ -97,7 +97,7 @@ def scores_of(folder: Path, asked: Asked, say: Say) -> Scores:
     Raises UsageError for a dataset, split or file that is not there, DataError where the features do not fit the run's model.
     """
     config = files.read_config(folder)
-    setup, method = runs.setup_of(config), runs.method_of(config)
+    setup, method = runs.setup_of(config, folder), runs.method_of(config, folder)
     classes = {column: tuple(names) for column, names in config.get("classes", {}).items()}
     if not classes:
         raise DataError(f"{folder}/config.json: names no classes; {files.AGAIN}")
@@ -109,9 +109,9 @@ def scores_of(folder: Path, asked: Asked, say: Say) -> Scores:
     if clips_of.dataset.frames < setup.segments:
         say(f"note: {path}: has {clips_of.dataset.frames} frames a clip, and the run reads {setup.segments}; they repeat")
     sizes = sizes_of(clips_of, arrays, setup, [len(names) for names in classes.values()], len(rows))
-    model = VideoModel(method, sizes, footage.unfilled(setup, config["modalities"]) if on_clips else None)
+    trunk = footage.unfilled(setup, config["modalities"]) if on_clips else None
     try:
-        model.load_state_dict(files.load_model(folder, asked.epoch))
+        model = restored(method, sizes, files.load_model(folder, asked.epoch), trunk)
     except RuntimeError as error:
         shapes = ", ".join(f"{name} {clips_of.dataset.regions[name].shape[2:]}" for name in arrays.values())
         raise DataError(
@@ -148,7 +148,7 @@ def _filmed(folder: Path, asked: Asked, say: Say) -> Domain:
     clips = own_clips(files.read_stamp(folder), "cached") if asked.footage is None else [asked.footage]
     if not clips:
         raise UsageError(f"{folder}: does not say where its clips are; name them with --clips")
-    return chosen_domain(filmed(config, clips, say), clips[0].cache, asked.dataset, config["target"])
+    return chosen_domain(filmed(folder, clips, say), clips[0].cache, asked.dataset, config["target"])
 
 
 def chosen_domain(domains: Mapping[str, Domain], path: Path, name: str | None, default: str) -> Domain:
@@ -223,7 +223,7 @@ def check_out(path: Path) -> None:
 
 def _write_csv(part: Path, scores: Scores, _: Mapping[str, Any]) -> None:
     table = scores.table
-    with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(map(spreadsheets.cell, table.columns))
         for row in table.itertuples(index=False, name=None):

@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 import cia_adapt.runs.checksums as checksums
 
 MOST_BYTES: Final = 256 << 20  # of a text file of a run; a run of 10,000 epochs has 10 MB
+MOST_CLASSES: Final = 100_000  # of all label columns of a run; EPIC-KITCHENS-100 has 397
+LONGEST_CLASS: Final = 1000  # characters of a class's name
 AGAIN: Final = "train the run again with --overwrite, or leave it out"  # how the messages of this file end
 
 # The fields that commands read, and their types. [type] is a list of that type, (type,) an object with values of that type.
@@ -33,6 +35,8 @@ CONFIG: Final = {
     "setup": {"name": str, "epochs": int, "segments": int},
     "method": {"name": str, "paper": str, "reconstructed": str, "pooling": str, "published": (float,)},
 }
+# Those that a method's dataclass has a default for, where the file has them.
+PARTS: Final = {"refinement": str, "temporal": str, "objectives": [str], "options": ({},), "searched": (str,)}
 SEARCHED: Final = dict.fromkeys(("trial", "by", "settings"), str)  # of the winner of a search
 STAMP: Final = {"feature_file": str, "device": str}
 OF_CLIPS: Final = {"clips": [dict.fromkeys(("clips", "root", "frame_cache", "flow"), str)]}  # of a run that trained on clips
@@ -77,9 +81,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     check(path, config, CONFIG)
     if "classes" in config:
         check(path, config, {"classes": ([str],)})
-    if config["method"].get("searched"):
-        check(path, config, {"method": {"searched": SEARCHED}})
+        _check_classes(path, config["classes"])
+    method = {f"method.{name}": value for name, value in config["method"].items()}
+    check(path, method, {f"method.{name}": kind for name, kind in PARTS.items() if f"method.{name}" in method})
+    if method.get("method.searched"):
+        check(path, method, {"method.searched": SEARCHED})
     return config
+
+
+def _check_classes(path: Path, classes: Mapping[str, Sequence[str]]) -> None:
+    """Raise DataError for a label column without classes, and for so many or so long names that they are not those of a run."""
+    if any(not names for names in classes.values()):
+        raise DataError(f"{path}: 'classes' has a label column without classes; {AGAIN}")
+    if sum(map(len, classes.values())) > MOST_CLASSES:
+        raise DataError(f"{path}: 'classes' has more than {MOST_CLASSES:,} names; {AGAIN}")
+    if any(len(name) > LONGEST_CLASS for column, names in classes.items() for name in (column, *names)):
+        raise DataError(f"{path}: 'classes' has a name of more than {LONGEST_CLASS:,} characters; {AGAIN}")
 
 
 def read_stamp(folder: Path) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """A run's key: everything that decides its numbers; and whether two runs have the same key."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cia_extract.common import names
+from cia_extract.common import names, settings
 from cia_extract.common.differences import Difference, between, listed
-from cia_extract.common.errors import DataError, MismatchError
+from cia_extract.common.errors import DataError, MismatchError, UsageError
 
 from cia_adapt import parts
 from cia_adapt.config import Method, Setup
@@ -48,28 +49,46 @@ class RunKey:
         return json.loads(json.dumps(asdict(self)))
 
 
-def completed(setup: dict[str, Any]) -> dict[str, Any]:
+def completed(setup: Mapping[str, Any]) -> dict[str, Any]:
     """The set-up of a config.json; fields that earlier versions did not write get the value that they then had."""
-    defaults = {f.name: f.default for f in fields(Setup) if f.default is not MISSING}
-    return defaults | setup
+    return {f.name: f.default for f in fields(Setup) if f.default is not MISSING} | dict(setup)
 
 
-def setup_of(config: Mapping[str, Any]) -> Setup:
-    """The set-up of a config.json. Raises DataError for one with settings that are not known here."""
-    return _known(Setup, "setup", completed(config["setup"]))
+def setup_of(config: Mapping[str, Any], folder: Path) -> Setup:
+    """The set-up of the config.json of the run in `folder`.
+
+    Raises DataError naming the file and a setting that is not known here, or has a value that no flag takes.
+    """
+    return _checked(Setup, "setup", completed(config["setup"]), folder)
 
 
-def method_of(config: Mapping[str, Any]) -> Method:
-    """The method of a config.json. Raises DataError for one with settings that are not known here."""
-    return _known(Method, "method", config["method"])
+def method_of(config: Mapping[str, Any], folder: Path) -> Method:
+    """The method of the config.json of the run in `folder`, and DataError, as `setup_of`; the settings of its parts too."""
+    method = _checked(Method, "method", config["method"], folder)
+    for kind, name in method.used_parts():
+        if name in parts.names(kind):  # a part of somebody else's may have gone
+            with _said_of(folder):
+                parts.options(kind, name, method.option(name))
+    return method
 
 
-def _known(cls: type[Configured], what: str, values: Mapping[str, Any]) -> Configured:
+def _checked(cls: type[Configured], what: str, values: Mapping[str, Any], folder: Path) -> Configured:
     if unknown := values.keys() - {f.name for f in fields(cls)}:
         raise DataError(
-            f"the run's {what} has the setting {min(unknown)}, which is not known here: it is of another version; {AGAIN}"
+            f"{folder / 'config.json'}: the run's {what} has the setting {settings.brief(min(unknown))}, which is not known "
+            f"here: it is of another version; {AGAIN}"
         )
-    return cls(**values)
+    with _said_of(folder):
+        return settings.converted(cls, values, lambda name, value: f"{what}.{name} = {value}")
+
+
+@contextmanager
+def _said_of(folder: Path) -> Iterator[None]:
+    """Inside this context a UsageError for a setting is a DataError that names the run's config.json."""
+    try:
+        yield
+    except UsageError as error:
+        raise DataError(f"{folder / 'config.json'}: {str(error).removeprefix('--set ')}; {AGAIN}") from None
 
 
 def completed_options(method: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,12 +96,11 @@ def completed_options(method: Mapping[str, Any]) -> dict[str, Any]:
 
     So a setting's default must be what was done before there was the setting. A method that departs from it says so in its TOML.
     """
-    options = dict(method["options"])
-    kinds = {"refinements": [method["refinement"]], "poolings": [method["pooling"]], "temporal": [method["temporal"]]}
-    for kind, used in (kinds | {"objectives": method["objectives"]}).items():
-        for name in used:
-            if name in parts.names(kind):  # a part of somebody else's may have gone
-                options[name] = asdict(parts.options(kind, name, {})) | options.get(name, {})
+    options = dict(method.get("options", {}))
+    used = {key: value for key, value in method.items() if key in ("refinement", "pooling", "temporal", "objectives")}
+    for kind, name in Method("", **used).used_parts():
+        if name in parts.names(kind):  # a part of somebody else's may have gone
+            options[name] = asdict(parts.options(kind, name, {})) | options.get(name, {})
     return {name: values for name, values in options.items() if values}
 
 

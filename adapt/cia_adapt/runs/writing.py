@@ -170,7 +170,7 @@ def _write_predictions(path: Path, task: Task, outcome: Outcome, labels: SealedL
             *(s.target.probabilities[i].argmax(1).tolist() for s in (outcome.last, outcome.selected)),
         ]
         columns += [[classes[number] if number >= 0 else "" for number in column_numbers] for column_numbers in numbers]
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         for cells in (header, *zip(*columns, strict=True)):
             writer.writerow(map(spreadsheets.cell, map(str, cells)))

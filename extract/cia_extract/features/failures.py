@@ -9,7 +9,6 @@ import numpy as np
 
 from cia_extract.common import spreadsheets
 from cia_extract.common.errors import CiaError
-from cia_extract.common.names import printable
 from cia_extract.common.outcomes import OUTCOMES
 from cia_extract.common.writes import whole
 from cia_extract.features.reader import DatasetFeatures, open_features
@@ -77,7 +76,7 @@ def write_table(out: Path, failed: dict[str, list[Entry]]) -> None:
         for dataset, rows in failed.items():
             for row in rows:
                 texts = (dataset, row.clip, row.modality, row.outcome, row.message)
-                writer.writerow(spreadsheets.cell(printable(text)) for text in texts)
+                writer.writerow(map(spreadsheets.cell, texts))
 
 
 def write_failures(out: Path) -> str:

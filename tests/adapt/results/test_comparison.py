@@ -66,8 +66,17 @@ def test_a_built_in_method_stands_beside_others_with_its_toml_s_own_set_up(runs)
 
 
 def test_a_damaged_mark_of_a_search_is_a_line(runs):
-    with pytest.raises(DataError, match="'method' has a wrong value"):
+    with pytest.raises(DataError, match=r"'method\.searched' has a wrong value"):
         comparison.check_comparable([runs("own", {"trial": "7"})])
+
+
+def test_no_toml_is_read_that_a_run_names(runs, tmp_path):
+    (tmp_path / "own.toml").write_text("no TOML")
+    folder = runs("plain")
+    config = json.loads((folder / "config.json").read_text())
+    for wrong in ({"setup": {"name": f"{tmp_path}/own.toml"}}, {"method": {"name": f"{tmp_path}/own.toml"}}):
+        foreign = {key: config[key] | wrong.get(key, {}) for key in ("setup", "method")}
+        assert comparison._changed(config | foreign) == ("no method or set-up of that name here",)
 
 
 def test_the_table_marks_the_row_and_says_what_was_searched(small_file, tmp_path):

@@ -103,3 +103,26 @@ def test_both_files_hold_every_score(e100_runs, tmp_path):
     written = [[float(row[f"verb={name}"]) for name in scores.classes["label"]] for row in rows]
     np.testing.assert_allclose(written, scores.probabilities["label"], atol=1e-5)
     assert [float(row["verb_score"]) for row in rows] == pytest.approx([max(p) for p in written])
+
+
+def test_ids_with_control_characters_are_the_same_text_in_both_tables_and_come_back(small_file, tmp_path):
+    """The file may be anybody's, and a terminal may show the tables."""
+    from cia_adapt.experiments import runner
+
+    path = tmp_path / "foreign.h5"
+    path.write_bytes(small_file.read_bytes())
+    with h5py.File(path, "a") as file:
+        for dataset in file.values():
+            ids = [f"{clip}\x1b[2J\x1c\\x1b\u202e" for clip in dataset["clips/clip"].asstr()[:]]
+            del dataset["clips/clip"]
+            dataset["clips"].create_dataset("clip", data=ids, dtype=h5py.string_dtype())
+    runner.run(request(path, tmp_path / "runs", epochs=1), silent)
+    run = folder_of(tmp_path / "runs")
+    scores = predicting.scores_of(run, predicting.Asked(split="val"), silent)
+    predicting.write(tmp_path / "scores.csv", scores, {})
+    tables = [place.read_text(encoding="utf-8") for place in (run / "predictions.csv", tmp_path / "scores.csv")]
+    assert all(line.isprintable() for text in tables for line in text.split("\n"))
+    first, second = ([row[0] for row in csv.reader(text.splitlines())][1:] for text in tables)
+    assert first == second and r"\x1b[2J\x1c\\x1b\u202e" in first[0]
+    assert [row["clip"] for row in files.read_predictions(run)] == list(scores.clips)
+    assert all(clip.endswith("\x1b[2J\x1c\\x1b\u202e") for clip in scores.clips)

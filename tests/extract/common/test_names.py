@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import sys
 
 import pytest
@@ -80,6 +81,30 @@ def test_a_spreadsheet_runs_no_cell_and_reading_gives_the_text_back(text):
         assert not cell or cell[0] not in "=+-@\t\r"
     if text in ("-1.5", "+3e-4"):
         assert cell == text
+
+
+CONTROLS = ["\x1b[2J", "a\nb", "a\tb\x1c\x85", "\u202egpj", "\udc80", "\\\x1b", "\\\\\x1b", "\x1bx1b", "\\x1b\x1b"]
+CONTROLS += [r"\x1b", r"\\x1b", r"\\\u202e"]
+
+
+@pytest.mark.parametrize("text", [*CONTROLS, "'\t=1", "=\x1b"])
+def test_a_cell_commands_no_terminal_and_reading_gives_the_text_back(text):
+    cell = spreadsheets.cell(text)
+    assert cell.isprintable() and spreadsheets.plain(cell) == text
+
+
+def test_every_text_of_these_characters_is_read_back_and_no_two_are_written_alike():
+    texts = ["".join(letters) for letters in itertools.product(["\\", "\x1b", "\u202e", "x1b", "u202e", "'", "="], repeat=4)]
+    cells = [spreadsheets.cell(text) for text in texts]
+    assert [spreadsheets.plain(cell) for cell in cells] == texts and len(set(cells)) == len(set(texts))
+
+
+def test_what_reads_like_an_escape_is_one_only_where_it_stands_for_a_character_that_is_escaped():
+    for code in range(0x10000):
+        text = f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+        assert (spreadsheets.plain(text) != text) == bool(names.UNPRINTABLE.match(chr(code))), text
+    for path in (r"C:\videos\xy1", r"dir\new\run", r"a\\b", r"u\u00e9"):
+        assert spreadsheets.cell(path) == spreadsheets.plain(path) == path
 
 
 def test_cells_go_through_csv():

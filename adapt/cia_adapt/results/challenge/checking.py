@@ -26,6 +26,7 @@ MOST_BYTES: Final = 256 << 20  # of test.json; both domains' test clips with 17 
 MOST_VALUES: Final = (
     6_000_000  # in test.json; both domains' test clips have 4.1 million. A value takes about 100 bytes as an object
 )
+MOST_LISTED: Final = 1 << 20  # bytes of a zip's list of its files, which is read whole; that of a submission has 55
 HEAD: Final = {"version": "0.2", "challenge": "domain_adaptation"}
 LEVELS: Final = ("sls_pt", "sls_tl", "sls_td")
 RESULTS: Final = ("results_target", "results_source")
@@ -56,6 +57,8 @@ def read(path: Path) -> bytes:
             raise _refused(path, ["it cannot be read as a zip (it is a folder, pipe or device)"])
         if path.stat().st_size > MOST_BYTES:
             raise _refused(path, [f"it is larger than a submission can be, {MOST_BYTES >> 20} MiB"])
+        if _listed_bytes(path) > MOST_LISTED:
+            raise _refused(path, [f"it holds thousands of files, not only {NAME}"])
         with zipfile.ZipFile(path) as archive:
             listed = archive.infolist()
             if [entry.filename for entry in listed] != [NAME]:
@@ -81,6 +84,16 @@ def read(path: Path) -> bytes:
     if len(text) > MOST_BYTES:
         raise _refused(path, [f"its {NAME} is larger than a submission can be, {MOST_BYTES >> 20} MiB"])
     return text
+
+
+def _listed_bytes(path: Path) -> int:
+    """Bytes of the list of a zip's files, as its end says; 0 where the file has no such end, which `ZipFile` refuses.
+
+    `ZipFile` reads that many bytes, whatever number of files stands beside them, and takes 20 times the memory.
+    """
+    with path.open("rb") as file:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # the reader of `ZipFile`, so that both see one zip
+    return int(end[zipfile._ECD_SIZE]) if end else 0  # type: ignore[attr-defined]
 
 
 def check_text(text: bytes, where: str, ids: Mapping[str, Collection[str]]) -> dict[str, int]:

@@ -113,7 +113,7 @@ def _unseen(folder: Path, clips: Sequence[str]) -> npt.NDArray[np.bool_] | None:
     config, stamp = files.read_config(folder), files.read_stamp(folder)
     try:
         footage = own_clips(stamp, "black")
-        domains = filmed(config, footage, lambda message: None) if footage else find_domains(Path(stamp["feature_file"]))
+        domains = filmed(folder, footage, lambda message: None) if footage else find_domains(Path(stamp["feature_file"]))
         seen: set[str] = set()
         for role in splits.ROLES:
             domain = domains[config[role]]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cia_adapt.config import Method
 from cia_adapt.data import Domain, Positions, Stores, Task, centre_frames, make_task
-from cia_adapt.model import VideoModel
+from cia_adapt.model import VideoModel, restored
 from cia_adapt.results.feature_file import domains_of, with_frames
 from cia_adapt.results.figures.frames import frames_of
 from cia_adapt.runs import files, method_of, setup_of
@@ -60,10 +60,9 @@ def opened(folder: Path) -> Trained:
     config, stamp = files.read_config(folder), files.read_stamp(folder)
     source, target = domains_of(config, stamp)
     try:
-        method, setup = method_of(config), setup_of(config)
+        method, setup = method_of(config, folder), setup_of(config, folder)
         task, _ = make_task(source, target, config["modalities"], True, setup, Stores(torch.device("cpu"), "map"))
-        model = VideoModel(method, task.sizes)
-        model.load_state_dict(files.load_model(folder, "selected"))
+        model = restored(method, task.sizes, files.load_model(folder, "selected"))
     except (CiaError, OSError):
         raise
     except (RuntimeError, TypeError, LookupError) as error:

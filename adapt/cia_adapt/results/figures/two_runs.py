@@ -104,7 +104,7 @@ def _source_clips(folder: Path, count: int, say: Say) -> tuple[list[str], list[s
     config = files.read_config(folder)
     try:
         source, target = domains_of(config, files.read_stamp(folder))
-        setup = setup_of(config)
+        setup = setup_of(config, folder)
         rows = rows_of(source, target, setup).source_val
         if len(rows) != count:
             raise DataError(f"{folder}: scores.safetensors has {count} of {len(rows)} clips; {files.AGAIN}")

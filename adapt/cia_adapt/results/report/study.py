@@ -176,10 +176,7 @@ def _run(folder: Path) -> Run:
     run = Run(folder, files.read(folder), files.read_config(folder), files.read_stamp(folder), files.read_metrics(folder))
     parts = {"refinement": str, "temporal": str, "objectives": [str], "options": ({},)}
     files.check(folder / "config.json", run.config, {"classes": ([str],), "method": parts})
-    try:
-        runs.setup_of(run.config), runs.method_of(run.config)
-    except DataError as error:
-        raise DataError(f"{folder}/config.json: {error}") from error
+    runs.setup_of(run.config, folder), runs.method_of(run.config, folder)
     if not run.config["classes"]:
         raise DataError(f"{folder}/config.json: names no classes; {files.AGAIN}")
     if run.result["selected"] is None:

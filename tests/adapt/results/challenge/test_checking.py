@@ -196,3 +196,19 @@ def test_all_faults_are_counted_and_the_first_are_named():
             changed["results_target"][clip][task]["0"] = None
     text = refusal(changed)
     assert text.count("is None") == 5 and "and 1 more faults" in text
+
+
+@pytest.mark.parametrize("zip64", [False, True])
+def test_a_zip_of_very_many_files_is_refused_before_they_are_listed(tmp_path, monkeypatch, zip64):
+    """Whatever number of files its end says."""
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(70_000 if zip64 else 30_000):
+            archive.writestr(zipfile.ZipInfo(str(number)), b"")
+    text = path.read_bytes()
+    assert (b"PK\x06\x07" in text[-42:]) == zip64
+    if not zip64:
+        path.write_bytes(text[:-14] + b"\1\0\1\0" + text[-10:])
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("the files are listed"))
+    with pytest.raises(SubmissionError, match=r"it holds thousands of files, not only test\.json"):
+        checking.read(path)

@@ -120,7 +120,7 @@ def _row(pair: Pair, features: str, seed: int | None, distance: float) -> dict[s
 def _extracted(run: Run) -> tuple[tuple[Floats, Floats], tuple[Sequence[str], Sequence[str]]]:
     """(features of both validation sets, all modalities side by side; the video of each clip) of the run's feature file."""
     domains = domains_of(run.config, run.stamp)
-    rows = rows_of(*domains, setup_of(run.config))
+    rows = rows_of(*domains, setup_of(run.config, run.folder))
     both = [
         _vectors(domain, part, run.config["modalities"])
         for domain, part in zip(domains, (rows.source_val, rows.target_val), strict=True)
