@@ -1,6 +1,8 @@
 """Ctrl-C at any time, once and twice; SIGTERM as schedulers send it, to the command alone or to its whole group."""
 
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -71,6 +73,38 @@ def test_at_any_moment_both_commands_end_in_one_line(root, small_file, launcher,
             if code != 0:  # it may have ended before
                 assert code == 130 and "Traceback" not in told, (program, moment, told)
                 assert LAST_LINES[number].format(program=program, then="") in told, (program, moment, told)
+
+
+SCRIPT = "import re, sys; from {module}.cli import main; sys.exit(main())"  # as the console scripts have it
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "moment", [0.0, 0.03, 0.3] + [pytest.param(m, marks=pytest.mark.slow) for m in (0.1, 0.6, 1.0, 2.0, 3.0)]
+)
+def test_while_a_command_still_imports_a_signal_is_one_line(root, small_file, tmp_path, number, moment):
+    """In fresh interpreters, from the moment that signals are caught."""
+    for program, *words in (extraction(root, tmp_path / "f.h5"), training(small_file, tmp_path, 300)):
+        command = [sys.executable, "-c", SCRIPT.format(module=str(program).replace("-", "_")), *map(str, words)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_not_ignored) as started:
+            while not _catches(started.pid, signal.SIGHUP):  # the last that is caught
+                assert started.poll() is None
+                time.sleep(0.002)
+            time.sleep(moment)
+            started.send_signal(number)
+            told = started.communicate(timeout=60)[1]
+        assert started.returncode == 130, (program, told)
+        told_once(told, str(program), number, ", the same command continues" if program == "cia-extract" else "")
+
+
+def _not_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # under `make test &` a shell lets its children ignore it
+
+
+@pytest.mark.parametrize("module", ["cia_extract", "cia_adapt"])
+def test_signals_are_caught_before_anything_of_weight_is_imported(module):
+    code = f"import sys; from {module}.cli import main; print(sorted({{'typer', 'rich', 'numpy', 'torch'}} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
 def _catches(pid: int, number: int) -> bool:

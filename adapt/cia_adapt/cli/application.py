@@ -18,8 +18,3 @@ app = console.application(
 for part in (train, search, results, predictions, cost, features):
     part.register(app)
 app.add_typer(figure.app, name="figure")
-
-
-def main() -> None:
-    """Run the command line and exit with its code."""
-    console.run(app, "cia-adapt", after_interrupt="")  # runs say themselves how they go on

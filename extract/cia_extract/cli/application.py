@@ -28,11 +28,6 @@ datasets.register(app)
 preview.register(app)
 
 
-def main() -> None:
-    """Run `cia-extract` and exit with its code."""
-    console.run(app, "cia-extract")
-
-
 @app.callback(invoke_without_command=True)
 @flags.command
 def extract(

@@ -102,18 +102,9 @@ def application(text: str, *examples: str) -> typer.Typer:
     )
 
 
-def run(app: typer.Typer, program: str, after_interrupt: str = ", the same command continues") -> None:
-    """Run a command line and exit with its code; a user's mistake is one line, never a traceback."""
+def exit_code(app: typer.Typer, program: str) -> int:
+    """Run a command line and return its exit code; a user's mistake is printed as one line."""
     switches.threads_within_quota()
-    with processes.interrupted_by_signals():
-        code = _code(app, program)
-        if code == 130:  # typer may have turned the interrupt into this code itself
-            say(f"{program}: {processes.ending_word()}; what is finished is kept{after_interrupt}")
-    sys.exit(code)
-
-
-def _code(app: typer.Typer, program: str) -> int:
-    """Run a command line and return its exit code; a failure is printed as one line."""
     try:
         code = app(prog_name=program, standalone_mode=False)
     except CiaError as error:
@@ -132,7 +123,9 @@ def _code(app: typer.Typer, program: str) -> int:
             traceback.print_exc()
         if full := full_disk(error):
             say(f"{program}: {full}")
-            return 1
+            return 2
+        if processes.received():  # what was interrupted may fail in its own way: an import that cannot be repeated
+            return 130
         advice = "please report it, with the traceback that CIA_TRACEBACK=1 prints"
         say(f"{program}: unexpected {type(error).__name__}: {error}; {advice}")
         return 1

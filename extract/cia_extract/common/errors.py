@@ -12,7 +12,7 @@ class CiaError(Exception):
 
 
 class UsageError(CiaError):
-    """A wrong flag, path or combination of flags."""
+    """A wrong flag, path or combination of flags; a disk that is full or cannot be written."""
 
     exit_code = 2
 

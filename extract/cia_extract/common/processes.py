@@ -11,7 +11,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import wait
 from types import FrameType
 from typing import Final
 
@@ -87,6 +86,11 @@ def interruptible() -> Iterator[None]:
         ignore_signals()
 
 
+def received() -> bool:
+    """Whether a signal has told this process to end."""
+    return _State.received is not None
+
+
 def ending_word() -> str:
     """What ended this process, for its last line: "interrupted", or "terminated (SIGTERM)" or "(SIGHUP)"."""
     return WORDS.get(_State.received, "interrupted") if _State.received else "interrupted"
@@ -128,5 +132,7 @@ def end_with_parent() -> None:
 
 
 def _watch(sentinel: int) -> None:
+    from multiprocessing.connection import wait  # not needed to catch signals
+
     wait([sentinel])
     os._exit(1)

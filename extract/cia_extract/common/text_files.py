@@ -2,7 +2,7 @@
 
 import codecs
 import csv
-import io
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +12,7 @@ from cia_extract.common.errors import DataError
 
 MOST_BYTES: Final = 1 << 30
 MOST_COLUMNS: Final = 1000
+LONGEST_LINE: Final = 1 << 24
 # The longest first: UTF-32's mark begins with UTF-16's.
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -72,7 +73,7 @@ def read_text(path: Path, kind: str, advice: str, utf8_only: bool = False) -> st
 
 def table(path: Path, text: str, kind: str, advice: str, delimiter: str = ",") -> Iterator[Row]:
     """(line number, cells) of every row of a CSV that is not empty. Raises DataError naming the line."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    reader = csv.reader(_lines(path, text, kind, advice), strict=True, delimiter=delimiter)
     while True:
         try:
             cells = next(reader)
@@ -89,6 +90,14 @@ def table(path: Path, text: str, kind: str, advice: str, delimiter: str = ",") -
             )
         if any(cells):
             yield reader.line_num, cells
+
+
+def _lines(path: Path, text: str, kind: str, advice: str) -> Iterator[str]:
+    """The lines of a text with their ends; io.StringIO would take four bytes a character."""
+    for number, line in enumerate(re.finditer(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+", text), 1):
+        if line.end() - line.start() > LONGEST_LINE:  # its cells would be in memory before they are counted
+            raise DataError(f"{path}, line {number}: is longer than {LONGEST_LINE:,} characters, so it is no {kind}; {advice}")
+        yield line[0]
 
 
 def _reason(error: UnicodeDecodeError) -> str:

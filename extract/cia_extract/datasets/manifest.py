@@ -11,7 +11,7 @@ import hashlib
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.names import printable, unfit
 from cia_extract.common.writes import whole
 
+MOST_CELLS: Final = 50_000_000  # of which 10⁷ rows have five columns, or 10⁶ fifty
 REQUIRED: Final = ("clip", "path", "label", "split")
 # Columns that messages, tables and file names show: no control, surrogate or line-breaking characters.
 _SHOWN: Final = frozenset(["clip", "path", "label", "split", "group", "domain", "flow_path"])
@@ -48,6 +49,9 @@ VIDEO_SUFFIXES: Final = frozenset(
         ".ogv",
     ]
 )
+
+
+Numbered = tuple[int, Mapping[str, str]]  # a row with its line number
 
 
 @dataclass(frozen=True)
@@ -96,18 +100,27 @@ def read(path: Path, needs_path: bool = True) -> Manifest:
         raise DataError(f"{path}: no such manifest; write one with: cia-extract manifest --from-folders DIR")
     kind, advice = "UTF-8 CSV", "save it as CSV with the encoding UTF-8"
     text = text_files.read_text(path, kind, advice)
-    lines = list(text_files.table(path, text, kind, advice, _delimiter(text)))
-    header = [cell.strip() for cell in lines.pop(0)[1]] if lines else []
-    if not needs_path and "path" not in header:
-        at = header.index("clip") if "clip" in header else 0
-        lines = [(number, [*cells, cells[at]] if len(cells) == len(header) else cells) for number, cells in lines]
-        header = [*header, "path"]
-    _check_header(path, header)
+    lines = text_files.table(path, text, kind, advice, _delimiter(text))
+    header = [cell.strip() for cell in next(lines, (0, []))[1]]
+    pathless = not needs_path and "path" not in header
+    _check_header(path, [*header, "path"] if pathless else header)
+    return _all_sound(str(path), _rows(path, header, lines, pathless))
+
+
+def _rows(path: Path, header: Sequence[str], lines: Iterator[text_files.Row], pathless: bool) -> Iterator[Numbered]:
+    """(line number, row) one after the other, as all of them would take twenty times the memory of the file."""
+    cells_read = 0
     for number, cells in lines:
         if len(cells) != len(header):
             raise DataError(f"{path}, line {number}: has {len(cells)} cells, but the header has {len(header)} columns")
-    rows = [dict(zip(header, (cell.strip() for cell in cells), strict=True)) for _, cells in lines]
-    return check(str(path), rows, [number for number, _ in lines])
+        cells_read += len(cells)
+        if cells_read > MOST_CELLS:
+            raise DataError(
+                f"{path}, line {number}: more than {MOST_CELLS:,} cells (rows × columns), which take too much memory; "
+                "split it into several manifests, or leave out columns"
+            )
+        row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+        yield number, row | {"path": row["clip"]} if pathless else row
 
 
 def _delimiter(text: str) -> str:
@@ -117,32 +130,47 @@ def _delimiter(text: str) -> str:
     return marks[0] if marks else ","
 
 
-def check(source: str, rows: Sequence[Mapping[str, str]], line_numbers: Sequence[int] | None = None) -> Manifest:
+def check(source: str, rows: Sequence[Mapping[str, str]]) -> Manifest:
     """A manifest of rows that have the required columns. Raises DataError for the first bad row."""
-    sound, bad = select(source, rows, line_numbers)
-    if bad:
-        more = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
-        raise DataError(bad[0] + more)
+    return _all_sound(source, enumerate(rows, 1))
+
+
+def select(source: str, rows: Sequence[Mapping[str, str]]) -> tuple[Manifest, list[str]]:
+    """(a manifest of the sound rows, one line about each bad row). Raises DataError if there are no rows at all."""
+    bad: list[str] = []
+    return _sound(source, enumerate(rows, 1), bad.append), bad
+
+
+def _all_sound(source: str, rows: Iterable[Numbered]) -> Manifest:
+    count, first = 0, ""
+
+    def note(why: str) -> None:
+        nonlocal count, first
+        count, first = count + 1, first or why
+
+    sound = _sound(source, rows, note)
+    if count:
+        raise DataError(first + (f" (and {count - 1} more bad rows)" if count > 1 else ""))
     return sound
 
 
-def select(
-    source: str, rows: Sequence[Mapping[str, str]], line_numbers: Sequence[int] | None = None
-) -> tuple[Manifest, list[str]]:
-    """(a manifest of the sound rows, one line about each bad row). Raises DataError if there are no rows at all."""
-    if not rows:
-        raise DataError(f"{source}: no clips in it")
+def _sound(source: str, rows: Iterable[Numbered], bad: Callable[[str], None]) -> Manifest:
+    """A manifest of the sound rows; `bad` is called with one line about each of the others."""
     first: dict[str, int] = {}
-    sound, bad = [], []
-    for number, row in zip(line_numbers or range(1, len(rows) + 1), rows, strict=True):
+    columns: dict[str, list[str]] = {}
+    for number, row in rows:
+        columns = columns or {column: [] for column in row}
         try:
             _check_row(f"{source}, line {number}, column", row, first)
         except DataError as error:
-            bad.append(str(error))
+            bad(str(error))
             continue
         first[row["clip"]] = number
-        sound.append(row)
-    return Manifest(source, {column: [row[column] for row in sound] for column in rows[0]}), bad
+        for column, values in columns.items():
+            values.append(row[column])
+    if not columns:
+        raise DataError(f"{source}: no clips in it")
+    return Manifest(source, columns)
 
 
 def _check_row(where: str, row: Mapping[str, str], first: Mapping[str, int]) -> None:

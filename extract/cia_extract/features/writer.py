@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract.common.differences import listed
-from cia_extract.common.errors import CiaError, DataError, MismatchError, UsageError
+from cia_extract.common.errors import DataError, MismatchError, UsageError
 from cia_extract.common.outcomes import MESSAGE_BYTES, OK, ClipError, Outcome, encoded
 from cia_extract.common.shortage import is_full_disk
 from cia_extract.features.claims import Claims
@@ -295,6 +295,6 @@ class RowWriter:
                 raise self._failure(error) from error
             view, offset = view[written:], offset + written
 
-    def _failure(self, error: OSError) -> CiaError:
+    def _failure(self, error: OSError) -> UsageError:
         what = "the disk is full" if is_full_disk(error) else error.strerror
-        return CiaError(f"{self.dataset.path}: {what}; finished clips are safe, make room and run the same command again")
+        return UsageError(f"{self.dataset.path}: {what}; finished clips are safe, make room and run the same command again")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cia_extract.cli import weights as cli_weights
-from cia_extract.common import console
+from cia_extract.common import entry
 from cia_extract.networks import weights
 from cia_extract.networks.weights import identity, known, layouts
 from cia_extract.networks.weights.cache import cached
@@ -28,7 +28,7 @@ def cli(monkeypatch, capsys):
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["cia-extract weights", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            console.run(cli_weights.app, "cia-extract weights")
+            entry.run(lambda: cli_weights.app, "cia-extract weights")
         out, err = capsys.readouterr()
         return int(end.value.code or 0), out, err
 

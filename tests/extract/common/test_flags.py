@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from cia_extract.common import console, flags
+from cia_extract.common import console, entry, flags
 from msgspec import Meta
 
 from tests.command_line import in_this_process
@@ -53,7 +53,7 @@ def program(seen: list[Any]):
 
     app = console.application("Program.")
     app.command()(flags.command(command, {"KINDS": "maps"}))
-    return lambda *words: in_this_process(lambda: console.run(app, "program"), *words)
+    return lambda *words: in_this_process(lambda: entry.run(lambda: app, "program"), *words)
 
 
 def test_a_group_is_built_of_its_flags_and_changes_are_those_given():

@@ -6,7 +6,7 @@ import itertools
 import sys
 
 import pytest
-from cia_extract.common import console, names, spreadsheets
+from cia_extract.common import console, entry, names, spreadsheets
 from cia_extract.common.errors import CiaError, DataError, UsageError
 
 LEADING_OUT = ("../../x", "/etc/x", "a/b", "a\\b", "", "  ", ".", "..", ".x", "-rf")
@@ -64,7 +64,7 @@ def test_an_error_is_one_line_whatever_the_name(capsys):
         raise CiaError("clip 'a\nb\x1b[2J\r' is damaged")
 
     with pytest.raises(SystemExit):
-        console.run(app, "cia-test")
+        entry.run(lambda: app, "cia-test")
     assert capsys.readouterr().err == "cia-test: clip 'a\\nb\\x1b[2J\\r' is damaged\n"
 
 

@@ -1,6 +1,8 @@
 """Manifests and official lists as other programs write them: decoded as they declare, else one line that names file and line."""
 
+import csv
 import gzip
+import io
 import os
 import random
 import time
@@ -230,3 +232,20 @@ def test_a_pipe_or_device_is_refused_and_not_waited_for(tmp_path):
     for path in (tmp_path / "m.csv", Path("/dev/zero")):
         with pytest.raises(DataError, match=rf"{path}: is a pipe or a device, not a file; write its text to a file, and name"):
             text_files.read_text(path, "manifest", "write one")
+
+
+def test_a_line_of_commas_without_end_is_refused_before_its_cells_are_made(monkeypatch):
+    monkeypatch.setattr(text_files, "LONGEST_LINE", 50)
+    text = "clip,label\n" + "," * 51
+    with pytest.raises(DataError, match=r"m\.csv, line 2: is longer than 50 characters, so it is no manifest; write one"):
+        list(text_files.table(Path("m.csv"), text, "manifest", "write one"))
+
+
+@pytest.mark.parametrize(
+    "text", ["a,b\nc,d", "a,b\r\nc,d\r\n", "a,b\rc,d\r\r", '"a\r\nb",c\x0b\x85\u2028\nd,"e\nf\n"', "\n\na,b\n\r\n", ""]
+)
+def test_lines_end_where_those_of_a_text_file_do(text):
+    expected = [
+        (reader.line_num, cells) for reader in [csv.reader(io.StringIO(text, newline=""))] for cells in reader if any(cells)
+    ]
+    assert list(text_files.table(Path("m.csv"), text, "manifest", "write one")) == expected

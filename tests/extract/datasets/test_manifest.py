@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.datasets import class_folders, manifest
@@ -121,3 +124,39 @@ def test_folders_without_class_folders_are_refused(tmp_path, files, message):
         class_folders.read(tmp_path)
     with pytest.raises(UsageError, match="no such folder"):
         class_folders.read(tmp_path / "nowhere")
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from cia_extract.common.errors import DataError
+from cia_extract.datasets import manifest
+def peak_mb():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+before = peak_mb()
+try:
+    print(len(manifest.read(Path(sys.argv[1]))), end=" ")
+except DataError as error:
+    print(str(error).count("more bad rows"), end=" ")
+print(peak_mb() - before)
+"""
+
+
+@pytest.mark.parametrize(("columns", "rows", "expected"), [(1000, 4000, 4000), (4, 200_000, 1)])
+def test_reading_takes_little_more_memory_than_the_cells(tmp_path, columns, rows, expected):
+    """Empty columns, and rows that are all bad: each took more than 100 MB."""
+    path = write(tmp_path, "")
+    with path.open("w") as file:
+        file.write(",".join(["clip", "path", "label", "split", *(f"c{i}" for i in range(columns - 4))]) + "\n")
+        start = "{0},{0},a,train" if columns > 4 else "{0},,,"
+        file.writelines(start.format(i) + "," * (columns - 4) + "\n" for i in range(rows))
+    read, more_mb = subprocess.check_output([sys.executable, "-c", PEAK, path], text=True).split()
+    assert int(read) == expected and float(more_mb) < 80, more_mb
+
+
+def test_more_cells_than_the_memory_should_take_are_refused_at_their_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "MOST_CELLS", 8)
+    rows = ["clip,path,label,split\n", "a,a,x,train\n", "b,b,x,train\n", "c,c,x,train\n"]
+    assert len(manifest.read(write(tmp_path, "".join(rows[:3])))) == 2
+    with pytest.raises(DataError, match=r"line 4: more than 8 cells .* split it into several manifests"):
+        manifest.read(write(tmp_path, "".join(rows)))
