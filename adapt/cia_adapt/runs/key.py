@@ -65,10 +65,9 @@ def setup_of(config: Mapping[str, Any], folder: Path) -> Setup:
 def method_of(config: Mapping[str, Any], folder: Path) -> Method:
     """The method of the config.json of the run in `folder`, and DataError, as `setup_of`; the settings of its parts too."""
     method = _checked(Method, "method", config["method"], folder)
-    for kind, name in method.used_parts():
-        if name in parts.names(kind):  # a part of somebody else's may have gone
-            with _said_of(folder):
-                parts.options(kind, name, method.option(name))
+    with _said_of(folder):
+        for kind, name in _known_parts(method):
+            parts.options(kind, name, method.option(name))
     return method
 
 
@@ -98,10 +97,15 @@ def completed_options(method: Mapping[str, Any]) -> dict[str, Any]:
     """
     options = dict(method.get("options", {}))
     used = {key: value for key, value in method.items() if key in ("refinement", "pooling", "temporal", "objectives")}
-    for kind, name in Method("", **used).used_parts():
-        if name in parts.names(kind):  # a part of somebody else's may have gone
-            options[name] = asdict(parts.options(kind, name, {})) | options.get(name, {})
+    for kind, name in _known_parts(Method("", **used)):
+        options[name] = asdict(parts.options(kind, name, {})) | options.get(name, {})
     return {name: values for name, values in options.items() if values}
+
+
+def _known_parts(method: Method) -> list[tuple[str, str]]:
+    """(kind, name) of a method's parts, each once; a part of somebody else's may have gone."""
+    known = {(kind, name) for kind in parts.KINDS for name in parts.names(kind)}
+    return [part for part in dict.fromkeys(method.used_parts()) if part in known]
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
