@@ -308,13 +308,13 @@ Writer.write = and_fill
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_a_frame_cache_on_a_disk_that_fills_up_keeps_its_rows_and_goes_on_when_there_is_room(launcher, disk, tmp_path, when):
+def test_a_frame_cache_on_a_full_disk_is_one_line_and_goes_on_when_there_is_room(launcher, disk, tmp_path, when):
     clips = clips_of.render(tmp_path / "clips")
     small = disk(3000)
     cache = small.place / "cache"
-    sets = [word for name, value in clips_of.TINY.items() for word in ("--set", f"{name}={value}")]
+    tiny = [word for name, value in clips_of.TINY.items() for word in (f"--{name.replace('_', '-')}", value)]
     words = ["cia-adapt", "--clips", clips, "--setup", "demo-i3d", "--method", "concat", "--source", "day", "--target", "night"]
-    words += ["--flow", "dis", "--workers", 1, "--weights", "random", "--seeds", 1, *sets]
+    words += ["--flow", "dis", "--workers", 1, "--weights", "random", "--seeds", 1, *tiny]
     words += ["--frame-cache", cache, "--runs", tmp_path / "runs"]
     if when == "before":
         small.fill()
