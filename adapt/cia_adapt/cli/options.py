@@ -64,7 +64,7 @@ class Footage(Frames):
     """Which clips, and the backbone that is trained on them."""
 
     weights: tuple[str, ...] = ()
-    """First weights of the backbone, as of cia-extract: kinetics, random, FILE or MODALITY=FILE; repeat. [default: kinetics]"""
+    """The first weights, as of cia-extract: kinetics, auto, random, FILE or MODALITY=FILE; repeat. [default: kinetics]"""
     checkpointing: bool = False
     """Compute the backbone's activations again for the gradient: a fraction of the memory, a third more time."""
 

@@ -69,7 +69,7 @@ def choose(modalities: Sequence[str], requests: Sequence[str], backbone: str) ->
 
 def _no_default(modality: str) -> str:
     return (
-        f"the {modality} stream of TBN has no default weights; download TBN-epic-kitchens-55.pth or TBN-epic-kitchens-100.pth "
+        f"the {modality} stream of TBN has no default weights; download TBN-epic-kitchens-55.pth "
         "(Dropbox, linked in the README of github.com/ekazakos/temporal-binding-network) and pass "
         f"--weights {'audio=' if modality == 'audio' else ''}FILE, or random instead of FILE for a dry exercise"
     )
