@@ -92,8 +92,8 @@ TAKE_LONGER = {"cia-ib", "cia-inject", "cia-mec", "dan", "jan", "max", "mec", "s
 @pytest.mark.parametrize("modalities", MODALITIES, ids=["two", "three"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_in_full(tmp_path_factory, tmp_path, method, modalities):
-    """All classes, more clips and epochs, the set-up's own batch, every part at its full width; the loss falls, and below chance's
-    but for those methods that take more than these few steps to it.
+    """All classes, more clips and epochs, the set-up's own batch, every part at its full width. The loss falls, and below
+    chance's, but for methods that need more than these few steps for it.
     """
     file = extracted(tmp_path_factory.getbasetemp().parent, clips=3, frames=3, classes=EIGHT)
     picked = config.load("demo", method, {"epochs": 8, "segments": 3, "lr": 1e-3})
