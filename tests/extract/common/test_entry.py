@@ -7,6 +7,7 @@ import pytest
 
 SWALLOWED = """
 import contextlib, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a script ignores it, and so would the command
 from cia_extract.common import entry
 def broken(**_):
     with contextlib.suppress(KeyboardInterrupt):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cia_extract.cli import application
+from cia_extract.cli import main
 from cia_extract.common.errors import UsageError
 from cia_extract.features import writer
 
@@ -46,7 +46,7 @@ def test_an_out_that_holds_no_file_is_a_usage_error_before_clips_are_rendered(pl
     from cia_extract.datasets import sources
 
     monkeypatch.setattr(sources, "find", lambda *_, **__: pytest.fail("the demo was rendered for nothing"))
-    done = in_this_process(application.main, *DEMO, "--out", places[kind], *(["--dry-run"] if dry_run else []))
+    done = in_this_process(main, *DEMO, "--out", places[kind], *(["--dry-run"] if dry_run else []))
     assert done.returncode == 2 and f"--out {places[kind]}: " in done.stderr and REASONS[kind] in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
