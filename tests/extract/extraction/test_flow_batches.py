@@ -12,7 +12,7 @@ from cia_extract.clips import job as clips_job
 from cia_extract.clips.flow import cache
 from cia_extract.extraction.flow_batches import DeviceFlow
 from cia_extract.extraction.window_batches import Batcher
-from cia_extract.networks import engines, weights
+from cia_extract.networks import engines, streams, weights
 from PIL import Image
 
 from tests.extract.features.test_failures import with_sound
@@ -166,7 +166,7 @@ def test_i3d_sees_the_same_in_both_flows(shared, kinetics, name, stable):
     """
     recipe = recipes.load("kinetics", {"sampling.frames": 1})
     network = weights.build("i3d", "flow", weights.load("i3d", "flow", "kinetics", print)).fold()
-    engine = engines.build(network, recipe, engines.example(recipe, "flow"), torch.device("cpu"), "eager")
+    engine = engines.build(network, recipe, streams.example(recipe, "flow"), torch.device("cpu"), "eager")
 
     def features(windows: clips_job.Windows) -> np.ndarray:
         batcher = Batcher(engine, recipe, "flow")
