@@ -92,12 +92,9 @@ TAKE_LONGER = {"cia-ib", "cia-inject", "cia-mec", "dan", "jan", "max", "mec", "s
 @pytest.mark.parametrize("modalities", MODALITIES, ids=["two", "three"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_in_full(tmp_path_factory, tmp_path, method, modalities):
-    """All classes, more clips and epochs, the set-up's own batch, every part at its full width. The loss falls, and below
-    chance's, but for methods that need more than these few steps for it.
-    """
+    """All classes, more clips and epochs, the set-up's own batch, every part at its full width; the loss falls below chance's."""
     file = extracted(tmp_path_factory.getbasetemp().parent, clips=3, frames=3, classes=EIGHT)
-    picked = config.load("demo", method, {"epochs": 8, "segments": 3, "lr": 1e-3})
+    picked = config.load("demo", method, {"epochs": 24 if method in TAKE_LONGER else 8, "segments": 3, "lr": 1e-3})
     for history in train_both_directions(file, picked, modalities, tmp_path):
         losses = [metrics["class_loss"] for metrics in history if "class_loss" in metrics]
-        assert min(losses[1:]) < losses[0]
-        assert losses[-1] < math.log(8) or method in TAKE_LONGER
+        assert losses[-1] < min(losses[0], math.log(8))
