@@ -86,13 +86,17 @@ def test_every_method_trains_in_both_directions(demo_features, tmp_path, method,
 
 
 TAKE_LONGER = {"cia-ib", "cia-inject", "cia-mec", "dan", "jan", "max", "mec", "sc-2", "sc-identity", "transvae"}
+NOT_EVEN_THEN = {("cia-ib", "audio"), ("jan", "audio"), ("transvae", "flow")}  # with that last modality; 2.08 to 2.10 nats
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("modalities", MODALITIES, ids=["two", "three"])
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_in_full(tmp_path_factory, tmp_path, method, modalities):
+def test_every_method_in_full(request, tmp_path_factory, tmp_path, method, modalities):
     """All classes, more clips and epochs, the set-up's own batch, every part at its full width; the loss falls below chance's."""
+    if (method, modalities[-1]) in NOT_EVEN_THEN:
+        why = "at its published weights it stays at chance over 24 clips (transvae over 128 as well: benchmarks/STUDY.md)"
+        request.applymarker(pytest.mark.xfail(reason=why, raises=AssertionError, strict=True))
     file = extracted(tmp_path_factory.getbasetemp().parent, clips=3, frames=3, classes=EIGHT)
     picked = config.load("demo", method, {"epochs": 24 if method in TAKE_LONGER else 8, "segments": 3, "lr": 1e-3})
     for history in train_both_directions(file, picked, modalities, tmp_path):
