@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from cia_adapt.experiments.search import GUARD, Results, Search, Trial
+from cia_adapt.experiments.search import Results, Search, Trial, counted
 from cia_adapt.runs import rank_correlation
 from cia_adapt.training import VALIDATORS
 
@@ -54,7 +54,7 @@ def text(search: Search, results: Results) -> str:
     winner, known = results.ranked[0], agreement(results.ranked)
     lines = [
         f"{len(results.ranked)} trials of {search.name}, the best by {by} first. Trial 0 has the method's own settings. A trial "
-        f"marked < is below trial 0 in {by} or source_val, and cannot win.",
+        f"marked < is below trial 0 in {' or '.join(counted(search.by))}, and cannot win.",
         _frame([_row(search, trial, trial.number in results.behind) for trial in results.ranked]),
         "",
         "How well the validators agree: Spearman's ρ over these trials. 1: the same order; 0: unrelated orders",
@@ -90,7 +90,7 @@ def _gains(search: Search, results: Results) -> Iterator[str]:
     if own is None or own.number == winner.number:
         return
     assert own.scores is not None and winner.scores is not None
-    gains = [f"{name} {own.scores[name]:.4g} → {winner.scores[name]:.4g}" for name in dict.fromkeys((*search.by, GUARD))]
+    gains = [f"{name} {own.scores[name]:.4g} → {winner.scores[name]:.4g}" for name in counted(search.by)]
     yield f"  from the method's own settings to the winner: {', '.join(gains)}"
 
 

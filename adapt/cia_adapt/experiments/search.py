@@ -139,11 +139,16 @@ def ranked(trials: Sequence[Trial], by: Sequence[str]) -> list[Trial]:
     return sorted(finished, key=place)
 
 
+def counted(by: Sequence[str]) -> list[str]:
+    """The validators in which a winner is not below the method as it is: those that rank, and the guard, each once."""
+    return list(dict.fromkeys((*by, GUARD)))
+
+
 def behind(trial: Trial, default: Trial, by: Sequence[str]) -> bool:
     """Whether a trial is below the method as it is in a validator that counts."""
     if trial.scores is None or default.scores is None:
         return trial.scores is None
-    return any(trial.scores[name] < default.scores[name] for name in {*by, GUARD})
+    return any(trial.scores[name] < default.scores[name] for name in counted(by))
 
 
 def begun_in(search: Search, space: Space) -> bool:

@@ -125,6 +125,7 @@ def test_the_report_sets_the_target_apart(searched):
     scores = [next(t.scores for t in searched[1].ranked if t.number == number) for number in (0, searched[1].ranked[0].number)]
     im, val = (" → ".join(f"{one[name]:.4g}" for one in scores) for name in ("im", "source_val"))
     assert f"from the method's own settings to the winner: im {im}, source_val {val}\n" in before
+    assert "below trial 0 in im or source_val, and" in before and search.counted(["source_val", "im"]) == ["source_val", "im"]
     assert json.loads(json.dumps(findings.as_json(*searched)))["winner"]["number"] == searched[1].ranked[0].number
 
 
