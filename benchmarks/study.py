@@ -33,7 +33,7 @@ OWN_RATE = ["ta3n", "ta3n-cia"]  # their 3e-2 does not train over set-up demo's 
 # `avg` is `concat`; of the others the arithmetic is another's, or the cost by far the highest.
 LEFT_OUT = ["avg", "cia-inject", "cia-trn", "cia-identity", "sc-identity", "sc-patch", "sc-window-max", *OWN_RATE]
 LATER = [name for name in config.names("methods") if name not in {*TABLE_3, *LEFT_OUT}]
-SEARCHED = ["source-only", "concat", "dann", "cia", "mcc", "cia-mcc"]
+SEARCHED = ["source-only", "concat", "dann", "im", "ta3n", "cia", "cia-im"]
 VALIDATORS = "source_val,im,bnm"
 
 
@@ -107,7 +107,7 @@ class Study:
     def search(self, names: list[str] | None) -> None:
         """Search settings of each method on the first demo, both directions, one seed."""
         for name in names or SEARCHED:
-            searched = ["--method", name, "--trials", self.trials, "--by", VALIDATORS, "--seeds", 1, "--space", "earlier"]
+            searched = ["--method", name, "--trials", self.trials, "--by", VALIDATORS, "--seeds", 1]
             _run("cia-adapt", "search", *self._protocol(DEMOS[0]), *searched, "--runs", self.folder / "searches")
 
     def searched(self, names: list[str] | None) -> None:
