@@ -135,5 +135,6 @@ def all_of(own: list[tuple[int, Value]]) -> list[Value]:
     if size() == 1:
         return [value for _, value in own]
     gathered: list[list[tuple[int, Value]]] = [[] for _ in range(size())]
-    distributed.all_gather_object(gathered, own)
+    with torch.inference_mode(False):  # torch 2.4 gathers in place, into tensors that inference mode would freeze
+        distributed.all_gather_object(gathered, own)
     return [value for _, value in sorted((one for part in gathered for one in part), key=lambda one: one[0])]

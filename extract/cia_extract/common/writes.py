@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cia_extract.common.errors import CiaError, UsageError
 
+NUMBER = re.compile(r"(?:errno = |os error |Os { code: )(\d+)")  # the system's, in the texts of HDF5 and safetensors, old and new
+
 
 @contextmanager
 def translated(where: str, advice: str = "make room or choose another folder") -> Iterator[None]:
@@ -32,8 +34,10 @@ def _reason(error: Exception) -> str:
 
     >>> _reason(OSError("Unable to synchronously create file (unable to open file: name = 'x', errno = 2, flags = 15)"))
     'No such file or directory'
+    >>> _reason(RuntimeError('Error while serializing: IoError(Os { code: 28, kind: StorageFull, message: "No space left" })'))
+    'No space left on device'
     """
-    number = re.search(r"errno = (\d+)", str(error))  # HDF5's text
+    number = NUMBER.search(str(error))
     if number is not None:
         return os.strerror(int(number[1]))
     return getattr(error, "strerror", None) or str(error)
@@ -44,7 +48,7 @@ def is_write_error(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return True
     if type(error).__module__.partition(".")[0] == "safetensors" or type(error).__name__ == "SafetensorError":
-        return "os error" in str(error) or "I/O error" in str(error)
+        return NUMBER.search(str(error)) is not None or "I/O error" in str(error)
     return isinstance(error, RuntimeError) and "errno = " in str(error)  # HDF5's text
 
 
