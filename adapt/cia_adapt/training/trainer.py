@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from cia_extract.common.errors import DivergedError
 from torch import Tensor, nn
+from torch._functorch import config as functorch_config
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import cia_adapt.training.reading as reading
@@ -80,6 +81,8 @@ class Trainer:
         self.reads_in_thread = device.type != "cpu" or task.source_train.clips.slow or task.target_train.slow
         # A CUDA graph overwrites its outputs at the next call: with two views of a batch the model is compiled without.
         graphs = device.type == "cuda" and not any(x.second_view for x in self.every)
+        if compiled:  # parts of the loss go backward first and keep the graph: its buffers must not be given away
+            functorch_config.donated_buffer = False
         self.compiled = torch.compile(self.model, mode="reduce-overhead" if graphs else None) if compiled else None
         together.part_ways(seed)
 
