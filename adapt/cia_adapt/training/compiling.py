@@ -15,5 +15,6 @@ def compiled_model(model: nn.Module, device: torch.device, second_view: bool) ->
         second_view: an objective runs it twice a step. A CUDA graph overwrites its outputs at the next call: then there is none.
     """
     # Parts of the loss go backward before the whole and keep the graph (retain_graph): its buffers must not be given away.
-    config.donated_buffer = False
+    if hasattr(config, "donated_buffer"):  # not yet in torch 2.4, which gives none away
+        config.donated_buffer = False
     return torch.compile(model, mode="reduce-overhead" if device.type == "cuda" and not second_view else None)
