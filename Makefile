@@ -10,7 +10,7 @@ TORCH_FIRST = $(if $(TORCH),$(1) $(PIP) torch --index-url https://download.pytor
 DEMO_EXTRACT := --dataset demo --root demo/clips --out demo/feats.h5 --clips-per-class 6 --frames 3 --flow dis
 DEMO_ADAPT := --features demo/feats.h5 --setup demo --segments 3 --runs demo/runs
 
-.PHONY: demo test test-all test-gpu bench-gpu bench-e100 test-lowest test-wheel study docs lint format clean
+.PHONY: demo test test-all test-gpu test-gpu-all bench-gpu bench-e100 test-lowest test-wheel study docs lint format clean
 
 # The commands and the fastest engine for CPUs.
 $(BIN)/.installed: pyproject.toml constraints.txt
@@ -54,11 +54,16 @@ test-lowest:
 	build/lowest/bin/python -m pip install --quiet --no-deps -e .
 	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest --numprocesses auto --dist worksteal
 
-# What shows on a GPU only; DEVICE=cpu tries the same tests, and the same rows in small, where there is none.
+# What shows on a GPU only; DEVICE=cpu tries the same tests, and the same rows in small, where there is none. Compiling is what takes
+# time, on the processor: several at once, few enough for the memory of one GPU. test-gpu-all compiles every method, test-gpu every part.
 DEVICE ?= cuda
+PYTEST_GPU := $(BIN)/python -m pytest --gpu $(DEVICE) --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-gpu: $(BIN)/.installed-dev
-	$(BIN)/python -m pytest -m gpu --gpu $(DEVICE)
+	$(PYTEST_GPU) -m 'gpu and not slow'
+
+test-gpu-all: $(BIN)/.installed-dev
+	$(PYTEST_GPU) -m gpu
 
 bench-gpu: $(BIN)/.installed
 	$(BIN)/python benchmarks/gpu --device $(DEVICE)

@@ -1,5 +1,6 @@
 """Stage two: epochs over features by tier and precision, I3D trained end to end, and every method compiled."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,11 +20,22 @@ from cia_adapt.training.trainer import Trainer
 from cia_extract.datasets import demo, manifest
 from cia_extract.features import writer
 from measuring import WRONG, Bench, Row, note
+from quick import covering
+
+# What rows may take of the device's memory, in GB. CIA's step takes 7.2 MB a source clip, its share of target clips with it
+# (counted on a CPU by torch's profiler): 0.9 GB for 128. Features take 1 MB a clip and modality: 0.4 GB a batch and as much the
+# next one, 1.1 GB all 552 clips of the file where they lie on the device. Together 2.8 GB, and CUDA graphs keep a step's twice.
+EPOCH_GB = 4.0
+# I3D's step takes 75 MB a clip of 16 × 112² (counted likewise), so 300 MB of 16 × 224²: 9.6 GB for 8 + 8 clips in two streams,
+# 0.4 GB for weights, gradients and Adam's two averages, and as much again for cuDNN's workspace.
+CLIPS_GB = 20.0
+# Two trainers, eager and compiled, each with the file's features on the device, and steps of 16 clips, twice with second views.
+METHOD_GB = 4.0
 
 
 def feature_file(bench: Bench) -> Path:
     """Random features of the right shape, 5 frames, two modalities, 12 classes; for numbers and timing only."""
-    path = bench.folder / "features.h5"
+    path, part = bench.folder / "features.h5", bench.folder / f"features-{os.getpid()}.h5"
     if path.exists():
         return path
     clips = 48 if bench.small else 300
@@ -31,12 +43,13 @@ def feature_file(bench: Bench) -> Path:
         columns = {key: [f"{i}" for i in range(clips)] for key in ("clip", "path")}
         columns |= {"label": [str(i % 12) for i in range(clips)], "split": ["val" if i < 24 else "train" for i in range(clips)]}
         provenance = {"dataset": domain, "modalities": ["rgb", "flow"], "frames": 5}
-        dataset = writer.begin_or_continue(path, domain, columns, provenance, bench.folder, overwrite=False)
+        dataset = writer.begin_or_continue(part, domain, columns, provenance, bench.folder, overwrite=False)
         random = np.random.default_rng(seed)
         with writer.RowWriter(dataset) as rows:
             for row in range(clips):
                 for modality in ("rgb", "flow"):
                     rows.write_row(row, modality, random.standard_exponential((5, 1024, 7, 7), np.float32) * 0.3)
+    part.replace(path)  # whole, or not at all where this section is ended
     return path
 
 
@@ -87,7 +100,7 @@ def epochs(bench: Bench) -> Iterator[Row]:
     for way in ways:
         tier, precision, compiled = way
         title = f"CIA's epoch, {tier}, {precision}{', compiled' if compiled else ''}"
-        yield bench.row(title, lambda way=way: trained(*way))
+        yield bench.row(title, lambda way=way: trained(*way), EPOCH_GB)
 
 
 def end_to_end(bench: Bench) -> Iterator[Row]:
@@ -122,35 +135,30 @@ def end_to_end(bench: Bench) -> Iterator[Row]:
 
     for way in (("fp32", False), ("bf16", False), ("bf16", True)):
         title = f"I3D trained with CIA, {changes['segments']} × {changes['crop']}², RGB and flow, {way[0]}"
-        yield bench.row(title + (", checkpointing" if way[1] else ""), lambda way=way: trained(*way))
+        yield bench.row(title + (", checkpointing" if way[1] else ""), lambda way=way: trained(*way), CLIPS_GB)
 
 
 def methods(bench: Bench) -> Iterator[Row]:
     """--compile of every method: two epochs, with a ragged batch, second views and second phases, against eager."""
-    names, wrong, two_views, done = config.names("methods"), [], [], 0
-    for name in ("cia", "co2a-fl") if bench.small else names:
-        if time.monotonic() > bench.ends:
-            break
+    first = covering(config.names("methods"))
+    names = ["cia", "co2a-fl"] if bench.small else first + [name for name in config.names("methods") if name not in first]
+    small: dict[str, Any] = {"clips": (40, 28), "batch": 16, "epochs": 2, "dropout": 0.0}
+
+    def compared(name: str) -> str:
+        torch._dynamo.reset()
         losses = []
         for compiled in (False, True):
-            torch._dynamo.reset()
-            trainer = trainer_of(
-                bench, name, bench_tier(bench), compiled=compiled, clips=(40, 28), batch=16, epochs=2, dropout=0.0
-            )
-            try:
-                losses.append([trainer.epoch().get("class_loss", 0.0) for _ in range(2)])
-            except Exception as error:
-                losses.append([f"{type(error).__name__}: {error}"])
-        if any(view.second_view for view in trainer.every):
-            two_views.append(name)
-        if isinstance(losses[1][0], str) or not np.allclose(*losses, rtol=0.02):
-            wrong.append(f"{name} {losses[0]} eager, {losses[1]} compiled")
-        done += 1
-    yield (
-        f"--compile of {done} of {len(names)} methods",
-        f"{WRONG if wrong else ''}{len(wrong)} differ from eager; with two views {', '.join(two_views)}",
-    )
-    yield from (("--compile", f"{WRONG}{each}") for each in wrong)
+            trainer = trainer_of(bench, name, bench_tier(bench), compiled=compiled, **small)
+            losses.append([trainer.epoch().get("class_loss", 0.0) for _ in range(2)])
+        views = ", two views" if any(objective.second_view for objective in trainer.every) else ""
+        said = ", ".join("{:.4f} and {:.4f}".format(*each) for each in losses)
+        return f"{'' if np.allclose(*losses, rtol=0.02) else WRONG}losses of two epochs eager, compiled: {said}{views}"
+
+    for done, name in enumerate(names):
+        if time.monotonic() > bench.ends:
+            yield "--compile of the other methods", f"{len(names) - done} not measured: no time left (--minutes)"
+            break
+        yield bench.row(f"--compile of {name}", lambda name=name: compared(name), METHOD_GB)
 
 
 def bench_tier(bench: Bench) -> str:

@@ -21,6 +21,7 @@ from cia_adapt.model import VideoModel
 from cia_adapt.parts.interface import Objective, Output, Reach, Step, Term
 from cia_adapt.parts.layers import GradientReversal
 from cia_adapt.training.clustering import cluster
+from cia_adapt.training.compiling import compiled_model
 from cia_adapt.training.health import consensus_metrics, features_of, gradient_ratio
 from cia_adapt.training.initialise import initialise_shared_layers
 from cia_adapt.training.optimisers import optimiser_of, reached, set_rate
@@ -78,9 +79,8 @@ class Trainer:
         needs_target = any(parts.needs_target(name, method.option(name)) for name in beside)
         self.target_batch = max(1, self.batch * len(task.target_train) // len(task.source_train.clips)) if needs_target else 0
         self.reads_in_thread = device.type != "cpu" or task.source_train.clips.slow or task.target_train.slow
-        # A CUDA graph overwrites its outputs at the next call: with two views of a batch the model is compiled without.
-        graphs = device.type == "cuda" and not any(x.second_view for x in self.every)
-        self.compiled = torch.compile(self.model, mode="reduce-overhead" if graphs else None) if compiled else None
+        second_view = any(objective.second_view for objective in self.every)
+        self.compiled = compiled_model(self.model, device, second_view) if compiled else None
         together.part_ways(seed)
 
     @property

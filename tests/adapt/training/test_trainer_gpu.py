@@ -1,4 +1,7 @@
-"""`make test-gpu`: on a GPU every tier, precision and method, compiled (CUDA graphs) or not, trains to one and the same loss."""
+"""`make test-gpu`: on a GPU every tier, precision and part, compiled (CUDA graphs) or not, trains to one and the same loss.
+
+`make test-gpu-all` compiles every method.
+"""
 
 import pytest
 import torch
@@ -6,11 +9,14 @@ from cia_adapt import config
 from cia_adapt.data import domains as data_domains
 from cia_adapt.data import task as data_task
 from cia_adapt.data.readers import Stores
+from cia_adapt.parts import registry
 from cia_adapt.training.trainer import Trainer
 
+from benchmarks.gpu.quick import covering
 from tests.adapt.runs_of import chosen, trainer_of
 
-pytestmark = pytest.mark.gpu
+METHODS = config.names("methods")
+QUICK = covering(METHODS)  # the other methods have the same parts in other combinations
 
 
 def trainer_on(device: torch.device, file, method: str, tier="ram", **options) -> Trainer:
@@ -32,6 +38,7 @@ def losses(trainer: Trainer) -> list[float]:
     return [trainer.epoch().get("class_loss", 0.0) for _ in range(2)]
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("tier", ["hdf5", "ram", "device"])
 def test_every_tier_trains_as_the_cpu_does(gpu, small_file, tier, precision):
@@ -42,7 +49,14 @@ def test_every_tier_trains_as_the_cpu_does(gpu, small_file, tier, precision):
     assert losses(trainer_on(gpu, small_file, "cia", tier, precision=precision)) == pytest.approx(losses(expected), rel=tolerance)
 
 
-@pytest.mark.parametrize("method", config.names("methods"))
+def test_the_quick_methods_have_every_part():
+    used = {part for method in QUICK for part in config.load("demo", method, {}).method.used_parts()}
+    assert used == {(kind, name) for kind in registry.KINDS for name in registry.names(kind)}
+    assert len(QUICK) == len(set(QUICK)) < len(METHODS) / 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", [*QUICK, *(pytest.param(m, marks=pytest.mark.slow) for m in METHODS if m not in QUICK)])
 def test_every_method_trains_compiled_as_it_does_eagerly(gpu, small_file, method):
     """With a ragged last batch, which runs eagerly; second views and second phases are among the methods."""
     torch._dynamo.reset()
