@@ -119,7 +119,7 @@ def _as_written(name: str, chosen: Chosen) -> Space:
 
 
 def _around(space: Space, setup: Setup) -> Space:
-    """The space, its ranges of `AROUND` widened to a tenth to ten times what the set-up has, as far as the settings' limits let."""
+    """The space, its ranges of `AROUND` widened to a tenth to ten times the set-up's value, within the settings' limits."""
     wide, kinds = dict(space), get_type_hints(Setup, include_extras=True)
     for option in AROUND:
         axis, (limits,) = wide.get(f"setup.{option}"), kinds[option].__metadata__

@@ -40,6 +40,25 @@ def test_every_method_trains_and_learns(small_file, method, modalities):
     assert all(p.grad is not None for p in trainer.model.parameters() if p.requires_grad)
 
 
+ON_CIA = {"alignment", "self-training", "video", "source-free"}
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if config.read("methods", name).get("group") in ON_CIA])
+def test_every_later_objective_stands_on_the_modules_of_cia(small_file, method):
+    """As `cia-NAME`, with the same settings of its own; or by `--refinement mc --pooling sc`."""
+    short = method.removesuffix("-fl").removesuffix("-label")
+    if f"cia-{short}" in METHODS:
+        alone, on_cia = (config.load("uh", name, {}).method for name in (method, f"cia-{short}"))
+        own = [name for name in alone.objectives if name != "adversarial"]
+        assert (on_cia.refinement, on_cia.pooling) == ("mc", "sc") and set(own) <= set(on_cia.objectives)
+        for name in own:
+            differing = {key for key, value in on_cia.option(name).items() if alone.option(name).get(key) != value}
+            assert differing <= {"reaches"} and alone.option(name).keys() <= on_cia.option(name).keys()
+    else:
+        _, outcome = run(small_file, method, epochs=2, modalities=THREE, refinement="mc", pooling="sc")
+        assert outcome.history[0]["source_effective_cells"] > 1
+
+
 @pytest.mark.parametrize("method", ADAPTING)
 def test_garbage_target_labels_change_nothing_in_training(small_file, method):
     """Bitwise: the weights and predictions of `last` and `selected`, and all that is recorded but the target's accuracy."""

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from tests.adapt.runs_of import chosen, equal, run, trainer_of
 
-
 THREE = ("rgb", "flow", "audio")
 
 
