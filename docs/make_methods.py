@@ -29,6 +29,10 @@ objectives.
 - *Published* is the number of the paper's cell that the method stands for, or of another paper. It is never a result of this
   project.
 - Methods named `-fl` are feature-level: the same objective over cached features, not the network that the published number is of.
+- A later objective on top of CIA is `cia-` and its name (`cia-pseudo`, `cia-shot` for short). Other methods for images and
+  video, and source-free ones, stand on CIA's modules with `--refinement mc --pooling sc`. `mec` and `rna` compare modalities
+  and need a head for each, so they stand on CIA◇. Refinements and poolings (MMTM, TADA, `att`, `max`) take the place of MC or
+  SC and cannot stand on both.
 - *Reads maps* means that the method needs maps [1024, 7, 7]. The others read vectors [1024] and are much faster.
 - Every method has a shared layer before its heads, as TA3N has. Every method with `adversarial` has discriminators. Both are
   [reconstructed](reconstruction.md).

@@ -14,7 +14,7 @@ from cia_adapt.training.loop import Outcome, train
 from cia_adapt.training.trainer import Trainer
 
 CPU = torch.device("cpu")
-SOURCE_FREE = ("shot-fl", "cleanadapt-fl", "cleanadapt-fl-ts")  # they need an epoch in each of two phases
+SOURCE_FREE = ("shot-fl", "cia-shot", "cleanadapt-fl", "cleanadapt-fl-ts")  # they need an epoch in each of two phases
 SMALL = {
     "sc": ["sc.embedding=16"],
     "tada": ["tada.hidden=4"],

@@ -23,8 +23,8 @@ class Searched(Trained):
     runs: Path = Path("searches")
     """Folder for the searches. Not that of other runs: tables would mix them."""
     space: str = "default"
-    """Settings that vary: default (lr, dropout, reversal, weights, temperatures), earlier (without weights), or a file that ends
-    in .toml.
+    """Settings that vary: default (lr, dropout, reversal, weights, temperatures, around the set-up's own), earlier (without
+    weights), or a file that ends in .toml.
     """
     trials: Annotated[int, Meta(ge=1, le=10_000)] = 30
     """Number of sets of values to try, beside the method's own."""
@@ -66,8 +66,9 @@ def _search(data: Data, searched: Searched, machine: Machine, science: SetupAndM
         jobs=searched.jobs,
         ray=searched.ray,
     )
-    if searched.space == "default" and search.begun_in(plan, before := config.load_space("earlier", chosen)):
-        plan = replace(plan, space=before)
+    if searched.space == "default":
+        begun = (space for space in config.earlier_spaces(chosen) if search.begun_in(plan, space))
+        plan = replace(plan, space=next(begun, plan.space))
     given = {f"setup.{name}": f"--{name.replace('_', '-')}" for name in science} | {key: f"--set {key}" for key in chosen.sets}
     for key in given.keys() & plan.space.keys():
         raise UsageError(f"{given[key]}: --space {searched.space} varies it; leave one of both out")

@@ -3,8 +3,8 @@
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, get_type_hints
 
 from cia_extract.common import settings
 from cia_extract.common.errors import UsageError
@@ -15,6 +15,7 @@ from cia_adapt.config.library import Chosen, names, read, said_of
 from cia_adapt.config.schema import Method, Setup
 
 Scalar = bool | int | float | str
+AROUND: Final = ("lr", "reversal")  # of the set-up; the space `default` holds a tenth to ten times their values
 PROTOCOL: Final = ("name", "labels", "train_split", "val_split", "test_classes", "select")  # equal in all runs that are compared
 
 
@@ -58,27 +59,17 @@ Space = Mapping[str, Range | Choice]
 def load_space(name: str, chosen: Chosen) -> Space:
     """The space `name` of a method: a built-in one without the settings that this method does not have, or a file.
 
+    `default` reaches from a tenth to ten times the set-up's rate and λ at least, as the method has them.
+
     Raises UsageError naming file and setting; DataError for a file that cannot be read.
     """
-    where = f"--space {name}"
-    tables = read("spaces", name)
-    used = {part: kind for kind, part in chosen.method.used_parts()}
-    if name in names("spaces"):
-        tables = _fitting(tables, chosen.method)
-    space: dict[str, Range | Choice] = {}
-    for table, entries in tables.items():
-        shown = settings.brief(table)
-        if not isinstance(entries, dict):
-            raise UsageError(f"{where}: {shown}: write it in a table, [setup] or a part of the method")
-        if table != "setup" and table not in used:
-            known = {"setup", *used}
-            raise UsageError(f"{where}: [{shown}]: this method has no such part{instead(shown, sorted(known))}")
-        for option, entry in entries.items():
-            with said_of(where):
-                space[f"{table}.{option}"] = _axis(table, used.get(table), option, entry)
-    if not space:
-        raise UsageError(f"{where}: names no setting; write some, such as [setup] lr = [1e-3, 3e-3]")
-    return space
+    space = _as_written(name, chosen)
+    return _around(space, chosen.setup) if name == "default" else space
+
+
+def earlier_spaces(chosen: Chosen) -> tuple[Space, ...]:
+    """What `default` was in earlier versions, the latest first: a search that was begun in one goes on in it."""
+    return _as_written("default", chosen), _as_written("earlier", chosen)
 
 
 def with_values(method: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +93,42 @@ def values_of(method: Mapping[str, Any], space: Space) -> dict[str, Any] | None:
             return None
         values[key] = table[option]
     return values
+
+
+def _as_written(name: str, chosen: Chosen) -> Space:
+    """What the TOML of a space says to a method."""
+    where = f"--space {name}"
+    tables = read("spaces", name)
+    used = {part: kind for kind, part in chosen.method.used_parts()}
+    if name in names("spaces"):
+        tables = _fitting(tables, chosen.method)
+    space: dict[str, Range | Choice] = {}
+    for table, entries in tables.items():
+        shown = settings.brief(table)
+        if not isinstance(entries, dict):
+            raise UsageError(f"{where}: {shown}: write it in a table, [setup] or a part of the method")
+        if table != "setup" and table not in used:
+            known = {"setup", *used}
+            raise UsageError(f"{where}: [{shown}]: this method has no such part{instead(shown, sorted(known))}")
+        for option, entry in entries.items():
+            with said_of(where):
+                space[f"{table}.{option}"] = _axis(table, used.get(table), option, entry)
+    if not space:
+        raise UsageError(f"{where}: names no setting; write some, such as [setup] lr = [1e-3, 3e-3]")
+    return space
+
+
+def _around(space: Space, setup: Setup) -> Space:
+    """The space, its ranges of `AROUND` widened to a tenth to ten times the set-up's value, within the settings' limits."""
+    wide, kinds = dict(space), get_type_hints(Setup, include_extras=True)
+    for option in AROUND:
+        axis, (limits,) = wide.get(f"setup.{option}"), kinds[option].__metadata__
+        if isinstance(axis, Range):
+            own = getattr(setup, option)
+            low, high = (float(f"{factor * own:.6g}") for factor in (0.1, 10.0))  # 0.3, not 0.30000000000000004
+            low, high = max(low, limits.ge), min(high, limits.le)
+            wide[f"setup.{option}"] = replace(axis, low=min(axis.low, low), high=max(axis.high, high))
+    return wide
 
 
 def _fitting(tables: Mapping[str, Any], method: Method) -> dict[str, Any]:

@@ -156,6 +156,24 @@ def test_a_search_that_was_begun_in_the_earlier_space_goes_on_in_it(small_file, 
     assert other.returncode == 4 and "setup.lr" in other.stderr
 
 
+def test_a_search_that_was_begun_in_the_default_space_before_it_went_around_the_set_up_goes_on_in_it(small_file, tmp_path):
+    """Set-up uh has λ = 1, and the file's range, which was the space then, ends at it."""
+    (tmp_path / "then.toml").write_text(
+        "[setup]\nlr = { low = 3e-5, high = 5e-2, log = true }\ndropout = { low = 0.0, high = 0.8 }\n"
+        "reversal = { low = 0.01, high = 1.0, log = true }\n"
+    )
+    uh = [word if word != "demo" else "uh" for word in command(small_file, "--trials", 1)]
+    begun = cia_adapt(*uh, "--space", "then.toml", cwd=tmp_path)
+    assert begun.returncode == 0, begun.stderr
+    record = tmp_path / "searches/uh/concat/search.json"
+    before = record.read_bytes()
+    goes_on = cia_adapt(*uh, cwd=tmp_path)
+    assert goes_on.returncode == 0 and record.read_bytes() == before, goes_on.stderr
+    anew = cia_adapt(*uh, "--runs", "anew", cwd=tmp_path)
+    assert anew.returncode == 0, anew.stderr
+    assert json.loads((tmp_path / "anew/uh/concat/search.json").read_text())["space"]["setup.reversal"]["high"] == 10
+
+
 def test_features_are_asked_for(tmp_path):
     run = cia_adapt("search", cwd=tmp_path)
     assert run.returncode == 2 and "--features is missing" in run.stderr

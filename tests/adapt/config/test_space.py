@@ -55,7 +55,34 @@ def test_the_default_space_holds_what_set_ups_and_methods_have_themselves(setup,
         for key, axis in space.load_space("default", chosen).items():
             part, option = key.split(".")
             own = getattr(chosen.setup, option) if part == "setup" else options[part][option]
-            assert axis.low < own < axis.high or (key == "setup.reversal" and own == axis.high), (method, key, own)
+            assert axis.low < own < axis.high, (method, key, own)
+
+
+@pytest.mark.parametrize("setup", library.names("setups"))
+@pytest.mark.parametrize("method", ["cia", "trn", "ta3n"])  # the last two have rates of their own
+def test_the_default_space_holds_a_tenth_to_ten_times_the_set_ups_rate_and_reversal(setup, method):
+    chosen = library.load(setup, method, {})
+    axes = space.load_space("default", chosen)
+    for own, axis in ((chosen.setup.lr, axes["setup.lr"]), (chosen.setup.reversal, axes["setup.reversal"])):
+        assert axis.low <= own / 10 * 1.001 and axis.high >= 10 * own / 1.001 and axis.log
+    assert axes["setup.dropout"].low + 0.2 < chosen.setup.dropout < axes["setup.dropout"].high - 0.2
+    fixed = space.earlier_spaces(chosen)[0]  # as the file says: never narrower, and nothing else differs
+    assert {key for key in axes if axes[key] != fixed[key]} <= {"setup.lr", "setup.reversal"} and axes.keys() == fixed.keys()
+    assert all(axes[key].low <= fixed[key].low and axes[key].high >= fixed[key].high for key in axes)
+
+
+@pytest.mark.parametrize(
+    ("setup", "lr", "reversal"),
+    [("demo", (3e-5, 5e-2), (0.01, 1.0)), ("uh", (3e-5, 5e-2), (0.01, 10.0)), ("e100", (1e-5, 5e-2), (0.01, 10.0))],
+)
+def test_the_ranges_of_the_default_space(setup, lr, reversal):
+    axes = space.load_space("default", library.load(setup, "cia", {}))
+    assert axes["setup.lr"] == space.Range(*lr, log=True) and axes["setup.reversal"] == space.Range(*reversal, log=True)
+
+
+def test_the_default_space_keeps_within_the_limits_of_its_settings():
+    axes = space.load_space("default", library.load("demo", "cia", {"lr": 500.0, "reversal": 2e-6}))
+    assert axes["setup.lr"].high == 1e3 and axes["setup.reversal"].low == 1e-6
 
 
 def test_the_earlier_space_is_the_default_without_weights_and_with_narrower_rates():

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from tests.adapt.runs_of import chosen, equal, run, trainer_of
 
+THREE = ("rgb", "flow", "audio")
+
 
 def game(reach: str, part: str = "adversarial") -> tuple[str, ...]:
     return f"{part}.reaches={reach}", f"{part}.ramp=0"  # with a ramp λ would be 0 at the first step
@@ -46,6 +48,7 @@ def test_parameters_that_the_reversed_gradient_does_not_reach_have_the_task_s_gr
     ("method", "part"),
     [
         ("cia-cdan", "conditional_adversarial"),
+        ("cia-cdan-e", "conditional_adversarial"),
         ("cia-mdd", "margin_disparity"),
         ("cia-mcd", "classifier_discrepancy"),
     ],
@@ -70,6 +73,10 @@ def test_other_games_keep_out_of_mc_and_sc_as_well(small_file, method, part):
         ("cia-ib", "information_bottleneck"),
         ("cia-afn", "feature_norm"),
         ("cia-dan", "kernel_discrepancy"),
+        ("cia-jan", "kernel_discrepancy"),
+        ("cia-coral", "coral"),
+        ("cia-bsp", "spectral_penalty"),
+        ("cia-rna", "relative_norm"),
     ],
 )
 @pytest.mark.parametrize("reach", ["shared", "everything"])
@@ -84,11 +91,44 @@ def test_losses_without_a_game_keep_out_of_mc_and_sc_where_they_are_told_to(smal
     assert any(name.startswith("model.shared") for name in changed)
 
 
-def test_discriminators_inside_a_pooling_learn_whatever_the_gradient_reaches(small_file):
+@pytest.mark.parametrize(
+    ("method", "beside"),
+    [
+        ("cia", None),
+        ("cia-im", "information_maximisation"),
+        ("cia-rna", "relative_norm"),
+        ("ta3n-cia", "attentive_entropy"),
+        ("tada", None),
+    ],
+)
+def test_no_aligning_loss_reaches_mc_and_sc_with_three_modalities(small_file, method, beside):
+    """Twice the task loss is twice the gradient, to the last bit, in SC and MC (here before TADA's pooling too), with the third
+    modality's gates: no other loss adds to it. Where the losses reach everything one does, as in the shared layer in any case.
+    """
+
+    def of(reach: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        sets = game(reach) if beside is None else (*game(reach), f"{beside}.reaches={reach}", f"{beside}.weight=1")
+        once, twice = (gradients(small_file, method, sets, refinement="mc", modalities=THREE, lambda_class=x) for x in (1.0, 2.0))
+        return once, twice
+
+    def by_the_task_alone(once: dict[str, torch.Tensor], twice: dict[str, torch.Tensor], names: list[str]) -> list[bool]:
+        return [torch.equal(2 * once[name], twice[name]) for name in names]
+
+    shared, everything = of("shared"), of("everything")
+    shut = [n for n in shared[0] if n.startswith(("model.pooling", "model.refinement")) and "discriminators" not in n]
+    assert all(by_the_task_alone(*shared, shut))
+    gates = [n for n in shut if "audio" in n and everything[0][n].any()]
+    assert {n.split(".")[3] for n in gates} == {"audio_from_rgb", "audio_from_flow", "rgb_from_audio", "flow_from_audio"}
+    assert not any(by_the_task_alone(*everything, gates))
+    assert not all(by_the_task_alone(*shared, [n for n in shared[0] if n.startswith("model.shared")]))
+
+
+@pytest.mark.parametrize(("method", "place"), [("tada", "model.pooling"), ("ta3n-cia", "model.temporal.all")])
+@pytest.mark.parametrize("modalities", [THREE[:2], THREE], ids=["two", "three"])
+def test_discriminators_inside_a_part_learn_whatever_the_gradient_reaches(small_file, method, place, modalities):
     for reach in ("everything", "all_but_pooling", "shared"):
-        own = [
-            g for name, g in gradients(small_file, "tada", game(reach)).items() if name.startswith("model.pooling.discriminators")
-        ]
+        named = gradients(small_file, method, game(reach), modalities=modalities)
+        own = [g for name, g in named.items() if name.startswith(f"{place}.discriminators")]
         assert own and all(g is not None and g.abs().sum() > 0 for g in own)
 
 

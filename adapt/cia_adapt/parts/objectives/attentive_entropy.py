@@ -10,12 +10,12 @@ import torch
 from cia_extract.common.errors import UsageError
 from torch import Tensor
 
-from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
+from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
 from cia_adapt.parts.layers.entropy import entropy
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Reaching):
     """Settings of the objective `attentive_entropy`."""
 
     weight: float = 0.003
