@@ -10,6 +10,8 @@ import torch
 from cia_extract import recipes
 from cia_extract.features import writer
 
+from tests.browser import chromium  # noqa: F401  # here, once: imported into two modules it would be two browsers in one process
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults", "tests/faults")

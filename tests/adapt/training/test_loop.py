@@ -28,7 +28,9 @@ BOTH, THREE = ("rgb", "flow"), ("rgb", "flow", "audio")
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_learns(small_file, method, modalities):
     """Classes that differ in their channels: loss falls, source validation is solved, the three numbers are there."""
-    epochs = 16 if method in ("cia-jan", "jan", "transvae") else 8  # JAN's loss holds the task's back; TranSVAE's own rate is 1e-3
+    epochs = (
+        16 if method in ("cia-jan", "jan", "transvae") else 8
+    )  # JAN's loss holds the task's back; TranSVAE's own rate is 1e-3
     pair = ("there", "here") if modalities == THREE else ("here", "there")
     trainer, outcome = run(small_file, method, epochs=epochs, modalities=modalities, pair=pair)
     losses = [m["class_loss"] for m in outcome.history if "class_loss" in m]

@@ -7,7 +7,7 @@ from cia_extract.datasets import check
 from cia_extract.pages import overview, preview
 from PIL import Image
 
-from tests.browser import DESK, HOSTILE, PHONE, chromium, opened, serious  # noqa: F401
+from tests.browser import DESK, HOSTILE, PHONE, opened, serious
 from tests.extract.clips.test_audio import write_video
 from tests.extract.pages.test_overview import write_file
 
@@ -35,7 +35,7 @@ def pages(tmp_path_factory):
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("kind", ["overview", "preview"])
-def test_a_page_opens_fits_and_axe_finds_nothing_serious(chromium, pages, kind, scheme, size):  # noqa: F811
+def test_a_page_opens_fits_and_axe_finds_nothing_serious(chromium, pages, kind, scheme, size):
     with opened(chromium, pages[kind], scheme, size) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
         assert serious(page) == []
@@ -49,7 +49,7 @@ def test_a_page_opens_fits_and_axe_finds_nothing_serious(chromium, pages, kind, 
 
 
 @pytest.mark.parametrize("kind", ["overview", "preview"])
-def test_names_are_text(chromium, pages, kind):  # noqa: F811
+def test_names_are_text(chromium, pages, kind):
     with opened(chromium, pages[kind]) as page:
         text = page.locator("main").inner_text()
         for name in SEEN:
@@ -59,7 +59,7 @@ def test_names_are_text(chromium, pages, kind):  # noqa: F811
     assert "<b>feats & 'co'.h5" in text or "<i>lost: " in text
 
 
-def test_the_key_shows_red_for_motion_to_the_right_and_bars_lie_under_the_sound(chromium, pages):  # noqa: F811
+def test_the_key_shows_red_for_motion_to_the_right_and_bars_lie_under_the_sound(chromium, pages):
     with opened(chromium, pages["preview"]) as page:
         assert page.locator(".key img").first.get_attribute("alt").startswith("Key of the colours: red is motion to the right")
         track = page.locator(".track img").bounding_box()
@@ -70,7 +70,7 @@ def test_the_key_shows_red_for_motion_to_the_right_and_bars_lie_under_the_sound(
             assert bar["width"] > 20 and bar["y"] > track["y"] + track["height"] - 2
 
 
-def test_a_keyboard_reaches_the_tables_that_scroll(chromium, pages):  # noqa: F811
+def test_a_keyboard_reaches_the_tables_that_scroll(chromium, pages):
     with opened(chromium, pages["overview"], size=PHONE) as page:
         regions = page.locator("[tabindex='0']").count()
         reached = set()
@@ -80,7 +80,7 @@ def test_a_keyboard_reaches_the_tables_that_scroll(chromium, pages):  # noqa: F8
         assert len(reached) == regions > 4
 
 
-def test_paper_is_white_in_a_dark_theme(chromium, pages):  # noqa: F811
+def test_paper_is_white_in_a_dark_theme(chromium, pages):
     with opened(chromium, pages["overview"], "dark") as page:
         page.emulate_media(media="print")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

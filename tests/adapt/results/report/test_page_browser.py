@@ -8,7 +8,7 @@ from cia_adapt.results.report import page as pages
 from cia_adapt.runs import files
 
 from tests.adapt.results.report.run_folders import write_runs
-from tests.browser import DESK, HOSTILE, PHONE, chromium, opened, serious  # noqa: F401
+from tests.browser import DESK, HOSTILE, PHONE, opened, serious
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def report(tmp_path_factory):
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_figure_is_drawn_and_axe_finds_nothing_serious(chromium, report, scheme, size):  # noqa: F811
+def test_every_figure_is_drawn_and_axe_finds_nothing_serious(chromium, report, scheme, size):
     with opened(chromium, report, scheme, size) as page:
         figures = page.locator("figure").all()
         assert len(figures) >= 10
@@ -43,7 +43,7 @@ def test_every_figure_is_drawn_and_axe_finds_nothing_serious(chromium, report, s
         assert serious(page) == []
 
 
-def test_colours_follow_the_theme_and_paper_is_white(chromium, report):  # noqa: F811
+def test_colours_follow_the_theme_and_paper_is_white(chromium, report):
     ink, paper = (
         "getComputedStyle(document.querySelector('figure svg text')).fill",
         "getComputedStyle(document.body).backgroundColor",
@@ -57,7 +57,7 @@ def test_colours_follow_the_theme_and_paper_is_white(chromium, report):  # noqa:
         assert (page.evaluate(ink), page.evaluate(paper)) == light
 
 
-def test_the_table_sorts_by_numbers_and_by_text(chromium, report):  # noqa: F811
+def test_the_table_sorts_by_numbers_and_by_text(chromium, report):
     with opened(chromium, report) as page:
         table = page.locator("#results")
 
@@ -74,7 +74,7 @@ def test_the_table_sorts_by_numbers_and_by_text(chromium, report):  # noqa: F811
         assert column(2) == sorted(column(2))
 
 
-def test_hover_shows_what_a_point_stands_for(chromium, report):  # noqa: F811
+def test_hover_shows_what_a_point_stands_for(chromium, report):
     with opened(chromium, report) as page:
         point = page.locator("#accuracy svg .mark-symbol path").first
         point.scroll_into_view_if_needed()
@@ -84,7 +84,7 @@ def test_hover_shows_what_a_point_stands_for(chromium, report):  # noqa: F811
         assert "method" in tip.inner_text() and "accuracy" in tip.inner_text()
 
 
-def test_menus_choose_what_is_drawn_and_listed(chromium, report):  # noqa: F811
+def test_menus_choose_what_is_drawn_and_listed(chromium, report):
     with opened(chromium, report) as page:
         section = page.locator("section", has=page.locator("#confusion"))
         drawn = section.locator("#confusion svg").inner_html()
@@ -96,7 +96,7 @@ def test_menus_choose_what_is_drawn_and_listed(chromium, report):  # noqa: F811
         assert section.locator("#confusion .numbers table").inner_text() != listed
 
 
-def test_a_keyboard_reaches_everything(chromium, report):  # noqa: F811
+def test_a_keyboard_reaches_everything(chromium, report):
     reachable = (
         "[...document.querySelectorAll('a[href], button, select, summary, [tabindex=\"0\"]')].filter(e => e.checkVisibility())"
     )
@@ -110,7 +110,7 @@ def test_a_keyboard_reaches_everything(chromium, report):  # noqa: F811
         assert {str(i) for i in range(count)} <= reached
 
 
-def test_names_are_text(chromium, report):  # noqa: F811
+def test_names_are_text(chromium, report):
     with opened(chromium, report) as page:
         for details in page.locator("details > summary").all():
             details.click()
@@ -123,7 +123,7 @@ def test_names_are_text(chromium, report):  # noqa: F811
         assert "שלום" in axis and "👋🏽 wave" in axis
 
 
-def test_every_number_can_be_saved(chromium, report, tmp_path):  # noqa: F811
+def test_every_number_can_be_saved(chromium, report, tmp_path):
     with opened(chromium, report) as page:
         assert page.locator("[data-csv]").count() >= page.locator("table").count() + page.locator("figure.chart").count()
         page.locator("#classes summary").click()
@@ -137,7 +137,7 @@ def test_every_number_can_be_saved(chromium, report, tmp_path):  # noqa: F811
     assert len(rows) == 3 * 2 * len(HOSTILE) and all(0 <= float(row["accuracy"]) <= 100 for row in rows)
 
 
-def test_what_is_left_out_is_named(chromium, report):  # noqa: F811
+def test_what_is_left_out_is_named(chromium, report):
     with opened(chromium, report) as page:
         assert "seed1/metrics.jsonl" in page.locator(".left-out").all_inner_texts()[0]
         assert "11 runs" in page.locator("h1").inner_text()

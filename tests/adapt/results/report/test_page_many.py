@@ -9,7 +9,7 @@ from cia_adapt.results.report.html import rendering
 from cia_adapt.runs import files
 
 from tests.adapt.results.report.run_folders import write_runs
-from tests.browser import chromium, opened  # noqa: F401
+from tests.browser import opened
 
 
 def report(root, out, **wanted):
@@ -62,7 +62,7 @@ def test_runs_of_two_set_ups_stand_apart(tmp_path):
 
 
 @pytest.mark.slow
-def test_five_hundred_runs_take_half_a_minute_and_ten_megabytes(tmp_path, chromium):  # noqa: F811
+def test_five_hundred_runs_take_half_a_minute_and_ten_megabytes(tmp_path, chromium):
     methods = ["source-only", "concat", "cia", *(f"cia-variant-{i}" for i in range(47))]
     classes = {"label": [f"class {i}" for i in range(12)]}
     write_runs(tmp_path / "runs", methods, seeds=5, classes=classes, clips=[f"clip {i:04d}" for i in range(500)], epochs=50)
