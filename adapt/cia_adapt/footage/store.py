@@ -29,6 +29,7 @@ from cia_adapt.footage.pictures import Pictures, Pixels
 DONE: Final = 1 << 32
 DECIDING: Final = ("clip", "path", "start", "stop", "rate", "flow_path", "flow_rate", "flow_bound")
 """Columns of a manifest that decide a clip's pixels; labels and splits may change."""
+MOST_BYTES: Final = 1 << 20  # of what the frames are of, which has 2 KB
 ADVICE: Final = "delete that folder, or give another --frame-cache"
 
 
@@ -73,6 +74,8 @@ class Store:
     def check(self, pictures: Pictures, rows: Manifest) -> None:
         """Check that the files are of these pictures and clips. Raises MismatchError, DataError."""
         wanted = self._contents(pictures, rows)
+        if self.about.stat().st_size > MOST_BYTES:
+            raise DataError(f"{self.about}: is larger than {MOST_BYTES >> 20} MiB; {ADVICE}")
         held = json_object(text_files.read_text(self.about, "JSON file", ADVICE), f"{self.about}:", ADVICE)
         pictured = held.get("pictures")
         if differing := differences.between(pictured if isinstance(pictured, dict) else {}, wanted["pictures"]):
