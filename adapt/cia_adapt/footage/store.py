@@ -10,6 +10,7 @@ A row's frames are written, synced, and only then marked by one write of eight b
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ def _mapped(path: Path) -> Any:
     try:
         if not path.is_file():  # a pipe would be waited for
             raise FileNotFoundError("no such file")
-        with np.errstate(over="ignore"):  # of a size that no file has
+        with np.errstate(over="ignore"), warnings.catch_warnings(action="ignore"):  # of a size that no file has, or an odd header
             return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # the header is Python's text of a dictionary: it may be anything
         why = names.printable(" ".join(str(error).split())[:200])
