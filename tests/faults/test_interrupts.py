@@ -269,7 +269,7 @@ def test_a_command_that_is_ended_leaves_nothing_by_half_and_the_same_one_ends_as
     assert once_more.wait() == (4 if command == "import" and "f.h5" in left else 0), once_more.told
     assert written(once_more.folder).keys() == expected.keys()
     if command == "merge":
-        finished_rows(once_more.folder / "f.h5", whole[0])
+        assert finished_rows(once_more.folder / "f.h5", whole[0]) == finished_rows(whole[0].path, whole[0])
     else:
         assert written(once_more.folder) == expected
     if command == "verify":
