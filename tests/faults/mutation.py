@@ -14,12 +14,16 @@ MADE = {
     "mp4": "libx264", "mkv": "libx265", "ts": "libx264", "flv": "libx264", "webm": "libvpx-vp9", "avi": "mpeg4",
     "mpg": "mpeg2video", "gif": "gif", "mov": "prores", "wmv": "wmv2", "3gp": "h263", "nut": "ffv1", "ivf": "libsvtav1",
 }  # fmt: skip
+# {suffix: (codec of the pictures, of the sound)} of clips with a sound track.
+SOUNDING = {"mp4": ("libx264", "aac"), "mov": ("mpeg4", "pcm_s16le"), "mkv": ("libx264", "flac"), "avi": ("mpeg4", "mp3"),
+            "ts": ("libx264", "ac3")}  # fmt: skip
 REAL = ["ucf101/PushUps/v_PushUps_g01_c01.avi", "hmdb51/wave/TrumanShow_wave_f_nm_np1_fr_med_26.avi", "kinetics/SOX5yA1l24A.mp4",
         "audio/v_GGSY1Qvo990.mp4", "ucf101/Punch/v_Punch_g03_c01.avi", "audio/mmaction2_demo.mp4"]  # fmt: skip
 # Names after which a container keeps numbers: sizes, counts, places, durations, rates, the picture's height and width.
 FIELDS = (
     b"stsz", b"stts", b"stsc", b"stco", b"ctts", b"stss", b"tkhd", b"mvhd", b"mdhd", b"elst", b"avcC", b"avc1", b"moov", b"mdat",
     b"avih", b"strh", b"strf", b"idx1", b"movi", b"LIST", b"\x1aE\xdf\xa3", b"\x18S\x80g", b"\x44\x89", b"\xb0\x82",
+    b"mp4a", b"esds", b"smhd", b"auds", b"sowt", b"fmt ", b"data",
     b"\x2a\xd7\xb1", b"FLV", b"onMetaData", b"GIF89a", b"\0\0\x01\xb3", b"\0\0\x01\xba", b"\0\0\0\x01\x67", b"\0\0\x01\xe0",
 )  # fmt: skip
 WILD = (0, 1, 255, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -36,6 +40,16 @@ def healthy(folder: Path, footage: Path | None) -> list[Path]:
         clips.append(folder / f"real{index}{Path(name).suffix}")
         _rewrite(footage / name, clips[-1], lambda packets: packets[:40])
     return clips
+
+
+def sounding(folder: Path) -> list[Path]:
+    """Clips with sound of two seconds: one of each of SOUNDING, and a .wav, which is one half of a clip."""
+    clips = []
+    for suffix, codecs in SOUNDING.items():
+        clips.append(folder / f"made.{suffix}")
+        _encode(clips[-1], *codecs)
+    _encode(folder / "made.wav", "", "pcm_s16le")
+    return [*clips, folder / "made.wav"]
 
 
 def mutants(clips: list[Path], folder: Path, count: int, seed: int) -> Iterator[Path]:
@@ -137,18 +151,27 @@ def _mistime(clip: Path, path: Path, chance: random.Random) -> None:
 DAMAGE = {"cut": _cut, "flip": _flip, "spoil": _spoil, "lie": _lie, "shuffle": _shuffle, "mistime": _mistime}
 
 
-def _encode(path: Path, codec: str) -> None:
-    """24 frames of moving noise, with B frames where the codec has them."""
+def _encode(path: Path, codec: str, sound: str = "") -> None:
+    """24 frames of moving noise, with B frames where the codec has them; two seconds of noise to hear. "" for none of either."""
     noise = np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8).repeat(12, 0).repeat(11, 1)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height = 176, 144  # h263 has few sizes
-        stream.pix_fmt = {"gif": "rgb8", "prores": "yuv422p10le"}.get(codec, "yuv420p")
-        stream.codec_context.gop_size = 8
-        for t in range(24):
+        if codec:
+            stream = container.add_stream(codec, rate=25)
+            stream.width, stream.height = 176, 144  # h263 has few sizes
+            stream.pix_fmt = {"gif": "rgb8", "prores": "yuv422p10le"}.get(codec, "yuv420p")
+            stream.codec_context.gop_size = 8
+        track = container.add_stream(sound, rate=48000) if sound else None
+        for t in range(24 if codec else 0):
             image = av.VideoFrame.from_ndarray(np.roll(noise, 3 * t, 1), format="rgb24")
             container.mux(stream.encode(image.reformat(format=stream.pix_fmt)))
-        container.mux(stream.encode())
+        if codec:
+            container.mux(stream.encode())
+        if track is not None:
+            heard = np.random.default_rng(0).integers(-9000, 9000, (1, 2 * 2 * 48000)).astype(np.int16)  # two channels in turn
+            frame = av.AudioFrame.from_ndarray(heard, "s16", "stereo")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+            container.mux(track.encode(frame))
+            container.mux(track.encode())
 
 
 def _rewrite(clip: Path, path: Path, change) -> None:

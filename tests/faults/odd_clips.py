@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -159,6 +160,50 @@ TRAPS: dict[str, tuple[Callable[[Path], object], str]] = {
     "subtitle.idx": (lambda p: (p.write_text("# VobSub index file, v7\nid: en, index: 0\ntimestamp: 00:00:01:000, filepos: 0\n"),
                                 (p.parent / "subtitle.sub").write_bytes(bytes(4096))), "playlist"),
 }  # fmt: skip
+
+
+NOISE = np.random.default_rng(0).integers(-9000, 9000, 96_000).astype("<i2").tobytes()
+
+
+def wav(
+    path: Path, rate: int = 24_000, channels: int = 1, bits: int = 16, data: bytes = NOISE, kind: int = 1, **lies: int
+) -> None:
+    """A .wav whose header says what it is told; `lies` are its `size` of the data, and its `align`, the bytes of a sample."""
+    align = lies.get("align", channels * bits // 8 & 0xFFFF)
+    head = struct.pack("<HHIIHH", kind, channels, rate, rate * align & 0xFFFFFFFF, align, bits)
+    parts = b"WAVEfmt " + struct.pack("<I", len(head)) + head + b"data" + struct.pack("<I", lies.get("size", len(data))) + data
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(parts)) + parts)
+
+
+# {name: (what its .wav says, what becomes of its sound, words of the message)}
+WAVS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "sound": ({}, "ok", ""),
+    "24-bits": ({"bits": 24, "data": NOISE * 3}, "ok", ""),
+    "a-thousand-hertz": ({"rate": 1000}, "ok", ""),
+    "longer-than-the-file": ({"size": (1 << 32) - 1}, "ok", ""),
+    "samples-of-no-bytes": ({"align": 0}, "ok", ""),
+    "half-a-sample-more": ({"data": NOISE[:-1]}, "ok", ""),
+    "a-million-hertz": ({"rate": 10**6, "data": NOISE * 2}, "short", ""),
+    "one-sample": ({"data": b"ab"}, "short", ""),
+    "no-samples": ({"data": b""}, "no audio", ""),
+    "not-what-it-says": ({"kind": 0x55}, "no audio", "cannot be decoded beyond 0.00 s"),
+    "255-channels": ({"channels": 255, "data": NOISE * 20}, "no audio", "cannot be decoded beyond 0.00 s"),
+    "all-channels": ({"channels": 0xFFFF, "align": 0xFFFF}, "decode error", "has no sound"),
+    "no-channels": ({"channels": 0, "align": 2}, "decode error", "has no sound"),
+    "no-rate": ({"rate": 0}, "decode error", "cannot be opened"),
+    "one-hertz": ({"rate": 1}, "decode error", "1 samples a second are no sound"),
+    "too-many-hertz": ({"rate": (1 << 31) - 1}, "decode error", "2147483647 samples a second are no sound"),
+    "no-bits": ({"bits": 0, "align": 2}, "decode error", "a codec that cannot be decoded"),
+    "another-codec": ({"kind": 0x9999}, "decode error", "a codec that cannot be decoded"),
+}  # fmt: skip
+
+
+def make_sounds(folder: Path) -> list[str]:
+    """A clip of 24 frames beside each of WAVS; returns their names."""
+    for name, (says, _, _) in WAVS.items():
+        film(folder / f"{name}.mp4")
+        wav(folder / f"{name}.wav", **says)
+    return [f"{name}.mp4" for name in WAVS]
 
 
 def _playlist(target: object) -> str:

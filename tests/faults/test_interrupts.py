@@ -1,15 +1,19 @@
 """Ctrl-C at any time, once and twice; SIGTERM as schedulers send it, to the command alone or to its whole group."""
 
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cia_adapt.runs import files, folder, state
 
 from tests.command_line import gone
+from tests.faults.commands import Launcher, Started
 from tests.faults.jobs import EVERY_EPOCH, RUN, assert_same, assert_same_run, extraction, finished_rows, training
 
 LAST_LINES = {
@@ -167,3 +171,106 @@ def test_a_sweep_that_is_ended_loses_no_finished_epoch_of_its_workers(small_file
     told_once(started.told, "cia-adapt", number)
     kept = [len(state.load(path)[1]["history"]) for path in tmp_path.rglob("state.safetensors")]
     assert len(kept) == 2 and min(kept) >= 1, started.told
+
+
+# --- commands that write once, or nothing --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chance(request) -> random.Random:
+    """The moments of the signals. The seed is printed where a test fails."""
+    seed = request.config.getoption("--kill-seed")
+    seed = random.randrange(2**32) if seed is None else seed
+    print(f"--kill-seed {seed}")
+    return random.Random(seed)
+
+
+@pytest.fixture(scope="module")
+def inputs(small_file, trained, whole, tmp_path_factory) -> Path:
+    """What the commands below read."""
+    folder = tmp_path_factory.mktemp("inputs")
+    clips = [f"c{i}" for i in range(60)]
+    rows = "".join(f"{clip},{'ab'[i % 2]},{'val' if i % 5 == 4 else 'train'}\n" for i, clip in enumerate(clips))
+    (folder / "m.csv").write_text(f"clip,label,split\n{rows}")
+    np.savez(folder / "v.npz", clip=np.array(clips), rgb=np.random.default_rng(0).random((len(clips), 25, 256), np.float32))
+    for name, source in {"small.h5": small_file, "whole.h5": whole[0].path}.items():
+        shutil.copyfile(source, folder / name)
+    shutil.copytree(trained / "2", folder / "runs")
+    return folder
+
+
+def words_of(command: str, inputs: Path) -> list[object]:
+    """The command line. What it writes lies in the working directory, by the names that it has when they are not given."""
+    quick = ["--setup", "demo", "--method", "concat", "--epochs", 1, "--batch", 6, "--modality", "rgb", "--source", "here"]
+    return {
+        "search": ["cia-adapt", "search", "--features", inputs / "small.h5", *quick, "--trials", 1],
+        "report": ["cia-adapt", "report", inputs / "runs", "--clips", 0, "--out", "report.html"],
+        "import": ["cia-adapt", "import", inputs / "v.npz", "--manifest", inputs / "m.csv", "--dataset", "d", "--out", "f.h5"],
+        "merge": ["cia-extract", "merge", inputs / "whole.h5", "--out", "f.h5"],
+        "verify": ["cia-extract", "verify", inputs / "whole.h5"],
+    }[command]
+
+
+def again(launcher: Launcher, command: list[object], before: Started) -> Started:
+    """The same command, in a working directory that has what the one before left."""
+    left = before.folder.with_name(f"{before.folder.name}-left")
+    shutil.copytree(before.folder, left, ignore=shutil.ignore_patterns("pid", "code", "stdout", "stderr"))
+    copies = f"import shutil; shutil.copytree({str(left)!r}, '.', dirs_exist_ok=True)"
+    return launcher.start(*command, before=copies)
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """{name: content} of what a command wrote, but for the circumstances of runs, which differ."""
+    besides = {"pid", "code", "stdout", "stderr", "stamp.json", "result.json", "done", "times.json", "lock"}
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in besides]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+QUICK = [("search", signal.SIGINT), ("report", signal.SIGTERM), *((c, n) for c in ("import", "merge", "verify") for n in
+         (signal.SIGINT, signal.SIGTERM))]  # fmt: skip
+OTHERS = [("search", signal.SIGTERM), ("report", signal.SIGINT)]
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "times"),
+    [(*one, 1) for one in QUICK] + [pytest.param(*one, 8, marks=pytest.mark.slow) for one in QUICK + OTHERS],
+)
+def test_a_command_that_is_ended_leaves_nothing_by_half_and_the_same_one_ends_as_ever(
+    inputs, whole, launcher, chance, command, number, times
+):
+    words = words_of(command, inputs)
+    began = time.monotonic()
+    undisturbed = launcher.run(*words)
+    took = time.monotonic() - began
+    assert undisturbed.wait() == 0, undisturbed.told
+    expected = written(undisturbed.folder)
+    before = undisturbed
+    for turn in range(times):
+        started = again(launcher, words, before) if turn else launcher.start(*words)
+        started.until(lambda s=started: _catches(s.pid, signal.SIGHUP))
+        time.sleep(chance.uniform(0, took))
+        started.send(number) if started.running() else None
+        code = started.wait(60)
+        if code == 4 and command == "import":  # it had ended before, and does not import twice
+            assert "already has a dataset 'd'" in started.told
+        elif code:  # it may have ended before
+            assert code == 130, (code, started.told)
+            told_once(started.told, str(words[0]), number, ", the same command continues" if words[0] == "cia-extract" else "")
+        left = written(started.folder)
+        assert not [name for name in left if name.endswith(".part")], list(left)
+        if command == "merge" and "f.h5" in left:  # it is filled row by row, as extraction does
+            finished_rows(started.folder / "f.h5", whole[0])
+        else:
+            assert left.items() <= expected.items() or command == "search"
+            whole_files = {name for name in left if name.endswith((".toml", ".txt", "search.json"))}
+            assert all(left[name] == expected[name] for name in whole_files)
+        before = started
+    once_more = again(launcher, words, before)
+    assert once_more.wait() == (4 if command == "import" and "f.h5" in left else 0), once_more.told
+    assert written(once_more.folder).keys() == expected.keys()
+    if command == "merge":
+        assert finished_rows(once_more.folder / "f.h5", whole[0]) == finished_rows(whole[0].path, whole[0])
+    else:
+        assert written(once_more.folder) == expected
+    if command == "verify":
+        assert once_more.said == undisturbed.said

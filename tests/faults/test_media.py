@@ -9,6 +9,7 @@ import json
 import os
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tests.faults.commands import Launcher, Started
 from tests.faults.jobs import FAST
 
 EVERY = 40  # healthy clips lie between the others: a hundred that fail in a row stop a run, and must
+WITH_SOUND = ["audio" if word == "flow" else word for word in FAST]
 TIMEOUT_S = 30
 MOST_MB = 2500  # of a worker, which has 200 before its first clip
 REASONS = {"partial decode", "decode error", "timeout", "missing"}
@@ -36,13 +38,15 @@ def seed(request) -> int:
     return given
 
 
-def extracted(launcher: Launcher, root: Path, names: list[str]) -> tuple[Started, features.DatasetFeatures, list[dict]]:
+def extracted(
+    launcher: Launcher, root: Path, names: list[str], how: Sequence[object] = FAST
+) -> tuple[Started, features.DatasetFeatures, list[dict]]:
     """(the command, its dataset, what was measured of each clip) of an extraction of these clips, some of which fail."""
     manifest, out, log = root / "m.csv", root / "out" / "f.h5", root / "out" / "measured.jsonl"
     out.parent.mkdir()
     with manifest.open("w", newline="") as file:
         csv.writer(file).writerows([("clip", "path", "label", "split"), *((name, name, "wave", "train") for name in names)])
-    words = ["--dataset", "d", "--manifest", manifest, "--root", root, "--out", out, *FAST, "--timeout", TIMEOUT_S]
+    words = ["--dataset", "d", "--manifest", manifest, "--root", root, "--out", out, *how, "--timeout", TIMEOUT_S]
     hook = measured.HOOK.format(root=str(Path(__file__).parents[2]))
     started = launcher.start("cia-extract", *words, before=hook, environment={measured.LOG: str(log)})
     started.wait(within_s=7200)
@@ -61,7 +65,7 @@ def check_ledger(dataset: features.DatasetFeatures, log: list[dict]) -> Counter:
             counts[name] += 1
             assert status[row, column] in (features.DONE, 2), f"{clip} is neither done nor failed"
             if status[row, column] == features.DONE:
-                assert name in {"ok", "short", "damaged"}, (clip, name)
+                assert name in {"ok", "short", "damaged", "no audio"}, (clip, name)
                 assert np.isfinite(dataset.array(f"{modality}/pooled")[row]).all(), clip
             else:
                 assert name in REASONS and text and text.isprintable(), (clip, name, text)
@@ -103,3 +107,36 @@ def test_odd_clips_are_used_and_traps_are_refused_for_their_reason(launcher, tmp
     for clip, (_, words) in odd_clips.TRAPS.items():
         assert words in messages[clip].decode(), (clip, messages[clip])
     assert counts["ok"] == 2 * len(odd_clips.SOUND) and not counts["timeout"]
+
+
+@pytest.mark.parametrize("how_many", ["a few", pytest.param("--mutants", marks=pytest.mark.slow)])
+def test_mutated_sound_ends_no_run_and_is_in_the_ledger(launcher, tmp_path, seed, request, how_many):
+    count = request.config.getoption("--mutants") if how_many == "--mutants" else 24
+    healthy = mutation.sounding(tmp_path)
+    names = []
+    for path in mutation.mutants(healthy, tmp_path, count, seed):
+        names.append(path.with_suffix(".mkv").name if path.suffix == ".wav" else path.name)
+        if path.suffix == ".wav":
+            os.link(tmp_path / "made.mkv", tmp_path / names[-1])
+    for at in range(0, count, EVERY):
+        os.link(healthy[0], tmp_path / f"healthy{at}.mp4")
+        names.insert(at, f"healthy{at}.mp4")
+    for path in healthy[:-1]:
+        names.append(f"alone-{path.name}")
+        os.link(path, tmp_path / names[-1])  # whose sound is not taken from made.wav
+    _, dataset, log = extracted(launcher, tmp_path, names, WITH_SOUND)
+    counts = check_ledger(dataset, log)
+    sound = [row for row, clip in enumerate(names) if clip.startswith(("healthy", "alone"))]
+    assert (dataset.array("outcome")[sound] == OUTCOMES.index("ok")).all()
+    same = [row for row in sound if names[row].startswith("healthy")] + [names.index("alone-made.mp4")]
+    assert len(np.unique(dataset.array("audio/pooled")[same], axis=0)) == 1, "clips beside damaged ones are as they are alone"
+    assert counts["decode error"] and counts["ok"] > 2 * len(sound)
+
+
+def test_odd_sound_is_used_or_refused_for_its_reason(launcher, tmp_path):
+    """Headers of .wav files that say what no sound has: the rates, channels and sizes decide no memory."""
+    _, dataset, log = extracted(launcher, tmp_path, odd_clips.make_sounds(tmp_path), WITH_SOUND)
+    check_ledger(dataset, log)
+    for row, (name, (_, outcome, words)) in enumerate(odd_clips.WAVS.items()):
+        rgb, audio = (OUTCOMES[code] for code in dataset.array("outcome")[row])
+        assert (rgb, audio) == ("ok", outcome) and words in dataset.array("message")[row, 1].decode(), name

@@ -6,13 +6,16 @@ and pickles are fuzzed where their readers are tested. A run's configuration goe
 
 import copy
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cia_adapt import config
 from cia_adapt.config import library
-from cia_adapt.experiments import runner
+from cia_adapt.experiments import runner, search
+from cia_adapt.footage.store import Store
 from cia_adapt.results import comparison, formats, predicting, table
 from cia_adapt.results.report import page
 from cia_adapt.runs import files
@@ -22,6 +25,9 @@ from cia_extract.datasets import manifest, tables
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.adapt.clips_of import PICTURES
+from tests.adapt.experiments.test_search import SPACE as SEARCHED
+from tests.adapt.experiments.test_search import search_of
 from tests.adapt.runs.test_resume import folder_of, request
 from tests.adapt.runs_of import copied
 from tests.hostile import mutated
@@ -38,6 +44,7 @@ CONFIG = {
 RESULT = {"source": "a", "target": "b", "method": "cia", "setup": "demo", "last": 1.0, "selected": 1, "oracle": 2.5}
 RESULT |= {"source_val": 3.0, "seed": 0, "target_val_clips": 9}
 METRICS = {"source_val_accuracy": 0.5, "target_val_accuracy": 0.25, "class_loss": 1.5, "advice": "x"}
+SPACE = b"[setup]\nlr = { low = 1e-3, high = 1e-2, log = true }\nbatch = [4, 8]\n[adversarial]\nframe = { low = 0.1, high = 1 }\n"
 KNOBS = json.dumps(recipes.load("kinetics").knobs(["rgb", "flow"])).encode()
 
 
@@ -53,6 +60,45 @@ def in_a_run(read: Callable[[Path], object], name: str) -> Callable[[Path], obje
     return reads
 
 
+def of_a_search(name: str, read: Callable[[search.Search], object]) -> tuple[bytes, str, Callable[[Path], object]]:
+    """A file of a search's folder."""
+
+    def reads(path: Path) -> object:
+        asked = search_of(path, path.parent)
+        (asked.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (asked.folder / name).write_bytes(path.read_bytes())
+        return read(asked)
+
+    with tempfile.TemporaryDirectory() as folder:
+        asked = search_of(Path(folder), Path(folder))
+        search._check_same(asked)
+        search._written(asked, 1, {"setup.lr": 2e-3, "setup.reversal": 0.5})
+        return (asked.folder / name).read_bytes(), name, reads
+
+
+def of_a_frame_cache(name: str) -> tuple[bytes, str, Callable[[Path], object]]:
+    """A file of a frame cache."""
+
+    def begun(folder: Path) -> Store:
+        (folder / "m.csv").write_bytes(MANIFEST)
+        store = Store(folder, "rgb")
+        store.begin_or_continue(PICTURES, manifest.read(folder / "m.csv"))
+        return store
+
+    def reads(path: Path) -> object:
+        content = path.read_bytes()
+        path.unlink()
+        if name != "rgb.json":
+            (path.parent / "rgb.json").unlink(missing_ok=True)
+        store = begun(path.parent)
+        path.write_bytes(content)
+        return store.check(PICTURES, manifest.read(path.parent / "m.csv")), store.checksums()
+
+    with tempfile.TemporaryDirectory() as folder:
+        begun(Path(folder))
+        return (Path(folder) / name).read_bytes(), name, reads
+
+
 # {what is parsed: (a sound file, its name, the parser)}
 PARSERS: dict[str, tuple[bytes, str, Callable[[Path], object]]] = {
     "a manifest": (MANIFEST, "m.csv", manifest.read),
@@ -64,6 +110,11 @@ PARSERS: dict[str, tuple[bytes, str, Callable[[Path], object]]] = {
     "a run's stamp": (as_json({"feature_file": "f", "device": "cpu"}), "s", in_a_run(files.read_stamp, "stamp.json")),
     "a run's metrics": (as_json(METRICS) + b"\n" + as_json(METRICS), "m", in_a_run(files.read_metrics, "metrics.jsonl")),
     "a run's predictions": (b"clip,label,guess\na,x,y\n'=b,x,y\n", "p", in_a_run(files.read_predictions, "predictions.csv")),
+    "a space": (SPACE, "s.toml", lambda p: config.load_space(str(p), library.load("demo", "dann", {}))),
+    "a search": of_a_search("search.json", lambda asked: (search.begun_in(asked, SEARCHED), search._check_same(asked))),
+    "a search's trial": of_a_search("concat-trial001.toml", search._known),
+    "what a frame cache is of": of_a_frame_cache("rgb.json"),
+    "the states of a frame cache": of_a_frame_cache("rgb.state.npy"),
     "a file's recipe": (KNOBS, "k.json", lambda p: recipes.restored(json.loads(p.read_text()), "f.h5")),
 }
 PIECES = [

@@ -127,6 +127,11 @@ def _submit(
             raise UsageError("--check: checks a file; leave runs and --out out")
         if submission.timestamps is None:
             raise UsageError("--timestamps is missing: give EPIC_100_uda_target_test_timestamps.csv, whose clips must be there")
+        if submission.with_source and submission.source_timestamps is None:
+            raise UsageError(
+                "--source-timestamps is missing: with --with-source --check looks for the clips of "
+                "EPIC_100_uda_source_test_timestamps.csv too; give it, or leave --with-source out"
+            )
         if not submission.check.is_file():
             raise UsageError(f"--check {submission.check}: no such file")
         counts = challenge.check(submission.check, ids)

@@ -4,6 +4,7 @@ import tomllib
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
+from cia_extract.common import settings
 from cia_extract.common.errors import UsageError
 from cia_extract.common.suggest import did_you_mean
 
@@ -38,7 +39,9 @@ class Published(NamedTuple):
 def check_group(where: str, group: object) -> None:
     """Raise UsageError for the `group` of the TOML `where` that is none of `GROUPS`."""
     if group not in GROUPS:
-        raise UsageError(f"{where}: group = {group}: choose from {', '.join(GROUPS)}{did_you_mean(str(group), GROUPS)}")
+        raise UsageError(
+            f"{where}: group = {settings.brief(group)}: choose from {', '.join(GROUPS)}{did_you_mean(str(group), GROUPS)}"
+        )
 
 
 def published() -> tuple[list[Published], str]:

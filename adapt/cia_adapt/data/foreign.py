@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.modalities import MODALITIES
 from cia_extract.common.names import printable
-from cia_extract.features import DONE, journal_path, open_features, opened, readable
+from cia_extract.features import DONE, journal_path, open_features, opened, readable, storage
 
 from cia_adapt.data.columns import column
 from cia_adapt.data.source import FeatureSource
@@ -49,6 +49,8 @@ class SlowArray:
 
     file: Path
     info: ForeignArray
+    checked: set[int] = field(default_factory=set, compare=False, repr=False)
+    """Rows whose chunks have been unpacked for a check."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,7 +65,11 @@ class SlowArray:
     def __getitem__(self, row: int) -> npt.NDArray[Any]:
         """One clip's values, [T, …]."""
         with opened(self.file) as file:
-            clip = np.asarray(file[self.info.path][int(row)], self.info.dtype)
+            data = file[self.info.path]
+            if int(row) not in self.checked:  # it takes twice as long
+                storage.check_row(f"{self.file}: {self.info.path}", data, int(row))
+                self.checked.add(int(row))
+            clip = np.asarray(data[int(row)], self.info.dtype)
         return clip.reshape(self.info.shape[1:])
 
 
@@ -152,6 +158,7 @@ def _opened_alone(path: Path) -> Iterator[h5py.File]:
         if outside is not None:
             place = printable(outside.decode(errors="replace"))
             raise DataError(f"{path}: {place} is a link to another file; copy it into this file, for example with h5repack")
+        storage.check(path, file)
         yield file
 
 

@@ -10,6 +10,7 @@ A row's frames are written, synced, and only then marked by one write of eight b
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from cia_adapt.footage.pictures import Pictures, Pixels
 DONE: Final = 1 << 32
 DECIDING: Final = ("clip", "path", "start", "stop", "rate", "flow_path", "flow_rate", "flow_bound")
 """Columns of a manifest that decide a clip's pixels; labels and splits may change."""
+MOST_BYTES: Final = 1 << 20  # of what the frames are of, which has 2 KB
 ADVICE: Final = "delete that folder, or give another --frame-cache"
 
 
@@ -73,6 +75,8 @@ class Store:
     def check(self, pictures: Pictures, rows: Manifest) -> None:
         """Check that the files are of these pictures and clips. Raises MismatchError, DataError."""
         wanted = self._contents(pictures, rows)
+        if self.about.stat().st_size > MOST_BYTES:
+            raise DataError(f"{self.about}: is larger than {MOST_BYTES >> 20} MiB; {ADVICE}")
         held = json_object(text_files.read_text(self.about, "JSON file", ADVICE), f"{self.about}:", ADVICE)
         pictured = held.get("pictures")
         if differing := differences.between(pictured if isinstance(pictured, dict) else {}, wanted["pictures"]):
@@ -149,7 +153,7 @@ def _mapped(path: Path) -> Any:
     try:
         if not path.is_file():  # a pipe would be waited for
             raise FileNotFoundError("no such file")
-        with np.errstate(over="ignore"):  # of a size that no file has
+        with np.errstate(over="ignore"), warnings.catch_warnings(action="ignore"):  # of a size that no file has, or an odd header
             return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # the header is Python's text of a dictionary: it may be anything
         why = names.printable(" ".join(str(error).split())[:200])

@@ -102,7 +102,7 @@ def scores_of(folder: Path, asked: Asked, say: Say) -> Scores:
     if not classes:
         raise DataError(f"{folder}/config.json: names no classes; {files.AGAIN}")
     on_clips = setup.input == "clips"
-    clips_of = (_filmed if on_clips else _extracted)(folder, asked, say)
+    clips_of = (_filmed if on_clips else _extracted)(folder, asked, config["target"], say)
     path = clips_of.dataset.path
     rows = clips_of.split(asked.split, "--split")
     arrays = arrays_to_read(clips_of, clips_of, config["modalities"], method.needs_maps)
@@ -123,11 +123,11 @@ def scores_of(folder: Path, asked: Asked, say: Say) -> Scores:
     return Scores(tuple(clips.names), classes, probabilities, _not_extracted(clips_of, asked.split))
 
 
-def _extracted(folder: Path, asked: Asked, say: Say) -> Domain:
-    """The clips of the feature file that a run over features is asked for. Raises UsageError, DataError."""
+def _extracted(folder: Path, asked: Asked, target: str, say: Say) -> Domain:
+    """The clips of the feature file that a run over features, adapted to `target`, is asked for. Raises UsageError, DataError."""
     if asked.footage is not None:
         raise UsageError(f"{folder}: trained on features; describe the clips with cia-extract, and name the file with --features")
-    target, trained_on = files.read_config(folder)["target"], Path(files.read_stamp(folder)["feature_file"])
+    trained_on = Path(files.read_stamp(folder)["feature_file"])
     path = asked.features or trained_on
     if asked.features is None and not path.exists():
         raise UsageError(f"{folder}: its feature file {path} is no longer there; name one with --features")
@@ -137,18 +137,17 @@ def _extracted(folder: Path, asked: Asked, say: Say) -> Domain:
     return domain
 
 
-def _filmed(folder: Path, asked: Asked, say: Say) -> Domain:
+def _filmed(folder: Path, asked: Asked, target: str, say: Say) -> Domain:
     """The clips that a run which trained its backbone is asked for: its own from its cache, others decoded.
 
     Raises UsageError, DataError, MismatchError.
     """
     if asked.features is not None:
         raise UsageError(f"{folder}: trained its backbone and sees frames; give --clips MANIFEST in place of --features")
-    config = files.read_config(folder)
     clips = own_clips(files.read_stamp(folder), "cached") if asked.footage is None else [asked.footage]
     if not clips:
         raise UsageError(f"{folder}: does not say where its clips are; name them with --clips")
-    return chosen_domain(filmed(folder, clips, say), clips[0].cache, asked.dataset, config["target"])
+    return chosen_domain(filmed(folder, clips, say), clips[0].cache, asked.dataset, target)
 
 
 def chosen_domain(domains: Mapping[str, Domain], path: Path, name: str | None, default: str) -> Domain:

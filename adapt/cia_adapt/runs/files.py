@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import cia_adapt.runs.checksums as checksums
 
 MOST_BYTES: Final = 256 << 20  # of a text file of a run; a run of 10,000 epochs has 10 MB
+MOST_JSON: Final = 8 << 20  # bytes of a JSON file of a run, parsed whole; E100's have 20 KB, and MOST_CLASSES names fit
 MOST_CLASSES: Final = 100_000  # of all label columns of a run; EPIC-KITCHENS-100 has 397
 LONGEST_CLASS: Final = 1000  # characters of a class's name
 AGAIN: Final = "train the run again with --overwrite, or leave it out"  # how the messages of this file end
@@ -165,7 +166,7 @@ def load_scores(folder: Path) -> dict[str, torch.Tensor]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a run. Raises DataError."""
-    return json_object(_text(path), f"{path}:", AGAIN)
+    return json_object(_text(path, MOST_JSON), f"{path}:", AGAIN)
 
 
 def check(path: Path, value: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
@@ -194,12 +195,12 @@ def _fits(value: Any, kind: Any) -> bool:
     return abs(value) < 1 << 53 if isinstance(value, int) else math.isfinite(value)
 
 
-def _text(path: Path) -> str:
-    """The text of a run's file. Raises DataError."""
+def _text(path: Path, most: int = MOST_BYTES) -> str:
+    """The text of a run's file of at most so many bytes. Raises DataError."""
     try:
         _check_file(path)
-        if path.stat().st_size > MOST_BYTES:
-            raise DataError(f"{path}: larger than a run's file can be, {MOST_BYTES >> 20} MiB; {AGAIN}")
+        if path.stat().st_size > most:
+            raise DataError(f"{path}: larger than a run's {path.name} can be, {most >> 20} MiB; {AGAIN}")
         checksums.check(path)
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:

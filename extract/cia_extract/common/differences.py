@@ -51,4 +51,5 @@ def listed(differing: Sequence[Difference]) -> str:
 def _brief(value: Any) -> str:
     """A value for a message; a whole table that the other side lacks, by its name."""
     text = printable(str(value.get("name", value.get("algorithm", "…")) if isinstance(value, dict) else value))
+    text = text if text.isprintable() else ascii(text)  # what nobody sees, such as a byte order mark, makes two names look alike
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"

@@ -1,7 +1,7 @@
 """The feature file, schema 1: what it holds, reading, writing, checking and merging it."""
 
 from cia_extract.common.modalities import MODALITIES
-from cia_extract.features import collection, failures, merging, writer
+from cia_extract.features import collection, failures, merging, storage, writer
 from cia_extract.features.claims import Claims
 from cia_extract.features.collection import Array, ClipFeatures, Collection, from_dataset, from_folder
 from cia_extract.features.failures import failures_path, write_failures
@@ -51,6 +51,7 @@ __all__ = [
     "readable",
     "row_bytes",
     "row_crc32c",
+    "storage",
     "write_columns",
     "write_failures",
     "writer",

@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+import cia_extract.features.storage as storage
 from cia_extract.common.errors import DataError
 from cia_extract.common.version import __version__
 from cia_extract.features.journal import journal_path, wait_for_writer
@@ -175,6 +176,7 @@ def open_features(path: str | Path) -> dict[str, DatasetFeatures]:
     if journal_path(path).exists() or path.stat().st_size == 0:
         raise DataError(f"{path}: its creation was interrupted; run the same cia-extract command again to finish it")
     with opened(path) as file:
+        storage.check(path, file)
         schema = file.attrs.get("schema", "none")
         if not isinstance(schema, int | np.integer) or schema != SCHEMA:
             raise DataError(f"{path}: schema {str(schema)[:20]}, this version {__version__} reads schema {SCHEMA}")

@@ -28,6 +28,12 @@ MAX_FRAMES: Final = 100_000  # of a clip
 MAX_TEXT: Final = 1 << 16  # bytes of one value of a column
 MAX_RECIPE: Final = 1 << 24  # bytes
 LAST_STATUS: Final = 2  # 0 to do, 1 done, 2 failed
+# Arrays that older files lack, and those without which each means nothing.
+TOGETHER: Final = {
+    "outcome": ["message"],
+    "ledger_crc32c": ["outcome", "message"],
+    "clip_crc32c": ["clips/n_frames", "clips/fps"],
+}
 
 Shape = tuple[int | str, ...]  # a letter stands for any size, the same one within a dataset
 
@@ -185,6 +191,9 @@ def _regions(
     for key in ("status", "crc32c", "clips/indices"):
         if items[key] is None:
             raise DataError(f"{path}: /{name}/{key} is missing; schema 1 always has it")
+    for key, others in TOGETHER.items():
+        if items[key] is not None and (absent := [other for other in others if items[other] is None]):
+            raise DataError(f"{path}: /{name}/{absent[0]} is missing; schema 1 has it beside {key}")
     sizes: dict[str, int] = {}
     regions = {key: _region(path, item, *expected[key], sizes, size) for key, item in items.items() if item is not None}
     _check_status(path, name, regions["status"])

@@ -69,6 +69,7 @@ def test_a_zip_of_other_clips(e100_runs, tmp_path, timestamps):
         (("--check", "gone.zip", "--timestamps", "CSV"), 2, "--check gone.zip: no such file"),
         (("RUNS", "--check", "gone.zip"), 2, "leave runs and --out out"),
         (("RUNS", "--out", "t.zip", "--source-timestamps", "CSV"), 2, "add --with-source, or leave it out"),
+        (("--check", "t.zip", "--timestamps", "CSV", "--with-source"), 2, "--source-timestamps is missing: with --with-source"),
         (("--check", "CSV", "--timestamps", "CSV"), 5, "cannot be read as a zip"),
         (("nowhere", "--out", "t.zip"), 2, "no finished run in nowhere"),
         (("RUNS", "--out", "t.zip", "--timestamps", "gone.csv"), 3, "gone.csv: cannot be read"),

@@ -68,6 +68,14 @@ def test_features_that_are_made_otherwise_are_said(e100_runs, tmp_path):
     assert len(said) == 1 and "backbone: tbn → i3d" in said[0]
 
 
+def test_a_run_s_configuration_is_read_once(e100_runs, monkeypatch):
+    """So that what is predicted is of one file, even while another run takes its place."""
+    read, config = [], files.read_config
+    monkeypatch.setattr(files, "read_config", lambda run: read.append(run) or config(run))
+    predicting.scores_of(folder(e100_runs), predicting.Asked(split="val"), silent)
+    assert read == [folder(e100_runs)]
+
+
 def test_what_does_not_fit_is_one_line(e100_runs, small_file, tmp_path):
     with pytest.raises(UsageError, match=r"--dataset targt: not in .*; did you mean target"):
         predicting.scores_of(folder(e100_runs), predicting.Asked(dataset="targt"), silent)

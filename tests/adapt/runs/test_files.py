@@ -88,6 +88,21 @@ def test_a_file_of_a_run_that_is_almost_all_hole_is_refused_for_that(trained, tm
         readers[name]()
 
 
+def test_a_configuration_larger_than_any_run_writes_is_refused_before_it_is_parsed(trained, tmp_path, monkeypatch):
+    copied(trained, tmp_path / "runs")
+    path = folder_of(tmp_path / "runs") / "config.json"
+    assert path.stat().st_size < files.MOST_JSON / 100
+    config = json.loads(path.read_text())
+    most = [f"a class of {number:,}, with a long name of its own" for number in range(files.MOST_CLASSES)]
+    path.write_text(json.dumps(config | {"classes": {"label": most}}, indent=2))
+    assert len(files.read_config(path.parent)["classes"]["label"]) == files.MOST_CLASSES
+    with path.open("a") as file:
+        file.write(" " * files.MOST_JSON)
+    monkeypatch.setattr(files, "json_object", lambda *_: pytest.fail("it is parsed"))
+    with pytest.raises(DataError, match=r"config\.json: larger than a run's config\.json can be, 8 MiB; train the run again"):
+        files.read_config(path.parent)
+
+
 def test_a_field_of_another_type_is_one_line(trained, tmp_path):
     for name in ("config.json", "result.json"):
         fields = json.loads((folder_of(trained) / name).read_text())

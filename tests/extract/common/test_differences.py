@@ -13,3 +13,11 @@ def test_a_message_of_differences_is_short_and_printable():
     line = differences.listed(differences.between(old, {}))
     assert line.isprintable() and len(line) < 40 * 100 + 3 * 210
     assert line.endswith("and 64 more") and "a\\x1b[2J: xxx" in line and "b: \\n → None" in line and "d: z\\n → None" in line
+
+
+def test_a_name_that_only_looks_the_same_is_told_apart():
+    """A byte order mark ahead of a name is invisible."""
+    assert (
+        differences.listed(differences.between({"\ufefflayout": 1}, {"layout": 1}))
+        == "layout: None → 1; '\\ufefflayout': 1 → None"
+    )
