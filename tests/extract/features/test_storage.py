@@ -46,6 +46,16 @@ def test_a_free_piece_that_leads_back_is_one_line(tmp_path):
         storage.check(path, file)
 
 
+def test_the_remains_of_a_heap_that_nobody_reads_are_no_damage(tmp_path):
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["x"] = ["a text of any length"] * 3
+    with path.open("r+b") as raw:
+        raw.write(storage.HEAP + bytes([1, 0, 0, 0]) + (512).to_bytes(8, "little"))  # and zeros for objects
+    with features.opened(path) as file:
+        storage.check(path, file)
+
+
 # {what is wrong: (the chunk's bytes, the filters that it went through, the array's)}
 CHUNKS: dict[str, tuple[bytes, int, dict[str, object]]] = {
     "fewer bytes than its checksum": (b"abc", 0b01, {"compression": "gzip", "fletcher32": True}),
