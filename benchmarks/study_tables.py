@@ -17,6 +17,7 @@ PAIRS = [
     ("cia", "concat"), ("cia", "source-only"), ("concat", "source-only"), ("cia-source-only", "source-only"),
     ("sc-3", "sc-2"), ("sc-2", "sc-1"), ("sc-1", "concat"), ("sc-3", "concat"), ("mc", "concat"),
     ("cia", "dann"), ("cia", "ta3n"), ("ta3n-cia", "ta3n"), ("cia", "mmtm-fl"), ("mmtm-fl", "mmtm-fl-source-only"),
+    ("cia", "cia-source-only"),
     ("target-only", "source-only"),
     ("mcc", "source-only"), ("mcc", "dann"), ("cia-mcc", "cia"), ("cia-mcc", "mcc"),
     ("cia-mcc", "concat"), ("cia-mcc", "dann"), ("cia-mcc", "ta3n"), ("cia-mcc", "source-only"),

@@ -41,6 +41,8 @@ class ForeignArray:
     """[N, T, …]; vectors [N, C] count as one frame, [N, 1, C]."""
     dtype: np.dtype[Any]
     """In this machine's byte order."""
+    checked: dict[storage.Corner, bool] = field(default_factory=dict, compare=False, repr=False)
+    """{chunk: whether it has been unpacked for a check}; empty until the first row is read."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,6 @@ class SlowArray:
 
     file: Path
     info: ForeignArray
-    checked: set[int] = field(default_factory=set, compare=False, repr=False)
-    """Rows whose chunks have been unpacked for a check."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,9 +66,7 @@ class SlowArray:
         """One clip's values, [T, …]."""
         with opened(self.file) as file:
             data = file[self.info.path]
-            if int(row) not in self.checked:  # it takes twice as long
-                storage.check_row(f"{self.file}: {self.info.path}", data, int(row))
-                self.checked.add(int(row))
+            storage.check_row(f"{self.file}: {self.info.path}", data, int(row), self.info.checked)
             clip = np.asarray(data[int(row)], self.info.dtype)
         return clip.reshape(self.info.shape[1:])
 
@@ -265,6 +263,7 @@ def _check_storage(place: str, file: h5py.File, data: h5py.Dataset) -> None:
         raise DataError(f"{place} is a link to another file; copy it into this file, for example with h5repack")
     if data.shape is None:
         raise DataError(f"{place} is empty; map an array that has values")
+    storage.check_size(place, data)
     layout = data.id.get_create_plist()
     for i in range(layout.get_nfilters()):
         code, _, _, name = layout.get_filter(i)

@@ -1,104 +1,117 @@
-"""Damage that the HDF5 library does not survive: it ends the process, or never ends itself. Looked for before it can meet it.
+"""Damage in packed arrays and in texts that the HDF5 library does not survive: found before the library reads it.
 
-The library trusts the sizes of packed chunks, and the sizes inside its global heaps, where texts of any length lie (attributes,
-too). One sector of zeros in such a heap, and it reads the same object for ever. Format: https://support.hdfgroup.org/documentation
-(HDF5 File Format Specification, III.E Global Heap).
+The library trusts the sizes of packed chunks: one that holds less than a chunk is read on beyond its end, and the process ends.
 """
 
 import math
-import subprocess
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import h5py
 
+import cia_extract.features.heaps as heaps
 from cia_extract.common.errors import DataError
 
-HEAP: Final = b"GCOL"  # signature; then version 1, three bytes of zero, the size of the heap in eight bytes, its objects
-HEADER: Final = 16  # bytes ahead of the objects, and of each object: index 2, references 2, zeros 4, size 8
 DEFLATE: Final = 1  # numbers of filters
 SHUFFLE: Final = 2
 FLETCHER32: Final = 3  # puts a checksum of four bytes behind a chunk
-SCANNED: Final = 64 << 20  # bytes at the beginning of each piece between arrays; what was overwritten there may be gigabytes
-LARGEST_HEAP: Final = 16 << 20  # bytes of one that is looked through; the library makes them of 4 KiB, or of one text
 LARGEST_CHUNK: Final = 1 << 30  # bytes; 25 frames of maps take 5 MB
-BLOCK: Final = 1 << 20
-READ_TEXTS: Final = """
-import h5py, sys
-def read(_, item):
-    dict(item.attrs)
-    if isinstance(item, h5py.Dataset) and item.dtype.kind == "O":
-        item[()]
-with h5py.File(sys.argv[1], locking=False) as file:
-    read("/", file)
-    file.visititems(read)
-"""
-READ_SECONDS: Final = 10  # of a process that reads all texts, which takes less than one
+
+Corner = tuple[int, ...]
+"""The position of a chunk's first value."""
 
 
 def check(path: Path, file: h5py.File) -> None:
-    """Raise DataError for chunks or heaps in the file that the library must not read. Arrays' values are not read."""
+    """Raise DataError for chunks or texts in the file that the library must not read. Arrays' values are not read."""
     size = path.stat().st_size
-    arrays: list[tuple[int, int]] = []  # where each begins and ends, [n]
+    arrays: list[heaps.Piece] = []
 
     def look(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
-            arrays.extend(_pieces(f"{path}: /{name}", item, size))
+            _check_chunks(f"{path}: /{name}", item, size)
+            arrays.extend(_pieces(item))
 
     file.visititems(look)
-    with path.open("rb") as raw:
-        for begin, end in _between(sorted(arrays), size):
-            for place in _heaps(raw, begin, min(end, begin + SCANNED)):
-                # A heap that was given up may be overwritten in part and still have its signature: nobody reads that one.
-                if _is_endless(raw, place) and not _texts_can_be_read(path):
-                    raise DataError(f"{path}: the texts at byte {place} are damaged; get or make the file again")
+    heaps.check(path, arrays)
 
 
-def _pieces(place: str, data: h5py.Dataset, size: int) -> Iterator[tuple[int, int]]:
-    """(begin, end) of the bytes that an array's values take in the file. Raises DataError for a chunk that must not be read."""
-    layout = data.id.get_create_plist().get_layout()
-    if layout == h5py.h5d.CONTIGUOUS and (offset := data.id.get_offset()) is not None:
-        yield offset, offset + data.id.get_storage_size()
-    if layout != h5py.h5d.CHUNKED or data.shape is None:
-        return
-    properties = data.id.get_create_plist()
-    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
-    whole = math.prod(data.chunks) * data.id.get_type().get_size()
-    if whole > LARGEST_CHUNK:
+def check_size(place: str, data: h5py.Dataset) -> None:
+    """Raise DataError for an array whose chunks would fill the memory. `place` is file and array, for the message."""
+    whole = _chunk_bytes(data)
+    if whole is not None and whole > LARGEST_CHUNK:
         raise DataError(f"{place} has chunks of {whole / 1e9:.1f} GB, read whole for each clip; store smaller ones (h5repack -l)")
-    chunks: list[h5py.h5d.StoreInfo] = []
-    data.id.chunk_iter(chunks.append)
-    for chunk in chunks:
-        packed = any(not chunk.filter_mask >> i & 1 for i in range(len(filters)))
-        least = (4 if FLETCHER32 in filters else 1) if packed else whole
-        if chunk.size < least or chunk.byte_offset + chunk.size > size or (not packed and chunk.size > whole):
+
+
+def check_row(place: str, data: h5py.Dataset, row: int, checked: dict[Corner, bool]) -> None:
+    """Raise DataError where a chunk of a row, packed by zlib, holds less than a chunk. Of other packers nothing is known here.
+
+    Args:
+        place: file and array, for the message.
+        checked: {chunk in the file: whether it has been looked at}, of calls before; filled and kept by this one.
+    """
+    filters, whole = _filters(data), _chunk_bytes(data)
+    if whole is None or DEFLATE not in filters or not set(filters) <= {DEFLATE, SHUFFLE, FLETCHER32}:
+        return
+    if not checked:
+        checked.update((chunk.chunk_offset, False) for chunk in _chunks(data))
+    for part in data.iter_chunks((slice(row, row + 1), *(slice(0, length) for length in data.shape[1:]))):
+        corner = tuple(piece.start // length * length for piece, length in zip(part, data.chunks, strict=True))
+        if checked.get(corner, True):  # also if it was never written: its values are the fill value
+            continue
+        mask, packed = data.id.read_direct_chunk(corner)
+        unpacked = _unpacked_bytes(packed, [code for i, code in enumerate(filters) if not mask >> i & 1], whole)
+        if unpacked != whole:
             raise DataError(
-                f"{place} is damaged: its chunk {chunk.chunk_offset} has {chunk.size} bytes; get or make the file again"
+                f"{place} is damaged: its chunk {corner} has {unpacked} bytes instead of {whole}; get or make the file again"
             )
+        checked[corner] = True
+
+
+def _check_chunks(place: str, data: h5py.Dataset, size: int) -> None:
+    """Raise DataError for a chunk that is shorter than it can be, or lies behind the file's end, `size`."""
+    filters, whole = _filters(data), _chunk_bytes(data)
+    for chunk in _chunks(data):
+        packed = any(not chunk.filter_mask >> i & 1 for i in range(len(filters)))
+        least = 4 if FLETCHER32 in filters else 1
+        sound = least <= chunk.size if packed or whole is None else chunk.size == whole
+        if not sound or chunk.byte_offset + chunk.size > size:
+            raise DataError(
+                f"{place} is damaged, or still being written: its chunk {chunk.chunk_offset} has {chunk.size} bytes at byte "
+                f"{chunk.byte_offset}; get or make the file again"
+            )
+
+
+def _pieces(data: h5py.Dataset) -> Iterator[heaps.Piece]:
+    """Where an array's values lie in the file."""
+    if data.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS and (offset := data.id.get_offset()) is not None:
+        yield offset, offset + data.id.get_storage_size()
+    for chunk in _chunks(data):
         yield chunk.byte_offset, chunk.byte_offset + chunk.size
 
 
-def check_row(place: str, data: h5py.Dataset, row: int) -> None:
-    """Raise DataError where a chunk of a row, packed by zlib, holds less than a chunk: the library would read on beyond it.
+def _chunks(data: h5py.Dataset) -> list[h5py.h5d.StoreInfo]:
+    """Those that are in the file; none of an array that is not in chunks."""
+    chunks: list[h5py.h5d.StoreInfo] = []
+    if data.chunks is not None and data.shape is not None:
+        data.id.chunk_iter(chunks.append)
+    return chunks
 
-    Of other packers nothing is known here. `place` is file and array, for the message.
-    """
+
+def _filters(data: h5py.Dataset) -> list[int]:
+    """Numbers of the filters that chunks go through, in their order."""
     properties = data.id.get_create_plist()
-    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
-    if DEFLATE not in filters or not set(filters) <= {DEFLATE, SHUFFLE, FLETCHER32}:
-        return
-    whole = math.prod(data.chunks) * data.id.get_type().get_size()
-    for part in data.iter_chunks((slice(row, row + 1), *(slice(0, length) for length in data.shape[1:]))):
-        corner = tuple(piece.start // length * length for piece, length in zip(part, data.chunks, strict=True))
-        stored = data.id.get_chunk_info_by_coord(corner)
-        if stored.byte_offset is None:  # never written: its values are the fill value
-            continue
-        mask, packed = data.id.read_direct_chunk(corner)
-        if _unpacked_bytes(packed, [code for i, code in enumerate(filters) if not mask >> i & 1], whole) != whole:
-            raise DataError(f"{place} is damaged: its chunk {corner} is not of {whole} bytes; get or make the file again")
+    return [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+
+
+def _chunk_bytes(data: h5py.Dataset) -> int | None:
+    """Bytes of a whole chunk, unpacked. None where there are no chunks, or where a value's bytes are not those of its type."""
+    try:
+        lies_elsewhere = data.dtype.hasobject  # texts of any length: a chunk has their places in a heap
+    except TypeError:  # a type that h5py does not know
+        return None
+    return None if data.chunks is None or lies_elsewhere else math.prod(data.chunks) * data.id.get_type().get_size()
 
 
 def _unpacked_bytes(packed: bytes, filters: list[int], most: int) -> int:
@@ -110,52 +123,7 @@ def _unpacked_bytes(packed: bytes, filters: list[int], most: int) -> int:
         elif code == DEFLATE:
             try:
                 length = len(zlib.decompressobj().decompress(packed[:length], most + 5))
-            except zlib.error:  # which the library says, too
-                return 0
+            except zlib.error:  # the library says so, too; or takes it as it is: C programs may leave chunks at the edge unpacked
+                return min(length, most)
             packed = b""
     return length
-
-
-def _texts_can_be_read(path: Path) -> bool:
-    """Whether a process of its own reads all texts of the file and ends."""
-    try:
-        done = subprocess.run([sys.executable, "-c", READ_TEXTS, str(path)], capture_output=True, timeout=READ_SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
-
-
-def _between(arrays: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
-    """(begin, end) of what lies between arrays, which are sorted: the library's own data."""
-    place = 0
-    for begin, end in [*arrays, (size, size)]:
-        if begin > place:
-            yield place, min(begin, size)
-        place = max(place, end)
-
-
-def _heaps(raw: BinaryIO, begin: int, end: int) -> Iterator[int]:
-    """Where heaps begin in a piece of the file."""
-    for start in range(begin, end, BLOCK):
-        raw.seek(start)
-        data = raw.read(min(BLOCK, end - start) + len(HEAP) - 1)
-        at = data.find(HEAP)
-        while at >= 0:
-            yield start + at
-            at = data.find(HEAP, at + 1)
-
-
-def _is_endless(raw: BinaryIO, place: int) -> bool:
-    """Whether the library, which goes from object to object of a heap, comes back to one."""
-    raw.seek(place)
-    head = raw.read(HEADER)
-    data = head + raw.read(max(min(int.from_bytes(head[8:], "little"), LARGEST_HEAP) - HEADER, 0))
-    at = HEADER
-    while at + HEADER <= len(data):
-        index, length = int.from_bytes(data[at : at + 2], "little"), int.from_bytes(data[at + 8 : at + 16], "little")
-        # A free piece, of index 0, has the size of all of it; a text that of itself, and takes a multiple of eight.
-        step = (HEADER + (length + 7 & ~7) if index else length) % (1 << 64)
-        if not 0 < step < 1 << 63:
-            return True
-        at += step
-    return False
