@@ -258,7 +258,9 @@ def test_what_is_written_beside_runs_stays_as_it_was_on_a_full_disk(trained, who
     assert cia_adapt(*sweep, "--runs", small.place / "runs").returncode == 0
 
 
-@pytest.mark.parametrize("name", ["scores.csv", "scores.h5", "tsne.png", "gradcam.pdf"])
+@pytest.mark.parametrize(
+    "name", ["scores.csv", "tsne.png", *(pytest.param(n, marks=pytest.mark.slow) for n in ("scores.h5", "gradcam.pdf"))]
+)
 def test_scores_and_figures_stay_as_they_were_on_a_full_disk(trained, small_file, launcher, disk, name):
     small = disk(6000)
     out, run = small.place / name, trained / "1" / RUN
@@ -307,7 +309,7 @@ Writer.write = and_fill
 """
 
 
-@pytest.mark.parametrize("when", ["before", "meanwhile"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.slow), "meanwhile"])
 def test_a_frame_cache_on_a_full_disk_is_one_line_and_goes_on_when_there_is_room(launcher, disk, tmp_path, when):
     clips = clips_of.render(tmp_path / "clips")
     small = disk(3000)
