@@ -259,7 +259,7 @@ def test_what_is_written_beside_runs_stays_as_it_was_on_a_full_disk(trained, who
 
 
 @pytest.mark.parametrize(
-    "name", ["scores.csv", "tsne.png", *(pytest.param(n, marks=pytest.mark.slow) for n in ("scores.h5", "gradcam.pdf"))]
+    "name", ["scores.csv", *(pytest.param(n, marks=pytest.mark.slow) for n in ("scores.h5", "tsne.png", "gradcam.pdf"))]
 )
 def test_scores_and_figures_stay_as_they_were_on_a_full_disk(trained, small_file, launcher, disk, name):
     small = disk(6000)
