@@ -1,3 +1,4 @@
+import random
 import shutil
 import time
 from collections.abc import Iterator
@@ -50,3 +51,12 @@ def trained(small_file, launcher, tmp_path_factory) -> Path:
         once = launcher.run(*training(small_file, runs / str(epochs), epochs))
         assert once.wait() == 0, once.told
     return runs
+
+
+@pytest.fixture
+def chance(request) -> random.Random:
+    """The moments of kills and signals. The seed is printed where a test fails."""
+    seed = request.config.getoption("--kill-seed")
+    seed = random.randrange(2**32) if seed is None else seed
+    print(f"--kill-seed {seed}")
+    return random.Random(seed)

@@ -1,7 +1,6 @@
 """Ctrl-C at any time, once and twice; SIGTERM as schedulers send it, to the command alone or to its whole group."""
 
 import itertools
-import random
 import shutil
 import signal
 import subprocess
@@ -175,15 +174,6 @@ def test_a_sweep_that_is_ended_loses_no_finished_epoch_of_its_workers(small_file
 
 
 # --- commands that write once, or nothing --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def chance(request) -> random.Random:
-    """The moments of the signals. The seed is printed where a test fails."""
-    seed = request.config.getoption("--kill-seed")
-    seed = random.randrange(2**32) if seed is None else seed
-    print(f"--kill-seed {seed}")
-    return random.Random(seed)
 
 
 @pytest.fixture(scope="module")

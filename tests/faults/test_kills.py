@@ -20,15 +20,6 @@ from tests.faults.jobs import EVERY_EPOCH, RUN, assert_same, assert_same_run, ex
 
 
 @pytest.fixture
-def chance(request) -> random.Random:
-    """The moments of the kills. The seed is printed where a test fails."""
-    seed = request.config.getoption("--kill-seed")
-    seed = random.randrange(2**32) if seed is None else seed
-    print(f"--kill-seed {seed}")
-    return random.Random(seed)
-
-
-@pytest.fixture
 def kills(request) -> int:
     """How many kills a test is to do: its share of the four, or `few` in the quick suite."""
     return request.config.getoption("--kills") // 4 if request.node.get_closest_marker("slow") else FEW
