@@ -77,6 +77,7 @@ lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --allow-untyped-defs benchmarks
 
 format: $(BIN)/.installed-dev
 	$(BIN)/ruff check --fix .

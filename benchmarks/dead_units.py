@@ -65,8 +65,8 @@ def trainer_of(
 ) -> tuple[Trainer, clips.SealedLabels]:
     chosen = config.load("demo", name, overrides)
     method = chosen.for_pair(*pair)
-    ends = [domains[end] for end in pair]
-    task, labels = data_task.make_task(*ends, MODALITIES, method.needs_maps, chosen.setup, stores, method.supervision)
+    source, target = (domains[end] for end in pair)
+    task, labels = data_task.make_task(source, target, MODALITIES, method.needs_maps, chosen.setup, stores, method.supervision)
     return Trainer(task, chosen.setup, method, seed, CPU), labels
 
 
@@ -88,7 +88,9 @@ def trained(
     with torch.inference_mode():
         frames = [trainer.model(trainer.read(draw)[0]).frames["all"].flatten(0, 1) for draw in trainer.draws()]
     dead = 100 * float((torch.cat(frames) <= 0).all(0).float().mean())
-    return dead, evaluator.source_accuracy(source), evaluator.target_accuracy(target)
+    right = evaluator.target_accuracy(target)
+    assert right is not None, "the demo's clips have labels"
+    return dead, evaluator.source_accuracy(source), right
 
 
 @torch.inference_mode()

@@ -27,7 +27,6 @@ from cia_extract.common import switches
 from cia_extract.common.console import say
 from cia_extract.networks import engines, weights
 from cia_extract.networks.engines import Engine
-from cia_extract.networks.i3d import I3D
 from common import machine, side_by_side
 
 switches.openvino_without_telemetry()
@@ -36,7 +35,7 @@ CPU = torch.device("cpu")
 SHAPE = [1, 3, 16, 224, 224]
 
 
-def convert(network: I3D, path: Path) -> None:
+def convert(network: torch.nn.Module, path: Path) -> None:
     """The network as OpenVINO's file, in float32."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about tracing: sizes are fixed here

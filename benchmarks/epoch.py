@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -65,7 +66,7 @@ class PlainCIA(nn.Module):
         for k in (1, 2, 3):
             padded = [F.pad(u, ((k - 1) // 2, k // 2, (k - 1) // 2, k // 2)) for u in units]
             boxed = [F.avg_pool2d(u, k, stride=1) for u in padded]  # a factor by valid cells cancels in the cosine
-            total = total + F.cosine_similarity(*boxed, dim=1)
+            total = total + F.cosine_similarity(boxed[0], boxed[1], dim=1)
         weights = (total.flatten(1) / 0.3).softmax(1).view(-1, 1, 7, 7)
         frames = self.shared(torch.cat([(weights * x).sum((2, 3)) for x in refined], 1).unflatten(0, (clips, -1)))
         video = frames.mean(1)
@@ -213,14 +214,14 @@ def main() -> None:
             trainer = make_trainer(path, method, precision)
             key = method if precision == "fp32" else f"{method}, {precision}"
             draw = trainer.draws()[0]
-            counted[key] = flops(lambda trainer=trainer, draw=draw: trainer.train_step(draw, trainer.read(draw))) * STEPS
+            counted[key] = flops(partial(trainer.train_step, draw, trainer.read(draw))) * STEPS
             runs[key] = trainer.epoch
             if method == "cia" and precision == "fp32":
                 in_thread = make_trainer(path, method, precision)
                 in_thread.reads_in_thread = True
                 runs[f"{key}, batches read ahead in a thread"] = in_thread.epoch
             if precision == "fp32":
-                runs[f"{key}: its reading alone"] = scaled(lambda trainer=trainer, draw=draw: trainer.read(draw))
+                runs[f"{key}: its reading alone"] = scaled(partial(trainer.read, draw))
         if not arguments.no_plain:
             (batch,) = trainer.read(draw)
             batch = {m: x.contiguous() for m, x in batch.items()}  # as they are in the file

@@ -50,7 +50,7 @@ def script(path, networks, recipe, chosen, out):
         with torch.inference_mode():
             return networks[modality].maps(torch.from_numpy(window).permute(3, 0, 1, 2)[None].contiguous())[0].numpy()
 
-    maps = {modality: [] for modality in MODALITIES}
+    maps: dict[str, list[np.ndarray]] = {modality: [] for modality in MODALITIES}
     for number in chosen:
         seen, starts = sampling.window(centres[number], 16, len(frames)).tolist(), firsts[number]
         scaled = {t: cv2.resize(frames[t], (width, height)) for t in {*seen, *starts, *(t + 1 for t in starts)}}
@@ -97,7 +97,7 @@ def main():
     parser.add_argument("--flow-by", choices=("auto", "opencv", "torch"), default="auto", help="TV-L1 of cia-extract")
     parser.add_argument("--weights", choices=("kinetics", "random"), default="kinetics")
     options = parser.parse_args()
-    cv2.setNumThreads(os.cpu_count())
+    cv2.setNumThreads(os.cpu_count() or 1)
     recipe = recipes.load("kinetics", {"sampling.frames": options.frames, "flow.algorithm": options.flow})
     chosen = np.unique(sampling.tsn(options.frames, options.windows or options.frames))
     networks = {}
@@ -107,7 +107,8 @@ def main():
             networks[modality].maps(torch.zeros(1, channels, 16, 224, 224))  # warm-up
     rows = [{"clip": f"{i}", "path": str(p.resolve())[1:], "label": "-", "split": "test"} for i, p in enumerate(options.clips)]
     listed = manifest.check("the command line", rows)
-    a, b, cosines = [], [], {m: [] for m in MODALITIES}
+    a, b = [], []
+    cosines: dict[str, list[float]] = {modality: [] for modality in MODALITIES}
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory(dir=".") as name:
             out = Path(name)

@@ -80,6 +80,7 @@ def windows(clips: Manifest, root: Path, count: int, path: Path) -> None:
         clip = {name: values[row] for name, values in clips.columns.items()}
         with av.open(str(root / clip["path"])) as video:
             stream = video.streams.video[0]
+            assert stream.average_rate
             frames, rate = stream.frames, float(stream.average_rate)
         for number in range(count) if clip["split"] == "train" else [count // 2]:
             first = min(max(0, int((number + 0.5) * frames / count) - WINDOW // 2), frames - WINDOW)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cia_adapt.data.readers import Stores, gather
+from cia_adapt.data.readers import Reader, Stores, gather
 from cia_adapt.parts.layers.maps import to_float
 from cia_extract.common import switches
 from cia_extract.features import writer
@@ -45,6 +45,7 @@ with tempfile.TemporaryDirectory(dir=".") as name:
 
     def first() -> torch.Tensor:
         """The first reading of these clips: whole rows are held against their checksums."""
+        assert isinstance(by_map, Reader) and by_map.guard
         by_map.guard.checked[:] = False
         return gather([(by_map, batch, frames)])
 

@@ -44,12 +44,12 @@ def main():
     parser.add_argument("--strangers", type=int, action="append", help="processes that compute beside it [default: 0 and 2]")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    prepared, yields = workers.prepared_clips, workers.yields
+    prepared, gives_way = workers.prepared_clips, workers.Results.wait_for_network
 
-    def always(*arguments):
-        return prepared(*arguments, work=before_19)
+    def always(jobs, count, timeout):
+        return prepared(jobs, count, timeout, before_19)
 
-    variants = {"always": (always, lambda _: False), "never": (prepared, lambda _: False), "as now": (prepared, yields)}
+    variants = {"always": (always, lambda _: False), "never": (prepared, lambda _: False), "as now": (prepared, gives_way)}
     print(f"{machine()}, load {os.getloadavg()[0]:.1f} before; medians of {options.rounds} rounds in turns")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -60,10 +60,11 @@ def main():
             others = [multiprocessing.Process(target=stranger, daemon=True) for _ in range(count)]
             for other in others:
                 other.start()
-            rates = {variant: [] for variant in variants}
+            rates: dict[str, list[float]] = {variant: [] for variant in variants}
             for number in range(options.rounds):
-                for variant, (work, yielding) in variants.items():
-                    clips_to_rows.prepared_clips, workers.yields = work, yielding
+                for variant, (work, gives_way) in variants.items():
+                    clips_to_rows.prepared_clips = work  # type: ignore[assignment]
+                    workers.Results.wait_for_network = gives_way  # type: ignore[method-assign]
                     settings = Settings(
                         dataset="d", manifest=listed, root=folder / "clips", out=folder / f"{count}{number}{variant}.h5",
                         recipe=recipe, weights=("random",), engine="eager", workers=2, device=torch.device("cpu"),

@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import cv2
@@ -43,7 +44,7 @@ def render(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     this about as slow to converge as clips of UCF101 and HMDB51: 170 to 810 iterations at full size, 380 in the mean.
     """
     generator = torch.Generator().manual_seed(seed)
-    texture = sum(smooth_noise(count, 1, cell, generator) * cell**0.5 for cell in (4, 8, 24, 80))
+    texture = torch.stack([smooth_noise(count, 1, cell, generator) * cell**0.5 for cell in (4, 8, 24, 80)]).sum(0)
     strength = MOTION * torch.rand(count, 1, 1, 1, generator=generator)
     before = smooth_noise(count, 1, 60, generator) > 0.2
     motion = torch.where(before, smooth_noise(count, 2, 70, generator), smooth_noise(count, 2, 70, generator)) * strength
@@ -56,7 +57,8 @@ def render(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     low, high = texture.amin((1, 2, 3), keepdim=True), texture.amax((1, 2, 3), keepdim=True)
     frames = [(image - low) / (high - low) * 215 + 20 for image in (texture, moved)]
     noisy = [image + 2 * torch.randn(image.shape, generator=generator) for image in frames]
-    return tuple(image[:, 0].round().clamp(0, 255).to(torch.uint8) for image in noisy)
+    still, moving = (image[:, 0].round().clamp(0, 255).to(torch.uint8) for image in noisy)
+    return still, moving
 
 
 def of_clips(paths: list[Path]) -> tuple[Tensor, Tensor]:
@@ -95,7 +97,7 @@ def seconds(first: Tensor, second: Tensor, fused: bool) -> float:
 
 def on_one_core(first: Tensor, second: Tensor, rounds: int) -> None:
     """Pair by pair, `tvl1_pair` and OpenCV in turns; how far ours are from OpenCV's."""
-    method = cv2.optflow.createOptFlow_DualTVL1()
+    method: Any = cv2.optflow.createOptFlow_DualTVL1()  # OpenCV's types forbid no initial flow
     pairs = list(zip(first.cpu().numpy(), second.cpu().numpy(), strict=True))
     threads = torch.get_num_threads()
     cv2.setNumThreads(1)
@@ -115,7 +117,7 @@ def on_one_core(first: Tensor, second: Tensor, rounds: int) -> None:
 
 def distance(name: str, ours: np.ndarray, first: Tensor, second: Tensor) -> None:
     """Of flows [B, H, W, 2] from OpenCV's."""
-    method = cv2.optflow.createOptFlow_DualTVL1()
+    method: Any = cv2.optflow.createOptFlow_DualTVL1()  # OpenCV's types forbid no initial flow
     pairs = zip(first.cpu().numpy(), second.cpu().numpy(), strict=True)
     theirs = np.stack([method.calc(a, b, None) for a, b in pairs])
     apart = np.linalg.norm(ours - theirs, axis=-1)

@@ -1,6 +1,7 @@
 """Too little memory: one line that says what to lower."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import cia_adapt
 import cia_extract
@@ -34,4 +35,4 @@ def shortage(bench: Bench) -> Iterator[Row]:
         return f"{WRONG}it had enough"
 
     for name, command in commands.items():
-        yield bench.row(f"{name} in {LITTLE_GB} GB", lambda command=command: said(command), LITTLE_GB)
+        yield bench.row(f"{name} in {LITTLE_GB} GB", partial(said, command), LITTLE_GB)

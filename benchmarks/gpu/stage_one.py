@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import cia_extract
@@ -65,7 +66,7 @@ def networks(bench: Bench) -> Iterator[Row]:
     ways = [("eager", precision) for precision in precisions]
     ways += [("compiled", precision) for precision in reversed(precisions)]  # which takes long: the one that is used first
     for way in ways:
-        yield bench.row(f"{name} {' '.join(way)}, batches of {count}", lambda way=way: measured(*way), NETWORK_GB)
+        yield bench.row(f"{name} {' '.join(way)}, batches of {count}", partial(measured, *way), NETWORK_GB)
 
 
 def clips_of_pairs(bench: Bench) -> list[FramePairs]:
@@ -101,7 +102,7 @@ def flow(bench: Bench) -> Iterator[Row]:
 
     size = "×".join(map(str, first.shape[1:]))
     for name, fused in (("eager", False), ("compiled", True)):
-        yield bench.row(f"TV-L1 {name}, {len(first)} pairs of {size}", lambda fused=fused: at_once(fused), FLOW_GB)
+        yield bench.row(f"TV-L1 {name}, {len(first)} pairs of {size}", partial(at_once, fused), FLOW_GB)
     recipe = recipes.load("kinetics")
     if bench.small:  # smaller than a recipe for a network may be
         recipe = replace(recipe, picture=replace(recipe.picture, crop=64))
@@ -137,7 +138,7 @@ def extraction(bench: Bench) -> Iterator[Row]:
 
     ways = [("eager", "fp32"), ("eager", "bf16"), *([] if bench.small else [("compiled", "bf16")])]
     for way in ways:
-        yield bench.row(f"cia-extract, {' '.join(way)}", lambda way=way: extracted(*way), EXTRACTION_GB)
+        yield bench.row(f"cia-extract, {' '.join(way)}", partial(extracted, *way), EXTRACTION_GB)
 
 
 def several(bench: Bench) -> Iterator[Row]:

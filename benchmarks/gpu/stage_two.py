@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cia_adapt import config
 from cia_adapt.data import clips as data_clips
 from cia_adapt.data import domains as data_domains
 from cia_adapt.data import task as data_task
-from cia_adapt.data.readers import Stores
+from cia_adapt.data.readers import Stores, Tier
 from cia_adapt.experiments import Request, clips, directions
 from cia_adapt.footage import Footage
 from cia_adapt.training.trainer import Trainer
@@ -56,7 +57,7 @@ def feature_file(bench: Bench) -> Path:
 def trainer_of(
     bench: Bench,
     method: str,
-    tier: str,
+    tier: Tier,
     precision: str = "fp32",
     compiled: bool = False,
     clips: tuple[int, int] = (1438, 840),
@@ -84,12 +85,12 @@ def trainer_of(
 def epochs(bench: Bench) -> Iterator[Row]:
     """An epoch of CIA at UCF-HMDB's sizes, by where the features lie, precision and compilation; the loss beside fp32's."""
     sizes: dict[str, Any] = {"clips": (40, 24), "batch": 16} if bench.small else {}
-    tiers = ("map", "ram") if bench.small else ("map", "ram", "device")
+    tiers: tuple[Tier, ...] = ("map", "ram") if bench.small else ("map", "ram", "device")
     ways = [(tier, "fp32", False) for tier in tiers]
     ways += [(tiers[-1], precision, compiled) for precision, compiled in (("bf16", False), ("fp32", True), ("bf16", True))]
     losses: list[float] = []  # of each way's first epoch
 
-    def trained(tier: str, precision: str, compiled: bool) -> str:
+    def trained(tier: Tier, precision: str, compiled: bool) -> str:
         trainer = trainer_of(bench, "cia", tier, precision, compiled, **sizes, dropout=0.0)
         losses.append(trainer.epoch()["class_loss"])
         right = abs(losses[-1] - losses[0]) <= (0.01 if precision == "fp32" else 0.05) * losses[0]
@@ -100,7 +101,7 @@ def epochs(bench: Bench) -> Iterator[Row]:
     for way in ways:
         tier, precision, compiled = way
         title = f"CIA's epoch, {tier}, {precision}{', compiled' if compiled else ''}"
-        yield bench.row(title, lambda way=way: trained(*way), EPOCH_GB)
+        yield bench.row(title, partial(trained, *way), EPOCH_GB)
 
 
 def end_to_end(bench: Bench) -> Iterator[Row]:
@@ -135,7 +136,7 @@ def end_to_end(bench: Bench) -> Iterator[Row]:
 
     for way in (("fp32", False), ("bf16", False), ("bf16", True)):
         title = f"I3D trained with CIA, {changes['segments']} × {changes['crop']}², RGB and flow, {way[0]}"
-        yield bench.row(title + (", checkpointing" if way[1] else ""), lambda way=way: trained(*way), CLIPS_GB)
+        yield bench.row(title + (", checkpointing" if way[1] else ""), partial(trained, *way), CLIPS_GB)
 
 
 def methods(bench: Bench) -> Iterator[Row]:
@@ -146,21 +147,23 @@ def methods(bench: Bench) -> Iterator[Row]:
 
     def compared(name: str) -> str:
         torch._dynamo.reset()
-        losses = []
+        losses: list[list[float]] = []  # eager, compiled
         for compiled in (False, True):
             trainer = trainer_of(bench, name, bench_tier(bench), compiled=compiled, **small)
             losses.append([trainer.epoch().get("class_loss", 0.0) for _ in range(2)])
         views = ", two views" if any(objective.second_view for objective in trainer.every) else ""
         said = ", ".join("{:.4f} and {:.4f}".format(*each) for each in losses)
-        return f"{'' if np.allclose(*losses, rtol=0.02) else WRONG}losses of two epochs eager, compiled: {said}{views}"
+        return (
+            f"{'' if np.allclose(losses[0], losses[1], rtol=0.02) else WRONG}losses of two epochs eager, compiled: {said}{views}"
+        )
 
     for done, name in enumerate(names):
         if time.monotonic() > bench.ends:
             yield "--compile of the other methods", f"{len(names) - done} not measured: no time left (--minutes)"
             break
-        yield bench.row(f"--compile of {name}", lambda name=name: compared(name), METHOD_GB)
+        yield bench.row(f"--compile of {name}", partial(compared, name), METHOD_GB)
 
 
-def bench_tier(bench: Bench) -> str:
+def bench_tier(bench: Bench) -> Tier:
     """Where features are read from fastest."""
     return "ram" if bench.small else "device"
