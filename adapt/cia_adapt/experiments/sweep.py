@@ -1,23 +1,25 @@
 """`cia-adapt sweep`: methods × pairs × seeds, in this process, in several, or by Ray. What is finished is read, what was
-interrupted goes on; one run that fails does not stop the others. Sweeps on several machines share a folder of runs: what one of
-them trains the others leave, and read in the end.
+interrupted goes on; one run that fails, or whose process is killed, does not stop the others. Sweeps on several machines share
+a folder of runs: what one of them trains the others leave, and read in the end.
 """
 
 import multiprocessing
+import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cia_extract.common import machine, switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import CiaError, InWorkError, UsageError
+from cia_extract.common.outcomes import first_line
 from cia_extract.common.processes import end_with_parent, handlers_kept, ignore_signals, interrupted_by_signals, interruptible
 
 import cia_adapt.experiments.runner as runner
+import cia_adapt.experiments.workers as workers
 from cia_adapt.data import Stores
 from cia_adapt.experiments.directions import prepared
 from cia_adapt.experiments.request import Request, counted
@@ -190,18 +192,10 @@ def _in_processes(jobs: int) -> Execute:
 
     def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
         threads = max(1, machine.cores() // jobs)
-        context = multiprocessing.get_context("spawn")
-        stop = context.Event()
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(threads, 1 / jobs, stop))
-        try:
-            for future in as_completed([pool.submit(train_one, request) for request in requests]):
-                yield future.result()
-        finally:
-            stop.set()  # some wait in the workers' queue already, where they cannot be cancelled
-            if isinstance(sys.exception(), KeyboardInterrupt):
-                for worker in multiprocessing.active_children():  # a scheduler may have told this process alone
-                    worker.terminate()  # it saves the state and ends its run
-            pool.shutdown(cancel_futures=True)
+        stop = multiprocessing.get_context("spawn").Event()
+        with closing(workers.results(train_one, requests, jobs, stop, _start, threads, 1 / jobs, stop)) as results:
+            for request, result in results:
+                yield _killed(request, result.code) if isinstance(result, workers.Died) else result
 
     return execute
 
@@ -213,6 +207,17 @@ def _start(threads: int, share: float, stop: Any) -> None:
     end_with_parent()
     torch.set_num_threads(threads)
     _process.share, _process.stop = share, stop
+
+
+def _killed(request: Request, code: int) -> Failed:
+    """The failure of a run whose process died."""
+    if code == -signal.SIGKILL:
+        why = "was killed (signal 9), out of memory? Try fewer --jobs"
+    elif code < 0:
+        why = f"was killed (signal {-code})"
+    else:
+        why = f"ended (exit {code}); its own message stands above"
+    return Failed(_what(request), f"its process {why}", 1)
 
 
 def _check_reachable(address: str) -> None:
@@ -243,10 +248,15 @@ def _by_ray(address: str) -> Execute:
             gpus = 1 if requests[0].device.type == "cuda" else 0
             remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(_train_by_ray)
             # Tasks of a node share the page cache, and know nothing of each other's memory.
-            waiting = [remote.remote(replace(request, tier=request.tier or "map")) for request in requests]
+            tasks = {remote.remote(replace(request, tier=request.tier or "map")): request for request in requests}
+            waiting = list(tasks)
             while waiting:
                 (done,), waiting = ray.wait(waiting, num_returns=1)
-                yield ray.get(done)
+                try:
+                    result = ray.get(done)
+                except ray.exceptions.RayError as error:  # after its tries: worker or node died, out of memory
+                    result = Failed(_what(tasks[done]), f"its Ray worker failed ({first_line(error)}); try fewer at a time", 1)
+                yield result
         except (KeyboardInterrupt, GeneratorExit):  # Ray would end its workers at once
             for task in waiting:
                 ray.cancel(task)
