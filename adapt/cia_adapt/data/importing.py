@@ -137,16 +137,16 @@ def _add(out: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[str, 
     """Write the dataset into a copy of `out`, which then takes its place. A file of extracted features is left alone."""
     if os.path.isdir(out):
         raise UsageError(f"--out {out}: is a folder; name a file in it, {out / 'imported.h5'}")
-    with writes.translated(f"--out {out}", "make room or choose another --out"):
-        with locks.alone(out.with_name(f".{out.name}.lock"), f"{out}: another process is importing into it"):
-            exists = out.exists()
+    lock, busy = out.with_name(f".{out.name}.lock"), f"{out}: another process is importing into it"
+    with writes.translated(f"--out {out}", "make room or choose another --out"), locks.alone(lock, busy):
+        exists = out.exists()
+        if exists:
+            _check_room(out, provenance["dataset"])
+        writes.remove_left(out)
+        with writes.whole(out) as part:
             if exists:
-                _check_room(out, provenance["dataset"])
-            writes.remove_left(out)
-            with writes.whole(out) as part:
-                if exists:
-                    shutil.copyfile(out, part)
-                return _write(part, columns, readers, provenance)
+                shutil.copyfile(out, part)
+            return _write(part, columns, readers, provenance)
 
 
 def _check_room(out: Path, dataset: str) -> None:
