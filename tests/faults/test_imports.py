@@ -1,7 +1,9 @@
-"""Several imports into one file, and one that was killed: no dataset that an import reported is lost."""
+"""Several imports into one file, and imports and merges that were killed: nothing that was reported as done is lost."""
 
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -9,8 +11,11 @@ from cia_adapt.data import importing
 from cia_extract import features
 from cia_extract.common.errors import InWorkError
 
+from tests.faults.jobs import finished_rows
+
 LOCKED = """
 import sys
+import time
 from pathlib import Path
 from cia_extract.common import locks
 with locks.alone(Path(sys.argv[1]), "busy"):
@@ -58,3 +63,39 @@ def test_an_import_beside_another_waits_for_no_one_and_says_so(folder):
     importing.import_features([folder / "v.npz"], folder / "m.csv", "late", None, None, folder / "o.h5")
     assert list(features.open_features(folder / "o.h5")) == ["late"]
     assert [path.name for path in folder.glob(".*")] == [".o.h5.mine.part"]
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_an_import_that_is_killed_leaves_the_datasets_that_were_there_and_the_same_one_ends(folder, launcher, chance, times):
+    command = ["cia-adapt", "import", folder / "v.npz", "--manifest", folder / "m.csv", "--out", folder / "o.h5", "--dataset"]
+    began = time.monotonic()
+    assert launcher.run(*command, "first").wait() == 0
+    took = time.monotonic() - began
+    for turn in range(times):
+        started = launcher.start(*command, f"d{turn}")
+        time.sleep(chance.uniform(0, took))
+        started.send(signal.SIGKILL)
+        started.wait()
+        there = features.open_features(folder / "o.h5")
+        assert "first" in there and not any(dataset.damaged_rows("rgb") for dataset in there.values())
+    last = launcher.run(*command, "last")
+    assert last.wait() == 0, last.told
+    assert {"first", "last"} <= set(features.open_features(folder / "o.h5"))
+    assert not list(folder.glob(".*")), "what the killed ones left is gone"
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_merge_that_is_killed_goes_on_to_the_same_rows(whole, launcher, chance, tmp_path, times):
+    command = ["cia-extract", "merge", whole[0].path, "--out", tmp_path / "m.h5"]
+    began = time.monotonic()
+    assert launcher.run(*command[:-1], tmp_path / "undisturbed.h5").wait() == 0
+    took = time.monotonic() - began
+    for _ in range(times):
+        started = launcher.start(*command)
+        time.sleep(chance.uniform(0, took))
+        started.send(signal.SIGKILL)
+        started.wait()
+    last = launcher.run(*command)
+    assert last.wait() == 0, last.told
+    assert finished_rows(tmp_path / "m.h5", whole[0]) == finished_rows(tmp_path / "undisturbed.h5", whole[0])
+    assert not list(tmp_path.glob(".m.h5*")), "no claim and no part is left"
