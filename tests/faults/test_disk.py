@@ -59,6 +59,9 @@ class Disk:
         return sorted(str(path.relative_to(self.place)) for path in self.place.rglob("*"))
 
 
+SEARCHED = ["--setup", "demo", "--method", "concat", "--source", "here", "--epochs", 1, "--trials", 1, "--batch", 6]
+
+
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Callable[[int], Disk]]:
     """Mounts a disk of so many kilobytes."""
@@ -184,6 +187,9 @@ def test_everything_on_a_read_only_disk_is_read_and_nothing_can_be_written(
         launcher.run("cia-extract", "merge", tmp_path / "merged.h5", "--out", data.place / "new.h5"),
         launcher.run("cia-adapt", "report", trained / "1", "--out", data.place / "r.html"),
         launcher.run("cia-adapt", "table", trained / "1", "--out", data.place / "t.md"),
+        launcher.run("cia-adapt", "predict", trained / "1" / RUN, "--out", data.place / "scores.csv"),
+        launcher.run("cia-adapt", "figure", "tsne", trained / "1" / RUN, "--out", data.place / "tsne.png"),
+        launcher.run("cia-adapt", "search", *SEARCHED, "--features", small_file, "--runs", data.place / "searches"),
     ]
     for run in written:
         assert run.wait() == 2, run.told
@@ -215,7 +221,6 @@ def test_training_on_a_disk_that_fills_up_keeps_what_was_saved_and_goes_on_when_
 def test_what_is_written_beside_runs_stays_as_it_was_on_a_full_disk(trained, whole, small_file, root, disk, tmp_path):
     """Reports, tables, merged features and searches."""
     small = disk(6000)
-    search = ["search", "--features", small_file, "--setup", "demo", "--method", "concat", "--source", "here", "--epochs", 1]
     commands = {
         "r.html": (cia_adapt, "report", trained / "1", "--out", small.place / "r.html"),
         "t.md": (cia_adapt, "table", trained / "1", "--format", "markdown", "--out", small.place / "t.md"),
@@ -224,7 +229,7 @@ def test_what_is_written_beside_runs_stays_as_it_was_on_a_full_disk(trained, who
         assert command(*words).returncode == 0
     commands |= {
         "merged.h5": (cia_extract, "merge", whole[0].path, "--out", small.place / "merged.h5"),
-        "searches": (cia_adapt, *search, "--trials", 1, "--batch", 6, "--runs", small.place / "searches"),
+        "searches": (cia_adapt, "search", *SEARCHED, "--features", small_file, "--runs", small.place / "searches"),
     }
     before = {name: (small.place / name).read_bytes() for name in ("r.html", "t.md")}
     small.fill()

@@ -199,6 +199,9 @@ def words_of(command: str, inputs: Path) -> list[object]:
         "import": ["cia-adapt", "import", inputs / "v.npz", "--manifest", inputs / "m.csv", "--dataset", "d", "--out", "f.h5"],
         "merge": ["cia-extract", "merge", inputs / "whole.h5", "--out", "f.h5"],
         "verify": ["cia-extract", "verify", inputs / "whole.h5"],
+        "predict": ["cia-adapt", "predict", inputs / "runs" / RUN, "--features", inputs / "small.h5", "--out", "scores.csv"],
+        "figure": ["cia-adapt", "figure", "tsne", inputs / "runs" / RUN, "--features", inputs / "small.h5", "--out", "tsne.png"],
+        "table": ["cia-adapt", "table", inputs / "runs", "--out", "table.md"],
     }[command]
 
 
@@ -218,7 +221,8 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 QUICK = [("merge", signal.SIGINT)]
-ALL = list(itertools.product(["search", "report", "import", "merge", "verify"], [signal.SIGINT, signal.SIGTERM]))
+COMMANDS = ["search", "report", "import", "merge", "verify", "predict", "figure", "table"]
+ALL = list(itertools.product(COMMANDS, [signal.SIGINT, signal.SIGTERM]))
 
 
 @pytest.mark.parametrize(

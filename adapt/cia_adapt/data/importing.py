@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from cia_extract import __version__, features
-from cia_extract.common import shortage, writes
+from cia_extract.common import locks, shortage, writes
 from cia_extract.common.arrays import shown
 from cia_extract.common.console import Progress
 from cia_extract.common.errors import DataError, MismatchError, UsageError
@@ -137,10 +137,12 @@ def _add(out: Path, columns: Mapping[str, Sequence[str]], readers: Mapping[str, 
     """Write the dataset into a copy of `out`, which then takes its place. A file of extracted features is left alone."""
     if os.path.isdir(out):
         raise UsageError(f"--out {out}: is a folder; name a file in it, {out / 'imported.h5'}")
-    with writes.translated(f"--out {out}", "make room or choose another --out"):
+    lock, busy = out.with_name(f".{out.name}.lock"), f"{out}: another process is importing into it"
+    with writes.translated(f"--out {out}", "make room or choose another --out"), locks.alone(lock, busy):
         exists = out.exists()
         if exists:
             _check_room(out, provenance["dataset"])
+        writes.remove_left(out)
         with writes.whole(out) as part:
             if exists:
                 shutil.copyfile(out, part)

@@ -67,20 +67,25 @@ def verify(
         cia-extract verify feats.h5 --redo
     """
     from cia_extract import features
-    from cia_extract.features import FAILED, RowWriter
+    from cia_extract.features import FAILED
 
     damaged, rows = 0, 0
     for name, dataset in features.open_features(file).items():
+        bad: list[tuple[int, str]] = []
         for modality in dataset.modalities:
             rows += int(dataset.done([modality]).sum())
             if "ledger_crc32c" in dataset.regions:  # of a failed row why it failed is checked
                 rows += int((dataset.array("status")[:, dataset.modalities.index(modality)] == FAILED).sum())
             for row, line in dataset.damaged_rows(modality).items():
                 console.out(f"{name}: {line}")
-                damaged += 1
-                if redo:
-                    with RowWriter(dataset) as writer:
+                bad.append((row, modality))
+        damaged += len(bad)
+        if bad and redo:
+            with features.filling(dataset, console.say) as (claims, writer):
+                for row, modality in bad:
+                    if claims.take(row):  # else somebody writes it at this moment
                         writer.redo(row, modality)
+                        claims.give_back(row)
     if damaged and redo:
         console.out(f"{file}: {damaged} of {rows} rows are to be done again; run the cia-extract command that made the file")
         return

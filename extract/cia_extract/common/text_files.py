@@ -13,6 +13,7 @@ from cia_extract.common.errors import DataError
 MOST_BYTES: Final = 1 << 30
 MOST_COLUMNS: Final = 1000
 LONGEST_LINE: Final = 1 << 24
+LONGEST_CELL: Final = 1 << 16  # bytes, of a cell that goes into a feature file
 # The longest first: UTF-32's mark begins with UTF-16's.
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),

@@ -1,7 +1,9 @@
 """Writing files whole or not at all, with one kind of message for every write error."""
 
+import glob
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -58,9 +60,8 @@ def whole(path: Path) -> Iterator[Path]:
 
     It has the permissions of any new file: safetensors alone would leave it to its owner.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # two containers have the same process IDs
     try:
-        part.unlink(missing_ok=True)  # whatever another has put there, a link perhaps
         part.touch(exist_ok=False)
         mode = part.stat().st_mode & 0o777
         yield part
@@ -72,6 +73,13 @@ def whole(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def remove_left(path: Path) -> None:
+    """Remove what killed processes left of writing `path`; for whoever knows that nobody writes it now."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        if re.fullmatch(r"[0-9a-f]+", part.name.removeprefix(f".{path.name}.").removesuffix(".part")):
+            part.unlink(missing_ok=True)
 
 
 def text(path: Path, content: str) -> None:

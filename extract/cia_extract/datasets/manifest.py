@@ -176,6 +176,8 @@ def _sound(source: str, rows: Iterable[Numbered], bad: Callable[[str], None]) ->
 def _check_row(where: str, row: Mapping[str, str], first: Mapping[str, int]) -> None:
     """Raise DataError if a row is bad; `first` holds the line of each clip id so far."""
     for column, text in row.items():
+        if len(text) > text_files.LONGEST_CELL // 4 and len(text.encode(errors="replace")) > text_files.LONGEST_CELL:
+            raise DataError(f"{where} {column}: is longer than {text_files.LONGEST_CELL:,} bytes; shorten it")
         if text.isprintable():  # nearly always, and quick
             continue
         unseen = {character for character in text if unicodedata.category(character) in _UNSEEN}

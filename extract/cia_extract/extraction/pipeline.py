@@ -15,7 +15,7 @@ from cia_extract.common.shortage import shortage_said
 from cia_extract.common.version import __version__
 from cia_extract.extraction.clips_to_rows import Pass
 from cia_extract.extraction.settings import Settings, Summary, rows_to_do
-from cia_extract.features import Claims, DatasetFeatures, failures, write_failures, writer
+from cia_extract.features import DatasetFeatures, failures, write_failures, writer
 from cia_extract.networks import Engine, engines, example, network_of, weights
 
 
@@ -58,9 +58,7 @@ def finish(settings: Settings, dataset: DatasetFeatures, summary: Summary, say: 
     problem = write_failures(settings.out)
     if problem:
         say(problem)
-    if summary.done == len(dataset):
-        with contextlib.suppress(OSError):
-            Claims.path_of(settings.out, settings.dataset).unlink(missing_ok=True)
+    features.tidy(dataset)
 
 
 class Extraction:
@@ -108,8 +106,7 @@ class Extraction:
         settings = self.settings
         part = len(settings.part(dataset))
         with (
-            writer.RowWriter(dataset) as rows,
-            Claims(settings.out, settings.dataset, warn=self.say) as claims,
+            features.filling(dataset, self.say) as (claims, rows),
             Progress(part, settings.dataset, done=part - len(todo), quiet=quiet) as progress,
             switches.deterministic_cudnn(settings.deterministic),
             self._shortage_said(),

@@ -18,6 +18,8 @@ from typing import Final
 import google_crc32c
 import h5py
 
+from cia_extract.common import locks
+
 PAGE: Final = 1 << 16  # bytes
 _HEADER: Final = struct.Struct("<8sQQI")  # magic, file size, ranges, CRC32C of what follows
 _RANGE: Final = struct.Struct("<QQ")  # offset, length
@@ -33,11 +35,11 @@ def journal_path(path: Path) -> Path:
 def transaction(path: Path) -> Iterator[h5py.File]:
     """Open `path` (made when missing) for changes to groups and attributes that all happen or none does.
 
-    One process at a time; others wait. Raises OSError as the file system does.
+    One process at a time; others wait, but on a file system without locks. Raises OSError as the file system does.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        locks.wait_for(descriptor, fcntl.LOCK_EX)
         _replay(path, descriptor)
         overlay = _Overlay(descriptor)
         with h5py.File(
@@ -56,7 +58,7 @@ def recover(path: Path) -> None:
         return
     descriptor = os.open(path, os.O_RDWR)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        locks.wait_for(descriptor, fcntl.LOCK_EX)
         _replay(path, descriptor)
     finally:
         os.close(descriptor)
@@ -66,7 +68,7 @@ def wait_for_writer(path: Path) -> None:
     """Return when no process is in the middle of a transaction. A journal that is still there then was left by a dead one."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        locks.wait_for(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 

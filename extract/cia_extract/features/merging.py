@@ -9,6 +9,7 @@ import cia_extract.features.writer as writer
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import DataError, MismatchError
 from cia_extract.features.failures import write_failures
+from cia_extract.features.filling import filling, tidy
 from cia_extract.features.reader import DatasetFeatures, open_features
 from cia_extract.features.schema import DONE, FAILED, TO_DO
 
@@ -29,8 +30,9 @@ def merge(files: list[Path], out: Path, say: Say) -> Iterator[str]:
             wholes[name] = writer.begin_or_continue(
                 out, name, columns, part.provenance, Path(part.root), overwrite=False, datasets=wholes
             )
-            copied, bad = _copy(part, wholes[name])
+            copied, bad = _copy(part, wholes[name], say)
             damaged += bad
+            tidy(wholes[name])
             yield f"{file}: '{name}': {copied} rows copied"
     write_failures(out)
     for name, dataset in open_features(out).items():
@@ -40,16 +42,16 @@ def merge(files: list[Path], out: Path, say: Say) -> Iterator[str]:
         raise DataError(f"{damaged[0]}{more}; not copied: mend that file with cia-extract verify --redo and its extraction again")
 
 
-def _copy(part: DatasetFeatures, whole: DatasetFeatures) -> tuple[int, list[str]]:
+def _copy(part: DatasetFeatures, whole: DatasetFeatures, say: Say) -> tuple[int, list[str]]:
     """Rows copied, and lines on those that are damaged. Failures are copied where the whole knows nothing better."""
     _check_same_clips(part, whole)
-    of_part, of_whole = np.array(part.array("status")), whole.array("status")
+    of_part, of_whole = np.array(part.array("status")), np.array(whole.array("status"))
     lacking = (of_whole != DONE) & (of_part == DONE) | (of_whole == TO_DO) & (of_part == FAILED)
     rows = np.argwhere(lacking)
     copied, damaged = 0, []
     with (
         open(part.path, "rb") as source,
-        writer.RowWriter(whole) as target,
+        filling(whole, say) as (claims, target),
         Progress(len(rows), f"{part.path.name}: {part.name}") as progress,
     ):
         for row, column in rows.tolist():
@@ -57,8 +59,12 @@ def _copy(part: DatasetFeatures, whole: DatasetFeatures) -> tuple[int, list[str]
             if fault := part.fault(row, modality, source.fileno()):
                 damaged.append(f"{part.path}: {part.columns['clip'][row]}: {fault}")
                 continue
-            copied += of_part[row, column] == DONE
-            target.copy_row(part, row, modality)
+            if not claims.take(row):  # whoever has it writes it
+                continue
+            if target.state(row)[column] == of_whole[row, column]:
+                copied += of_part[row, column] == DONE
+                target.copy_row(part, row, modality)
+            claims.give_back(row)
             progress.step()
     return copied, damaged
 

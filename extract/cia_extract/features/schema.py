@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cia_extract.common.differences import Difference, between
+from cia_extract.common.errors import DataError
 from cia_extract.common.outcomes import MESSAGE_BYTES
 from cia_extract.common.version import __version__
-from cia_extract.features.structure import columns_crc32c
+from cia_extract.features.structure import MAX_TEXT, columns_crc32c
 
 SCHEMA: Final = 1
 
@@ -23,6 +24,8 @@ CHANNELS, HEIGHT, WIDTH = 1024, 7, 7
 TO_DO, DONE, FAILED = 0, 1, 2
 
 BLOCK: Final = 1 << 16  # rows that are zeroed at a time
+
+MAX_COLUMNS: Final = 1 << 32  # bytes of all columns of a dataset
 
 CLIP_ARRAYS: Final = ("n_frames", "fps", "indices")
 
@@ -118,13 +121,26 @@ def lay_out(file: h5py.File, name: str, columns: Mapping[str, Sequence[str]], pr
 
 
 def write_columns(group: h5py.Group, columns: Mapping[str, Sequence[str]]) -> h5py.Group:
-    """The manifest's columns as fixed-length UTF-8; returns their group, `clips`."""
+    """The manifest's columns as fixed-length UTF-8; returns their group, `clips`.
+
+    Raises DataError for a value, or columns, so long that readers refuse them.
+    """
     clips = group.create_group("clips")
+    widths: dict[str, int] = {}  # bytes of the longest value
     for column, values in columns.items():
         encoded = [value.encode() for value in values]
-        kind = h5py.string_dtype("utf-8", max(map(len, encoded), default=1) or 1)
-        clips.create_dataset(column, data=np.array(encoded, dtype=kind))
-    group.attrs["columns_crc32c"] = json.dumps(columns_crc32c({name: np.array(values) for name, values in columns.items()}))
+        widths[column] = max(map(len, encoded), default=1) or 1
+        if widths[column] > MAX_TEXT:
+            raise DataError(f"column {column} has a value of {widths[column]} bytes; {MAX_TEXT} are the most, shorten it")
+        if len(values) * sum(widths.values()) > MAX_COLUMNS:
+            longest = max(widths, key=widths.__getitem__)
+            raise DataError(
+                f"the columns would take more than {MAX_COLUMNS:,} bytes, since each value takes as much as the longest of its "
+                f"column; {longest} has one of {widths[longest]} bytes: shorten it, or leave the column out"
+            )
+        clips.create_dataset(column, data=np.array(encoded, dtype=h5py.string_dtype("utf-8", widths[column])))
+    texts = {name: np.array(values, dtype=object) for name, values in columns.items()}  # numpy's own take four bytes a character
+    group.attrs["columns_crc32c"] = json.dumps(columns_crc32c(texts))
     return clips
 
 

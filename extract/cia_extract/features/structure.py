@@ -21,11 +21,12 @@ import numpy.typing as npt
 from cia_extract.common.errors import CiaError, DataError
 from cia_extract.common.json_objects import json_object
 from cia_extract.common.modalities import MODALITIES
+from cia_extract.common.text_files import LONGEST_CELL
 from cia_extract.features.region import Region
 
 REQUIRED_COLUMNS: Final = ("clip", "label", "split")
 MAX_FRAMES: Final = 100_000  # of a clip
-MAX_TEXT: Final = 1 << 16  # bytes of one value of a column
+MAX_TEXT: Final = LONGEST_CELL  # bytes of one value of a column
 MAX_RECIPE: Final = 1 << 24  # bytes
 LAST_STATUS: Final = 2  # 0 to do, 1 done, 2 failed
 # Arrays that older files lack, and those without which each means nothing.

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +72,11 @@ def begin_or_continue(
             _refuse_other(path, name, datasets[name].provenance, provenance)
             _check_space(path, _missing_bytes(datasets[name]))
             return datasets[name]
-        if name in datasets:
-            _refuse_while_filled(path, name)
         needed = len(columns["clip"]) * row_bytes(provenance["frames"], provenance["modalities"])
         reused = path.stat().st_blocks * 512 if set(datasets) == {name} else 0
         _check_space(path, needed - reused)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with transaction(path) as file:
+        with _alone(path, name) if name in datasets else nullcontext(), transaction(path) as file:
             # Another process may have made it since `datasets` were read, or while this one waited for its turn.
             if name in file and not (overwrite and name in datasets):
                 _refuse_other(path, name, json.loads(file[name].attrs["recipe"]), provenance)
@@ -96,10 +94,13 @@ def _advised(path: Path) -> Iterator[None]:
         raise UsageError(f"{path}: {error.strerror or error}; choose another --out") from error
 
 
-def _refuse_while_filled(path: Path, name: str) -> None:
+@contextmanager
+def _alone(path: Path, name: str) -> Iterator[None]:
+    """Nobody else fills the dataset in here. Raises MismatchError where somebody does."""
     with Claims(path, name, exclusive=True) as claims:
         if not claims.entered:
             raise MismatchError(f"{path}: another process is filling '{name}' right now; stop it first, or choose another --out")
+        yield
 
 
 def _refuse_other(path: Path, name: str, old: Provenance, new: Provenance) -> None:
@@ -125,8 +126,7 @@ def _refuse_other(path: Path, name: str, old: Provenance, new: Provenance) -> No
 
 def _missing_bytes(dataset: DatasetFeatures) -> int:
     lacking = (dataset.array("status") != DONE).sum(axis=0)
-    sizes = [row_bytes(dataset.frames, [modality]) for modality in dataset.modalities]
-    return int(np.dot(lacking, sizes))
+    return int(np.dot(lacking, [row_bytes(dataset.frames, [modality]) for modality in dataset.modalities]))
 
 
 def check_out(path: Path) -> None:

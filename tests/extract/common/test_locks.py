@@ -1,5 +1,8 @@
 """Lock files that somebody else's folder holds: nothing that they lead to is emptied or made."""
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 
@@ -8,9 +11,11 @@ from cia_adapt.footage import Footage, opened
 from cia_adapt.runs import lock
 from cia_extract.common import locks
 from cia_extract.common.errors import UsageError
+from cia_extract.features import filling, open_features
 from cia_extract.features.claims import Claims
 
 from tests.adapt.clips_of import PICTURES, render
+from tests.conftest import make_dataset
 
 
 def test_a_lock_file_keeps_what_it_holds(tmp_path):
@@ -59,3 +64,24 @@ def test_windows_is_told_in_one_line_that_it_lacks_the_locks():
     code = "import sys; sys.platform = 'win32'; import cia_adapt"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith("on Windows install them in WSL 2")
+
+
+@pytest.mark.parametrize("answer", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_feature_file_where_there_are_no_locks_is_filled_with_a_warning(tmp_path, monkeypatch, answer):
+    """As on Lustre that is mounted without flock, which cannot be had here: only the two calls answer as it does."""
+
+    def refused(*_):
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    monkeypatch.setattr(fcntl, "lockf", refused)
+    dataset = make_dataset(tmp_path / "f.h5", "d", 1, clips_per_class=1, frames=1)
+    warnings: list[str] = []
+    with filling(dataset, warnings.append) as (claims, _):
+        assert claims.take(0) and claims.take(1)
+    (said,) = warnings
+    assert said == f"{tmp_path}: no file locks here ({os.strerror(answer)}); start one process at a time, or use --shard"
+    assert open_features(tmp_path / "f.h5")["d"].done().all()
+    with locks.alone(tmp_path / "lock", "busy"):
+        pass
+    assert not (tmp_path / "lock").exists()

@@ -241,3 +241,23 @@ def test_reading_features_needs_neither_torch_nor_av():
     code = "import sys, cia_extract.features, cia_extract.datasets.manifest; "
     code += "sys.exit(bool({'torch', 'av', 'cv2'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["é" * 32_769, "b"], r"column note has a value of 65538 bytes; 65536 are the most, shorten it"),
+        (["y" * 60_000, *["b"] * 71_999], r"more than 4,294,967,296 bytes.*note has one of 60000 bytes: shorten it"),
+    ],
+)
+def test_texts_that_no_reader_takes_are_refused_before_the_file_changes(tmp_path, values, said):
+    """They were laid out, and then the whole file was refused, with all finished datasets in it."""
+    there = make_dataset(tmp_path / "f.h5", "here", 1, clips_per_class=1)
+    before = there.path.read_bytes()
+    ids = [f"c{index}" for index in range(len(values))]
+    columns = {"clip": ids, "path": ids, "label": ["x"] * len(ids), "split": ["train"] * len(ids), "note": values}
+    with pytest.raises(DataError, match=said):
+        writer.begin_or_continue(
+            there.path, "new", columns, there.provenance | {"modalities": ["rgb"], "frames": 1}, tmp_path, False
+        )
+    assert there.path.read_bytes() == before and list(reader.open_features(there.path)) == ["here"]
