@@ -96,7 +96,11 @@ def _train(request: Request, direction: Direction, key: RunKey, stores: Stores, 
                 shown.add(metrics)
 
         train(trainer, evaluator, report, outcome, saver.after_epoch, request.validators)
-    result = writing.write(folder, key, trainer, outcome, evaluator, saver.latest if request.keep_state else None)
+    try:
+        result = writing.write(folder, key, trainer, outcome, evaluator, saver.latest if request.keep_state else None)
+    except Exception:  # trained, and no run: where the disk is full there may be room for the state
+        saver.keep("failed")
+        raise
     if shown is not None:
         shown.keep()
     return result

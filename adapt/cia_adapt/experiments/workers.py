@@ -110,7 +110,6 @@ def _received(worker: _Worker[Any]) -> Any:
         code = worker.process.exitcode or 0
         if code >= 0 and not worker.begun:
             why = f"ended before its first run (exit {code}); its own message stands above"
-            why = f"ended before its first run (exit {code}); its own message stands above"
             raise CiaError(f"--jobs: a worker process {why}") from None
         return Died(code)
     worker.begun = True

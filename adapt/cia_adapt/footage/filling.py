@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from cia_extract.clips import ClipJob, prepared_clips
@@ -33,7 +34,7 @@ def fill(folder: Path, pictures: Pictures, rows: Manifest, root: Path, workers: 
     with writes.translated(str(folder), ROOM):
         folder.mkdir(parents=True, exist_ok=True)
         with locks.opened(folder / "lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _wait_for(lock, folder)
             stores = {modality: Store(folder, modality) for modality in pictures.modalities}
             for store in stores.values():
                 store.begin_or_continue(pictures, rows)
@@ -45,6 +46,19 @@ def fill(folder: Path, pictures: Pictures, rows: Manifest, root: Path, workers: 
                     say(f"failed: {clip}: {why}")
                 if len(failed) == len(rows):
                     raise DataError(f"{rows.source}: no clip of it can be read, see above; is {root} the clips' folder (--root)?")
+
+
+def _wait_for(lock: IO[bytes], folder: Path) -> None:
+    """Wait until no other process fills this folder. Raises UsageError where its file system has no locks; OSError."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in locks.NONE_HERE:
+            raise
+        raise UsageError(
+            f"{folder}: its file system has no file locks ({error.strerror}); mount it with flock, or choose another "
+            "--frame-cache"
+        ) from None
 
 
 def check_filled(folder: Path, pictures: Pictures, rows: Manifest) -> None:

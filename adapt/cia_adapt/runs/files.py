@@ -1,14 +1,14 @@
 """Reading the files of runs. They may be damaged, of another version, or somebody else's; whatever is wrong is one DataError."""
 
-import csv
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from cia_extract.common import sparse_files, spreadsheets
+from cia_extract.common import sparse_files, spreadsheets, text_files
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.json_objects import json_object
 from safetensors.torch import load_file
@@ -17,6 +17,9 @@ import cia_adapt.runs.checksums as checksums
 
 MOST_BYTES: Final = 256 << 20  # of a text file of a run; a run of 10,000 epochs has 10 MB
 MOST_JSON: Final = 8 << 20  # bytes of a JSON file of a run, parsed whole; E100's have 20 KB, and MOST_CLASSES names fit
+MOST_VALUES: Final = 6_000_000  # of a JSON file of a run; 100,000 epochs with 50 metrics have 5 million
+MOST_EPOCHS: Final = 100_000  # as --epochs
+MOST_CLIPS: Final = 2_000_000  # in predictions.csv, read whole: of the target's validation
 MOST_CLASSES: Final = 100_000  # of all label columns of a run; EPIC-KITCHENS-100 has 397
 LONGEST_CLASS: Final = 1000  # characters of a class's name
 AGAIN: Final = "train the run again with --overwrite, or leave it out"  # how the messages of this file end
@@ -112,15 +115,19 @@ def read_stamp(folder: Path) -> dict[str, Any]:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl: the metrics of each epoch, in order. Raises DataError."""
     path = folder / "metrics.jsonl"
-    lines = [json_object(line, f"{path}: line {number}", AGAIN) for number, line in enumerate(_text(path).splitlines(), 1)]
-    history = [{sys.intern(key): value for key, value in metrics.items()} for metrics in lines]  # the names once, not each epoch
-    if not history:
-        raise DataError(f"{path}: empty; {AGAIN}")
-    for metrics in history:
+    text, history = _text(path), []
+    _check_values(path, text)
+    for number, line in enumerate(re.finditer(r"[^\n]*\n|[^\n]+", text), 1):
+        if number > MOST_EPOCHS:
+            raise DataError(f"{path}: has more than {MOST_EPOCHS:,} lines, one an epoch; {AGAIN}")
+        metrics = json_object(line[0], f"{path}: line {number}", AGAIN)
         check_metrics(path, metrics)
         wrong = [k for k, v in metrics.items() if k != "advice" and not isinstance(v, int | float | None)]
         if wrong:
             raise DataError(f"{path}: '{wrong[0]}' is not a number; {AGAIN}")
+        history.append({sys.intern(key): value for key, value in metrics.items()})  # the names once, not each epoch
+    if not history:
+        raise DataError(f"{path}: empty; {AGAIN}")
     return history
 
 
@@ -132,13 +139,48 @@ def check_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
 def read_predictions(folder: Path) -> list[dict[str, str]]:
     """predictions.csv: a row for each target validation clip, as it was before spreadsheets.cell. Raises DataError."""
     path = folder / "predictions.csv"
-    try:
-        lines = [list(map(spreadsheets.plain, cells)) for cells in csv.reader(_text(path).splitlines(keepends=True), strict=True)]
-    except csv.Error as error:
-        raise DataError(f"{path}: damaged ({error}); {AGAIN}") from error
-    if len(lines) < 2 or any(len(cells) != len(lines[0]) for cells in lines):
-        raise DataError(f"{path}: damaged (no rows, or rows of different lengths); {AGAIN}")
-    return [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
+    rows: list[dict[str, str]] = []
+    header: list[str] = []
+    for _, cells in text_files.table(path, _text(path), "CSV", AGAIN):
+        cells = list(map(spreadsheets.plain, cells))
+        if not header:
+            header = cells
+            _check_header(path, header)
+        elif len(cells) != len(header):
+            raise DataError(f"{path}: damaged (rows of different lengths); {AGAIN}")
+        elif len(rows) == MOST_CLIPS:
+            raise DataError(f"{path}: has more than {MOST_CLIPS:,} rows; {AGAIN}")
+        else:
+            rows.append(dict(zip(header, cells, strict=True)))
+    if not rows:
+        raise DataError(f"{path}: damaged (no rows); {AGAIN}")
+    return rows
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    """Raise DataError where predictions.csv has other columns than `writing` gives it: a clip, and three a label."""
+    labels = header[1::3]
+    columns = [f"{label}_{epoch}" if len(labels) > 1 else epoch for label in labels for epoch in ("", "last", "selected")]
+    columns[::3] = labels
+    if list(header) != ["clip", *columns] or not labels or len(set(header)) < len(header):
+        raise DataError(f"{path}: damaged (its columns are not clip, and a label with its last and selected); {AGAIN}")
+
+
+def values(text: str | bytes) -> int:
+    """Commas and opening brackets of a JSON text: about as many as it has values, each of about 100 bytes once it is parsed.
+
+    >>> values('{"epoch": 1, "advice": ""}'), values(b"[[], []]")
+    (2, 4)
+    """
+    if isinstance(text, str):
+        return sum(map(text.count, ",[{"))
+    return sum(map(text.count, (b",", b"[", b"{")))
+
+
+def _check_values(path: Path, text: str) -> None:
+    """Raise DataError where a JSON text has so many values that it is not a run's."""
+    if values(text) > MOST_VALUES:
+        raise DataError(f"{path}: has more than {MOST_VALUES:,} values, more than a run's; {AGAIN}")
 
 
 def load_model(folder: Path, name: str) -> dict[str, torch.Tensor]:

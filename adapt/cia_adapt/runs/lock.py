@@ -83,6 +83,13 @@ def _lock(folder: Path, path: Path) -> IO[bytes]:
                 raise InWorkError(
                     f"{folder}: another process is training it; wait for it, or give another --runs folder"
                 ) from None
+            except OSError as error:
+                if error.errno not in locks.NONE_HERE:
+                    raise
+                raise UsageError(
+                    f"{folder}: its file system has no file locks ({error.strerror}); mount it with flock, or choose another "
+                    "--runs folder"
+                ) from None
         if _same_file(path, lock):
             return lock
         lock.close()

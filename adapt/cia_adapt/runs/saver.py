@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cia_extract.common.console import Say
-from cia_extract.common.errors import DivergedError, UsageError
+from cia_extract.common.errors import CiaError, DivergedError, UsageError
+from cia_extract.common.outcomes import first_line
 
 from cia_adapt.runs.folder import unfinished_folder
 from cia_adapt.runs.key import RunKey
@@ -50,25 +51,36 @@ class Saver:
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Write the latest state where training diverges or is interrupted, and say where it is."""
+        """Write the latest state where training diverges, is interrupted or fails, and say where it is. What is raised stays what
+        it was, also where the state cannot be written.
+
+        The latest state is whole whatever fails: it is packed between two epochs, and nothing changes it.
+        """
         try:
             yield
         except DivergedError as error:
             raise self._diverged(error) from error
-        except KeyboardInterrupt:
-            try:
-                epoch = self.write_latest()
-                if epoch:
-                    self.say(f"{self.folder}: interrupted, kept up to epoch {epoch}; the same command with --resume goes on")
-            except UsageError as error:
-                self.say(f"note: what came after the last state that was saved is lost: {error}")
+        except (KeyboardInterrupt, Exception) as error:
+            self.keep("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
+
+    def keep(self, what: str) -> None:
+        """Write the latest state of a run that was `what`, interrupted or failed, and say where it is, or why it is not there."""
+        try:
+            if epoch := self.write_latest():
+                self.say(f"{self.folder}: {what}, kept up to epoch {epoch}; the same command with --resume goes on")
+        except Exception as error:  # what failed before may fail the writing too: no memory, a file system that has gone
+            self.say(f"note: what came after the last state that was saved is lost: {_reason(error)}")
 
     def _diverged(self, error: DivergedError) -> DivergedError:
         try:
             epoch = self.write_latest()
-        except UsageError as full:
-            return DivergedError(f"{error}; the last good state is not saved: {full}")
+        except Exception as full:
+            return DivergedError(f"{error}; the last good state is not saved: {_reason(full)}")
         if not epoch:
             return error
         return DivergedError(f"{error}; the last good state, after epoch {epoch}, is in {unfinished_folder(self.folder)}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, CiaError) else first_line(error)

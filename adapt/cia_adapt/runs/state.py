@@ -16,6 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+import cia_adapt.runs.files as files
+
 
 def save(path: Path, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
     """Write tensors and `rest`, as JSON, whole or not at all. Raises OSError, and safetensors' own error of the disk."""
@@ -36,6 +38,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = file.metadata()
         if metadata.get("sha256") not in (None, _sha256(tensors, metadata["state"])):  # versions before wrote none
             raise ValueError("its SHA-256 is another: it was changed after it was written")
+        if files.values(metadata["state"]) > files.MOST_VALUES:
+            raise ValueError("it has more values than the history of a run")
         rest = json.loads(metadata["state"])
         if not isinstance(rest, dict) or not isinstance(rest.get("history"), list) or not rest["history"]:
             raise ValueError("it has no history")

@@ -1,8 +1,10 @@
 """A run that is killed and goes on is the same run, bit for bit."""
 
+import errno
 import fcntl
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from cia_adapt import config
 from cia_adapt.experiments import Request, directions, runner
+from cia_adapt.footage import filling
 from cia_adapt.runs import folder as runs_folder
 from cia_adapt.runs import key as runs_key
 from cia_adapt.runs import lock, resume, state
@@ -132,6 +135,46 @@ def test_divergence_keeps_the_last_good_state(small_file, tmp_path, monkeypatch)
     assert packed.epoch == 2 and all(torch.isfinite(t).all() for t in packed.tensors.values() if t.is_floating_point())
 
 
+@pytest.mark.parametrize("kind", [DataError, OSError, MemoryError, RuntimeError])
+def test_any_failure_keeps_the_last_epoch_and_stays_what_it_was(small_file, tmp_path, monkeypatch, kind):
+    mend = fail_at(monkeypatch, 3, kind("feats.h5: row 4: does not match its CRC32C"))
+    said: list[str] = []
+    with pytest.raises((kind, UsageError), match=r"does not match its CRC32C|not enough memory"):
+        runner.run(request(small_file, tmp_path, epochs=4), said.append)
+    assert said[-1] == f"{folder_of(tmp_path)}: failed, kept up to epoch 2; the same command with --resume goes on"
+    mend()
+    runner.run(request(small_file, tmp_path, epochs=4, resume=True), said.append)
+    assert any("goes on after epoch 2" in line for line in said)
+
+
+@pytest.mark.parametrize("first", [DataError("a row is damaged"), KeyboardInterrupt("stopped"), DivergedError("the loss is nan")])
+def test_a_state_that_cannot_be_kept_does_not_hide_what_came_before(small_file, tmp_path, monkeypatch, first):
+    def full(*_, **__):
+        raise MemoryError
+
+    fail_at(monkeypatch, 3, first)
+    monkeypatch.setattr("cia_adapt.runs.state.save_file", full)
+    said: list[str] = []
+    with pytest.raises(type(first), match=str(first)) as error:
+        runner.run(request(small_file, tmp_path, epochs=4), said.append)
+    told = str(error.value) if isinstance(first, DivergedError) else said[-1]
+    assert re.search(r"(the last state that was saved is lost|the last good state is not saved): MemoryError$", told)
+
+
+def test_a_run_that_cannot_be_written_keeps_all_its_epochs(small_file, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cia_adapt.runs.checksums.write", full)
+    said: list[str] = []
+    with pytest.raises(UsageError, match="No space left on device; make room"):
+        runner.run(request(small_file, tmp_path, epochs=3), said.append)
+    assert said[-1].endswith("failed, kept up to epoch 3; the same command with --resume goes on")
+    monkeypatch.undo()
+    straight = runner.run(request(small_file, tmp_path / "straight", epochs=3), print)
+    assert runner.run(request(small_file, tmp_path, epochs=3, resume=True), print)[0]["selected"] == straight[0]["selected"]
+
+
 def _key(file: Path, **changes) -> runs_key.RunKey:
     asked = request(file, Path(), **changes)
     (pair,) = directions.prepared(asked, print)
@@ -237,6 +280,21 @@ def test_a_lock_whose_file_another_process_removed_is_taken_anew(tmp_path, monke
         assert len(calls) == 2 and (runs_folder.unfinished_folder(tmp_path / "seed0") / "lock").exists()
         with pytest.raises(MismatchError, match="another process is training it"), lock.claimed(tmp_path / "seed0"):
             pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, number):
+    """As Lustre mounted without flock. Two processes could not be told apart there."""
+
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    why = re.escape(f"its file system has no file locks ({os.strerror(number)}); mount it with flock, or choose another")
+    with pytest.raises(UsageError, match=f"seed0: {why} --runs folder$"), lock.claimed(tmp_path / "seed0"):
+        pass
+    with pytest.raises(UsageError, match=f"frames: {why} --frame-cache$"):
+        filling.fill(tmp_path / "frames", None, None, tmp_path, 1, print)
 
 
 def test_a_runs_folder_that_cannot_be_created_is_a_usage_error():
