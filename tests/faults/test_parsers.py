@@ -109,7 +109,11 @@ PARSERS: dict[str, tuple[bytes, str, Callable[[Path], object]]] = {
     "a run's result": (as_json(RESULT), "r", in_a_run(files.read, "result.json")),
     "a run's stamp": (as_json({"feature_file": "f", "device": "cpu"}), "s", in_a_run(files.read_stamp, "stamp.json")),
     "a run's metrics": (as_json(METRICS) + b"\n" + as_json(METRICS), "m", in_a_run(files.read_metrics, "metrics.jsonl")),
-    "a run's predictions": (b"clip,label,guess\na,x,y\n'=b,x,y\n", "p", in_a_run(files.read_predictions, "predictions.csv")),
+    "a run's predictions": (
+        b"clip,label,last,selected\na,x,y,x\n'=b,x,y,y\n",
+        "p",
+        in_a_run(files.read_predictions, "predictions.csv"),
+    ),
     "a space": (SPACE, "s.toml", lambda p: config.load_space(str(p), library.load("demo", "dann", {}))),
     "a search": of_a_search("search.json", lambda asked: (search.begun_in(asked, SEARCHED), search._check_same(asked))),
     "a search's trial": of_a_search("concat-trial001.toml", search._known),

@@ -15,16 +15,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from cia_extract.common import settings, text_files
-from cia_extract.common.errors import DataError, UsageError
+from cia_extract.common import settings
+from cia_extract.common.errors import UsageError
 from cia_extract.common.suggest import did_you_mean, instead
 
+import cia_adapt.config.toml_file as toml_file
 from cia_adapt import parts
 from cia_adapt.config.overview import GROUPS, check_group
 from cia_adapt.config.schema import Method, Setup
 from cia_adapt.config.splits import merged
 
-LONGEST_LINE: Final = 2000  # characters of a TOML; reading a dotted key takes time with the square of its length
 TEXTS: Final = ("published", "searched")  # tables of a method's TOML that are of no part
 Configured = TypeVar("Configured", Setup, Method)
 
@@ -107,17 +107,11 @@ def read(kind: str, name: str) -> dict[str, Any]:
         if name not in names(kind):
             listing = "cia-adapt methods" if kind == "methods" else ""
             raise UsageError(f"--{kind[:-1]} {settings.brief(name)}: unknown{instead(name, names(kind), listing)}")
-        text = resources.files("cia_adapt").joinpath(kind, f"{name}.toml").read_text(encoding="utf-8")
+        values = tomllib.loads(resources.files("cia_adapt").joinpath(kind, f"{name}.toml").read_text(encoding="utf-8"))
     else:
         if not Path(name).is_file():
             raise UsageError(f"--{kind[:-1]} {settings.brief(name)}: no such file")
-        text = text_files.read_text(Path(name), "TOML file", f"--{kind[:-1]} takes a name, or a file that ends in .toml")
-        if any(len(line) > LONGEST_LINE and not line.startswith("#") for line in text.splitlines()):
-            raise DataError(f"{name}: has a line of more than {LONGEST_LINE} characters; break it")
-    try:
-        values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{_where(kind, name)}: is no TOML ({error})") from None
+        values = toml_file.read(Path(name), f"--{kind[:-1]} takes a name, or a file that ends in .toml")
     if kind == "methods":
         _check_tables(_where(kind, name), values)
     elif kind == "setups":

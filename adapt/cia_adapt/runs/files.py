@@ -139,17 +139,17 @@ def check_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
 def read_predictions(folder: Path) -> list[dict[str, str]]:
     """predictions.csv: a row for each target validation clip, as it was before spreadsheets.cell. Raises DataError."""
     path = folder / "predictions.csv"
+    text, header = _text(path), list[str]()
     rows: list[dict[str, str]] = []
-    header: list[str] = []
-    for _, cells in text_files.table(path, _text(path), "CSV", AGAIN):
+    if text.count("\n") + text.count("\r") > MOST_CLIPS:
+        raise DataError(f"{path}: has more than {MOST_CLIPS:,} lines; {AGAIN}")
+    for _, cells in text_files.table(path, text, "CSV", AGAIN):
         cells = list(map(spreadsheets.plain, cells))
         if not header:
             header = cells
             _check_header(path, header)
         elif len(cells) != len(header):
             raise DataError(f"{path}: damaged (rows of different lengths); {AGAIN}")
-        elif len(rows) == MOST_CLIPS:
-            raise DataError(f"{path}: has more than {MOST_CLIPS:,} rows; {AGAIN}")
         else:
             rows.append(dict(zip(header, cells, strict=True)))
     if not rows:

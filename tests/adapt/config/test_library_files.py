@@ -48,6 +48,10 @@ def test_a_method_and_a_set_up_are_called_as_their_files(tmp_path):
         ("x = " + "[" * 1900, "m.toml: is no TOML"),
         ("x = " + "[" * 5000, "m.toml: has a line of more than 2000 characters"),
         (".".join("a" * 3000) + " = 1", "m.toml: has a line of more than 2000 characters"),
+        ("paper = 'a.b'\na.b.c.d.e.f.g.h.i = 1", "m.toml: a.b.c.d.e.f.g.h.i: has more than 8 parts with dots between"),
+        ("[a.'b'.c . d.e.f.g.h.\"i\"]", "m.toml: a._.c . d.e.f.g.h._: has more than 8 parts with dots between"),
+        ("#" + "x" * 256_000, "m.toml: is larger than 256 kB"),
+        ('paper = """\n' + '\\"""\n' * 50_000, "m.toml: is no TOML"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_it(tmp_path, text, message):
@@ -56,6 +60,12 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path, text, message):
     with pytest.raises(CiaError, match=re.escape(message)) as error:
         library.load("uh", str(path), {})
     assert "\n" not in str(error.value) and "--set" not in str(error.value)
+
+
+def test_dots_in_texts_and_comments_are_no_keys(tmp_path):
+    prose = "one. two. three. four. five. six. seven. eight. nine. ten"
+    (tmp_path / "m.toml").write_text(f'paper = \'{prose} # {prose}\'  # {prose}\nreconstructed = """\n{prose}\n"""\n')
+    assert library.load("uh", str(tmp_path / "m.toml"), {}).method.paper == f"{prose} # {prose}"
 
 
 def test_a_file_that_is_no_text_or_not_there(tmp_path):

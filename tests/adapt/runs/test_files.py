@@ -2,16 +2,20 @@
 
 import json
 import os
+import re
+import resource
 from pathlib import Path
 
 import h5py
 import pytest
+import torch
 from cia_adapt.experiments import Request, runner
 from cia_adapt.results import comparison, formats, table
 from cia_adapt.results.report import page
 from cia_adapt.runs import files, saver, state
 from cia_extract.common import writes
 from cia_extract.common.errors import CiaError, DataError, UsageError
+from safetensors.torch import save_file
 
 from tests.adapt.runs.test_resume import folder_of, request
 from tests.adapt.runs_of import copied
@@ -70,6 +74,44 @@ def test_a_damaged_text_file_of_a_run_is_one_line(trained, tmp_path, name):
         with pytest.raises(CiaError) as error:
             commands(root, tmp_path / "x.html")
         assert error.value.exit_code == 3, (name, word)
+
+
+TOO_MUCH = {
+    "lists in a metric": ("metrics.jsonl", '{"a": [' + "[]," * 6_000_000 + "[]]}\n", "has more than 6,000,000 values"),
+    "lines without metrics": ("metrics.jsonl", "\n" * 3_000_000, "line 1 is damaged"),
+    "commas": ("predictions.csv", "," * 17_000_000, "is longer than 16,777,216 characters"),
+    "lines without clips": ("predictions.csv", "\n" * 2_000_001, "has more than 2,000,000 lines"),
+    "columns of another table": ("predictions.csv", "clip,label,guess\na,x,y\n", "its columns are not clip, and a label with"),
+    "a label of which two are alike": ("predictions.csv", "clip,last,last,selected\na,x,y,x\n", "its columns are not clip"),
+    "a row that is short": ("predictions.csv", "clip,label,last,selected\na,x\n", "rows of different lengths"),
+    "no rows": ("predictions.csv", "clip,label,last,selected\n", "no rows"),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "message"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_what_no_run_writes_is_refused_before_it_is_parsed(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB
+    with pytest.raises(DataError, match=re.escape(message)):
+        (files.read_metrics if name == "metrics.jsonl" else files.read_predictions)(tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began < 300 << 10
+
+
+def test_a_state_of_more_values_than_a_history_has_is_refused_before_it_is_parsed(tmp_path):
+    with pytest.raises(DataError, match="it has more values than the history of a run"):
+        save_file({"x": torch.zeros(1)}, tmp_path / "s", {"state": '{"history": [' + "[]," * 6_000_000 + "[]]}"})
+        state.load(tmp_path / "s")
+
+
+@pytest.mark.parametrize("labels", [["label"], ["verb", "noun"]])
+def test_predictions_of_one_label_and_of_several_are_read(tmp_path, labels):
+    columns = (
+        ["label", "last", "selected"] if len(labels) == 1 else [f"{x}{y}" for x in labels for y in ("", "_last", "_selected")]
+    )
+    rows = [dict.fromkeys(["clip", *columns], value) for value in ("a", "b")]
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    (tmp_path / "predictions.csv").write_text("\n".join(lines) + "\n")
+    assert files.read_predictions(tmp_path) == rows
 
 
 @pytest.mark.parametrize("name", ["scores.safetensors", "last.safetensors", "config.json", "state.safetensors"])
