@@ -14,7 +14,7 @@ from cia_adapt.config import Method
 from cia_adapt.data import Domain, Positions, Stores, Task, centre_frames, make_task
 from cia_adapt.model import VideoModel, restored
 from cia_adapt.results.feature_file import domains_of, with_frames
-from cia_adapt.results.figures.frames import frames_of
+from cia_adapt.results.figures.frames import frames_of, frames_of_each
 from cia_adapt.runs import files, method_of, setup_of
 
 
@@ -50,6 +50,13 @@ class Trained:
         """The S frames [224, 224, 3] of a target validation clip that the model saw. Raises CiaError as `frames_of`."""
         dataset, row = with_frames(self.target), int(self.task.target_val.rows[position])
         return frames_of(dataset, row, root, dataset.array("clips/indices")[row, self.frames].tolist())
+
+    def pictures_of_each(self, positions: list[int], root: Path | None) -> list[list[Pixels] | CiaError]:
+        """As `pictures`, of several clips; for a clip whose frames cannot be read, why."""
+        dataset, rows = with_frames(self.target), self.task.target_val.rows[positions].tolist()
+        indices = {row: dataset.array("clips/indices")[row, self.frames].tolist() for row in rows}
+        frames = frames_of_each(dataset, root, indices)
+        return [frames[row] for row in rows]
 
 
 def opened(folder: Path) -> Trained:

@@ -46,12 +46,10 @@ def panels(folder: Path, root: Path | None, seed: int, count: int) -> tuple[list
     assert output.consensus is not None
     predicted = output.probabilities()[0].argmax(1).tolist()
     drawn, missing = [], []
-    for position, maps, number in zip(positions.tolist(), output.consensus.double().numpy(), predicted, strict=True):
-        name = clips.names[position]
-        try:
-            images = run.pictures(position, root)
-        except CiaError as error:
-            missing.append(str(error))
+    pictures = run.pictures_of_each(positions.tolist(), root)
+    for position, images, maps, number in zip(positions, pictures, output.consensus.double().numpy(), predicted, strict=True):
+        if isinstance(images, CiaError):
+            missing.append(str(images))
             continue
-        drawn.append(Panel(name, task.classes[task.label][number], maps, consensus(images, maps)))
+        drawn.append(Panel(clips.names[position], task.classes[task.label][number], maps, consensus(images, maps)))
     return drawn, missing

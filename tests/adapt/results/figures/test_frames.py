@@ -1,10 +1,12 @@
 """The maps of figures and report lie over the frames that the features describe, however the clip was read."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cia_adapt.results.figures.frames import frames_of
+from cia_adapt.results.figures import frames
 from cia_extract import recipes
 from cia_extract.clips import job, preparation
 from cia_extract.common.errors import CiaError, DataError
@@ -15,6 +17,11 @@ from PIL import Image
 
 from tests.conftest import RECIPE
 from tests.extract.clips.test_video import encode
+
+
+def frames_of(stored: DatasetFeatures, row: int, root: Path | None, indices: list[int]) -> list[np.ndarray]:
+    """In this process, which is quicker; the last tests have the workers that figures and report use."""
+    return list(frames.see(frames.job_of(stored, row, root, indices), lambda: None).windows["rgb"].images)
 
 
 def dataset(root: Path, recipe: recipes.Recipe, **row: str) -> DatasetFeatures:
@@ -129,3 +136,30 @@ def test_a_file_that_does_not_say_how_its_clips_were_read_or_leaves_the_root_is_
     stored.provenance.pop("preprocessing")
     with pytest.raises(DataError, match=r"f\.h5: 'd': its recipe is damaged"):
         frames_of(stored, 0, None, [0])
+
+
+class Crash(tuple):
+    """Frames that end the process that looks for them, as a decoder that crashes."""
+
+    def __iter__(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_a_clip_that_crashes_the_decoder_costs_its_own_frames(tmp_path):
+    encode(tmp_path / "a.mp4", 5)
+    columns = {
+        "clip": ["c", "d", "e", "f"],
+        "label": ["x"] * 4,
+        "split": ["val"] * 4,
+        "path": ["a.mp4", "a.mp4", "b.mp4", "../a"],
+    }
+    recipe = recipes.load("kinetics")
+    stored = RECIPE | {"frames": recipe.sampling.frames, "preprocessing": recipe.knobs(("rgb", "flow"))}
+    several = writer.begin_or_continue(tmp_path / "f.h5", "d", columns, stored, tmp_path, overwrite=False)
+    seen = frames.frames_of_each(several, None, {0: Crash([0]), 1: [3, 0], 2: [0], 3: [0]})
+    assert greys(seen[1]) == [3, 0]
+    words = {row: str(why) for row, why in seen.items() if isinstance(why, CiaError)}
+    assert "a.mp4: decoding it crashed the worker process (exit -11)" in words[0]
+    assert "b.mp4: no such file" in words[2] and "leaves the root" in words[3]
+    with pytest.raises(CiaError, match="leaves the root"):
+        frames.frames_of(several, 3, None, [0])

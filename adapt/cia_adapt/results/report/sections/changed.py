@@ -12,7 +12,7 @@ from PIL import Image
 from cia_adapt.data import centre_frames
 from cia_adapt.results.comparison import Group
 from cia_adapt.results.feature_file import domains_of, with_frames
-from cia_adapt.results.figures import frames_of
+from cia_adapt.results.figures import frames_of_each
 from cia_adapt.results.report.section import Figure, Section, Table
 from cia_adapt.results.report.study import LeaveOut, Pair, Study, direction
 
@@ -92,15 +92,16 @@ def _pictures(study: Study, pair: Pair, table: pd.DataFrame, leave_out: LeaveOut
         places = {str(name): int(row) for name, row in zip(dataset.columns["clip"][target.rows], target.rows, strict=True)}
         shown = centre_frames(dataset.frames, run.config["setup"]["segments"])
         shown = shown[np.unique([0, len(shown) // 2, len(shown) - 1])]
+        most = pd.concat([rows[rows["change"] > 0].head(count), rows[rows["change"] < 0].head(count)])
+        indices = {places[clip]: dataset.array("clips/indices")[places[clip], shown].tolist() for clip in most["clip"]}
+        pictures = frames_of_each(dataset, study.wanted.root, indices)
     except CiaError as error:
         leave_out(f"frames of the clips that changed, {direction(pair)}: {error}")
         return []
-    for _, row in pd.concat([rows[rows["change"] > 0].head(count), rows[rows["change"] < 0].head(count)]).iterrows():
-        try:
-            place = places[row["clip"]]
-            frames = frames_of(dataset, place, study.wanted.root, dataset.array("clips/indices")[place, shown].tolist())
-        except CiaError as error:
-            missing.append(str(error))
+    for _, row in most.iterrows():
+        frames = pictures[places[row["clip"]]]
+        if isinstance(frames, CiaError):
+            missing.append(str(frames))
             continue
         words = f"{row['clip']}: {row['class']}. {study.baseline} says {row['baseline says']}, {study.best} {row['method says']}"
         figures.append(
