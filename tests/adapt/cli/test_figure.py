@@ -54,16 +54,21 @@ def test_tsne_draws_runs_side_by_side_with_every_clip_in_the_csv(runs, tmp_path)
     assert (tmp_path / "y.csv").read_text() == (tmp_path / "x.csv").read_text()
 
 
-@pytest.mark.parametrize("content", [
-    "clip,label,last,selected\na,b,c,d\n", "clip\na\n", "label,last,selected\na,b,c\n",
-    "clip,label,last,selected\n" + "a,b,c,d\n" * 100,
+OTHER_CLIPS = ": predictions.csv and scores.safetensors are not of the same clips; train the run again"
+OTHER_COLUMNS = (
+    "/predictions.csv: damaged (its columns are not clip, and a label with its last and selected); train the run again"
+)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("clip,label,last,selected\na,b,c,d\n", OTHER_CLIPS), ("clip\na\n", OTHER_COLUMNS),
+    ("label,last,selected\na,b,c\n", OTHER_COLUMNS), ("clip,label,last,selected\n" + "a,b,c,d\n" * 100, OTHER_CLIPS),
 ])  # fmt: skip
-def test_predictions_of_other_clips_than_the_scores_are_one_line(runs, tmp_path, content):
+def test_predictions_of_other_clips_than_the_scores_are_one_line(runs, tmp_path, content, message):
     folder = copied(runs["cia"], tmp_path / "seed0")
     (folder / "predictions.csv").write_text(content)
     run = figure("tsne", folder, "--out", tmp_path / "x.png")
-    said = f"{folder}: predictions.csv and scores.safetensors are not of the same clips; train the run again"
-    assert run.returncode == 3 and said in run.stderr and not (tmp_path / "x.png").exists()
+    assert run.returncode == 3 and f"{folder}{message}" in run.stderr and not (tmp_path / "x.png").exists()
 
 
 def test_tsne_places_the_features_of_the_clips_that_it_names(runs):
