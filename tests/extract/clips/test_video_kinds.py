@@ -81,7 +81,9 @@ TEN_BITS = [("libx264", "yuv420p10le", {"qp": "1"}), ("libx265", "yuv420p10le", 
 def test_pixels_of_ten_bits_are_those_of_eight(tmp_path, codec, pixels, options):
     """Within 3 of 255, a level of YUV in RGB and the codec's loss: neither four times too dark nor cut off at white."""
     eight = written(tmp_path / "eight.mkv", "ffv1", "yuv420p", SCENE, "rgb24")
-    ten = written(tmp_path / "ten.mov" if codec == "prores_ks" else tmp_path / "ten.mkv", codec, pixels, SCENE, "rgb24", **options)
+    ten = written(
+        tmp_path / "ten.mov" if codec == "prores_ks" else tmp_path / "ten.mkv", codec, pixels, SCENE, "rgb24", **options
+    )
     expected, frames = next(clips.decode(eight)).image, list(clips.decode(ten))
     assert len(frames) == 5 and all(frame.image.dtype == np.uint8 and frame.image.shape == (48, 64, 3) for frame in frames)
     for frame in frames:

@@ -39,6 +39,7 @@ def test_workers_give_way_while_finished_clips_wait_for_the_network_and_to_nobod
         time.sleep(network_s)
     assert had[4:] == [expected] * 4, had
 
+
 GARBAGE = {
     "no pickle": b"garbage",
     "nothing": b"",

@@ -56,7 +56,9 @@ def _stored(open_: Callable[[], IO[bytes]], size: int) -> Stored:
         raise DataError("one of its arrays holds Python objects or records; only numbers and text are read")
     shape = checked_shape(shape)
     skip, nbytes = 8 + width + length, prod(shape) * dtype.itemsize
-    if skip + nbytes != size:  # also where there are more: the header may be damaged, and a zip's checksum is known at its end only
+    if (
+        skip + nbytes != size
+    ):  # also where there are more: the header may be damaged, and a zip's checksum is known at its end only
         what = "is incomplete" if skip + nbytes > size else "is damaged, or followed by other data"
         raise DataError(f"one of its arrays {what}: {size - skip:,} bytes for {dtype} {list(shape)}")
 

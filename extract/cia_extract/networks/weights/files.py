@@ -112,7 +112,9 @@ def safetensors(path: Path, framework: str = "np") -> Any:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > LONGEST_HEADER:
-        raise DataError(f"has a header of {length:,} bytes; I3D and TBN need less than {LONGEST_HEADER:,}; save their tensors alone")
+        raise DataError(
+            f"has a header of {length:,} bytes; I3D and TBN need less than {LONGEST_HEADER:,}; save their tensors alone"
+        )
     return safe_open(path, framework=framework)
 
 

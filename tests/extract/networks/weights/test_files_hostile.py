@@ -211,7 +211,9 @@ HOSTILE = {
 
 def test_a_long_header_is_named_before_it_is_read(tmp_path):
     path = many_safetensors(tmp_path / "w.safetensors")
-    said = r"w\.safetensors: has a header of 1\d,\d{3},\d{3} bytes; I3D and TBN need less than 2,097,152; save their tensors alone$"
+    said = (
+        r"w\.safetensors: has a header of 1\d,\d{3},\d{3} bytes; I3D and TBN need less than 2,097,152; save their tensors alone$"
+    )
     with pytest.raises(DataError, match=said):
         files.read_arrays(path)
     with pytest.raises(DataError, match="has a header of"):
