@@ -23,11 +23,10 @@ from cia_extract.common.modalities import MODALITIES
 from cia_extract.common.names import printable
 from cia_extract.features import DONE, journal_path, open_features, opened, readable, storage
 
-from cia_adapt.data.columns import column
+from cia_adapt.data.columns import NUMBER, Room, column
 from cia_adapt.data.source import FeatureSource
 
 EACH = "{domain}"  # in a mapping: every top-level group
-MAX_ROW = 1 << 30  # bytes of a clip in one array; 25 frames of maps take 5 MB
 DIGESTED = 8e6  # bytes of each array that enter the digest, about; every run reads them
 
 
@@ -178,7 +177,8 @@ def open_mapped(path: Path, domains: Mapping[str, Mapping[str, str]]) -> dict[st
     """{domain: dataset} of the arrays that `domains`, {domain: {name: path}}, names. Raises DataError for what does not fit."""
     readable(path, "give the path of an HDF5 file")
     with _opened_alone(path) as file:
-        return {name: _dataset(path, file, name, names) for name, names in _expanded(path, file, domains).items()}
+        room = Room.of(path)
+        return {name: _dataset(path, file, name, names, room) for name, names in _expanded(path, file, domains).items()}
 
 
 def _expanded(path: Path, file: h5py.File, domains: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
@@ -193,7 +193,7 @@ def _expanded(path: Path, file: h5py.File, domains: Mapping[str, Mapping[str, st
     return written
 
 
-def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str]) -> ForeignDataset:
+def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str], room: Room) -> ForeignDataset:
     """One domain, whose columns and arrays lie at `names`, {name: path}. Raises DataError for what does not fit."""
     columns, regions = {}, {}
     for name, place in names.items():
@@ -202,7 +202,7 @@ def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str])
             raise DataError(f"{path}: has no dataset {place} (for {domain}/{name}); give --map the path of an array in the file")
         _check_storage(f"{path}: {place}", file, data)
         if "/" not in name:
-            columns[name] = column(f"{path}: {place}", data)
+            columns[name] = column(f"{path}: {place}", data, room)
         else:
             regions[name] = _array(f"{path}: {place}", f"{domain}/{name}", data)
     if not regions or "label" not in columns:
@@ -219,7 +219,9 @@ def _dataset(path: Path, file: h5py.File, domain: str, names: Mapping[str, str])
     if len({info.shape[1] for info in regions.values()}) > 1:
         frames = ", ".join(f"{name} {info.shape[1]}" for name, info in regions.items())
         raise DataError(f"{path}: '{domain}' has different numbers of frames in its arrays: {frames}; all need the same")
-    columns.setdefault("clip", np.array([f"{domain}{i}" for i in range(count)]))  # no more than there are labels
+    if "clip" not in columns:
+        room.take(f"{path}: {domain}", count * (len(domain) + NUMBER))  # `count` is no more than there are labels
+        columns["clip"] = np.array([f"{domain}{i}" for i in range(count)], dtype=object)
     return ForeignDataset(path, domain, columns, regions, _finished(path, file, domain, count))
 
 
@@ -249,11 +251,7 @@ def _array(place: str, target: str, data: h5py.Dataset) -> ForeignArray:
         raise DataError(f"{place} is {data.dtype} {data.shape}; {target} needs {kind} of floats")
     if data.dtype.kind != "f":
         raise DataError(f"{place} is {data.dtype}; {target} needs floats; convert it: array.astype('float32')")
-    row_bytes = math.prod(shape[1:]) * data.dtype.itemsize
-    if row_bytes > MAX_ROW:
-        raise DataError(
-            f"{place} is {data.shape}; one clip would take {row_bytes / 1e9:.1f} GB. Is the order of its sizes right?"
-        )
+    storage.check_row_bytes(place, data.shape, math.prod(shape[1:]) * data.dtype.itemsize)
     return ForeignArray(str(data.name), shape, data.dtype.newbyteorder("="))  # torch knows this machine's order of bytes only
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import sys
@@ -168,7 +169,7 @@ def _heard(worker: _Worker) -> Result | None:
     assert worker.job is not None
     key, job = worker.job
     try:
-        sent_for, result = worker.pipe.recv()
+        sent = worker.pipe.recv_bytes()
     except (EOFError, OSError):
         worker.process.join(JOIN_S)
         code = worker.process.exitcode
@@ -176,6 +177,12 @@ def _heard(worker: _Worker) -> Result | None:
             raise CiaError(f"a worker process died before its first clip (exit {code}); its own message stands above") from None
         why = "killed, out of memory? Try fewer --workers" if code == -signal.SIGKILL else "is the file damaged?"
         return ClipError(f"{job.path}: decoding it crashed the worker process (exit {code}); {why}")
+    try:
+        sent_for, result = pickle.loads(sent)
+    except Exception as error:  # pickle raises anything: a decoder that writes where it must not changes what is sent, too
+        worker.process.kill()
+        worker.process.join(JOIN_S)
+        return ClipError(f"{job.path}: decoding it corrupted the worker process ({first_line(error)}); is the file damaged?")
     worker.heard, worker.begun = time.monotonic(), True
     return result if sent_for == key else None
 

@@ -17,16 +17,31 @@ HEADER: Final = 16  # bytes ahead of the objects, and of each object: index 2, r
 SCANNED: Final = 64 << 20  # bytes at the beginning of each piece between arrays; what was overwritten there may be gigabytes
 LARGEST: Final = 16 << 20  # bytes of a heap that are looked through; the library makes them of 4 KiB, or of one text
 BLOCK: Final = 1 << 20
+SPARE: Final = 1 << 23  # texts that an array may declare in any file, however small it is
+SLICE: Final = 1 << 14  # texts that are read at a time
+MEMORY: Final = 2 << 30  # bytes that reading all texts may take
+# Arrays in other files are not read by anybody, nor are those that declare more texts than a file of this size has.
 READ_TEXTS: Final = """
 import h5py, sys
 from contextlib import suppress
+most, step, memory = map(int, sys.argv[2:])
+with suppress(Exception):  # where there is no /proc there is no limit
+    import resource
+    with open("/proc/self/statm") as statm:
+        taken = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + memory,) * 2)
 def read(_, item):
     for name in item.attrs:
         with suppress(Exception):
             item.attrs[name]
     with suppress(Exception):
-        if isinstance(item, h5py.Dataset) and item.dtype.hasobject:
-            item[()]
+        if isinstance(item, h5py.Dataset) and not item.is_virtual and not item.external and item.dtype.hasobject:
+            if item.ndim == 0:
+                item[()]
+            elif 0 < item.size <= most:
+                rows = max(1, step * item.shape[0] // item.size)
+                for begin in range(0, item.shape[0], rows):
+                    item[begin : begin + rows]
 with h5py.File(sys.argv[1], locking=False) as file:
     read("/", file)
     file.visititems(read)
@@ -49,10 +64,16 @@ def check(path: Path, arrays: Sequence[Piece]) -> None:
         raise DataError(f"{path}: its texts are damaged (the global heap at byte {endless}); get or make the file again")
 
 
+def most_texts(size: int) -> int:
+    """How many texts are read of an array in a file of `size` bytes: of one that declares more, most were never written."""
+    return 4 * size + SPARE
+
+
 def _texts_can_be_read(path: Path) -> bool:
     """Whether a process of its own reads all texts of the file and is not ended by a signal, or by the clock."""
+    limits = map(str, (most_texts(path.stat().st_size), SLICE, MEMORY))
     try:
-        done = subprocess.run([sys.executable, "-c", READ_TEXTS, str(path)], capture_output=True, timeout=READ_SECONDS)
+        done = subprocess.run([sys.executable, "-c", READ_TEXTS, str(path), *limits], capture_output=True, timeout=READ_SECONDS)
     except subprocess.TimeoutExpired:
         return False
     return done.returncode >= 0

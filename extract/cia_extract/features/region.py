@@ -4,12 +4,15 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
 from cia_extract.common.errors import DataError
+
+NOT_CONTIGUOUS: Final = "is chunked, virtual or in another file; schema 1 has contiguous arrays only"
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,20 @@ class Region:
                 raise DataError("the file became shorter while it was read")
             data += more
         return np.frombuffer(data, self.dtype).reshape(self.shape[1:])
+
+
+def located(place: str, item: h5py.Dataset, size: int) -> Region:
+    """Where an array's bytes lie in a file of `size` bytes. Raises DataError where they are not in one piece inside it.
+
+    The array is not virtual, nor in another file: `structure.children` gives no such one.
+    """
+    if item.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
+        raise DataError(f"{place} {NOT_CONTIGUOUS}")
+    region = Region(item.id.get_offset() or 0, item.shape, item.dtype)
+    if region.end == region.offset:
+        return Region(0, item.shape, item.dtype)
+    if item.id.get_offset() is None:
+        raise DataError(f"{place} has no bytes in the file; it was never written")
+    if region.end > size:
+        raise DataError(f"{place} ends at byte {region.end} and the file has {size}; it was cut off, get it again")
+    return region

@@ -5,7 +5,7 @@ The library trusts the sizes of packed chunks: one that holds less than a chunk 
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ DEFLATE: Final = 1  # numbers of filters
 SHUFFLE: Final = 2
 FLETCHER32: Final = 3  # puts a checksum of four bytes behind a chunk
 LARGEST_CHUNK: Final = 1 << 30  # bytes; 25 frames of maps take 5 MB
+LARGEST_ROW: Final = 1 << 30  # bytes of a clip in one array; 10,000 frames of maps, the most of a recipe, take 1.004 GB
 
 Corner = tuple[int, ...]
 """The position of a chunk's first value."""
@@ -42,6 +43,13 @@ def check_size(place: str, data: h5py.Dataset) -> None:
     whole = _chunk_bytes(data)
     if whole is not None and whole > LARGEST_CHUNK:
         raise DataError(f"{place} has chunks of {whole / 1e9:.1f} GB, read whole for each clip; store smaller ones (h5repack -l)")
+
+
+def check_row_bytes(place: str, shape: Sequence[int], row_bytes: int) -> None:
+    """Raise DataError for an array of which one clip would fill the memory. `place` is file and array, for the message."""
+    if row_bytes > LARGEST_ROW:
+        what = f"{tuple(shape)}; one clip would take {row_bytes / 1e9:.1f} GB"
+        raise DataError(f"{place} is {what}, and {LARGEST_ROW / 1e9:.1f} GB are the most. Is the order of its sizes right?")
 
 
 def check_row(place: str, data: h5py.Dataset, row: int, checked: dict[Corner, bool]) -> None:

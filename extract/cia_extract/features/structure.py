@@ -4,9 +4,8 @@ A file may come from anywhere. What this module lets through can be mapped and i
 type and shape that its name promises and lies inside the file, by itself.
 """
 
-import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,11 +17,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+import cia_extract.features.storage as storage
 from cia_extract.common.errors import CiaError, DataError
 from cia_extract.common.json_objects import json_object
 from cia_extract.common.modalities import MODALITIES
 from cia_extract.common.text_files import LONGEST_CELL
-from cia_extract.features.region import Region
+from cia_extract.features.region import NOT_CONTIGUOUS, Region, located
 
 REQUIRED_COLUMNS: Final = ("clip", "label", "split")
 MAX_FRAMES: Final = 100_000  # of a clip
@@ -44,7 +44,7 @@ class Content:
     """One dataset of a feature file as `read_group` leaves it."""
 
     provenance: dict[str, Any]
-    columns: Mapping[str, npt.NDArray[Any]]
+    columns: Mapping[str, npt.NDArray[Any]]  # of Python's texts
     regions: Mapping[str, Region]
 
 
@@ -94,14 +94,19 @@ def readable(path: Path, remedy: str) -> None:
 
 
 def children(path: Path, group: h5py.Group) -> dict[str, Any]:
-    """{name: group or array} of what a group holds. Raises DataError for a link that leads elsewhere."""
+    """{name: group or array} of what a group holds. Raises DataError for a link or an array that leads elsewhere.
+
+    To be asked for its shape, a virtual array opens the files that it names, pipes too: so nobody gets one.
+    """
     inside = {}
     for name in group:
+        place = f"{path}: {group.name.rstrip('/')}/{name}"
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise DataError(
-                f"{path}: {group.name.rstrip('/')}/{name} is a link to another place; schema 1 has none, copy the data in"
-            )
-        inside[name] = group[name]
+            raise DataError(f"{place} is a link to another place; schema 1 has none, copy the data in")
+        item = group[name]
+        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
+            raise DataError(f"{place} {NOT_CONTIGUOUS}")
+        inside[name] = item
     return inside
 
 
@@ -124,14 +129,14 @@ def read_group(path: Path, name: str, group: Any) -> Content:
     if absent:
         raise DataError(f"{path}: /{name}/clips has no column {absent[0]} of text; schema 1 has {', '.join(REQUIRED_COLUMNS)}")
     count = listed["clip"].shape[0] if listed["clip"].ndim == 1 else -1
-    columns = {key: _column(path, listed[key], count, size) for key in sorted(text)}
+    columns = _columns(path, {key: listed[key] for key in sorted(text)}, count, size)
     _check_columns(path, name, group, columns)
     return Content(provenance, columns, _regions(path, name, provenance, inside, listed, count, size))
 
 
-def columns_crc32c(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, int]:
+def columns_crc32c(columns: Mapping[str, Iterable[str]]) -> dict[str, int]:
     """{column: CRC32C of its values, joined by zero bytes}: the group's attribute `columns_crc32c`."""
-    return {name: int(google_crc32c.value("\0".join(values.tolist()).encode())) for name, values in columns.items()}
+    return {name: int(google_crc32c.value("\0".join(values).encode())) for name, values in columns.items()}
 
 
 def _provenance(path: Path, name: str, group: h5py.Group) -> dict[str, Any]:
@@ -229,28 +234,9 @@ def _region(path: Path, item: Any, shape: Shape, kinds: tuple[str, ...], sizes: 
     ):
         letters = ", ".join(str(sizes.get(want, want) if isinstance(want, str) else want) for want in shape)
         raise DataError(f"{place} has the shape {item.shape}; by its clips, frames and modalities it is ({letters})")
-    offset = _contiguous(place, item, size)
-    return Region(offset, item.shape, dtype)
-
-
-def _contiguous(place: str, item: h5py.Dataset, size: int) -> int:
-    """The offset of an array's bytes. Raises DataError where they do not lie in one piece inside this file."""
-    if (
-        item.chunks is not None
-        or item.is_virtual
-        or item.external
-        or item.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS
-    ):
-        raise DataError(f"{place} is chunked, virtual or in another file; schema 1 has contiguous arrays only")
-    length = math.prod(item.shape) * item.dtype.itemsize
-    offset = item.id.get_offset()
-    if not length:
-        return 0
-    if offset is None:
-        raise DataError(f"{place} has no bytes in the file; it was never written")
-    if offset + length > size:
-        raise DataError(f"{place} ends at byte {offset + length} and the file has {size}; it was cut off, get it again")
-    return int(offset)
+    region = located(place, item, size)
+    storage.check_row_bytes(place, region.shape, region.row_bytes)
+    return region
 
 
 def check_apart(path: Path, regions: Mapping[str, Region]) -> None:
@@ -261,22 +247,31 @@ def check_apart(path: Path, regions: Mapping[str, Region]) -> None:
             raise DataError(f"{path}: {first} and {second} lie over each other; the file is damaged")
 
 
-def _column(path: Path, item: h5py.Dataset, count: int, size: int) -> npt.NDArray[Any]:
-    """A manifest column [N] of text."""
+def _columns(path: Path, items: Mapping[str, h5py.Dataset], count: int, size: int) -> dict[str, npt.NDArray[Any]]:
+    """The manifest's columns [N] of text, as Python's own: in numpy's, each value would take the room of the longest."""
+    regions = {item.name: _column(path, item, count, size) for item in items.values()}
+    check_apart(path, regions)
+    length, stored = sum(region.end - region.offset for region in regions.values()), path.stat().st_blocks * 512
+    if length > 64 * stored + (1 << 20):  # a sparse file: its columns would fill the memory with nothing
+        raise DataError(f"{path}: the columns have {length} bytes and the whole file takes {stored} on the disk; it is damaged")
+    return {key: _texts(path, item) for key, item in items.items()}
+
+
+def _column(path: Path, item: h5py.Dataset, count: int, size: int) -> Region:
+    """Where a column lies, once it is known to be one."""
     place = f"{path}: {item.name}"
     if item.shape != (count,):
         raise DataError(f"{place} has the shape {item.shape}; a column has one value a clip, ({max(count, 0)},)")
     if item.dtype.itemsize > MAX_TEXT:
         raise DataError(f"{place} has values of {item.dtype.itemsize} bytes; {MAX_TEXT} are the most")
-    _contiguous(place, item, size)
-    length, stored = count * item.dtype.itemsize, path.stat().st_blocks * 512
-    if length > 64 * stored + (1 << 20):  # a sparse file: its columns would fill the memory with nothing
-        raise DataError(f"{place} has {length} bytes and the whole file takes {stored} on the disk; it is damaged")
-    values = item[:]
+    return located(place, item, size)
+
+
+def _texts(path: Path, item: h5py.Dataset) -> npt.NDArray[Any]:
     try:
-        return np.array([value.decode() for value in values.tolist()], dtype=str) if count else np.array([], dtype=str)
+        return np.array([value.decode() for value in item[:].tolist()], dtype=object)
     except UnicodeDecodeError as error:
-        raise DataError(f"{place} is not UTF-8 ({error.reason}); schema 1 has UTF-8 text") from error
+        raise DataError(f"{path}: {item.name} is not UTF-8 ({error.reason}); schema 1 has UTF-8 text") from error
 
 
 def _check_columns(path: Path, name: str, group: h5py.Group, columns: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cia_adapt.data import columns
 from cia_adapt.data.foreign import open_any
 from cia_extract.common.errors import DataError
 
@@ -128,6 +129,45 @@ def test_a_file_that_leads_elsewhere_or_lies_about_its_size_is_refused_and_nothi
     for (name, line), (attack, (_, words)) in zip(told.items(), ATTACKS.items(), strict=True):
         assert words in line and name in line and line.isprintable(), (attack, line)
     assert (tmp_path / SECRET).stat().st_atime_ns == before
+
+
+def test_one_long_text_takes_no_more_room_than_it_has(tmp_path):
+    """In numpy's array each label took the room of the longest: 3 GB for a long one among 8000 clips."""
+    make_small(tmp_path / "f.h5", channels=4)
+    notes = ["short", "long é " * 100_000, *[""] * (CLIPS - 2)]
+    with h5py.File(tmp_path / "f.h5", "r+") as file:
+        file.create_dataset("here/clips/note", data=notes, dtype=h5py.string_dtype(), chunks=(5,), compression="gzip")
+    read = open_any(tmp_path / "f.h5")["here"].columns
+    assert read["note"].tolist() == notes and read["note"].nbytes == CLIPS * 8
+    assert read["label"].tolist()[:7] == ["jump"] * 6 + ["run"] and len(read["label"]) == CLIPS
+
+
+def test_texts_of_any_length_are_read_piece_by_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr(columns, "SLICE", 5)
+    texts = [f"é{i}" for i in range(CLIPS)]
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.create_dataset("flat", data=texts, dtype=h5py.string_dtype())
+        file.create_dataset("high", data=np.array(texts, object)[:, None], dtype=h5py.string_dtype())
+        file.create_dataset("fixed", data=[text.encode() for text in texts])
+        file.create_dataset("none", (0,), h5py.string_dtype())
+        for name, expected in (("flat", texts), ("high", texts), ("fixed", texts), ("none", [])):
+            assert columns.column(name, file[name], columns.Room(1 << 20)).tolist() == expected
+        file["flat"][7] = b"\xff"
+        with pytest.raises(DataError, match=r"flat, row 7: b'\\xff' is not UTF-8"):
+            columns.column("flat", file["flat"], columns.Room(1 << 20))
+
+
+def test_columns_are_refused_by_what_they_take_together(tmp_path):
+    """Columns that were never written take nothing in the file; 50 of a million clips would take 2.5 GB."""
+    make_small(tmp_path / "f.h5", channels=4)
+    with h5py.File(tmp_path / "f.h5", "r+") as file:
+        for number in range(50):
+            file.create_dataset(f"more/c{number}", (1_000_000,), "S50", chunks=(1000,))
+    given = [f"here/{name}=here/clips/{name}" for name in ("clip", "label", "split")] + ["here/rgb/pooled=here/rgb/pooled"]
+    assert list(open_any(tmp_path / "f.h5", given)) == ["here"]
+    more = [f"here/c{number}=more/c{number}" for number in range(50)]
+    with pytest.raises(DataError, match=r"f\.h5: more/c\d+: the columns up to this one take more memory than those of any sound"):
+        open_any(tmp_path / "f.h5", given + more)
 
 
 def test_a_link_out_of_our_own_file_is_refused_by_training_too(tmp_path):

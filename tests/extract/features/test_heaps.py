@@ -1,5 +1,7 @@
 """Damage that the HDF5 library reads for ever is one line. Attacks run in a process of their own, else a failure would hang."""
 
+import os
+
 import h5py
 import pytest
 from cia_extract import features
@@ -36,6 +38,25 @@ def test_a_sector_of_zeros_among_texts_is_one_line(tmp_path):
         if said in told[-1]:
             return
     raise AssertionError(told)
+
+
+def test_texts_that_were_never_written_and_those_of_other_files_are_not_read(tmp_path):
+    """Beside what looks like a damaged heap: 10⁹ declared texts were 8 GB in the helper, and a pipe was waited for."""
+    path = tmp_path / "f.h5"
+    os.mkfifo(tmp_path / "pipe.h5")
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["texts"] = ["a text of any length"] * 3
+        kind = h5py.string_dtype()
+        file.create_dataset("declared", (10**9,), kind, chunks=(1000,))
+        file.create_dataset("wide", (1, 10**9), kind, chunks=(1, 1000))
+        file["one"] = "text"
+        layout = h5py.VirtualLayout((3,), kind, maxshape=(None,))
+        source = h5py.VirtualSource(tmp_path / "pipe.h5", "x", shape=(3,), dtype=kind, maxshape=(None,))
+        layout[0 : h5py.h5s.UNLIMITED] = source[0 : h5py.h5s.UNLIMITED]
+        file.create_virtual_dataset("virtual", layout)
+    with path.open("r+b") as raw:
+        raw.write(heaps.HEAP + bytes([1, 0, 0, 0]) + (4096).to_bytes(8, "little"))
+    assert "schema none" in hostile.in_its_own_process(OPEN, path, memory_gb=3, seconds=60)
 
 
 @pytest.mark.parametrize("more", [0, 4])

