@@ -111,7 +111,7 @@ def _trained_for(search: Search) -> Iterator[str]:
         trained = [name for name in getattr(parts.find("objectives", objective), "MINIMISES", ()) if name in search.by]
         if trained:
             yield (
-                f"{' and '.join(trained)}: what {objective} minimises, so this ranks first the trials that train that loss hardest; "
+                f"{' and '.join(trained)}: what {objective} minimises, so this ranks those trials first that train it hardest; "
                 "see what the other validators say, or rank --by another"
             )
 
