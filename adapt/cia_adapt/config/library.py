@@ -90,7 +90,7 @@ def load(setup: str, method: str, overrides: Mapping[str, Any], sets: Sequence[s
     for key in chosen.sets:
         if key.split(".")[0] not in used:
             part = key.split(".")[0]
-            have = f"it has {', '.join(sorted(used))}{did_you_mean(part, used)}"
+            have = f"it has {', '.join(sorted(used - {'none'}))}{did_you_mean(part, used)}"
             raise UsageError(f"--set {key}: this method has no part {part}, {have}")
     with said_of(where):
         for of_pair in ({}, *pairs.values()):

@@ -10,6 +10,8 @@ import torch
 from cia_extract.common.errors import DataError, UsageError
 from cia_extract.common.machine import free_memory
 
+from cia_adapt import config, parts
+from cia_adapt.config import Setup
 from cia_adapt.data import (
     Domain,
     ForeignDataset,
@@ -24,7 +26,7 @@ from cia_adapt.data import (
 from cia_adapt.experiments.request import Direction, Request, counted
 from cia_adapt.model import VideoModel
 from cia_adapt.parts.interface import Objective
-from cia_adapt.training import build_objectives, check_fits
+from cia_adapt.training import build_objectives, check_fits, reached_by
 
 FEW_STEPS: Final = 5  # an epoch; the benchmark of the set-up uh has 7 and 12
 COPIES: Final = 4  # of a model while Adam trains it: parameters, gradients, two moments; float32
@@ -40,7 +42,7 @@ def check(request: Request, direction: Direction) -> list[str]:
     teacher = direction.teacher
     taught = rows.source_train if teacher is direction.source else rows.target_train
     known = training_classes(teacher, taught, direction.setup)
-    objectives = _compose(request, direction, arrays)
+    model, objectives = _compose(request, direction, arrays)
     check_fits(direction.setup, objectives)
     for objective in objectives:
         objective.check_labels(teacher.text_labels(taught, direction.setup.label_columns[0]), teacher.name)
@@ -56,12 +58,13 @@ def check(request: Request, direction: Direction) -> list[str]:
         *_step_notes(direction, teacher, len(taught)),
         *_split_notes(direction, rows),
         *_phase_notes(direction, objectives),
+        *_idle_notes(direction, model, objectives),
         *of_classes,
     ]
 
 
-def _compose(request: Request, direction: Direction, arrays: Mapping[str, str]) -> list[Objective]:
-    """Compose the model without memory or features, so that a method that these modalities do not fit is told at once."""
+def _compose(request: Request, direction: Direction, arrays: Mapping[str, str]) -> tuple[VideoModel, list[Objective]]:
+    """Model and objectives without memory or features, so that a method that these modalities do not fit is told at once."""
     try:
         with torch.device("meta"):
             model = VideoModel(direction.method, sizes_of(direction.source, arrays, direction.setup, (2,), 2))
@@ -81,7 +84,7 @@ def _compose(request: Request, direction: Direction, arrays: Mapping[str, str]) 
             f"--method {direction.method.name}: with these settings its model needs {COPIES * 4e-9 * numbers:.0f} GB to train, "
             f"and only {free / 1e9:.0f} GB are free; lower --shared-features, or a size that --set gives"
         )
-    return list(objectives.values())  # type: ignore[arg-type]
+    return model, list(objectives.values())  # type: ignore[arg-type]
 
 
 def _domain_notes(direction: Direction) -> Iterator[str]:
@@ -168,6 +171,35 @@ def _phase_notes(direction: Direction, objectives: Sequence[Objective]) -> Itera
             "--select source_val: this method ends without the source, and accuracy on the source favours the epochs that "
             "adapted least; take --select last, im or bnm"
         )
+
+
+def _idle_notes(direction: Direction, model: VideoModel, objectives: Sequence[Objective]) -> Iterator[str]:
+    """What is asked for and has no effect: discriminators without a loss, losses without a gradient, a factor of nothing."""
+    method, setup = direction.method, direction.setup
+    named = {f"{kind.removesuffix('s')}": name for kind, name in method.used_parts() if kind != "objectives"}
+    for kind in sorted({name.split(".")[0] for name, _ in model.named_parameters() if "discriminators" in name.split(".")}):
+        if "adversarial" not in method.objectives:
+            yield (
+                f"--{kind} {named[kind]}: only the objective adversarial trains its domain discriminators, and this method does "
+                "not have it, so they stay as they begin; add adversarial to --objectives"
+            )
+    if not setup.shared_features and setup.input == "features":
+        norms = [x for name, x in zip(method.objectives, objectives, strict=True) if name == "relative_norm"]
+        if objectives and not any(name.split(".")[0] != "classifiers" for name, _ in model.named_parameters()):
+            yield (
+                "--shared-features 0: the classifiers alone are trained, so a loss on features (alignment, norms, contrasts) "
+                "changes nothing; give --shared-features 512"
+            )
+        elif norms and not {"refinement", "pooling"} & reached_by(model, norms[0].reaches):
+            yield (
+                "--shared-features 0: no layer before the features that relative_norm compares is trained by it, so it changes "
+                "nothing; give --shared-features 512"
+            )
+    reverses = any(hasattr(parts.find(kind, name), "REVERSED") for kind, name in method.used_parts())
+    if objectives and not reverses and setup.name in config.names("setups"):
+        own = config.read("setups", setup.name).get("reversal", Setup.reversal)
+        if setup.reversal != own:
+            yield f"--reversal {setup.reversal:g}: no part of --method {method.name} reverses a gradient, so it changes nothing"
 
 
 def _notes_between_sources(direction: Direction, rows: Rows, known: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from cia_adapt import parts
 from cia_adapt.experiments.search import Results, Search, Trial, counted
 from cia_adapt.runs import rank_correlation
 from cia_adapt.training import VALIDATORS
@@ -60,6 +61,7 @@ def text(search: Search, results: Results) -> str:
         "How well the validators agree: Spearman's ρ over these trials. 1: the same order; 0: unrelated orders",
         _frame([{"": a, **{b: _rho(rho) for b, rho in row.items()}} for a, row in known.items()]),
         *(_sentence(name, known[name]) for name in search.by),
+        *_trained_for(search),
         "",
         f"winner: trial {winner.number}" + "".join(f", {key} = {value}" for key, value in winner.values.items()),
         *_gains(search, results),
@@ -101,6 +103,17 @@ def _sentence(name: str, agreeing: Mapping[str, float | None]) -> str:
         return f"{name}: too few trials, or no validator varies"
     most, least = max(others, key=others.__getitem__), min(others, key=others.__getitem__)
     return f"{name} agrees most with {most} ({_rho(others[most])}) and least with {least} ({_rho(others[least])})"
+
+
+def _trained_for(search: Search) -> Iterator[str]:
+    """The validators that rank and that the method's own loss makes better, whatever becomes of the target's accuracy."""
+    for objective in search.request.chosen.method.objectives:
+        trained = [name for name in getattr(parts.find("objectives", objective), "MINIMISES", ()) if name in search.by]
+        if trained:
+            yield (
+                f"{' and '.join(trained)}: what {objective} minimises, so this ranks those trials first that train it hardest; "
+                "see what the other validators say, or rank --by another"
+            )
 
 
 def _row(search: Search, trial: Trial, is_behind: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+BETA1: Final = 0.9  # Adam's β₁, unless an objective says otherwise
 JOINT = "all"  # the stream of concatenated modalities
 Positions = npt.NDArray[np.int64]  # of clips among those of a set
 
@@ -110,6 +111,8 @@ class Step:
     """The same clips at other frames, for objectives with `second_view`."""
     teacher: Output | None = None
     """What the average of the weights says of the clips, without dropout and gradient, for objectives with `teacher`."""
+    smoothing: float = 0.0
+    """ε, the set-up's label smoothing, for every cross-entropy with the source's labels."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +164,11 @@ class Objective(nn.Module, ABC):
     reaches: Reach = "everything"
     """What its gradient trains; discriminators inside the model are trained in any case."""
     lr_factor: float = 1.0
-    """By what the learning rate of its own parameters is multiplied."""
-    beta1: float = 0.9
-    """Adam's β₁ for its own parameters."""
+    """By what the learning rate of its own parameters is multiplied, and that of discriminators inside the model, whose loss it
+    then has.
+    """
+    beta1: float = BETA1
+    """Adam's β₁ for the same parameters."""
 
     second_view: bool = False
     """Whether `Step.second` shall hold the same clips at other frames."""

@@ -2,7 +2,8 @@
 
 A part is found by the name of its file. The file has a frozen dataclass `Options`, whose fields are the part's settings (in a
 method's TOML, `--set part.option=value`, and the run's configuration), and a function `build`. `REVERSED` names the settings that
-multiply a reversed gradient, where there are any.
+multiply a reversed gradient, where there are any; `MINIMISES` names the validators that an objective's loss makes better by
+itself, on the same clips.
 """
 
 import importlib
@@ -42,13 +43,6 @@ def options(kind: str, name: str, values: Mapping[str, Any]) -> Any:
         return f"--set {name}.{option}={value}"
 
     return settings.converted(find(kind, name).Options, values, quote, numbers=_NUMBERS)
-
-
-def check_positive(part: str, options: Any, *settings: str) -> None:
-    """Raise UsageError for a setting of 0 that must not be."""
-    for name in settings:
-        if getattr(options, name) <= 0:
-            raise UsageError(f"--set {part}.{name}={getattr(options, name)}: must be positive")
 
 
 def check_several(part: str, modalities: Mapping[str, int]) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 
 from cia_adapt.config import Setup
 from cia_adapt.model import VideoModel
-from cia_adapt.parts.interface import Objective, Reach
+from cia_adapt.parts.interface import BETA1, Objective, Reach
 
 
 def lr_factor(progress: float) -> float:
@@ -31,18 +31,40 @@ def set_rate(optimiser: torch.optim.Optimizer, setup: Setup, step: int, steps: i
         group["lr"] = group["initial_lr"] * rate(setup, step, steps)
 
 
+def discriminators(model: nn.Module) -> set[nn.Parameter]:
+    """The parameters of discriminators that parts of the model own."""
+    return {p for name, p in model.named_parameters() if "discriminators" in name.split(".")}
+
+
 def reached(model: VideoModel, objectives: nn.Module, reach: Reach) -> list[nn.Parameter]:
     """The parameters that the gradient of a loss trains. A part's own discriminators stand behind the gradient's reversal."""
+    inside = discriminators(model)
     shut = {"everything": (), "all_but_pooling": ("pooling",), "shared": ("trunk", "refinement", "pooling")}[reach]
-    trained = [p for name, p in model.named_parameters() if name.split(".")[0] not in shut or "discriminators" in name.split(".")]
+    trained = [p for name, p in model.named_parameters() if name.split(".")[0] not in shut or p in inside]
     return [p for p in (*trained, *objectives.parameters()) if p.requires_grad]
 
 
+def reached_by(model: VideoModel, reach: Reach) -> set[str]:
+    """The model's modules of which the gradient of a loss trains something, by their names."""
+    trained = set(reached(model, nn.Module(), reach))
+    return {name.split(".")[0] for name, p in model.named_parameters() if p in trained}
+
+
+def is_particular(objective: Objective) -> bool:
+    """Whether discriminators have a rate or a β₁ of their own."""
+    return objective.lr_factor != 1 or objective.beta1 != BETA1
+
+
 def optimiser_of(model: VideoModel, objectives: list[Objective], setup: Setup) -> torch.optim.Optimizer:
-    """Over the model, its backbone with a rate of its own, and the objectives, each with its factor of the rate and its β₁."""
+    """Over the model, its backbone with a rate of its own, and the objectives, each with its factor of the rate and its β₁.
+
+    Discriminators inside the model go with the objective that has a factor or a β₁ of its own.
+    """
     trunk = set() if model.trunk is None else set(model.trunk.parameters())
+    moved = discriminators(model) if any(map(is_particular, objectives)) else set()
+    inside = [p for p in model.parameters() if p.requires_grad and p in moved]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if p.requires_grad and p not in trunk], "initial_lr": setup.lr},
+        {"params": [p for p in model.parameters() if p.requires_grad and p not in trunk | moved], "initial_lr": setup.lr},
         {
             "params": [p for p in model.parameters() if p.requires_grad and p in trunk],
             "initial_lr": setup.backbone_lr or setup.lr,
@@ -50,6 +72,7 @@ def optimiser_of(model: VideoModel, objectives: list[Objective], setup: Setup) -
     ]
     for objective in objectives:
         own: dict[str, Any] = {"params": list(objective.parameters()), "initial_lr": setup.lr * objective.lr_factor}
+        own["params"] += inside if is_particular(objective) else []
         if setup.optimiser == "adam":
             own["betas"] = objective.beta1, 0.999
         groups.append(own)

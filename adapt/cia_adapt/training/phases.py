@@ -9,7 +9,7 @@ from torch import nn
 from cia_adapt import parts
 from cia_adapt.config import Method, Setup
 from cia_adapt.model import VideoModel
-from cia_adapt.parts.interface import Objective, Reaching
+from cia_adapt.parts.interface import BETA1, Objective, Reaching
 
 
 def build_objectives(method: Method, model: VideoModel) -> nn.ModuleDict:
@@ -31,7 +31,15 @@ def source_epochs(setup: Setup, objectives: Sequence[Objective]) -> int:
 
 
 def check_fits(setup: Setup, objectives: Sequence[Objective]) -> None:
-    """Raise UsageError for a set-up that leaves a phase without an epoch, reads the source in the second, or has no teacher."""
+    """Raise UsageError for a set-up that leaves a phase without an epoch, reads the source in the second, has no teacher, or
+    whose optimiser has no β₁ to set.
+    """
+    for objective in objectives:
+        if setup.optimiser == "sgd" and objective.beta1 != BETA1:
+            raise UsageError(
+                f"--set {type(objective).__module__.rsplit('.', 1)[-1]}.beta1={objective.beta1:g}: is Adam's, and sgd has none; "
+                f"take --optimiser adam, or leave it at {BETA1}"
+            )
     if any(objective.teacher for objective in objectives) and not setup.average:
         raise UsageError("--average 0: the method's teacher is the average of the weights; take --average 0.99")
     first = source_epochs(setup, objectives)

@@ -224,14 +224,13 @@ class Trainer:
             self.averaged.update_parameters(self.model)
 
     def _backward(self, task: Tensor, others: Mapping[Reach, Tensor]) -> None:
-        """Add up the gradients, those of a loss that does not reach everything first.
-
-        The last backward pass reaches everything, as distributed training wants it.
-        """
+        """Add up the gradients, those of a loss that does not reach everything first. Without the source the task has none."""
         for reach, loss in others.items():
-            if reach != "everything":
+            if reach != "everything" and loss.requires_grad:
                 loss.backward(retain_graph=True, inputs=self.reached[reach])
-        (task + others["everything"] if "everything" in others else task).backward()
+        everything = task + others["everything"] if "everything" in others else task
+        if everything.requires_grad:
+            everything.backward()
 
     def _grow(self) -> None:
         """Tell the discriminators inside the model how far λ has grown."""
@@ -267,6 +266,7 @@ class Trainer:
             self._progress,
             outputs[1] if len(outputs) > 1 else None,
             teacher,
+            self.setup.smoothing,
         )
 
     def _losses(self, outputs: list[Output], step: Step) -> tuple[Tensor, dict[Reach, Tensor], dict[str, Tensor]]:

@@ -120,14 +120,19 @@ def test_settings_of_parts_are_checked():
     for entry, message in (
         ("sc.scales", "write part.option=value"),
         ("sc.depth=2", "--set sc.depth=2: unknown, choose from scales, embedding"),
-        ("sc.scales=two", "--set sc.scales=two: give a whole number of at least 0 and below 1e+09"),
-        ("sc.temperature=-1", "--set sc.temperature=-1: give a number of at least 0"),
+        ("sc.embedding=two", "--set sc.embedding=two: give a whole number of at least 0 and below 1e+09"),
+        ("sc.scales=two", "--set sc.scales=two: give a whole number from 1 to 7"),
+        ("sc.temperature=-1", "--set sc.temperature=-1: give a number above 0 and below 1e+09"),
         ("mc.mode=swap", "--set mc.mode=swap: unknown, choose from recalibrate"),
         ("mmtm.ratio=4", "this method has no part mmtm, it has adversarial, mc, sc, tsn"),
         ("sc.learn_temperature=perhaps", "say true or false"),
     ):
         with pytest.raises(UsageError, match=re.escape(message)):
             load(entry)
+    with pytest.raises(
+        UsageError, match=r"this method has no part mc, it has adversarial, avg, tsn$"
+    ):  # `none` is no part to set
+        library.load("uh", "concat", {}, ["mc.ratio=4"])
 
 
 def test_flags_override_and_are_checked():

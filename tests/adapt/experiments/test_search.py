@@ -129,6 +129,20 @@ def test_the_report_sets_the_target_apart(searched):
     assert json.loads(json.dumps(findings.as_json(*searched)))["winner"]["number"] == searched[1].ranked[0].number
 
 
+def test_the_report_says_which_validators_the_method_s_own_loss_makes_better(searched):
+    asked, results = searched
+    for method, by, expected in (
+        ("im", ("im",), ["im: what information_maximisation minimises"]),
+        ("cia-im", ("source_val", "im", "entropy"), ["im and entropy: what information_maximisation minimises"]),
+        ("mec", ("entropy", "snd"), ["entropy: what consensus_entropy minimises"]),
+        ("mec", ("im",), []),
+        ("concat", ("im",), []),
+    ):
+        request = replace(asked.request, chosen=asked.load(method))
+        lines = findings.text(replace(asked, request=request, by=by), results).splitlines()
+        assert [line.partition(", so this ranks")[0] for line in lines if "minimises" in line] == expected
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_tpe_goes_on_to_the_trials_it_would_have_tried(small_file, tmp_path, monkeypatch, jobs):
     """Without training: the score is the rate."""
@@ -200,11 +214,12 @@ def test_a_trial_that_diverges_is_left_out_and_the_search_ends(small_file, tmp_p
 
 
 def test_trials_that_do_not_fit_fail_and_a_method_that_does_not_fit_is_refused(small_file, tmp_path):
-    cold = search_of(small_file, tmp_path, method="cia", space={"sc.temperature": Choice((0.0, 0.1))})
-    first = search._written(cold, 1, {"sc.temperature": 0.0})
-    (same,), (failed,) = search._trained(cold, [first], print)
-    assert same.scores is None and failed.what == "cia-trial001" and "must be positive" in failed.message
+    asked = search_of(small_file, tmp_path, method="att", space={"att.kernel": Choice((4, 7))})
+    first = search._written(asked, 1, {"att.kernel": 4})
+    (same,), (failed,) = search._trained(asked, [first], print)
+    assert same.scores is None and failed.what == "att-trial001" and "--set att.kernel=4: must be odd" in failed.message
     with pytest.raises(UsageError, match="MC exchanges between modalities"):
+        cold = search_of(small_file, tmp_path, method="cia", space={"sc.temperature": Choice((0.05, 0.1))})
         search.run(replace(cold, request=replace(cold.request, modalities=("rgb",))), print)
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from cia_adapt.parts.poolings.sc import centred
 from cia_adapt.training.health import consensus_metrics
-from cia_extract.common.errors import UsageError
 
 from tests.adapt.parts.test_poolings import CELLS, GRID, consensus_of, features, numpy_maps, slow_score
 
@@ -79,11 +78,6 @@ def test_a_trained_blend_starts_where_it_is_told_to_and_never_leaves_0_to_1():
         weights = sc(inputs).weights
         assert (weights >= 0).all() and weights.sum((1, 2)).tolist() == pytest.approx([1, 1])
         assert expected is None or weights.flatten().tolist() == pytest.approx([expected] * weights.numel())
-
-
-def test_a_blend_above_1_is_refused():
-    with pytest.raises(UsageError, match=r"--set sc\.blend=1\.5: must lie between 0 and 1"):
-        consensus_of(features(), blend=1.5)
 
 
 def test_metrics_of_the_map_are_by_domain():

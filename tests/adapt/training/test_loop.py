@@ -24,14 +24,21 @@ ADAPTING = [name for name in METHODS if config.load("uh", name, {}).method.super
 BOTH, THREE = ("rgb", "flow"), ("rgb", "flow", "audio")
 
 
-@pytest.mark.parametrize("modalities", [BOTH, THREE], ids=["two", "three"])
+@pytest.mark.parametrize(
+    ("modalities", "pair"),
+    [
+        pytest.param(BOTH, ("here", "there"), id="two"),
+        pytest.param(THREE, ("there", "here"), id="three"),
+        pytest.param(BOTH, ("there", "here"), id="two-back", marks=pytest.mark.slow),
+        pytest.param(THREE, ("here", "there"), id="three-back", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains_and_learns(small_file, method, modalities):
+def test_every_method_trains_and_learns(small_file, method, modalities, pair):
     """Classes that differ in their channels: loss falls, source validation is solved, the three numbers are there."""
     epochs = (
         16 if method in ("cia-jan", "jan", "transvae") else 8
     )  # JAN's loss holds the task's back; TranSVAE's own rate is 1e-3
-    pair = ("there", "here") if modalities == THREE else ("here", "there")
     trainer, outcome = run(small_file, method, epochs=epochs, modalities=modalities, pair=pair)
     losses = [m["class_loss"] for m in outcome.history if "class_loss" in m]
     assert losses[-1] < 0.85 * losses[0]

@@ -1,12 +1,15 @@
-"""Source-free methods: a phase on the source, then one that reads no source clip."""
+"""Source-free methods: a phase on the source, then one that reads no training clip of the source."""
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from cia_adapt.data import LabelledClips
 from cia_adapt.experiments import checks, directions, dry_run, runner
+from cia_adapt.parts.interface import Objective, Reaching, Term
+from cia_adapt.parts.layers.entropy import entropy
+from cia_adapt.parts.objectives import source_hypothesis
 from cia_adapt.results.report import page
 from cia_adapt.runs import files, resume
 from cia_adapt.training import phases
@@ -35,7 +38,7 @@ def leave(trainer) -> None:
 
 @pytest.mark.parametrize("in_thread", [False, True], ids=["announced", "prefetched"])
 @pytest.mark.parametrize("method", SOURCE_FREE)
-def test_no_source_clip_is_read_in_the_second_phase(small_file, method, in_thread):
+def test_no_training_clip_of_the_source_is_read_in_the_second_phase(small_file, method, in_thread):
     """Its readers raise once the last epoch with the source is over; an epoch earlier they do break off training."""
     for left_after in (2, 1):
         trainer, evaluator = trainer_of(small_file, method, epochs=4, tier="ram")
@@ -75,6 +78,37 @@ def test_the_second_phase_passes_over_each_target_clip_once_an_epoch(small_file)
         assert sorted(i for draw in draws for i in draw.target.tolist()) == list(range(12))
         assert [len(draw.target) for draw in draws] == [5, 5, 2] and not any(len(draw.source) for draw in draws)
     assert (trainer.steps_per_epoch, trainer.steps_total, trainer.step) == (3, 6, 0)
+
+
+def test_a_source_free_objective_of_ones_own_may_reach_the_shared_layer_alone(small_file, monkeypatch):
+    """Without the source there is no task loss to go back from. What stands before the shared layer stays as it was."""
+
+    @dataclass(frozen=True)
+    class Options(Reaching):
+        weight: float = 1.0
+
+    monkeypatch.setattr(source_hypothesis, "Options", Options)
+    monkeypatch.setattr(source_hypothesis, "build", lambda sizes, options: _Own())
+    trainer, evaluator = trainer_of(
+        small_file, "cia-shot", epochs=4, sets=("source_hypothesis.reaches=shared", "source_hypothesis.weight=1")
+    )
+    states = []
+    outcome = train(trainer, evaluator, print, after_epoch=lambda outcome: states.append(outcome.last.state))
+    assert ["own_loss" in metrics for metrics in outcome.history] == [False, False, True, True]
+    for name, before in states[1].items():
+        moved = not torch.equal(before, states[3][name])
+        assert moved == name.startswith("shared"), name
+
+
+class _Own(Objective):
+    """A user's: entropy of the target's predictions, after the source is left."""
+
+    source_free = True
+    freezes = ("classifiers",)
+
+    def forward(self, output, step) -> Term:
+        loss = torch.stack([entropy(logits).mean() for logits in output.logits.values()]).mean()
+        return Term(loss, {"own_loss": loss.detach()})
 
 
 def test_other_objectives_train_in_the_first_phase(small_file):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from cia_adapt.runs import key
 from cia_adapt.training.loop import train
+from cia_extract.common.errors import UsageError
 from torch.nn import functional as F
 
 from tests.adapt.runs_of import chosen, equal, run, trainer_of
@@ -148,6 +149,45 @@ def test_discriminators_have_a_rate_and_a_momentum_of_their_own(small_file):
     assert discriminators["lr"] == pytest.approx(0.25 * model["lr"])
 
 
+@pytest.mark.parametrize(("method", "place"), [("ta3n", "temporal"), ("tada", "pooling"), ("transvae", "temporal")])
+@pytest.mark.parametrize("setting", ["lr=0.25", "beta1=0.5"])
+def test_discriminators_inside_the_model_go_with_those_of_the_objective(small_file, method, place, setting):
+    """Each parameter stands in one group; at the defaults the model is one group, as in the versions before."""
+    trainer, _ = trainer_of(small_file, method, sets=(f"adversarial.{setting}",), optimiser="adam")
+    named = dict(trainer.model.named_parameters())
+    inside = {id(p) for name, p in named.items() if name.startswith(place) and "discriminators" in name}
+    own = {id(p) for p in trainer.objectives["adversarial"].parameters()}
+    model, discriminators, *others = trainer.optimiser.param_groups
+    assert inside and {id(p) for p in discriminators["params"]} == inside | own
+    assert {id(p) for p in model["params"]} == {id(p) for p in named.values()} - inside
+    assert (discriminators["lr"] / model["lr"], *discriminators["betas"]) == (
+        (0.25, 0.9, 0.999) if setting == "lr=0.25" else (1.0, 0.5, 0.999)
+    )
+    assert sum(len(group["params"]) for group in trainer.optimiser.param_groups) == len(inside | own) + len(model["params"])
+    assert not others
+    plain, _ = trainer_of(small_file, method, optimiser="adam")
+    assert [id(p) for p in plain.optimiser.param_groups[0]["params"]] == [id(p) for p in plain.model.parameters()]
+
+
+def test_a_momentum_of_adam_s_is_refused_with_sgd(small_file):
+    with pytest.raises(
+        UsageError,
+        match=r"^--set adversarial\.beta1=0\.5: is Adam's, and sgd has none; take --optimiser adam, or leave it at 0\.9$",
+    ):
+        trainer_of(small_file, "concat", sets=("adversarial.beta1=0.5",), optimiser="sgd")
+    trainer_of(small_file, "concat", sets=("adversarial.beta1=0.9", "adversarial.lr=0.5"), optimiser="sgd")
+
+
+def test_a_loss_without_a_gradient_is_passed_over(small_file):
+    """RNA over frozen features, told to reach the shared layer that is not there: the task alone trains, as with any reach."""
+    told, plain = (
+        run(small_file, "rna", sets=(f"relative_norm.reaches={reach}",), shared_features=0)[1]
+        for reach in ("shared", "everything")
+    )
+    assert told.history == plain.history and equal(told.last.state, plain.last.state)
+    assert told.history[0]["relative_norm_loss"] > 0 and "domain_gradient" not in told.history[0]
+
+
 def test_the_average_is_what_is_evaluated_and_kept(small_file):
     """Against the recursion a ← 0.9 a + 0.1 w over the weights after each step."""
     trainer, evaluator = trainer_of(small_file, "concat", average=0.9, epochs=2)
@@ -169,16 +209,20 @@ def test_the_average_is_what_is_evaluated_and_kept(small_file):
             assert not torch.equal(trainer.model.state_dict()[name], outcome.last.state[name])
 
 
-def test_label_smoothing_is_torch_s(small_file):
-    trainer, _ = trainer_of(small_file, "source-only", smoothing=0.1)
+@pytest.mark.parametrize("method", ["source-only", "gblend-fl"])
+def test_label_smoothing_is_torch_s(small_file, method):
+    """Also where an objective has the task's loss: gblend-fl's streams weigh alike before its pilot run."""
+    trainer, _ = trainer_of(small_file, method, smoothing=0.1)
     draw = trainer.draws()[0]
     trainer.model.eval()
     metrics, _ = trainer.train_step(draw, trainer.read(draw))
-    again, _ = trainer_of(small_file, "source-only", smoothing=0.1)
+    again, _ = trainer_of(small_file, method, smoothing=0.1)
     again.model.eval()
-    logits = again.model(again.read(draw)[0]).logits["all"]
     labels = torch.from_numpy(again.task.source_train.labels[draw.source, 0])
-    assert float(metrics["class_loss"]) == pytest.approx(F.cross_entropy(logits, labels, label_smoothing=0.1).item(), rel=1e-5)
+    logits = [x[: len(labels)] for x in again.model(again.read(draw)[0]).logits.values()]
+    expected = torch.stack([F.cross_entropy(x, labels, label_smoothing=0.1) for x in logits]).mean()
+    assert len(logits) == (1 if method == "source-only" else 3)
+    assert float(metrics["class_loss"]) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
 def test_a_run_of_a_version_without_a_setting_is_the_same_run_at_its_default():

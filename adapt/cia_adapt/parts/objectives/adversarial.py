@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
-from cia_extract.common.errors import UsageError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
+from cia_adapt.parts.interface import BETA1, Objective, Output, Reaching, Sizes, Step, Term
 from cia_adapt.parts.layers.gradient_reversal import ramp, reverse_gradient
 from cia_adapt.parts.layers.heads import discriminator
+from cia_adapt.parts.ranges import BelowOne, Share
 
 REVERSED: Final = ("video", "frame")
 
@@ -32,7 +32,7 @@ class Options(Reaching):
     """λ_fd, the strength of alignment at frame level; 0 leaves out the discriminators of frames."""
     ramp: float = 0.0
     """How fast every λ grows from 0: its factor at the share p of steps is 2/(1 + e^(−ramp·p)) − 1. DANN has 10; 0: always 1."""
-    ramp_from: float = 0.0
+    ramp_from: Share = 0.0
     """The factor at the start of training, instead of 0 (TLL's warm start); has an effect with `ramp` only."""
     weights_on: Literal["gradient", "loss"] = "gradient"
     """What λ multiplies: the reversed gradient alone, or the whole loss, so that the discriminators learn slower too."""
@@ -40,14 +40,16 @@ class Options(Reaching):
     """Whether the losses of several streams' discriminators at one level are averaged or summed."""
     hidden: int = 100
     """Width of the discriminators' hidden layer (MM-SADA has 100); 0 makes it as wide as its input (TA3N's)."""
-    smoothing: float = 0.0
+    smoothing: BelowOne = 0.0
     """ε, by which the discriminators' labels are smoothed, below 1 (environment label smoothing, ICLR 2023, has 0.1 … 0.5)."""
     penalty: float = 0.0
-    """Weight of the squared norm of the discriminators' gradient by their input (a zero-centred gradient penalty); 0: none."""
+    """Weight of the squared norm of the gradient of this objective's own discriminators, of videos and frames, by their input (a
+    zero-centred gradient penalty); 0: none.
+    """
     lr: float = 1.0
-    """By what the discriminators' learning rate is multiplied."""
-    beta1: float = 0.9
-    """Adam's β₁ for the discriminators; games between networks often take 0.5 or 0."""
+    """By what the learning rate of all discriminators is multiplied, also of those of TA3N, TranSVAE and TADA."""
+    beta1: BelowOne = BETA1
+    """Adam's β₁ for the same discriminators; games between networks often take 0.5 or 0. SGD has none."""
 
 
 class AdversarialAlignment(Objective):
@@ -59,8 +61,6 @@ class AdversarialAlignment(Objective):
 
     def __init__(self, widths: Mapping[str, Mapping[str, int]], options: Options = Options()) -> None:
         super().__init__()
-        if options.smoothing >= 1 or options.beta1 >= 1:
-            raise UsageError(f"--set adversarial.smoothing={options.smoothing}, beta1={options.beta1}: both must be below 1")
         self.options = options
         self.lr_factor, self.beta1 = options.lr, options.beta1
         self.strengths = {level: getattr(options, level) for level in widths if getattr(options, level)}

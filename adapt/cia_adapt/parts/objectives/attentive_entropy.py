@@ -5,6 +5,7 @@ source and target of (1 + H(d̂)) · H(ŷ) in nats; d̂ is the video-level domai
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from cia_extract.common.errors import UsageError
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
 from cia_adapt.parts.layers.entropy import entropy
+
+MINIMISES: Final = ("entropy",)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
 from cia_adapt.parts.layers.entropy import certainty_weights
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Positive
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Options(Reaching):
 
     weight: float = 1.0
     """By what the confusion is multiplied in the total loss."""
-    temperature: float = 2.5
+    temperature: Positive = 2.5
     """T, which divides the target's logits; above 1 it brings out classes that come second."""
 
 
@@ -33,9 +33,10 @@ def class_confusion(logits: Tensor, temperature: float) -> Tensor:
     >>> [round(float(class_confusion(logits, temperature)), 6) for temperature in (1.0, 2.5)]
     [0.572343, 0.649486]
     """
-    scaled = logits / temperature
-    p = scaled.softmax(1)  # [B_t, K]
-    confusion = (certainty_weights(scaled)[:, None] * p).T @ p  # [K, K]
+    with torch.autocast(logits.device.type, enabled=False):  # 16 bits are too few for a sum over clips
+        scaled = logits / temperature
+        p = scaled.softmax(1)  # [B_t, K]
+        confusion = (certainty_weights(scaled)[:, None] * p).T @ p  # [K, K]
     by_class = F.normalize(confusion, p=1, dim=1)  # each row sums to 1
     return (by_class.sum() - by_class.trace()) / len(confusion)
 
@@ -50,7 +51,7 @@ class ClassConfusion(Objective):
     def forward(self, output: Output, step: Step) -> Term:
         """The loss over the B_t target clips of the batch."""
         confusions = [
-            class_confusion(part[step.is_target], self.options.temperature)
+            class_confusion(part[step.is_target].float(), self.options.temperature)
             for logits in output.logits.values()
             for part in output.split(logits)
         ]
@@ -59,6 +60,5 @@ class ClassConfusion(Objective):
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
-    """The objective, which is the same for all sizes. Raises UsageError for a temperature of 0."""
-    check_positive("class_confusion", options, "temperature")
+    """The objective, which is the same for all sizes."""
     return ClassConfusion(options)

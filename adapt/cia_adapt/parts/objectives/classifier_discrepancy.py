@@ -76,7 +76,7 @@ class ClassifierDiscrepancy(Objective):
             pair = self.first[stream], self.second[stream]
             for classify in pair:
                 for label, logits in enumerate(output.split(classify(source))):
-                    class_losses.append(F.cross_entropy(logits, step.labels[:, label]))
+                    class_losses.append(F.cross_entropy(logits, step.labels[:, label], label_smoothing=step.smoothing))
             first, second = (output.split(classify(target)) for classify in pair)
             discrepancies += [classifier_discrepancy(a, b) for a, b in zip(first, second, strict=True)]
         class_loss, discrepancy = torch.stack(class_losses).mean(), torch.stack(discrepancies).mean()

@@ -23,7 +23,7 @@ from cia_adapt.parts.layers.entropy import certainty_weights
 from cia_adapt.parts.layers.gradient_reversal import ramp, reverse_gradient
 from cia_adapt.parts.layers.heads import discriminator
 from cia_adapt.parts.objectives.adversarial import domain_loss
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Count
 
 REVERSED: Final = ("strength",)
 
@@ -42,7 +42,7 @@ class Options(Reaching):
     """Width of the discriminators' hidden layer; 0 makes it as wide as its input."""
     random_above: int = 4096
     """A discriminator whose features times classes are more than this sees a fixed random map of them instead of all products."""
-    random_width: int = 1024
+    random_width: Count = 1024
     """Width of that random map."""
 
 
@@ -117,6 +117,5 @@ class ConditionalAlignment(Objective):
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
-    """The objective for a model whose clip features have these sizes. Raises UsageError for a random map of width 0."""
-    check_positive("conditional_adversarial", options, "random_width")
+    """The objective for a model whose clip features have these sizes."""
     return ConditionalAlignment(sizes.videos, sizes.heads, options)

@@ -7,12 +7,15 @@ an image, here of the modalities of a clip; the paper's whitening of features is
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from cia_extract.common.errors import UsageError
 from torch import Tensor
 
 from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
+
+MINIMISES: Final = ("entropy",)
 
 
 @dataclass(frozen=True)

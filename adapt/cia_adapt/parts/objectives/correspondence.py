@@ -23,7 +23,7 @@ class Options:
     weight: float = 1.0
     """By what the pairs' cross-entropy is multiplied in the total loss (the published script's; the code's default is 5)."""
     hidden: int = 100
-    """Width of the hidden layer of the classifier that tells true pairs from mismatched ones."""
+    """Width of the hidden layer of the classifier that tells true pairs from others; 0 makes it as wide as its input."""
 
 
 class Correspondence(Objective):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
 from cia_adapt.parts.layers.contrastive import info_nce, same_class_nce
 from cia_adapt.parts.layers.memory import Memory
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Count, Positive, Share
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Options:
     """By what the contrast of a clip's modalities is multiplied in the total loss."""
     across_domains: float = 1.0
     """By what the contrast of source and target clips is multiplied in the total loss; 0 trains without target clips."""
-    temperature: float = 0.1
+    temperature: Positive = 0.1
     """τ, which divides the cosines of both contrasts; the smaller, the more the nearest negatives count."""
-    threshold: float = 0.8
+    threshold: Share = 0.8
     """A target clip gets a pseudo-label where its largest softmax is at least this, 0 … 1."""
-    bank: int = 1024
+    bank: Count = 1024
     """Number of each domain's latest clips that the memory bank holds, to contrast the other domain with."""
-    width: int = 128
+    width: Count = 128
     """Features of the projection in which clips are contrasted."""
 
 
@@ -52,7 +52,6 @@ class CrossModalContrast(Objective):
 
     def __init__(self, widths: dict[str, int], options: Options) -> None:
         super().__init__()
-        check_positive("cross_modal", options, "temperature", "bank", "width")
         if len(widths) < 2 or len(set(widths.values())) > 1:
             raise UsageError(
                 "cross_modal: contrasts modalities; it needs two of them, equally wide, and a head for each (--head average)"

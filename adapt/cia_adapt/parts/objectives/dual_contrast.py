@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
 from cia_adapt.parts.layers.contrastive import masked_nce
 from cia_adapt.parts.layers.entropy import entropy
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Count, Positive, Share
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Options:
     """Weight of the contrast between two views of a target frame."""
     consistency: float = 0.02
     """Weight of the agreement of classifier and contrastive head."""
-    temperature: float = 0.5
+    temperature: Positive = 0.5
     """τ, by which cosines are divided; larger contrasts more softly."""
-    alike: float = 0.5
+    alike: Share = 0.5
     """Cosine above which the contrastive head holds two clips for alike, 0 … 1."""
-    certain: float = 4.0
+    certain: Positive = 4.0
     """A target clip has a pseudo-label where its entropy is below ln K over this."""
-    hidden: int = 256
+    hidden: Count = 256
     """Width of the contrastive head's two layers."""
-    width: int = 128
+    width: Count = 128
     """Features of what is contrasted."""
 
 
@@ -178,6 +178,5 @@ def projection(inputs: int, width: int) -> nn.Sequential:
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
-    """The objective for a model with these sizes. Raises UsageError for τ, widths or `certain` of 0."""
-    check_positive("dual_contrast", options, "temperature", "certain", "hidden", "width")
+    """The objective for a model with these sizes."""
     return DualContrast(sizes.frames, sizes.videos, options)

@@ -21,7 +21,7 @@ from cia_extract.common.errors import DataError, UsageError
 from torch import Tensor
 
 from cia_adapt.parts.interface import JOINT, Losses, Objective, Output, Pilot, Positions, Sizes, Step, Term
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Count, SomeShare
 
 LEAST: Final = 0.05  # nats
 
@@ -30,10 +30,10 @@ LEAST: Final = 0.05  # nats
 class Options:
     """Settings of the objective `gradient_blend`."""
 
-    epochs: int = 10
+    epochs: Count = 10
     """n, the number of epochs of the pilot run, with equal weights, from which the weights are estimated."""
-    held_out: float = 0.2
-    """Share, 0 … 1, of each class's source training clips that the pilot run does not train on."""
+    held_out: SomeShare = 0.2
+    """Share, above 0 and at most 1, of each class's source training clips that the pilot run does not train on."""
 
 
 class GradientBlend(Objective):
@@ -79,8 +79,8 @@ class GradientBlend(Objective):
         self.weights.copy_(torch.tensor([weights[s] for s in self.streams]))
 
     def forward(self, output: Output, step: Step) -> Term:
-        """Σ_k w_k · cross-entropy of stream k on the source's clips; metrics: the weights w_k."""
-        losses = output.class_losses(step.labels)
+        """Σ_k w_k · cross-entropy of stream k, with label smoothing, on the source's clips; metrics: the weights w_k."""
+        losses = output.class_losses(step.labels, step.smoothing)
         total = torch.stack([w * losses[s] for s, w in zip(self.streams, self.weights, strict=True)]).sum()
         return Term(total, {f"blend_{s}": w for s, w in zip(self.streams, self.weights, strict=True)})
 
@@ -127,6 +127,5 @@ def needs_target(options: Options) -> bool:
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
-    """The objective for a model with these streams. Raises UsageError as `GradientBlend` does, and for settings of 0."""
-    check_positive("gradient_blend", options, "epochs", "held_out")
+    """The objective for a model with these streams. Raises UsageError as `GradientBlend` does."""
     return GradientBlend(tuple(sizes.videos), options)

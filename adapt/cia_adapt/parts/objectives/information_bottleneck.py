@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
 from cia_adapt.parts.layers.memory import Memory
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Count
 
 FEWEST_PAIRS: Final = 3  # fewer say nothing of a correlation
 EPSILON: Final = 1e-5  # beside a variance
@@ -39,7 +39,7 @@ class Options(Reaching):
     """By what the squared correlations of different features are multiplied beside those of the same."""
     queue: int = 1024
     """Number of the latest source clips before the batch that are paired too; 0: the batch's alone."""
-    width: int = 512
+    width: Count = 512
     """Features of each of the projector's three layers."""
 
 
@@ -120,6 +120,5 @@ def projector(inputs: int, width: int) -> nn.Sequential:
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
-    """The objective for a model whose clip features have these sizes. Raises UsageError for a projector of width 0."""
-    check_positive("information_bottleneck", options, "width")
+    """The objective for a model whose clip features have these sizes."""
     return InformationBottleneck(sizes.videos, sizes.heads, options)

@@ -7,12 +7,15 @@ in two phases, and its pseudo-labels are not part of this loss.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
 from cia_adapt.parts.layers.entropy import entropy
+
+MINIMISES: Final = ("im", "entropy")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Count
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Options(Reaching):
 
     weight: float = 1.0
     """By what the squared distance of the mean embeddings is multiplied in the total loss."""
-    kernels: int = 5
+    kernels: Count = 5
     """Number of Gaussian kernels on the clip features, each twice as wide as the one before (DAN has 5, JAN 2)."""
     prediction_kernels: int = 0
     """Number of kernels on the class probabilities, which multiply those of the features (JAN has 5); 0: features alone (DAN)."""
@@ -79,6 +79,5 @@ class KernelDiscrepancy(Objective):
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
-    """The objective, which is the same for all sizes. Raises UsageError without a kernel on features."""
-    check_positive("kernel_discrepancy", options, "kernels")
+    """The objective, which is the same for all sizes."""
     return KernelDiscrepancy(options)

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
+from cia_adapt.parts.ranges import Share
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Options(Reaching):
 
     weight: float = 1.0
     """By what the cross-entropy with the pseudo-labels is multiplied in the total loss."""
-    threshold: float = 0.9
+    threshold: Share = 0.9
     """τ: a target clip gets a pseudo-label where its largest probability is above this, 0 … 1."""
-    start: float = 0.0
+    start: Share = 0.0
     """The share of the training's steps, 0 … 1, before which no clip has a pseudo-label."""
     over: Literal["all", "labelled"] = "all"
     """Whether the loss is the mean over all target clips, those without a label counting 0, or over the labelled ones."""

@@ -5,9 +5,10 @@ Action Recognition", WACV 2022, https://arxiv.org/abs/2110.10101, and the same g
 of 2021 and 2022. The weight is not confirmed: here it is 1.
 
 RECONSTRUCTED, feature-level: the paper takes the norms of what its backbones put out. Ours are frozen, so their norms cannot be
-aligned; the first features that can are those of each modality's shared layer. They are taken before any normalisation, after the
-ReLU, as the mean over frames. Under `--normalise` the shared layer gives all frames one norm afterwards, and what the classifier
-sees is hardly changed by this loss.
+aligned; the first features that can are those of each modality's shared layer. They are taken before that layer's own
+normalisation, after a ReLU, as the mean over frames. Under `--normalise` what enters the layer has been normalised, and the layer
+gives all frames one norm afterwards, so what the classifier sees is hardly changed by this loss. With `--shared-features 0` there
+is no such layer: the loss then trains refinement and pooling, or nothing.
 """
 
 from collections.abc import Sequence

@@ -16,18 +16,18 @@ original draws from the kept ones.
 from dataclasses import dataclass
 
 import torch
-from cia_extract.common.errors import UsageError
 from torch import Tensor
 from torch.nn import functional as F
 
 from cia_adapt.parts.interface import Described, Objective, Output, Sizes, Step, Term
+from cia_adapt.parts.ranges import SomeShare
 
 
 @dataclass(frozen=True)
 class Options:
     """Settings of the objective `small_loss`."""
 
-    kept: float = 0.5
+    kept: SomeShare = 0.5
     """r, the share of each pseudo-class that is kept, those with the smallest loss, above 0 and at most 1."""
     relabels: bool = False
     """Whether labels are given anew before each epoch, by the model that is evaluated; a teacher with `--average`."""
@@ -61,8 +61,6 @@ class SmallLoss(Objective):
 
     def __init__(self, target_clips: int, heads: tuple[int, ...], options: Options) -> None:
         super().__init__()
-        if not 0 < options.kept <= 1:
-            raise UsageError(f"--set small_loss.kept={options.kept}: must be above 0 and at most 1")
         self.heads, self.options = heads, options
         self.register_buffer("pseudo", torch.full((target_clips, len(heads)), -1))
         self.register_buffer("kept", torch.zeros(target_clips, dtype=torch.bool))
@@ -97,5 +95,5 @@ class SmallLoss(Objective):
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
-    """The objective for a model that adapts to so many target clips. Raises UsageError for a share that keeps nothing."""
+    """The objective for a model that adapts to so many target clips."""
     return SmallLoss(sizes.target_train_clips, sizes.heads, options)

@@ -16,6 +16,7 @@ learns the one label.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from torch.nn import functional as F
 
 from cia_adapt.parts.interface import Described, Objective, Output, Sizes, Step, Term
 from cia_adapt.parts.objectives.information_maximisation import information_maximisation
+
+MINIMISES: Final = ("im", "entropy")
 
 
 @dataclass(frozen=True)

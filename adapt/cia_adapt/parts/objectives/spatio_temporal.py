@@ -12,14 +12,16 @@ RECONSTRUCTED, feature-level: neither text nor code was at hand. Here
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 from torch.nn import functional as F
 
 from cia_adapt.parts.interface import Described, Objective, Output, Sizes, Step, Term
 from cia_adapt.parts.layers.contrastive import info_nce
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Positive
 
 KMEANS_ROUNDS = 20
 
@@ -34,10 +36,10 @@ class Options:
     """By what the contrast of a clip's modalities is multiplied in the total loss; needs a head for each modality."""
     alignment: float = 0.5
     """By what the discrepancy of the domains' classes is multiplied in the total loss; 0 trains without target clips."""
-    temperature: float = 0.1
+    temperature: Positive = 0.1
     """τ, which divides the cosines of both contrasts; the smaller, the more the nearest negatives count."""
-    radius: float = 0.5
-    """A target clip gets a pseudo-class within this cosine distance, 1 − cos, of its centre; the larger, the more clips do."""
+    radius: Annotated[float, Meta(ge=0, le=2)] = 0.5
+    """A target clip gets a pseudo-class within this cosine distance, 1 − cos, 0 … 2, of its centre; the larger, the more do."""
 
 
 class SpatioTemporalContrast(Objective):
@@ -53,7 +55,6 @@ class SpatioTemporalContrast(Objective):
 
     def __init__(self, target_clips: int, options: Options) -> None:
         super().__init__()
-        check_positive("spatio_temporal", options, "temperature")
         self.options = options
         self.register_buffer("pseudo", torch.full((target_clips,), -1))
 
@@ -140,5 +141,5 @@ def needs_target(options: Options) -> bool:
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
-    """The objective for a model that adapts to so many target clips. Raises UsageError for a temperature of 0."""
+    """The objective for a model that adapts to so many target clips."""
     return SpatioTemporalContrast(sizes.target_train_clips, options)

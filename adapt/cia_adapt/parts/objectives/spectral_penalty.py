@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cia_adapt.parts.interface import Objective, Output, Reaching, Sizes, Step, Term
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Count
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Options(Reaching):
 
     weight: float = 2e-4
     """By what the squared singular values are multiplied in the total loss."""
-    singular_values: int = 1
+    singular_values: Count = 1
     """Number of each domain's largest singular values that are penalised."""
 
 
@@ -56,6 +56,5 @@ class SpectralPenalty(Objective):
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
-    """The objective, which is the same for all sizes. Raises UsageError where no singular value is penalised."""
-    check_positive("spectral_penalty", options, "singular_values")
+    """The objective, which is the same for all sizes."""
     return SpectralPenalty(options)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from cia_adapt.parts.interface import Objective, Output, Sizes, Step, Term
 from cia_adapt.parts.layers.contrastive import masked_nce
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Positive, Share
 
 BASE_TEMPERATURE: Final = 0.07
 
@@ -36,13 +36,13 @@ class Options:
     """Weight of the contrast of a clip's speeds and mixtures (λ_bgm)."""
     pseudo: float = 0.01
     """Weight of the contrast of the target's clips by pseudo-class (λ_tpl)."""
-    temperature: float = 0.5
+    temperature: Positive = 0.5
     """τ, by which the products of softmaxes are divided."""
-    threshold: float = 0.7
+    threshold: Share = 0.7
     """A target clip has a pseudo-class where the largest probability is above this, 0 … 1."""
-    mix: float = 0.5
+    mix: Share = 0.5
     """Largest share γ of the other domain's clip in a mixture, 0 … 1."""
-    start: float = 0.0
+    start: Share = 0.0
     """The share of the training's steps, 0 … 1, before which both losses are 0 (the original's first 4,000 of 14,000: 0.29)."""
 
 
@@ -106,6 +106,5 @@ class TemporalContrast(Objective):
 
 
 def build(sizes: Sizes, options: Options) -> Objective:
-    """The objective, which is the same for all sizes. Raises UsageError for τ of 0."""
-    check_positive("temporal_contrast", options, "temperature")
+    """The objective, which is the same for all sizes."""
     return TemporalContrast(options)

@@ -19,14 +19,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import torch
 from cia_extract.common.errors import UsageError
+from msgspec import Meta
 from torch import Tensor, nn
 
 from cia_adapt.parts.interface import Sizes
 from cia_adapt.parts.layers.maps import Feature, Pooled, gram
+from cia_adapt.parts.ranges import Positive, Share
 from cia_adapt.parts.registry import check_grids
 
 NEEDS_MAPS: Final = True
@@ -36,13 +38,13 @@ NEEDS_MAPS: Final = True
 class Options:
     """Settings of the pooling `sc`, spatial consensus."""
 
-    scales: int = 3
+    scales: Annotated[int, Meta(ge=1, le=7)] = 3
     """k, the number of scales at which modalities are correlated, 1 to 7; scale κ compares patches of κ × κ cells."""
     embedding: int = 512
     """Channels to which θ embeds each cell before cells are compared; 0 compares the features themselves, without parameters."""
     scoring: Literal["pool", "patch", "window_max"] = "pool"
     """How patches of κ > 1 are compared: by their means (pool), cell by cell (patch), or by the best match (window_max)."""
-    temperature: float = 0.1
+    temperature: Positive = 0.1
     """τ, which divides the correlations before the softmax over cells; the smaller, the sharper the map."""
     learn_temperature: bool = False
     """Train log τ from `temperature` on; false keeps τ fixed."""
@@ -50,7 +52,7 @@ class Options:
     """Subtract the mean over a frame's cells from the embeddings, so that only what tells cells apart is compared."""
     standardise: float = 0.0
     """Standard deviation over cells that scores are scaled to before the softmax, in place of τ; 0: not scaled, τ as above."""
-    blend: float = 1.0
+    blend: Share = 1.0
     """α of S′ = (1 − α)/HW + α·S, 0 … 1; 1 is the map alone, 0 average pooling."""
     learn_blend: bool = False
     """Train α from `blend` on; false keeps it fixed."""
@@ -63,7 +65,7 @@ class SpatialConsensus(nn.Module):
         channels: {modality: C} of the modalities that have maps.
 
     Raises:
-        UsageError: fewer than two modalities have maps, or a setting is out of its range.
+        UsageError: fewer than two modalities have maps, or without an embedding they have unlike channels.
 
     >>> sum(p.numel() for p in SpatialConsensus({"rgb": 1024, "flow": 1024}).parameters())
     1049600
@@ -74,12 +76,6 @@ class SpatialConsensus(nn.Module):
         if len(channels) < 2:
             have = ", ".join(channels) or "none"
             raise UsageError(f"SC is a consensus of modalities with maps and needs two, here: {have}; use --pooling avg")
-        if not 1 <= options.scales <= 7:
-            raise UsageError(f"--set sc.scales={options.scales}: must lie between 1 and 7")
-        if options.blend > 1:
-            raise UsageError(f"--set sc.blend={options.blend}: must lie between 0 and 1")
-        if options.temperature <= 0:
-            raise UsageError(f"--set sc.temperature={options.temperature}: must be positive")
         if not options.embedding and len(set(channels.values())) > 1:
             raise UsageError("--set sc.embedding=0: without an embedding the modalities need equal channels")
         self.options = options

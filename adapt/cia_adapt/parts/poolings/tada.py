@@ -23,7 +23,7 @@ from cia_adapt.parts.layers.gradient_reversal import GradientReversal
 from cia_adapt.parts.layers.heads import OUTPUT_SD
 from cia_adapt.parts.layers.maps import Feature, Pooled, cells
 from cia_adapt.parts.poolings.att import gated_average
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Count
 
 NEEDS_MAPS: Final = True
 REVERSED: Final = ("strength",)
@@ -33,7 +33,7 @@ REVERSED: Final = ("strength",)
 class Options:
     """Settings of the pooling `tada`."""
 
-    hidden: int = 64
+    hidden: Count = 64
     """Width of the hidden layer of each cell's domain discriminator."""
     strength: float = 1.0
     """λ, by which the discriminators' reversed gradient is multiplied; the larger, the stronger they align what MC gives."""
@@ -83,6 +83,5 @@ class TransferableAttention(nn.Module):
 
 
 def build(sizes: Sizes, options: Options) -> nn.Module:
-    """The pooling for modalities of these sizes. Raises UsageError where the discriminators would have no hidden unit."""
-    check_positive("tada", options, "hidden")
+    """The pooling for modalities of these sizes."""
     return TransferableAttention(sizes.channels, sizes.grids, options)

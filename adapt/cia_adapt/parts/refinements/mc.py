@@ -28,14 +28,15 @@ from torch import Tensor, nn
 
 from cia_adapt.parts.interface import Sizes
 from cia_adapt.parts.layers.maps import Feature
-from cia_adapt.parts.registry import check_grids, check_positive, check_several
+from cia_adapt.parts.ranges import Count
+from cia_adapt.parts.registry import check_grids, check_several
 
 
 @dataclass(frozen=True)
 class Options:
     """Settings of the refinement `mc`, mutual complementarity."""
 
-    ratio: int = 16
+    ratio: Count = 16
     """r, by which a gate's hidden layer is narrower than its input; the larger, the fewer parameters."""
     mode: Literal["recalibrate", "inject_vec", "inject_map"] = "recalibrate"
     """What a gate does: scale the receiver's channels, or add the sender's mean vector or its maps, gated, to the receiver."""
@@ -59,7 +60,6 @@ class MutualComplementarity(nn.Module):
 
     def __init__(self, channels: Mapping[str, int], options: Options = Options()) -> None:
         super().__init__()
-        check_positive("mc", options, "ratio")
         check_several("MC", channels)
         self.injects = options.mode != "recalibrate" or options.variant == "e"
         if self.injects and len(set(channels.values())) > 1:

@@ -17,14 +17,15 @@ from torch import nn
 
 from cia_adapt.parts.interface import Sizes
 from cia_adapt.parts.layers.maps import Feature
-from cia_adapt.parts.registry import check_positive, check_several
+from cia_adapt.parts.ranges import Count
+from cia_adapt.parts.registry import check_several
 
 
 @dataclass(frozen=True)
 class Options:
     """Settings of the refinement `mmtm`, the multimodal transfer module."""
 
-    ratio: int = 4
+    ratio: Count = 4
     """The joint layer has 2 ΣC / ratio units, ΣC the channels of all modalities; the larger, the fewer parameters."""
     doubled: bool = False
     """Gates 2σ in (0, 2), which start near 1, instead of σ in (0, 1), which start near ½."""
@@ -46,7 +47,6 @@ class MultimodalTransfer(nn.Module):
 
     def __init__(self, channels: Mapping[str, int], options: Options = Options()) -> None:
         super().__init__()
-        check_positive("mmtm", options, "ratio")
         check_several("MMTM", channels)
         total = sum(channels.values())
         width = int(2 * total / options.ratio)

@@ -19,6 +19,7 @@ import cia_adapt.parts.temporal.trn as trn
 from cia_adapt.parts.layers.entropy import entropy
 from cia_adapt.parts.layers.gradient_reversal import GradientReversal
 from cia_adapt.parts.layers.heads import discriminator
+from cia_adapt.parts.ranges import Count
 
 REVERSED: Final = ("strength",)
 
@@ -27,7 +28,7 @@ REVERSED: Final = ("strength",)
 class Options:
     """Settings of the temporal part `ta3n`."""
 
-    width: int = 256
+    width: Count = 256
     """Features of each relation, and of the clip."""
     strength: float = 0.75
     """β, by which the relation discriminators' reversed gradient is multiplied; the larger, the stronger the alignment."""

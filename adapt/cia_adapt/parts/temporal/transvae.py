@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import cia_adapt.parts.temporal.ta3n as ta3n
 from cia_adapt.parts.layers.gradient_reversal import GradientReversal
 from cia_adapt.parts.layers.heads import discriminator
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Count
 
 REVERSED: Final = ("strength", "latent_strength")
 
@@ -30,13 +30,13 @@ REVERSED: Final = ("strength", "latent_strength")
 class Options:
     """Settings of the temporal part `transvae`."""
 
-    width: int = 256
+    width: Count = 256
     """Features of each relation, and of the clip."""
-    latent: int = 256
+    latent: Count = 256
     """Features of f and of each z_t."""
-    hidden: int = 256
+    hidden: Count = 256
     """States of each recurrent network (of each direction of the first)."""
-    decoder: int = 1024
+    decoder: Count = 1024
     """Width of the decoder's hidden layer."""
     strength: float = 0.75
     """β, by which the relation discriminators' reversed gradient is multiplied."""
@@ -121,6 +121,5 @@ def sampled(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def build(width: int, segments: int, options: Options) -> nn.Module:
-    """The part for clips of `segments` frames with `width` features. Raises UsageError for widths of 0, few or many segments."""
-    check_positive("transvae", options, "width", "latent", "hidden", "decoder")
+    """The part for clips of `segments` frames with `width` features. Raises UsageError for too few or too many segments."""
     return SequentialAutoencoder(width, segments, options)

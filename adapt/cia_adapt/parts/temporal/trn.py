@@ -14,7 +14,7 @@ import torch
 from cia_extract.common.errors import UsageError
 from torch import Tensor, nn
 
-from cia_adapt.parts.registry import check_positive
+from cia_adapt.parts.ranges import Count
 
 MOST_SEGMENTS = 12
 SETUP = {"optimiser": "sgd", "lr": 3e-3}  # the supplement, §1: with TRN, SGD with 3e-3
@@ -24,9 +24,9 @@ SETUP = {"optimiser": "sgd", "lr": 3e-3}  # the supplement, §1: with TRN, SGD w
 class Options:
     """Settings of the temporal part `trn`."""
 
-    width: int = 256
+    width: Count = 256
     """Features of each relation, and of the clip."""
-    tuples: int = 3
+    tuples: Count = 3
     """At most so many tuples of frames are related at each scale n = S … 2; the more, the slower."""
     even: bool = False
     """Take evenly spaced tuples in training too, instead of tuples drawn at random."""
@@ -41,7 +41,6 @@ class TemporalRelations(nn.Module):
 
     def __init__(self, inputs: int, segments: int, options: Options = Options()) -> None:
         super().__init__()
-        check_positive("trn", options, "width", "tuples")
         if segments > MOST_SEGMENTS:
             raise UsageError(f"--segments {segments}: --temporal trn lists every tuple of frames; give at most {MOST_SEGMENTS}")
         if segments < 2:

@@ -78,12 +78,6 @@ def test_the_penalty_is_the_squared_slope_of_the_discriminator_and_trains_it_alo
     assert float(term.loss.detach() - term.metrics["video_domain_loss"]) == pytest.approx(0.5 * expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("setting", ["smoothing", "beta1"])
-def test_a_smoothing_or_momentum_of_1_is_refused(setting):
-    with pytest.raises(UsageError, match="both must be below 1"):
-        adversarial.AdversarialAlignment(widths(output()), adversarial.Options(**{setting: 1.0}))
-
-
 def test_a_discriminator_that_always_says_target_is_at_chance():
     _, accuracy = adversarial.domain_loss(torch.tensor([[0.0, 1.0]]).repeat(10, 1), torch.arange(10) >= 9)
     assert float(accuracy) == pytest.approx(0.5)

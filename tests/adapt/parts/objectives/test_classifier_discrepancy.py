@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,18 @@ def test_cross_entropies_minus_the_discrepancy():
     assert float(term.metrics["two_classifiers_loss"]) == pytest.approx(np.mean(class_losses), rel=1e-5)
     assert float(term.metrics["classifier_discrepancy"]) == pytest.approx(np.mean(differences), rel=1e-5)
     assert float(term.loss.detach()) == pytest.approx(2 * np.mean(class_losses) - 0.5 * np.mean(differences), rel=1e-5)
+
+
+def test_label_smoothing_reaches_the_two_classifiers():
+    """By hand: (1 − ε) · CE with the label + ε · the mean of CE with each class."""
+    of, at = output(("rgb",)), step()
+    module = shaken(mcd.ClassifierDiscrepancy({"rgb": 8}, 3, mcd.Options(weight=0)))
+    clips, losses = arrays(of.videos["rgb"])[:SOURCE], []
+    for classify in (module.first["rgb"], module.second["rgb"]):
+        for clip, label in zip(clips, at.labels[:, 0].tolist(), strict=True):
+            by_class = [slow_cross_entropy(slow_mlp(classify, clip), k) for k in range(3)]
+            losses.append(0.8 * by_class[label] + 0.2 * np.mean(by_class))
+    assert float(module(of, replace(at, smoothing=0.2)).loss.detach()) == pytest.approx(2 * np.mean(losses), rel=1e-5)
 
 
 def test_two_labels_have_a_cross_entropy_each():

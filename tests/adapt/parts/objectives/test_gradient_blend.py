@@ -1,5 +1,7 @@
 """G-Blend: its weights, its loss, its held-out part; and settings that no objective can divide by."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,21 @@ def test_blend_is_the_weighted_sum_of_the_streams_losses():
     for streams in (("rgb", "flow"), ("all",), ("rgb", "all")):
         with pytest.raises(UsageError, match="needs --head blend and two modalities"):
             gradient_blend.GradientBlend(streams, gradient_blend.Options())
+
+
+def test_label_smoothing_reaches_the_streams_losses():
+    """By hand: (1 − ε) · CE with the label + ε · the mean of CE with each class. Without smoothing it is the plain one."""
+    of, at = output(("rgb", "flow", "all"), head="blend"), step()
+    module = gradient_blend.GradientBlend(("rgb", "flow", "all"), gradient_blend.Options())
+    module.set_weights({"all": 0.3, "flow": 0.5, "rgb": 0.2})
+    for epsilon in (0.0, 0.2):
+        losses = {}
+        for stream, logits in of.logits.items():
+            right = [slow_cross_entropy(arrays(logits)[i], int(at.labels[i, 0])) for i in range(SOURCE)]
+            each = [slow_cross_entropy(arrays(logits)[i], k) for i in range(SOURCE) for k in range(3)]
+            losses[stream] = (1 - epsilon) * np.mean(right) + epsilon * np.mean(each)
+        expected = 0.2 * losses["rgb"] + 0.5 * losses["flow"] + 0.3 * losses["all"]
+        assert float(module(of, replace(at, smoothing=epsilon)).loss.detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_hold_out_is_stratified_and_keeps_one_of_each_class():

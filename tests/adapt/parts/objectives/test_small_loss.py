@@ -3,7 +3,6 @@ import pytest
 import torch
 from cia_adapt.parts.interface import Described, Sizes
 from cia_adapt.parts.objectives import small_loss
-from cia_extract.common.errors import UsageError
 
 from tests.adapt.objective_parts import SOURCE, TARGET, arrays, output, slow_cross_entropy, step
 from tests.adapt.runs_of import run
@@ -89,12 +88,6 @@ def test_the_loss_is_that_of_the_kept_clips(kept):
     for n, p in enumerate(positions):
         assert bool(gradient[SOURCE + n].any()) == kept[p]
     assert not gradient[:SOURCE].any()
-
-
-@pytest.mark.parametrize("kept", [0.0, 1.5])
-def test_a_share_that_is_none_is_refused(kept):
-    with pytest.raises(UsageError, match=rf"--set small_loss.kept={kept}: must be above 0 and at most 1"):
-        built(kept=kept)
 
 
 @pytest.mark.parametrize("method", ["cleanadapt-fl", "cleanadapt-fl-ts"])

@@ -3,7 +3,7 @@ import pytest
 import torch
 from cia_adapt.parts.interface import Sizes
 from cia_adapt.parts.objectives import spectral_penalty as bsp
-from cia_extract.common.errors import DivergedError, UsageError
+from cia_extract.common.errors import DivergedError
 
 from tests.adapt.objective_parts import SOURCE, X, Y, arrays, output, step
 from tests.adapt.runs_of import trained_and_resumed, trainer_of
@@ -42,11 +42,6 @@ def test_features_that_are_not_finite_stop_the_run_with_one_line(small_file):
     trainer.task.source_train.clips.readers["rgb"].blocks[:, 3] = torch.nan
     with pytest.raises(DivergedError, match="the loss is nan at step 1"):
         trainer.epoch()
-
-
-def test_no_singular_value_is_refused():
-    with pytest.raises(UsageError, match=r"--set spectral_penalty\.singular_values=0: must be positive"):
-        bsp.build(SIZES, bsp.Options(singular_values=0))
 
 
 @pytest.mark.parametrize("head", ["concat", "average"])
