@@ -101,7 +101,8 @@ test-wheel: $(BIN)/.installed-dev
 	cd build/wheel && venv/bin/cia-adapt report runs/demo/cia
 	test -s build/wheel/report.html
 
-# benchmarks/STUDY.md anew: days on a CPU at full size. Goes on where it stopped. `make study STUDY="build/study --size small"`: hours.
+# benchmarks/STUDY.md anew: days on a CPU at full size, and the searches of all methods two and a half times as long again. Goes on where it
+# stopped. `make study STUDY="build/study --size small"`: hours, then days.
 STUDY ?= build/study
 study: $(BIN)/.installed-dev
 	$(BIN)/python $(PIP) -e '.[search]'
