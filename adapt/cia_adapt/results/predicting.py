@@ -175,7 +175,7 @@ def _not_extracted(domain: Domain, split: str) -> tuple[str, ...]:
     columns = domain.dataset.columns
     wanted = ~domain.dataset.done()
     if "domain" in columns:
-        wanted &= np.isin(columns["domain"], columns["domain"][domain.rows])
+        wanted &= np.isin(columns["domain"], list(set(columns["domain"][domain.rows].tolist())))
     if split != splits.ALL:
         wanted &= columns["split"] == split
     return tuple(str(clip) for clip in columns["clip"][wanted])

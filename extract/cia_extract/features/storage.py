@@ -48,8 +48,8 @@ def check_size(place: str, data: h5py.Dataset) -> None:
 def check_row_bytes(place: str, shape: Sequence[int], row_bytes: int) -> None:
     """Raise DataError for an array of which one clip would fill the memory. `place` is file and array, for the message."""
     if row_bytes > LARGEST_ROW:
-        what = f"{tuple(shape)}; one clip would take {row_bytes / 1e9:.1f} GB"
-        raise DataError(f"{place} is {what}, and {LARGEST_ROW / 1e9:.1f} GB are the most. Is the order of its sizes right?")
+        gigabytes = f"{row_bytes / 1e9:.1f} GB"
+        raise DataError(f"{place} is {tuple(shape)}; one clip would take {gigabytes}. Is the order of its sizes right?")
 
 
 def check_row(place: str, data: h5py.Dataset, row: int, checked: dict[Corner, bool]) -> None:
