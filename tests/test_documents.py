@@ -117,7 +117,7 @@ def test_a_page_that_code_cites_is_in_the_project():
     # Some tests read and compare notes where these are at hand, or write a file of that name.
     allowed = {
         ("test_library.py", "evaluation.md"), ("test_library.py", "methods-after.md"), ("test_overview.py", "methods-after.md"),
-        ("test_sweep.py", "t.md"), ("test_disk.py", "t.md"),
+        ("test_sweep.py", "t.md"), ("test_disk.py", "t.md"), ("test_interrupts.py", "t.md"),
     }  # fmt: skip
     places = [ROOT / folder for folder in ("extract", "adapt", "data/manifests", "tests", "benchmarks", "docs")]
     cited = [

@@ -201,7 +201,7 @@ def words_of(command: str, inputs: Path) -> list[object]:
         "verify": ["cia-extract", "verify", inputs / "whole.h5"],
         "predict": ["cia-adapt", "predict", inputs / "runs" / RUN, "--features", inputs / "small.h5", "--out", "scores.csv"],
         "figure": ["cia-adapt", "figure", "tsne", inputs / "runs" / RUN, "--features", inputs / "small.h5", "--out", "tsne.png"],
-        "table": ["cia-adapt", "table", inputs / "runs", "--out", "table.md"],
+        "table": ["cia-adapt", "table", inputs / "runs", "--out", "t.md"],
     }[command]
 
 

@@ -184,6 +184,8 @@ def _write(
                     values, lengths[row] = _stored(read, frames, clip), len(read.pooled)
                     if row == 0:
                         shapes[modality] = {name: value.shape for name, value in values.items()}
+                        for name, value in values.items():  # else nobody reads what is written here
+                            features.storage.check_row_bytes(f"{clip}: {modality}/{name}", value.shape, value.nbytes)
                         arrays = {
                             name: group.create_dataset(f"{modality}/{name}", (len(clips), *value.shape), value.dtype)
                             for name, value in values.items()
