@@ -1,12 +1,13 @@
 """The controlled study: methods on two renderings of the demo dataset, at common and at their own searched settings.
 
-python benchmarks/study.py FOLDER [--size small|full] [--seeds 10] [--trials 30] [--jobs 2] [--precision bf16] [--method a,b]
-                           [--only STAGE]
+python benchmarks/study.py FOLDER [--size small|full] [--renderings 0,1] [--seeds 10] [--trials 30] [--jobs 2]
+                           [--precision bf16] [--method a,b] [--only STAGE]
 make study
 
 Stages, each of which goes on where it stopped:
 
-features   FOLDER/demo0.h5, on which choices may be made, and demo1.h5, other actors and clips, on which none is made
+features   FOLDER/demo0.h5, on which choices may be made, and demo1.h5, other actors and clips, for tests; --renderings 2 and so
+           on where a choice was made on that one too
 common     every method with set-up demo, both directions, all seeds, on both
 search     each of SEARCHED: `cia-adapt search` on demo0, by label-free validators
 searched   those at their searched settings, on both
@@ -30,7 +31,6 @@ import study_tables
 from cia_adapt import config
 from cia_adapt.results import table
 
-DEMOS = (0, 1)  # --seed of the renderings
 STAGES = ("features", "common", "search", "searched", "tables")
 TABLE_3 = [name for _, _, name in table.definition("3")["rows"]]
 # Their 3e-2 does not train over set-up demo's normalised layer; 3e-3 is their port's to EPIC-100.
@@ -65,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--renderings", default="0,1", help="--seed of each; searches are on the first")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=2)
@@ -72,7 +73,8 @@ def main() -> None:
     parser.add_argument("--method", help="only these, with commas between")
     parser.add_argument("--only", choices=STAGES, help="only this stage")
     options = parser.parse_args()
-    study = Study(options.folder, SIZES[options.size], options.seeds, options.trials, options.jobs, options.precision)
+    demos = tuple(int(seed) for seed in options.renderings.split(","))
+    study = Study(options.folder, SIZES[options.size], demos, options.seeds, options.trials, options.jobs, options.precision)
     names = options.method.split(",") if options.method else None
     for stage in [options.only] if options.only else STAGES:
         getattr(study, stage)(names)
@@ -84,14 +86,15 @@ class Study:
 
     folder: Path
     size: Size
+    demos: tuple[int, ...]
     seeds: int
     trials: int
     jobs: int
     precision: str
 
     def features(self, _: object) -> None:
-        """Render and extract both demos. DIS: TV-L1 takes a hundred times as long on a CPU."""
-        for demo in DEMOS:
+        """Render and extract the demos. DIS: TV-L1 takes a hundred times as long on a CPU."""
+        for demo in self.demos:
             clips = [
                 "--dataset",
                 "demo",
@@ -107,7 +110,7 @@ class Study:
 
     def common(self, names: list[str] | None) -> None:
         """Train every method at the settings that all share."""
-        for demo in DEMOS:
+        for demo in self.demos:
             for methods, flags in ((TABLE_3, []), (OWN_RATE, ["--lr", "0.003"]), (LATER, [])):
                 if methods := [name for name in names or methods if name in methods]:
                     self._sweep(demo, ",".join(methods), "common", *flags)
@@ -116,11 +119,11 @@ class Study:
         """Search settings of each method on the first demo, both directions, one seed."""
         for name in names or SEARCHED:
             searched = ["--method", name, "--trials", self.trials, "--by", VALIDATORS, "--seeds", 1]
-            _run("cia-adapt", "search", *self._protocol(DEMOS[0]), *searched, "--runs", self.folder / "searches")
+            _run("cia-adapt", "search", *self._protocol(self.demos[0]), *searched, "--runs", self.folder / "searches")
 
     def searched(self, names: list[str] | None) -> None:
         """Train at the settings that the searches gave."""
-        for demo in DEMOS:
+        for demo in self.demos:
             files = [self.folder / "searches" / "demo" / name / f"{name}-searched.toml" for name in names or SEARCHED]
             for file in filter(Path.exists, files):
                 self._sweep(demo, str(file), "searched")
@@ -128,7 +131,7 @@ class Study:
     def tables(self, _: object) -> None:
         """Print the tables."""
         for kind in ("common", "searched"):
-            folders = [self.folder / f"runs{demo}" / kind for demo in DEMOS]
+            folders = [self.folder / f"runs{demo}" / kind for demo in self.demos]
             if all(folder.exists() for folder in folders):
                 print(f"\n## {kind}\n")
                 study_tables.show(folders)

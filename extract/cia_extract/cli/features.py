@@ -81,7 +81,7 @@ def verify(
                 bad.append((row, modality))
         damaged += len(bad)
         if bad and redo:
-            with features.filling(dataset, console.say) as (claims, writer):
+            with features.to_fill(dataset, console.say) as (claims, writer):
                 for row, modality in bad:
                     if claims.take(row):  # else somebody writes it at this moment
                         writer.redo(row, modality)

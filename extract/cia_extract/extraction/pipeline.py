@@ -106,7 +106,7 @@ class Extraction:
         settings = self.settings
         part = len(settings.part(dataset))
         with (
-            features.filling(dataset, self.say) as (claims, rows),
+            features.to_fill(dataset, self.say) as (claims, rows),
             Progress(part, settings.dataset, done=part - len(todo), quiet=quiet) as progress,
             switches.deterministic_cudnn(settings.deterministic),
             self._shortage_said(),

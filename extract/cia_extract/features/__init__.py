@@ -5,7 +5,7 @@ from cia_extract.features import collection, failures, merging, storage, writer
 from cia_extract.features.claims import Claims
 from cia_extract.features.collection import Array, ClipFeatures, Collection, from_dataset, from_folder
 from cia_extract.features.failures import failures_path, write_failures
-from cia_extract.features.filling import filling, tidy
+from cia_extract.features.filling import tidy, to_fill
 from cia_extract.features.journal import journal_path
 from cia_extract.features.reader import DatasetFeatures, open_features
 from cia_extract.features.schema import (
@@ -41,7 +41,6 @@ __all__ = [
     "differences",
     "failures",
     "failures_path",
-    "filling",
     "from_dataset",
     "from_folder",
     "journal_path",
@@ -55,6 +54,7 @@ __all__ = [
     "row_crc32c",
     "storage",
     "tidy",
+    "to_fill",
     "write_columns",
     "write_failures",
     "writer",

@@ -15,7 +15,7 @@ from cia_extract.features.writer import RowWriter
 
 
 @contextmanager
-def filling(dataset: DatasetFeatures, warn: Callable[[str], None] = lambda _: None) -> Iterator[tuple[Claims, RowWriter]]:
+def to_fill(dataset: DatasetFeatures, warn: Callable[[str], None] = lambda _: None) -> Iterator[tuple[Claims, RowWriter]]:
     """Claim and write rows of a dataset in here. Another process' --overwrite of it waits outside.
 
     Raises MismatchError where one has begun since `dataset` was read: its rows lie elsewhere now, or are of other weights.

@@ -9,7 +9,7 @@ import cia_extract.features.writer as writer
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import DataError, MismatchError
 from cia_extract.features.failures import write_failures
-from cia_extract.features.filling import filling, tidy
+from cia_extract.features.filling import tidy, to_fill
 from cia_extract.features.reader import DatasetFeatures, open_features
 from cia_extract.features.schema import DONE, FAILED, TO_DO
 
@@ -51,7 +51,7 @@ def _copy(part: DatasetFeatures, whole: DatasetFeatures, say: Say) -> tuple[int,
     copied, damaged = 0, []
     with (
         open(part.path, "rb") as source,
-        filling(whole, say) as (claims, target),
+        to_fill(whole, say) as (claims, target),
         Progress(len(rows), f"{part.path.name}: {part.name}") as progress,
     ):
         for row, column in rows.tolist():

@@ -11,7 +11,7 @@ from cia_adapt.footage import Footage, opened
 from cia_adapt.runs import lock
 from cia_extract.common import locks
 from cia_extract.common.errors import UsageError
-from cia_extract.features import filling, open_features
+from cia_extract.features import open_features, to_fill
 from cia_extract.features.claims import Claims
 
 from tests.adapt.clips_of import PICTURES, render
@@ -77,7 +77,7 @@ def test_a_feature_file_where_there_are_no_locks_is_filled_with_a_warning(tmp_pa
     monkeypatch.setattr(fcntl, "lockf", refused)
     dataset = make_dataset(tmp_path / "f.h5", "d", 1, clips_per_class=1, frames=1)
     warnings: list[str] = []
-    with filling(dataset, warnings.append) as (claims, _):
+    with to_fill(dataset, warnings.append) as (claims, _):
         assert claims.take(0) and claims.take(1)
     (said,) = warnings
     assert said == f"{tmp_path}: no file locks here ({os.strerror(answer)}); start one process at a time, or use --shard"

@@ -8,7 +8,7 @@ from cia_extract.common.console import Progress
 from cia_extract.datasets import class_folders
 from cia_extract.extraction import clips_to_rows, pipeline
 from cia_extract.extraction.settings import Settings
-from cia_extract.features import Claims
+from cia_extract.features import Claims, filling
 
 from tests.extract.clips.test_video import encode
 
@@ -41,7 +41,8 @@ def test_claims_progress_and_jobs_belong_to_one_thread(tmp_path, monkeypatch, wo
                 note("job")
                 yield row, job
 
-    for name, noting in (("Claims", NotingClaims), ("Progress", NotingProgress), ("Pass", NotingPass)):
+    monkeypatch.setattr(filling, "Claims", NotingClaims)
+    for name, noting in (("Progress", NotingProgress), ("Pass", NotingPass)):
         monkeypatch.setattr(pipeline, name, noting)
     for index in range(8):
         (tmp_path / "clips" / "run").mkdir(parents=True, exist_ok=True)

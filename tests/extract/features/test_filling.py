@@ -51,11 +51,11 @@ def test_who_read_the_file_before_it_was_begun_anew_is_told_and_writes_nothing(t
     make_dataset(tmp_path / "f.h5", "other", 2, clips_per_class=1, frames=1)
     anew = begun_anew(dataset, clips, **changes)
     with pytest.raises(MismatchError, match="has begun 'd' anew meanwhile; run the same command again"):  # noqa: SIM117
-        with features.filling(dataset):
+        with features.to_fill(dataset):
             pytest.fail("must not be entered")
     assert not np.array(anew.array("status")).any(), "no row of the old one is in the new one"
     assert set(features.open_features(tmp_path / "f.h5")) == {"d", "other"}
-    with features.filling(anew) as (claims, rows):
+    with features.to_fill(anew) as (claims, rows):
         assert claims.take(0)
         rows.write_row(0, "rgb", np.ones((1, 1024, 7, 7), np.float32))
     assert not features.open_features(tmp_path / "f.h5")["d"].damaged_rows("rgb")
@@ -81,5 +81,5 @@ def test_a_dataset_that_is_gone_is_told(tmp_path):
     dataset = make_dataset(tmp_path / "f.h5", "d", 1, clips_per_class=1, frames=1)
     with h5py.File(dataset.path, "r+") as file:
         del file["d"]
-    with pytest.raises(MismatchError, match="anew meanwhile"), features.filling(dataset):
+    with pytest.raises(MismatchError, match="anew meanwhile"), features.to_fill(dataset):
         pytest.fail("must not be entered")

@@ -90,7 +90,7 @@ class SequentialAutoencoder(nn.Module):
         f_mean, f_log_variance = self.static(ends)  # [B, latent] each
         f = sampled(f_mean, f_log_variance)
         before = torch.cat([torch.zeros_like(z[:, :1]), z[:, :-1]], 1)  # z_0 = 0, z_1, …
-        prior_mean, prior_log_variance = self.prior(self.prior_states(before)[0])
+        prior_mean, prior_log_variance = self.prior(in_float32_on_cpus(self.prior_states, before)[0])
         shuffled = frames[:, torch.randperm(frames.shape[1], device=frames.device)]
         return (
             clip,
@@ -111,8 +111,16 @@ class SequentialAutoencoder(nn.Module):
 
     def _states(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Of both directions: at every frame [B, S, 2·hidden], and each at its last frame [B, 2·hidden]."""
-        states, (last, _) = self.states(frames)
+        states, (last, _) = in_float32_on_cpus(self.states, frames)
         return states, torch.cat([last[0], last[1]], 1)
+
+
+def in_float32_on_cpus(lstm: nn.LSTM, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """What the LSTM says of x [B, S, D]. Under autocast oneDNN has an LSTM for some CPUs only, and fails on those with AVX2."""
+    if x.device.type != "cpu":
+        return lstm(x)
+    with torch.autocast("cpu", enabled=False):
+        return lstm(x.float())
 
 
 def sampled(mean: Tensor, log_variance: Tensor) -> Tensor:
