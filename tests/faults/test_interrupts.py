@@ -200,7 +200,7 @@ def words_of(command: str, inputs: Path) -> list[object]:
         "merge": ["cia-extract", "merge", inputs / "whole.h5", "--out", "f.h5"],
         "verify": ["cia-extract", "verify", inputs / "whole.h5"],
         "predict": ["cia-adapt", "predict", inputs / "runs" / RUN, "--features", inputs / "small.h5", "--out", "scores.csv"],
-        "figure": ["cia-adapt", "figure", "tsne", inputs / "runs" / RUN, "--features", inputs / "small.h5", "--out", "tsne.png"],
+        "figure": ["cia-adapt", "figure", "tsne", inputs / "runs" / RUN, "--out", "tsne.png"],
         "table": ["cia-adapt", "table", inputs / "runs", "--out", "t.md"],
     }[command]
 
