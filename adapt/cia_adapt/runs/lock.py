@@ -1,7 +1,6 @@
 """A lock, so that only one process trains a run."""
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -90,14 +89,6 @@ def _lock(folder: Path, path: Path) -> IO[bytes]:
                     f"{folder}: its file system has no file locks ({error.strerror}); mount it with flock, or choose another "
                     "--runs folder"
                 ) from None
-        if _same_file(path, lock):
+        if locks.lies_at(path, lock):
             return lock
         lock.close()
-
-
-def _same_file(path: Path, opened: IO[bytes]) -> bool:
-    """Whether the open file still lies at `path`."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(opened.fileno()))
-    except FileNotFoundError:
-        return False
