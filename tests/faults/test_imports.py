@@ -48,7 +48,7 @@ def test_imports_into_one_file_at_one_time_lose_none(folder):
     assert not list(folder.glob(".*")), "neither lock nor part is left"
 
 
-def test_an_import_beside_another_waits_for_no_one_and_says_so(folder):
+def test_an_import_beside_another_ends_and_says_so(folder):
     lock = folder / ".o.h5.lock"
     with subprocess.Popen(
         [sys.executable, "-c", LOCKED, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -16,7 +16,7 @@ from cia_extract.features.writer import RowWriter
 
 @contextmanager
 def to_fill(dataset: DatasetFeatures, warn: Callable[[str], None] = lambda _: None) -> Iterator[tuple[Claims, RowWriter]]:
-    """Claim and write rows of a dataset in here. Another process' --overwrite of it waits outside.
+    """Claim and write rows of a dataset in here. Another process' --overwrite of it is refused meanwhile.
 
     Raises MismatchError where one has begun since `dataset` was read: its rows lie elsewhere now, or are of other weights.
     """
