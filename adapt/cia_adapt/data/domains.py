@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,10 +38,10 @@ class Domain:
         return (self,)
 
     @property
-    def split_names(self) -> npt.NDArray[np.str_]:
+    def split_names(self) -> npt.NDArray[Any]:
         """Name of each clip's split, [N], empty where the file names none."""
         column = self.dataset.columns.get("split")
-        return np.full(len(self.rows), "") if column is None else np.asarray(column[self.rows]).astype(str)
+        return np.full(len(self.rows), "", dtype=object) if column is None else np.asarray(column[self.rows], dtype=object)
 
     def split(self, name: str, flag: str = "--val-split") -> Positions:
         """Rows of the split `name`; `splits.ALL` is every clip. Raises DataError quoting `flag` where the split is empty."""

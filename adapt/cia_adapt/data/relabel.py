@@ -56,11 +56,10 @@ def _with_columns(dataset: FeatureSource, listed: manifest.Manifest, row_of: Map
     for column, values in listed.columns.items():
         if column == "path" and without_paths:
             continue
-        old = columns.get(column, np.full(len(dataset), ""))
-        columns[column] = np.array(
-            [
-                values[row_of[str(clip)]] if str(clip) in row_of else before
-                for clip, before in zip(columns["clip"], old, strict=True)
-            ]
-        ).astype(str)
+        old = columns.get(column, [""] * len(dataset))
+        texts = [
+            values[row_of[str(clip)]] if str(clip) in row_of else str(before)
+            for clip, before in zip(columns["clip"], old, strict=True)
+        ]
+        columns[column] = np.array(texts, dtype=object)
     return with_columns(dataset, columns)

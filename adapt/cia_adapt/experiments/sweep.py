@@ -5,18 +5,17 @@ a folder of runs: what one of them trains the others leave, and read in the end.
 
 import multiprocessing
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from cia_extract.common import machine, switches
+from cia_extract.common import machine, ray_cluster, switches
 from cia_extract.common.console import Progress, Say
-from cia_extract.common.errors import CiaError, InWorkError, UsageError
+from cia_extract.common.errors import CiaError, InWorkError
 from cia_extract.common.outcomes import first_line
-from cia_extract.common.processes import end_with_parent, handlers_kept, ignore_signals, interrupted_by_signals, interruptible
+from cia_extract.common.processes import end_with_parent, ignore_signals, interrupted_by_signals, interruptible
 
 import cia_adapt.experiments.runner as runner
 import cia_adapt.experiments.workers as workers
@@ -220,49 +219,29 @@ def _killed(request: Request, code: int) -> Failed:
     return Failed(_what(request), f"its process {why}", 1)
 
 
-def _check_reachable(address: str) -> None:
-    """Raise UsageError for an address of a Ray cluster that nobody answers at; Ray itself would try for many minutes."""
-    host, separator, port = address.removeprefix("ray://").rpartition(":")
-    if not separator or not port.isdigit():
-        return  # local, auto: Ray knows them
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise UsageError(f"--ray {address}: no Ray cluster answers there ({error}); start one with: ray start --head") from error
-
-
 def _by_ray(address: str) -> Execute:
-    """Tasks of a Ray cluster; every node must see the feature file and the runs folder at the same path."""
-    try:
-        import ray
-    except ImportError:
-        raise UsageError("--ray: Ray is not installed; pip install ray, or use --jobs") from None
-
-    _check_reachable(address)
+    """Tasks of a Ray cluster; every node must see the feature file and the runs folder at the same path. Raises UsageError."""
+    ray_cluster.found(address)
 
     def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
-        with handlers_kept():
-            ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
-        waiting: list[Any] = []
-        try:
+        with ray_cluster.joined(address) as ray:
             gpus = 1 if requests[0].device.type == "cuda" else 0
             remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(_train_by_ray)
             # Tasks of a node share the page cache, and know nothing of each other's memory.
             tasks = {remote.remote(replace(request, tier=request.tier or "map")): request for request in requests}
             waiting = list(tasks)
-            while waiting:
-                (done,), waiting = ray.wait(waiting, num_returns=1)
-                try:
-                    result = ray.get(done)
-                except ray.exceptions.RayError as error:  # after its tries: worker or node died, out of memory
-                    result = Failed(_what(tasks[done]), f"its Ray worker failed ({first_line(error)}); try fewer at a time", 1)
-                yield result
-        except (KeyboardInterrupt, GeneratorExit):  # Ray would end its workers at once
-            for task in waiting:
-                ray.cancel(task)
-            ray.wait(waiting, num_returns=len(waiting), timeout=SAVING_S)
-            raise
-        finally:
-            ray.shutdown()
+            try:
+                while waiting:
+                    (done,), waiting = ray.wait(waiting, num_returns=1)
+                    try:
+                        yield ray.get(done)
+                    except ray.exceptions.RayError as error:  # after its tries: worker or node died, out of memory
+                        why = f"its Ray worker failed ({first_line(error)}); try fewer at a time"
+                        yield Failed(_what(tasks[done]), why, 1)
+            except (KeyboardInterrupt, GeneratorExit):  # Ray would end its workers at once
+                for task in waiting:
+                    ray.cancel(task)
+                ray.wait(waiting, num_returns=len(waiting), timeout=SAVING_S)
+                raise
 
     return execute

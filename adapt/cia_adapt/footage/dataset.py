@@ -140,7 +140,7 @@ def opened(footage: Footage, pictures: Pictures, say: Say) -> list[FrameDataset]
             fill(folder, pictures, source.manifest, source.root, footage.workers, say)
         elif footage.frames == "cached":
             check_filled(folder, pictures, source.manifest)
-        columns = {column: np.array(values).astype(str) for column, values in source.manifest.columns.items()}
+        columns = {column: np.array(values, dtype=object) for column, values in source.manifest.columns.items()}
         file = named(entry)[1]
         again = f"{name}={file.resolve()}" if file.suffix else entry
         datasets[name] = FrameDataset(

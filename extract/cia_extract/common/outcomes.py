@@ -55,6 +55,12 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def last_line(error: BaseException) -> str:
+    """What an error says in the end: Ray's errors are whole tracebacks, whose last line tells the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
 def encoded(message: str) -> bytes:
     """A message as it is stored: UTF-8, cut to MESSAGE_BYTES without splitting a character."""
     return message.encode(errors="replace")[:MESSAGE_BYTES].decode(errors="ignore").encode()

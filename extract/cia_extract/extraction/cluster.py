@@ -4,19 +4,16 @@ The driver hands out a few rows at a time to whoever is free, so that slow clips
 file itself (over the shared file system); what a dead one had not finished is handed out again, and a new one started.
 """
 
-import contextlib
 import dataclasses
-import logging
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from cia_extract.common import switches
+from cia_extract.common import ray_cluster
 from cia_extract.common.console import Progress, Say
-from cia_extract.common.errors import CiaError, UsageError
-from cia_extract.common.processes import handlers_kept
+from cia_extract.common.errors import CiaError
+from cia_extract.common.outcomes import last_line
 from cia_extract.extraction.pipeline import Extraction, finish
 from cia_extract.extraction.settings import Settings, Summary, rows_to_do
 
@@ -56,31 +53,21 @@ def extract(settings: Settings, address: str, any_device: bool, say: Say) -> Sum
 
     With `any_device` the cluster's GPUs are used where it has some, whatever `settings.device` is here.
     """
-    try:
-        import ray
-    except ImportError:
-        raise UsageError("--ray: not installed here; pip install ray") from None
+    ray_cluster.found(address)
     # Weights and file are looked at here first: one clear message instead of one from every actor.
     settings = dataclasses.replace(settings, out=settings.out.absolute(), root=settings.root.absolute())
     dataset = Extraction(settings, say).begin_or_continue()
     settings = dataclasses.replace(settings, overwrite=False)  # that was done just now
-    switches.ray_environment()
-    try:
-        with handlers_kept():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError(f"--ray {address}: {_last_line(error)}; give a running cluster's address, or 'local'") from error
-    if any_device and ray.cluster_resources().get("GPU"):  # the driver's own machine may have none
-        settings = dataclasses.replace(settings, device=torch.device("cuda"))
     summary = Summary(len(dataset))
-    began = time.perf_counter()
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # Ray's own messages must not get into the result
+    with ray_cluster.joined(address) as ray:
+        if any_device and ray.cluster_resources().get("GPU"):  # the driver's own machine may have none
+            settings = dataclasses.replace(settings, device=torch.device("cuda"))
+        began = time.perf_counter()
+        try:
             _Driver(ray, settings, dataset, summary, say).run(rows_to_do(dataset, settings))
-    finally:
-        ray.shutdown()
-        summary.seconds["wall"] = time.perf_counter() - began
-        finish(settings, dataset, summary, say)
+        finally:
+            summary.seconds["wall"] = time.perf_counter() - began
+            finish(settings, dataset, summary, say)
     return summary
 
 
@@ -132,7 +119,7 @@ class _Driver:
                             progress.step()
                     except self.ray.exceptions.RayActorError as error:
                         if deaths + 1 == DEATHS:
-                            raise CiaError(f"actors died {DEATHS} times over the same rows ({_last_line(error)})") from error
+                            raise CiaError(f"actors died {DEATHS} times over the same rows ({last_line(error)})") from error
                         progress.line(f"an actor died; its unfinished rows of {len(part)} are handed out again")
                         waiting.append((self._unfinished(part), deaths + 1))
                         self._start()
@@ -151,7 +138,7 @@ class _Driver:
         except self.ray.exceptions.RayActorError as error:
             self.died_starting += 1
             if self.died_starting == DEATHS:
-                raise CiaError(f"actors died {DEATHS} times as they started ({_last_line(error)})") from error
+                raise CiaError(f"actors died {DEATHS} times as they started ({last_line(error)})") from error
             progress.line("an actor died as it started; another is started")
             self._start()
             return []
@@ -172,10 +159,4 @@ class _Driver:
 
     def _as_cia_error(self, error: Any) -> Exception:
         cause = getattr(error, "cause", None)
-        return cause if isinstance(cause, CiaError) else CiaError(f"an actor failed: {_last_line(error)}; see Ray's logs")
-
-
-def _last_line(error: BaseException) -> str:
-    """What an error says in the end: Ray's errors are whole tracebacks, whose last line tells the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+        return cause if isinstance(cause, CiaError) else CiaError(f"an actor failed: {last_line(error)}; see Ray's logs")

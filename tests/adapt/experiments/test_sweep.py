@@ -83,8 +83,10 @@ def test_a_method_that_does_not_fit_is_listed_and_a_mistake_of_all_is_raised(sma
 
 @pytest.mark.slow
 def test_ray(small_file, tmp_path):
-    results, failed = sweep.run(requests(small_file, tmp_path, ("concat",), (0, 1)), 1, "local", print)
-    assert len(results) == 4 and not failed
+    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    command = ["sweep", "--features", small_file, *QUICK, "--method", "concat", "--seeds", 2, "--ray", "local", "--json"]
+    found = json.loads(cia_adapt(*command, cwd=tmp_path).stdout)
+    assert len(found["runs"]) == 4 and not found["failed"]
 
 
 def test_the_command_lists_failures_and_exits_with_their_code(small_file, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from cia_extract.common.errors import CiaError
 from cia_extract.datasets import demo
 from cia_extract.datasets.demo import classes, files
 from cia_extract.datasets.demo.backdrop import identity
@@ -82,6 +84,22 @@ def test_build_with_workers_renders_what_render_does(tmp_path: Path, monkeypatch
     expected = clip(row["domain"], row["label"], 0, 5, row["split"])
     assert (tmp_path / row["path"]).read_bytes() == render(expected)
     assert row["path"] == f"{row['domain']}/{row['label']}/{row['clip']}.mp4" and row["seed"] == str(expected.own_seed)
+
+
+def test_a_worker_that_is_killed_costs_no_rendered_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "CLASSES", ("lift_crate",))
+
+    def kill(done: int, total: int) -> None:
+        if done:
+            for process in multiprocessing.active_children():
+                process.kill()
+
+    with pytest.raises(CiaError, match=r"out of memory\? 1 of 6 clips are rendered and stay; the same command goes on"):
+        demo.build(tmp_path, 2, seed=5, progress=kill, workers=2)
+    (first,) = tmp_path.rglob("*.mp4")
+    before = first.stat().st_mtime_ns
+    rows = demo.build(tmp_path, 2, seed=5, workers=1)
+    assert len(list(tmp_path.rglob("*.mp4"))) == len(rows) == 6 and first.stat().st_mtime_ns == before
 
 
 def test_enlarging_keeps_the_rendered_clips(tmp_path: Path, quick: None) -> None:
@@ -216,6 +234,7 @@ def test_leftovers_of_a_killed_build_are_removed_once_old(tmp_path: Path, quick:
 KILLED = """
 import sys
 from pathlib import Path
+from cia_extract.common.errors import CiaError
 from cia_extract.datasets import demo
 
 if __name__ == "__main__":

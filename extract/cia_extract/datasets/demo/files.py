@@ -4,12 +4,13 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from cia_extract.common import machine, text_files, writes
-from cia_extract.common.errors import DataError
+from cia_extract.common.errors import CiaError, DataError
 from cia_extract.common.json_objects import json_object
 from cia_extract.common.processes import end_with_parent, ignore_signals
 from cia_extract.datasets.demo.classes import CLASSES, DOMAINS, VERSION
@@ -59,6 +60,9 @@ def build(
             done += 1
             if progress:
                 progress(done, len(clips))
+    except BrokenProcessPool as error:
+        killed = f"demo: a process that renders clips was killed, out of memory? {done} of {len(clips)} clips are rendered"
+        raise CiaError(f"{killed} and stay; the same command goes on, try fewer --workers") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return [row(clip) for clip in clips]
