@@ -104,6 +104,8 @@ class Extraction:
         if not todo:
             return
         settings = self.settings
+        if settings.flow_cache:
+            flow.cache.remove_left(settings.flow_cache)
         part = len(settings.part(dataset))
         with (
             features.to_fill(dataset, self.say) as (claims, rows),

@@ -159,14 +159,18 @@ def test_times_that_repeat_a_frame_without_end_are_refused(tmp_path, monkeypatch
         preparation.prepare_clip(replace(job(path, frames=3), rate=1000.0))
 
 
-def test_identical_windows_run_once(tmp_path, monkeypatch):
+def test_identical_windows_run_once_and_their_flow_is_cached(tmp_path, monkeypatch):
     """A clip of one frame has one distinct window, whatever the number of frames asked for."""
     encode(tmp_path / "clip.mp4", 1)
     seen: list[int] = []
     monkeypatch.setattr(I3D, "forward", lambda self, x: seen.append(len(x)) or torch.ones(len(x), 1024, 2, 7, 7))
-    chosen = settings(tmp_path, ["clip.mp4"], out=tmp_path / "f.h5", frames=25, weights=("random",))
+    chosen = settings(tmp_path, ["clip.mp4"], out=tmp_path / "f.h5", frames=25, weights=("random",), flow_cache=tmp_path / "flow")
+    (left := tmp_path / "flow/00/.0.npz.0.part").parent.mkdir(parents=True)
+    left.touch()
+    os.utime(left, times=(0, 0))
     assert pipeline.extract(chosen, print).windows == 2
     assert sum(seen) == 2
+    assert [file.suffix for file in (tmp_path / "flow").rglob("*.*")] == [".npz"], "what a killed process left is gone"
 
 
 @pytest.mark.slow

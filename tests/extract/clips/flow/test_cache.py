@@ -1,6 +1,7 @@
 """The flow cache: what was saved comes back; what is damaged, or somebody's trap, is computed anew."""
 
 import os
+import time
 import zipfile
 from pathlib import Path
 
@@ -28,6 +29,18 @@ def test_what_was_saved_comes_back(job):
     held = cache.load(job.flow_cache, job)
     assert list(held) == [2, 4, 9]
     np.testing.assert_array_equal(np.stack([held[4], held[2], held[9]]), FLOWS)
+
+
+def test_what_killed_processes_left_goes_and_what_others_write_stays(job):
+    cache.save(job.flow_cache, job, dict(enumerate(FLOWS)))
+    (kept,) = job.flow_cache.rglob("*.npz")
+    left, written, strange = (kept.with_name(name) for name in (f".{kept.name}.0a.part", f".{kept.name}.0b.part", ".other.part"))
+    for file, age_s in ((left, 700), (written, 60), (strange, 700), (kept, 700)):
+        file.touch()
+        os.utime(file, times=(time.time() - age_s,) * 2)
+    cache.remove_left(job.flow_cache)
+    assert sorted(kept.parent.iterdir()) == sorted([written, strange, kept])
+    cache.remove_left(job.flow_cache / "never made")
 
 
 def saved(**arrays):
