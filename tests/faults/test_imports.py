@@ -1,6 +1,5 @@
 """Several imports into one file, and imports and merges that were killed: nothing that was reported as done is lost."""
 
-import signal
 import subprocess
 import sys
 import time
@@ -74,8 +73,7 @@ def test_an_import_that_is_killed_leaves_the_datasets_that_were_there_and_the_sa
     for turn in range(times):
         started = launcher.start(*command, f"d{turn}")
         time.sleep(chance.uniform(0, took))
-        started.send(signal.SIGKILL)
-        started.wait()
+        started.kill()
         there = features.open_features(folder / "o.h5")
         assert "first" in there and not any(dataset.damaged_rows("rgb") for dataset in there.values())
     last = launcher.run(*command, "last")
@@ -93,8 +91,7 @@ def test_a_merge_that_is_killed_goes_on_to_the_same_rows(whole, launcher, chance
     for _ in range(times):
         started = launcher.start(*command)
         time.sleep(chance.uniform(0, took))
-        started.send(signal.SIGKILL)
-        started.wait()
+        started.kill()
     last = launcher.run(*command)
     assert last.wait() == 0, last.told
     assert finished_rows(tmp_path / "m.h5", whole[0]) == finished_rows(tmp_path / "undisturbed.h5", whole[0])

@@ -14,14 +14,15 @@ from cia_adapt.experiments.request import Request
 from cia_adapt.experiments.threads import threads_of_a_step
 from cia_adapt.training import Trainer
 
-SIZE = 2048  # of the square product by which the peak is measured
+SIZES = (256, 512, 1024, 2048)  # of the square product by which the peak is measured
+PRODUCT_S = 1.0  # for one; processors that do not know bf16 need most of a minute for the largest
 
 
 def lines(requests: Sequence[Request], steps: int) -> Iterator[str]:
     """Printed lines; one request per method. Raises UsageError, DataError."""
     device = requests[0].device
-    peak = peak_gflops(device, requests[0].precision)
-    yield f"peak: {peak:.0f} GFLOP/s, {requests[0].precision} products of {SIZE}×{SIZE}, {torch.get_num_threads()} threads"
+    peak, size = peak_gflops(device, requests[0].precision)
+    yield f"peak: {peak:.0f} GFLOP/s, {requests[0].precision} products of {size}×{size}, {torch.get_num_threads()} threads"
     yield "reading one batch that is in the page cache:"
     tiers: list[Tier] = ["map", "ram", *(["device"] if device.type == "cuda" else [])]  # type: ignore[list-item]
     for maps in (False, True):
@@ -92,12 +93,15 @@ def _tier(clips: Clips) -> str:
     return next(iter(clips.readers.values())).tier
 
 
-def peak_gflops(device: torch.device, precision: str = "fp32") -> float:
-    """What a large product reaches here: the best of five."""
+def peak_gflops(device: torch.device, precision: str = "fp32") -> tuple[float, int]:
+    """(GFLOP/s, size) of the best of five square products, the largest of `SIZES` that takes no longer than `PRODUCT_S`."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(SIZE, SIZE, device=device).to(dtype) for _ in range(2))
-    best = min(timed(lambda: a @ b, device) for _ in range(5))
-    return 2 * SIZE**3 / best / 1e9
+    for size in SIZES:
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        best = min(timed(lambda a=a, b=b: a @ b, device) for _ in range(5))  # type: ignore[misc]
+        if 8 * best > PRODUCT_S:
+            break
+    return 2 * size**3 / best / 1e9, size
 
 
 def _median(action: Callable[[], object], times: int, device: torch.device | None = None) -> float:

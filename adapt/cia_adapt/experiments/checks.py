@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 import torch
+from cia_extract.common import machine
 from cia_extract.common.errors import DataError, UsageError
-from cia_extract.common.machine import free_memory
 
 from cia_adapt import config, parts
 from cia_adapt.config import Setup
@@ -52,6 +52,7 @@ def check(request: Request, direction: Direction) -> list[str]:
     ]
     rows = replace(rows, target_val=tested(direction.target, rows.target_val, known, direction.setup))
     return [
+        *_machine_notes(request),
         *_domain_notes(direction),
         *_source_notes(direction, rows),
         *_segment_notes(request, direction),
@@ -78,13 +79,18 @@ def _compose(request: Request, direction: Direction, arrays: Mapping[str, str]) 
     except RuntimeError as error:  # torch's, of sizes that overflow
         raise UsageError(f"--method {direction.method.name}: with these settings its model cannot be built ({error})") from error
     numbers = sum(x.numel() for module in (model, objectives) for x in (*module.parameters(), *module.buffers()))
-    free = free_memory()
+    free = machine.free_memory()
     if COPIES * 4 * numbers > free:
         raise UsageError(
             f"--method {direction.method.name}: with these settings its model needs {COPIES * 4e-9 * numbers:.0f} GB to train, "
             f"and only {free / 1e9:.0f} GB are free; lower --shared-features, or a size that --set gives"
         )
     return model, list(objectives.values())  # type: ignore[arg-type]
+
+
+def _machine_notes(request: Request) -> Iterator[str]:
+    if request.precision == "bf16" and request.device.type == "cpu" and not machine.multiplies_bf16():
+        yield "--precision bf16: this processor has no instructions for bf16 and is several times slower in it; take fp32"
 
 
 def _domain_notes(direction: Direction) -> Iterator[str]:

@@ -31,6 +31,13 @@ def free_memory(root: Path = _ROOT) -> int:
     return max(0, min([int(psutil.virtual_memory().available), *_rooms(root)]))
 
 
+def multiplies_bf16(root: Path = _ROOT) -> bool:
+    """Whether the processor has instructions for bf16, as `lscpu` lists them; True where Linux does not tell."""
+    lines = _text(root / "proc/cpuinfo").splitlines()
+    known = next((line for line in lines if line.startswith(("flags", "Features"))), "bf16")
+    return "bf16" in known  # amx_bf16, avx512_bf16; on ARM bf16 itself
+
+
 def _quotas(root: Path) -> Iterator[float]:
     """Cores' worth of CPU time that each cgroup grants."""
     for group in _groups(root, "cpu"):

@@ -1,7 +1,10 @@
 """What is asked for and has no effect is said before training starts."""
 
+from dataclasses import replace
+
 import pytest
 from cia_adapt.experiments import checks, directions
+from cia_extract.common import machine
 
 from tests.adapt.runs.test_resume import request
 
@@ -55,3 +58,11 @@ def test_a_factor_of_reversed_gradients_is_noted_where_none_is_reversed(small_fi
     assert expected in notes_of(small_file, tmp_path, "mcc", reversal=0.3)
     for method, changes in (("mcc", {}), ("concat", {"reversal": 0.3}), ("ta3n", {"reversal": 0.3, "objectives": "none"})):
         assert not [note for note in notes_of(small_file, tmp_path, method, **changes) if "--reversal" in note]
+
+
+def test_bf16_on_a_processor_without_it_is_noted(small_file, tmp_path, monkeypatch):
+    (direction,) = directions.prepared(request(small_file, tmp_path), lambda note: None)
+    for has_it, precision, noted in ((False, "bf16", True), (True, "bf16", False), (False, "fp32", False)):
+        monkeypatch.setattr(machine, "multiplies_bf16", lambda has_it=has_it: has_it)
+        notes = checks.check(replace(request(small_file, tmp_path), precision=precision), direction)
+        assert any("this processor has no instructions for bf16" in note for note in notes) == noted

@@ -100,3 +100,21 @@ def test_a_real_quota_is_what_the_command_takes_for_its_cores(tmp_path):
         assert run.stdout.strip() == "1", run
     finally:
         group.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("processor: 0\nflags\t\t: fpu avx2 avx512f\n", False),
+        ("processor: 0\nflags\t\t: fpu avx512f avx512_bf16 amx_bf16\n", True),
+        ("processor: 0\nFeatures\t: fp asimd\n", False),
+        ("processor: 0\nFeatures\t: fp asimd i8mm bf16\n", True),
+        ("processor: 0\n", True),
+        (None, True),
+    ],
+)
+def test_whether_a_processor_has_bf16(tmp_path, told, expected):
+    (tmp_path / "proc").mkdir()
+    if told is not None:
+        (tmp_path / "proc/cpuinfo").write_text(told)
+    assert machine.multiplies_bf16(tmp_path) == expected
