@@ -10,6 +10,16 @@ import pytest
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1200, "height": 900}
+# How a page is looked at. The quick suite has each colour scheme and each size, not all four pairs.
+LOOKS = pytest.mark.parametrize(
+    ("scheme", "size"),
+    [
+        pytest.param("light", DESK, id="light-desk"),
+        pytest.param("dark", PHONE, id="dark-phone"),
+        pytest.param("light", PHONE, id="light-phone", marks=pytest.mark.slow),
+        pytest.param("dark", DESK, id="dark-desk", marks=pytest.mark.slow),
+    ],
+)
 # Names of clips and classes that must appear as text.
 HOSTILE = ("<img src=x onerror=alert(1)>", "\"quoted\" & 'single'", "👋🏽 wave", "שלום עולם", "=1+1", "</script><b>", "a\u202eb")
 

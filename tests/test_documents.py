@@ -232,6 +232,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_method_recipe_and_dataset_of_the_page_on_adding_work_in_the_files_that_it_names(copy):
     """Nothing but those files is touched. The project's own tests of methods, recipes, datasets and pages pass with them."""
     page = (DOCS / "adding.md").read_text(encoding="utf-8")

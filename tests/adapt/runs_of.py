@@ -1,8 +1,11 @@
 """Training small runs without the command line, for tests."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from cia_adapt import config
 from cia_adapt.data import domains as data_domains
@@ -13,6 +16,8 @@ from cia_adapt.training.evaluate import Evaluator
 from cia_adapt.training.loop import Outcome, train
 from cia_adapt.training.trainer import Trainer
 
+from benchmarks.gpu.quick import covering
+
 CPU = torch.device("cpu")
 SOURCE_FREE = ("shot-fl", "cia-shot", "cleanadapt-fl", "cleanadapt-fl-ts")  # they need an epoch in each of two phases
 SMALL = {
@@ -21,6 +26,12 @@ SMALL = {
     "disentanglement": ["disentanglement.information=1"],  # the published 50 wants hundreds of epochs
     "gradient_blend": ["gradient_blend.epochs=2", "gradient_blend.held_out=0.5"],
 }
+
+
+def quick_first(methods: Sequence[str]) -> list[Any]:
+    """For parametrize: all methods, of which the quick suite takes those that have, together, every part."""
+    quick = covering(methods)
+    return [*quick, *(pytest.param(name, marks=pytest.mark.slow) for name in methods if name not in quick)]
 
 
 def chosen(method: str, sets: tuple[str, ...] = (), **overrides) -> config.Chosen:

@@ -25,7 +25,7 @@ def kills(request) -> int:
     return request.config.getoption("--kills") // 4 if request.node.get_closest_marker("slow") else FEW
 
 
-FEW = 3
+FEW = 2
 SEVERAL = [pytest.param("a few"), pytest.param("--kills", marks=pytest.mark.slow)]
 
 

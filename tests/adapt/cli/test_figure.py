@@ -91,8 +91,9 @@ def test_tsne_without_the_feature_file_has_no_source_classes_and_says_so(runs, t
     assert {row["class"] for row in rows if row["role"] == "target"} == {"jump", "run", "wave"}
 
 
-@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
-@pytest.mark.parametrize("kind", ["consensus", "gradcam"])
+@pytest.mark.parametrize(
+    ("kind", "suffix", "begins"), [("consensus", "png", b"\x89PNG"), ("gradcam", "pdf", b"%PDF"), ("consensus", "svg", b"<?xml")]
+)
 def test_the_suffix_says_the_format(runs, tmp_path, kind, suffix, begins):
     out = tmp_path / f"new/x.{suffix}"
     run = figure(kind, runs["cia"], "--out", out, "--clip", "there5")

@@ -14,7 +14,7 @@ from cia_adapt.experiments import Request, runner
 from cia_extract.datasets import demo, manifest
 from filelock import FileLock
 
-from tests.adapt.runs_of import SOURCE_FREE, chosen
+from tests.adapt.runs_of import SOURCE_FREE, chosen, quick_first
 from tests.command_line import in_a_process
 
 METHODS = config.names("methods")
@@ -22,20 +22,6 @@ TWO = ("climb_up", "chop_wood")
 EIGHT = (*TWO, "climb_down", "beat_drum", "slam_ball", "snatch_ball", "lift_crate", "lift_suitcase")
 
 
-def covering(methods: Sequence[str]) -> set[str]:
-    """Some of the methods that have every part among them; those with many parts first."""
-    parts = {name: set(config.load("demo", name, {}).method.used_parts()) for name in methods}
-    covered: set[tuple[str, str]] = set()
-    chosen = set()
-    for name in sorted(methods, key=lambda name: (-len(parts[name]), name)):
-        if not parts[name] <= covered:
-            chosen.add(name)
-            covered |= parts[name]
-    return chosen
-
-
-QUICK = covering(METHODS)
-SMOKE = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 MODALITIES = [("rgb", "flow"), ("rgb", "flow", "audio")]
 
 
@@ -76,8 +62,8 @@ def train_both_directions(file: Path, picked: config.Chosen, modalities, folder:
     return histories
 
 
-@pytest.mark.parametrize("modalities", MODALITIES, ids=["two", "three"])
-@pytest.mark.parametrize("method", SMOKE)
+@pytest.mark.parametrize("modalities", [pytest.param(MODALITIES[0], marks=pytest.mark.slow), MODALITIES[1]], ids=["two", "three"])
+@pytest.mark.parametrize("method", quick_first(METHODS))
 def test_every_method_trains_in_both_directions(demo_features, tmp_path, method, modalities):
     """A smoke test: each part runs on real features and its loss is finite. That it learns is the business of the slow test."""
     picked = chosen(method, epochs=2 if method in SOURCE_FREE else 1, batch=8, segments=2, lr=1e-4)

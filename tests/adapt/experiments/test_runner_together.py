@@ -41,6 +41,7 @@ def on_two(disks: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_state_that_the_first_process_has_is_that_of_all(disks):
     before = files.read_metrics(disks / "disk0" / RUN)
     done = on_two(disks, "--epochs", "3", "--resume")

@@ -48,10 +48,12 @@ def test_results_come_in_the_order_asked_for(small_file, swept):
 
 
 def test_several_processes_give_the_same_runs_and_go_on_where_others_stopped(small_file, swept, tmp_path):
-    sweep.run(requests(small_file, tmp_path, seeds=(0,)), 1, None, print)
-    sweep.run(requests(small_file, tmp_path), 2, None, print)
-    for folder in files.find([swept]):
-        other = tmp_path / folder.relative_to(swept)
+    sweep.run(requests(small_file, tmp_path, ("concat",), (0,)), 1, None, print)
+    sweep.run(requests(small_file, tmp_path, ("concat",), (0, 1)), 2, None, print)
+    found = files.find([tmp_path])
+    assert len(found) == 4
+    for other in found:
+        folder = swept / other.relative_to(tmp_path)
         assert (other / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
 
 

@@ -13,7 +13,7 @@ from cia_adapt.parts import registry
 from cia_adapt.training.trainer import Trainer
 
 from benchmarks.gpu.quick import covering
-from tests.adapt.runs_of import chosen, trainer_of
+from tests.adapt.runs_of import chosen, quick_first, trainer_of
 
 METHODS = config.names("methods")
 QUICK = covering(METHODS)  # the other methods have the same parts in other combinations
@@ -56,7 +56,7 @@ def test_the_quick_methods_have_every_part():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("method", [*QUICK, *(pytest.param(m, marks=pytest.mark.slow) for m in METHODS if m not in QUICK)])
+@pytest.mark.parametrize("method", quick_first(METHODS))
 def test_every_method_trains_compiled_as_it_does_eagerly(gpu, small_file, method):
     """With a ragged last batch, which runs eagerly; second views and second phases are among the methods."""
     torch._dynamo.reset()

@@ -91,7 +91,7 @@ def test_dry_run_says_why_it_knows_no_hours(tmp_path):
     broken.write_bytes(b"no video")
     assert cia_extract("manifest", "--from-folders", tmp_path / "m").returncode == 0
     run = cia_extract(
-        "--dataset", "m", "--root", tmp_path / "m", "--out", tmp_path / "f.h5", "--dry-run", "--json", "--flow", "dis"
+        "--dataset", "m", "--root", tmp_path / "m", "--out", tmp_path / "f.h5", "--dry-run", "--json", "--modality", "rgb"
     )
     assert run.returncode == 0 and json.loads(run.stdout)["hours_estimated"] == {}
     assert f"hours are not estimated; the first: {broken}: cannot be decoded" in run.stderr

@@ -90,7 +90,7 @@ def by_torch(samples, **changes):
     return torch.log(stft.abs() ** 2 + 1e-6).numpy()
 
 
-@pytest.mark.parametrize("n", [30_672, 30_696])
+@pytest.mark.parametrize("n", [30_672, pytest.param(30_696, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["real", "loud", "noise", "silence"])
 def test_log_spectrogram_equals_librosa_and_torch(kind, n, shared):
     samples = signal(kind, n, shared)

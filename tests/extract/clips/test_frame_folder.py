@@ -149,7 +149,7 @@ def test_the_last_frame_is_shown_as_long_as_the_others(tmp_path):
     assert len(list(clips.decode(tmp_path / "half.mp4", 0.25, 0.55, rate=60.0))) == 15
 
 
-@pytest.mark.parametrize(("backbone", "name"), [("tbn", "tbn-epic55"), ("i3d", "kinetics")])
+@pytest.mark.parametrize(("backbone", "name"), [("tbn", "tbn-epic55"), pytest.param("i3d", "kinetics", marks=pytest.mark.slow)])
 def test_the_epic_sample_extracts(shared, tmp_path, backbone, name):
     """100 official RGB frames and their flow, from the folders as they are, with both networks."""
     rows = []

@@ -7,7 +7,7 @@ from cia_extract.datasets import check
 from cia_extract.pages import overview, preview
 from PIL import Image
 
-from tests.browser import DESK, HOSTILE, PHONE, opened, serious
+from tests.browser import HOSTILE, LOOKS, PHONE, opened, serious
 from tests.extract.clips.test_audio import write_video
 from tests.extract.pages.test_overview import write_file
 
@@ -32,8 +32,7 @@ def pages(tmp_path_factory):
     return {kind: root / f"{kind}.html" for kind in ("overview", "preview")}
 
 
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@LOOKS
 @pytest.mark.parametrize("kind", ["overview", "preview"])
 def test_a_page_opens_fits_and_axe_finds_nothing_serious(chromium, pages, kind, scheme, size):
     with opened(chromium, pages[kind], scheme, size) as page:

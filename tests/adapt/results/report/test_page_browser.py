@@ -8,7 +8,7 @@ from cia_adapt.results.report import page as pages
 from cia_adapt.runs import files
 
 from tests.adapt.results.report.run_folders import write_runs
-from tests.browser import DESK, HOSTILE, PHONE, opened, serious
+from tests.browser import HOSTILE, LOOKS, opened, serious
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,7 @@ def report(tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@LOOKS
 def test_every_figure_is_drawn_and_axe_finds_nothing_serious(chromium, report, scheme, size):
     with opened(chromium, report, scheme, size) as page:
         figures = page.locator("figure").all()
