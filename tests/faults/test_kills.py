@@ -29,8 +29,10 @@ FEW = 2
 SEVERAL = [pytest.param("a few"), pytest.param("--kills", marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize("how_many", SEVERAL)
-@pytest.mark.parametrize("writers", [1, 2])
+@pytest.mark.parametrize(
+    ("writers", "how_many"),
+    [(2, "a few"), *(pytest.param(writers, "--kills", marks=pytest.mark.slow) for writers in (1, 2))],
+)
 def test_extraction_killed_at_random_moments_loses_no_row_and_ends_with_the_same_arrays(
     root, whole, launcher, tmp_path, chance, kills, writers, how_many
 ):

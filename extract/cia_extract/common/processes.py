@@ -8,6 +8,7 @@ import atexit
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from types import FrameType
 from typing import Final
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_S: Final = 0.02  # until an interrupt that was lost is raised again, where it is not
 WORDS: Final = {signal.SIGTERM: "terminated (SIGTERM)", signal.SIGHUP: "terminated (SIGHUP)"}
 
 
@@ -24,6 +26,7 @@ class _State:
     received: signal.Signals | None = None  # the first one
     held = 0  # depth of `uninterrupted`
     waiting = False  # a signal came during `uninterrupted`
+    lost = False  # the interrupt was raised where Python lets nothing out, and is raised once more
 
 
 @contextmanager
@@ -39,7 +42,8 @@ def interrupted_by_signals() -> Iterator[None]:
         if handler != signal.SIG_IGN:
             signal.signal(number, _received)
     try:
-        yield
+        with _none_lost():
+            yield
     finally:
         ended = _State.received is not None
         for number, handler in before.items():
@@ -81,9 +85,36 @@ def interruptible() -> Iterator[None]:
     for number in ENDING:
         signal.signal(number, _received)
     try:
-        yield
+        with _none_lost():
+            yield
     finally:
         ignore_signals()
+
+
+@contextmanager
+def _none_lost() -> Iterator[None]:
+    """Raise an interrupt again that fell into a destructor or a weak reference's callback: Python prints it there and goes on."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt) or _State.received is None:
+            before(unraisable)
+            return
+        _State.lost = True
+        again = threading.Timer(AGAIN_S, _once_more, (_State.received,))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _once_more(number: signal.Signals) -> None:
+    if _State.lost:  # no other signal came meanwhile
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def received() -> bool:
@@ -110,7 +141,8 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _received(number: int, frame: FrameType | None) -> None:
-    again = _State.received is not None
+    again = _State.received is not None and not _State.lost
+    _State.lost = False
     if not again:
         _State.received = signal.Signals(number)
     if again and (number != signal.SIGINT or multiprocessing.parent_process() is not None):
