@@ -21,7 +21,7 @@ from tests.faults.jobs import EVERY_EPOCH, RUN, assert_same, assert_same_run, ex
 
 @pytest.fixture
 def kills(request) -> int:
-    """How many kills a test is to do: its share of the four, or `few` in the quick suite."""
+    """How many kills a test is to do: its share of the four, or `FEW` in the quick suite."""
     return request.config.getoption("--kills") // 4 if request.node.get_closest_marker("slow") else FEW
 
 
@@ -36,7 +36,7 @@ SEVERAL = [pytest.param("a few"), pytest.param("--kills", marks=pytest.mark.slow
 def test_extraction_killed_at_random_moments_loses_no_row_and_ends_with_the_same_arrays(
     root, whole, launcher, tmp_path, chance, kills, writers, how_many
 ):
-    """One process, then two that fill one file, of which one or both are killed and started again."""
+    """Two processes that fill one file, of which one or both are killed and started again; the slow half with one, too."""
     (reference, seconds), killed, count = whole, 0, 0
     while killed < kills:
         out = tmp_path / str(count) / "f.h5"

@@ -7,6 +7,7 @@ process (SIGBUS). One gap remains: a file that is cut in the microseconds betwee
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -33,7 +34,7 @@ class Guard(ABC):
     works = True
     """Whether rows can be checked at all."""
 
-    def __init__(self, path: Path, end: int, clips: npt.NDArray[np.str_]) -> None:
+    def __init__(self, path: Path, end: int, clips: npt.NDArray[Any]) -> None:
         self.path, self.end, self.clips = path, end, clips
         self.file = open(path, "rb")  # noqa: SIM115  (open as long as the map is)
         self.checked = np.zeros(len(clips), bool)

@@ -15,7 +15,7 @@ from cia_adapt.experiments.threads import threads_of_a_step
 from cia_adapt.training import Trainer
 
 SIZES = (256, 512, 1024, 2048)  # of the square product by which the peak is measured
-PRODUCT_S = 1.0  # for one; processors that do not know bf16 need most of a minute for the largest
+PRODUCT_S = 1.0  # at most for one product; processors without bf16 need most of a minute for the largest
 
 
 def lines(requests: Sequence[Request], steps: int) -> Iterator[str]:
@@ -94,7 +94,8 @@ def _tier(clips: Clips) -> str:
 
 
 def peak_gflops(device: torch.device, precision: str = "fp32") -> tuple[float, int]:
-    """(GFLOP/s, size) of the best of five square products, the largest of `SIZES` that takes no longer than `PRODUCT_S`."""
+    """(GFLOP/s, size) of the best of five square products, of the largest of `SIZES` that should take no longer than `PRODUCT_S`:
+    eight times as long as the size before."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     for size in SIZES:
         a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))

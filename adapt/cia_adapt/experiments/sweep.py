@@ -14,7 +14,7 @@ from typing import Any, Final
 from cia_extract.common import machine, ray_cluster, switches
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import CiaError, InWorkError
-from cia_extract.common.outcomes import first_line
+from cia_extract.common.outcomes import last_line
 from cia_extract.common.processes import end_with_parent, ignore_signals, interrupted_by_signals, interruptible
 
 import cia_adapt.experiments.runner as runner
@@ -224,7 +224,7 @@ def _by_ray(address: str) -> Execute:
     ray_cluster.found(address)
 
     def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
-        with ray_cluster.joined(address) as ray:
+        with ray_cluster.joined(address) as ray:  # what is printed to standard output between two results goes astray too
             gpus = 1 if requests[0].device.type == "cuda" else 0
             remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(_train_by_ray)
             # Tasks of a node share the page cache, and know nothing of each other's memory.
@@ -236,7 +236,7 @@ def _by_ray(address: str) -> Execute:
                     try:
                         yield ray.get(done)
                     except ray.exceptions.RayError as error:  # after its tries: worker or node died, out of memory
-                        why = f"its Ray worker failed ({first_line(error)}); try fewer at a time"
+                        why = f"its Ray worker failed ({last_line(error)}); try fewer at a time"
                         yield Failed(_what(tasks[done]), why, 1)
             except (KeyboardInterrupt, GeneratorExit):  # Ray would end its workers at once
                 for task in waiting:

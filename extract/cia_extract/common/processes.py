@@ -10,13 +10,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Final
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-AGAIN_S: Final = 0.02  # until an interrupt that was lost is raised again, where it is not
+AGAIN_S: Final = 0.02  # after which a lost interrupt is raised again
 WORDS: Final = {signal.SIGTERM: "terminated (SIGTERM)", signal.SIGHUP: "terminated (SIGHUP)"}
 
 
@@ -26,7 +27,8 @@ class _State:
     received: signal.Signals | None = None  # the first one
     held = 0  # depth of `uninterrupted`
     waiting = False  # a signal came during `uninterrupted`
-    lost = False  # the interrupt was raised where Python lets nothing out, and is raised once more
+    lost = False  # the interrupt was raised where Python lets nothing out, and will be raised again
+    nothing_gets_out: CodeType | None = None  # that of the hook to which Python tells lost exceptions
 
 
 @contextmanager
@@ -97,24 +99,28 @@ def _none_lost() -> Iterator[None]:
     before = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        if not issubclass(unraisable.exc_type, KeyboardInterrupt) or _State.received is None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt) and _State.received is not None:
+            _repeat(_State.received)
+        else:
             before(unraisable)
-            return
-        _State.lost = True
-        again = threading.Timer(AGAIN_S, _once_more, (_State.received,))
-        again.daemon = True
-        again.start()
 
-    sys.unraisablehook = hook
+    sys.unraisablehook, _State.nothing_gets_out = hook, hook.__code__
     try:
         yield
     finally:
-        sys.unraisablehook = before
+        sys.unraisablehook, _State.lost = before, False
 
 
-def _once_more(number: signal.Signals) -> None:
-    if _State.lost:  # no other signal came meanwhile
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
+def _repeat(number: signal.Signals) -> None:
+    """Send a signal to the main thread, again and again, until its interrupt gets out."""
+
+    def send() -> None:
+        while _State.lost:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+            time.sleep(AGAIN_S)
+
+    _State.lost = True
+    threading.Thread(target=send, daemon=True).start()
 
 
 def received() -> bool:
@@ -142,7 +148,6 @@ def uninterrupted() -> Iterator[None]:
 
 def _received(number: int, frame: FrameType | None) -> None:
     again = _State.received is not None and not _State.lost
-    _State.lost = False
     if not again:
         _State.received = signal.Signals(number)
     if again and (number != signal.SIGINT or multiprocessing.parent_process() is not None):
@@ -150,7 +155,19 @@ def _received(number: int, frame: FrameType | None) -> None:
     if _State.held:
         _State.waiting = True
         return
+    if _inside(_State.nothing_gets_out, frame):
+        if not _State.lost:
+            _repeat(signal.Signals(number))
+        return
+    _State.lost = False
     raise KeyboardInterrupt
+
+
+def _inside(code: CodeType | None, frame: FrameType | None) -> bool:
+    """Whether a function is being run."""
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
 
 
 def end_with_parent() -> None:

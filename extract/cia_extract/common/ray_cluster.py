@@ -14,7 +14,7 @@ from cia_extract.common.processes import handlers_kept
 
 
 def found(address: str) -> Any:
-    """The module ray, where it is installed and somebody answers at `address`; raises UsageError. Ray tries for many minutes."""
+    """The module ray, if it is installed and a cluster answers at `address`. Raises UsageError soon; Ray itself would try for minutes."""
     try:
         import ray
     except ImportError:
@@ -37,7 +37,7 @@ def joined(address: str) -> Iterator[Any]:
     What is printed inside goes to standard error: Ray's own messages come at any time, and must not get into the result.
     Raises UsageError.
     """
-    ray = found(address)
+    ray = found(address)  # it may have gone since it was looked for
     switches.ray_environment()
     with contextlib.redirect_stdout(sys.stderr):
         try:

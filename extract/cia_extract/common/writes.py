@@ -4,12 +4,14 @@ import glob
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cia_extract.common.errors import CiaError, UsageError
 
+OLD_S = 600  # a part file that was not written to for so long belongs to a process that was killed
 NUMBER = re.compile(r"(?:errno = |os error |Os { code: )(\d+)")  # the system's, in the texts of HDF5 and safetensors, old and new
 
 
@@ -80,6 +82,15 @@ def remove_left(path: Path) -> None:
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         if re.fullmatch(r"[0-9a-f]+", part.name.removeprefix(f".{path.name}.").removesuffix(".part")):
             part.unlink(missing_ok=True)
+
+
+def remove_old(folder: Path, parts: str) -> None:
+    """Remove part files, by a pattern, that killed processes left: others may be writing there, but nobody for `OLD_S`."""
+    with suppress(OSError):  # the folder cannot be listed
+        for part in folder.glob(parts):
+            with suppress(OSError):  # another process removes it too
+                if time.time() - part.stat().st_mtime > OLD_S:
+                    part.unlink()
 
 
 def text(path: Path, content: str) -> None:

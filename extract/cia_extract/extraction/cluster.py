@@ -4,12 +4,14 @@ The driver hands out a few rows at a time to whoever is free, so that slow clips
 file itself (over the shared file system); what a dead one had not finished is handed out again, and a new one started.
 """
 
+import contextlib
 import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from cia_extract.clips import flow
 from cia_extract.common import ray_cluster
 from cia_extract.common.console import Progress, Say
 from cia_extract.common.errors import CiaError
@@ -59,13 +61,16 @@ def extract(settings: Settings, address: str, any_device: bool, say: Say) -> Sum
     dataset = Extraction(settings, say).begin_or_continue()
     settings = dataclasses.replace(settings, overwrite=False)  # that was done just now
     summary = Summary(len(dataset))
-    with ray_cluster.joined(address) as ray:
+    flow.cache.tidy(settings.flow_cache)
+    with contextlib.ExitStack() as cluster:
+        ray = cluster.enter_context(ray_cluster.joined(address))
         if any_device and ray.cluster_resources().get("GPU"):  # the driver's own machine may have none
             settings = dataclasses.replace(settings, device=torch.device("cuda"))
         began = time.perf_counter()
         try:
             _Driver(ray, settings, dataset, summary, say).run(rows_to_do(dataset, settings))
         finally:
+            cluster.close()  # until then actors may write rows
             summary.seconds["wall"] = time.perf_counter() - began
             finish(settings, dataset, summary, say)
     return summary

@@ -24,6 +24,7 @@ def extract(settings: Settings, say: Say) -> Summary:
     extraction = Extraction(settings, say)
     dataset = extraction.begin_or_continue()
     summary = Summary(len(dataset))
+    flow.cache.tidy(settings.flow_cache)
     began = time.perf_counter()
     try:
         extraction.run(dataset, rows_to_do(dataset, settings), summary)
@@ -104,8 +105,6 @@ class Extraction:
         if not todo:
             return
         settings = self.settings
-        if settings.flow_cache:
-            flow.cache.remove_left(settings.flow_cache)
         part = len(settings.part(dataset))
         with (
             features.to_fill(dataset, self.say) as (claims, rows),

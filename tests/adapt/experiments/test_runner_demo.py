@@ -1,4 +1,4 @@
-"""Every method on real features of the demo's clips, both directions, two and three modalities.
+"""Every method on real features of the demo's clips, both directions, three modalities; the slow half with two.
 
 I3D on RGB and flow; sound through TBN with random weights, since there are no others here.
 """
@@ -20,8 +20,6 @@ from tests.command_line import in_a_process
 METHODS = config.names("methods")
 TWO = ("climb_up", "chop_wood")
 EIGHT = (*TWO, "climb_down", "beat_drum", "slam_ball", "snatch_ball", "lift_crate", "lift_suitcase")
-
-
 MODALITIES = [("rgb", "flow"), ("rgb", "flow", "audio")]
 
 

@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 import weakref
-from contextlib import suppress
 
 import pytest
 from cia_extract.common import processes
@@ -15,7 +14,8 @@ NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 @pytest.fixture(autouse=True)
 def handlers_as_before():
-    before = {number: signal.getsignal(number) for number in NUMBERS}
+    """None is ignored at the start, as under nohup."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in NUMBERS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -53,12 +53,28 @@ def test_an_interrupt_that_falls_where_python_lets_nothing_out_comes_all_the_sam
     assert capfd.readouterr().err == ""
 
 
-def test_it_comes_once():
+def test_it_comes_once_however_often_a_signal_comes_meanwhile():
     with processes.interrupted_by_signals():
         with pytest.raises(KeyboardInterrupt):
-            in_a_destructor(signal.SIGTERM)
-            signal.raise_signal(signal.SIGTERM)  # the next one is in the lost one's place
+            in_a_destructor(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(30)
         time.sleep(10 * processes.AGAIN_S)
+
+
+def test_one_that_is_lost_again_comes_in_the_end():
+    with pytest.raises(KeyboardInterrupt), processes.interrupted_by_signals():
+        for number in NUMBERS:
+            in_a_destructor(number)
+        time.sleep(30)
+
+
+def test_one_that_is_lost_at_the_end_of_the_work_does_not_end_the_next():
+    for _ in range(2):
+        with processes.interrupted_by_signals():
+            in_a_destructor(signal.SIGINT)
+        with processes.interrupted_by_signals():
+            time.sleep(3 * processes.AGAIN_S)
 
 
 def test_other_errors_of_destructors_are_told_as_ever(monkeypatch):
@@ -68,7 +84,7 @@ def test_other_errors_of_destructors_are_told_as_ever(monkeypatch):
 
     told: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(str(unraisable.exc_value)))
-    with suppress(KeyboardInterrupt), processes.interrupted_by_signals():
+    with processes.interrupted_by_signals():
         Ending()
     assert told == ["told"]
 

@@ -1,3 +1,5 @@
+"""Ray is found or missed in one line, and what it prints does not get into a result."""
+
 import socket
 import sys
 

@@ -94,12 +94,13 @@ def test_a_worker_that_is_killed_costs_no_rendered_clip(tmp_path: Path, monkeypa
             for process in multiprocessing.active_children():
                 process.kill()
 
-    with pytest.raises(CiaError, match=r"out of memory\? 1 of 6 clips are rendered and stay; the same command goes on"):
+    with pytest.raises(CiaError, match=r"out of memory\? [1-5] of 6 clips are rendered and stay; the same command goes on"):
         demo.build(tmp_path, 2, seed=5, progress=kill, workers=2)
-    (first,) = tmp_path.rglob("*.mp4")
-    before = first.stat().st_mtime_ns
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
+    assert 1 <= len(before) < 6
     rows = demo.build(tmp_path, 2, seed=5, workers=1)
-    assert len(list(tmp_path.rglob("*.mp4"))) == len(rows) == 6 and first.stat().st_mtime_ns == before
+    assert len(list(tmp_path.rglob("*.mp4"))) == len(rows) == 6
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items())
 
 
 def test_enlarging_keeps_the_rendered_clips(tmp_path: Path, quick: None) -> None:
@@ -234,7 +235,6 @@ def test_leftovers_of_a_killed_build_are_removed_once_old(tmp_path: Path, quick:
 KILLED = """
 import sys
 from pathlib import Path
-from cia_extract.common.errors import CiaError
 from cia_extract.datasets import demo
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class SharedLayer(nn.Module):
     Features are positive: Adam's first steps at 3e-3 therefore move all weights of a unit the same way, and with them its output
     for every clip, and more than eight of ten units die. A start by the source's features with a warm-up of the rate keeps them
     alive (`--initialise data --warm-up 0.1`). So does `normalise`, a layer normalisation without parameters before the ReLU, but
-    then the paper's λ = 1 is too strong for CIA (all in benchmarks/STUDY.md).
+    then the paper's λ = 1 is too strong for CIA (all in benchmarks/STUDY-DEFAULTS.md).
     """
 
     def __init__(self, inputs: int, outputs: int, dropout: float, normalise: bool = False) -> None:

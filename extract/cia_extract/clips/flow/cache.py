@@ -5,10 +5,8 @@ One compressed file a clip, written whole or not at all. The cache may be delete
 
 import hashlib
 import json
-import time
 import zipfile
 import zlib
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,13 +17,12 @@ import numpy.typing as npt
 from cia_extract.clips.flow.methods import implementation
 from cia_extract.common.arrays import npy_files
 from cia_extract.common.errors import CiaError
-from cia_extract.common.writes import whole
+from cia_extract.common.writes import remove_old, whole
 
 if TYPE_CHECKING:
     from cia_extract.clips.job import ClipJob
 
 Flows = dict[int, npt.NDArray[np.uint8]]
-LEFT_S: Final = 600.0
 MOST_BYTES: Final = 2 << 30  # of a clip's flow that is read; 20,000 flows, 13 minutes of video
 
 
@@ -74,9 +71,7 @@ def save(folder: Path, job: "ClipJob", flows: Flows) -> str:
     return ""
 
 
-def remove_left(folder: Path) -> None:
-    """Remove what killed processes left half written of a cache. Others may be writing into it; none takes `LEFT_S`."""
-    for part in folder.glob("??/.*.npz.*.part"):
-        with suppress(OSError):  # another process removes it too
-            if time.time() - part.stat().st_mtime > LEFT_S:
-                part.unlink()
+def tidy(folder: Path | None) -> None:
+    """Remove what killed processes left half written of a cache, if there is one."""
+    if folder:
+        remove_old(folder, "??/.*.npz.*.part")

@@ -1,7 +1,6 @@
 """The files of the demo dataset: its list of clips, and rendering of the missing ones in worker processes."""
 
 import json
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +17,6 @@ from cia_extract.datasets.demo.render import Clip, render
 
 STAMP = "demo.json"
 ELSEWHERE = "give another folder or delete this one"
-STALE_S = 600  # a temporary file older than this belongs to a killed run
 
 
 def build(
@@ -41,9 +39,7 @@ def build(
         progress(done, len(clips))
     for folder in {(root / clip.path).parent for clip in missing}:
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*.part"):
-            if time.time() - leftover.stat().st_mtime > STALE_S:
-                leftover.unlink(missing_ok=True)
+        writes.remove_old(folder, ".*.part")
     processes = min(workers or machine.cores(), len(missing))
     if processes <= 1:
         for clip in missing:

@@ -38,9 +38,9 @@ def test_what_killed_processes_left_goes_and_what_others_write_stays(job):
     for file, age_s in ((left, 700), (written, 60), (strange, 700), (kept, 700)):
         file.touch()
         os.utime(file, times=(time.time() - age_s,) * 2)
-    cache.remove_left(job.flow_cache)
+    cache.tidy(job.flow_cache)
     assert sorted(kept.parent.iterdir()) == sorted([written, strange, kept])
-    cache.remove_left(job.flow_cache / "never made")
+    cache.tidy(job.flow_cache / "never made")
 
 
 def saved(**arrays):
