@@ -14,7 +14,7 @@ from cia_extract.common.processes import handlers_kept
 
 
 def found(address: str) -> Any:
-    """The module ray, if it is installed and a cluster answers at `address`. Raises UsageError soon; Ray itself would try for minutes."""
+    """The module ray, if it is installed and a cluster answers at `address`. Raises UsageError; Ray would try for minutes."""
     try:
         import ray
     except ImportError:
