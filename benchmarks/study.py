@@ -135,6 +135,10 @@ class Study:
             if all(folder.exists() for folder in folders):
                 print(f"\n## {kind}\n")
                 study_tables.show(folders)
+        for runs in (self.folder / f"runs{demo}" for demo in self.demos):
+            if (runs / "common").exists() and (runs / "searched").exists():
+                print(f"\n## searched beside common: {runs.name}\n")
+                study_tables.show_searched(self.folder / "searches", runs / "common", runs / "searched")
 
     def _features(self, demo: int) -> Path:
         return self.folder / f"demo{demo}.h5"

@@ -1,10 +1,13 @@
 """The study's tables, as Markdown: all methods, paired differences, validators.
 
 python benchmarks/study_tables.py RUNS [RUNS …]    one folder of runs for each rendering of the demo
+python benchmarks/study_tables.py --searched SEARCHES RUNS SEARCHED_RUNS    searched settings beside common ones, one rendering
 """
 
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cia_adapt.results import comparison, statistics
@@ -30,7 +33,10 @@ Demo = dict[tuple[str, tuple[str, str]], Group]
 
 
 def main() -> None:
-    show([Path(folder) for folder in sys.argv[1:]])
+    if sys.argv[1] == "--searched":
+        show_searched(*map(Path, sys.argv[2:]))
+    else:
+        show([Path(folder) for folder in sys.argv[1:]])
 
 
 def show(folders: list[Path]) -> None:
@@ -53,6 +59,33 @@ def show(folders: list[Path]) -> None:
     print("\n| validator | ρ with target accuracy over epochs, mean of runs | over runs, last epoch |\n|---|---|---|")
     for row in statistics.validator_summary(histories).to_dict("records"):
         print(f"| {row['validator']} | {row['within runs']:.2f} | {row['across runs']:.2f} |")
+
+
+def show_searched(searches: Path, common: Path, searched: Path) -> None:
+    """Each searched method's settings, and what they give beside the same seeds at the settings that all share."""
+    before, after = (comparison.groups(files.find([folder])) for folder in (common, searched))
+    print("| method | settings | common | searched | difference, 95 % | runs |\n|---|---|---|---|---|---|")
+    rows = []
+    for name in sorted({name for name, _ in after}):
+        method = name.removesuffix("-searched")
+        settings = _settings(searches / "demo" / method / f"{name}.toml")
+        seeds = sorted(set.intersection(*(set(group.seeds) for group in [*_of(before, method), *_of(after, name)])))
+        own, shared = ([group.right("selected", seeds=seeds) for group in _of(*key)] for key in ((after, name), (before, method)))
+        points, low, high = statistics.paired(own, shared)
+        accuracies = " | ".join(
+            statistics.mean_sd([100 * float(value) for right in rights for value in right.mean(1)]) for rights in (shared, own)
+        )
+        row = f"| `{method}` | {settings} | {accuracies} | {points:+.1f} [{low:+.1f}, {high:+.1f}] | {2 * len(seeds)} |"
+        rows.append((points, row))
+    print("\n".join(row for _, row in sorted(rows, reverse=True)))
+
+
+def _settings(file: Path) -> str:
+    """What a search chose, as `lr 0.01, mcc.weight 2`."""
+    found: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    names = found["searched"]["settings"].split(", ")
+    values = [(name.removeprefix("setup."), found[name.partition(".")[0]][name.partition(".")[2]]) for name in names]
+    return ", ".join(f"{name} {value:g}" for name, value in values)
 
 
 def _of(demo: Demo, method: str) -> list[Group]:
