@@ -224,7 +224,7 @@ def _by_ray(address: str) -> Execute:
     ray_cluster.found(address)
 
     def execute(requests: Sequence[Request]) -> Iterator[Result | Failed]:
-        with ray_cluster.joined(address) as ray:  # what is printed to standard output between two results goes astray too
+        with ray_cluster.joined(address) as ray:  # between two results, too, what is printed goes to standard error
             gpus = 1 if requests[0].device.type == "cuda" else 0
             remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(_train_by_ray)
             # Tasks of a node share the page cache, and know nothing of each other's memory.

@@ -17,7 +17,7 @@ from types import CodeType, FrameType
 from typing import Final
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-AGAIN_S: Final = 0.02  # after which a lost interrupt is raised again
+AGAIN_S: Final = 0.02  # between two attempts to raise a lost interrupt
 WORDS: Final = {signal.SIGTERM: "terminated (SIGTERM)", signal.SIGHUP: "terminated (SIGHUP)"}
 
 
@@ -142,14 +142,13 @@ def uninterrupted() -> Iterator[None]:
     finally:
         _State.held -= 1
         if not _State.held and _State.waiting:
-            _State.waiting = False
+            _State.waiting = _State.lost = False
             raise KeyboardInterrupt
 
 
 def _received(number: int, frame: FrameType | None) -> None:
     again = _State.received is not None and not _State.lost
-    if not again:
-        _State.received = signal.Signals(number)
+    _State.received = _State.received or signal.Signals(number)
     if again and (number != signal.SIGINT or multiprocessing.parent_process() is not None):
         return
     if _State.held:
@@ -157,7 +156,7 @@ def _received(number: int, frame: FrameType | None) -> None:
         return
     if _inside(_State.nothing_gets_out, frame):
         if not _State.lost:
-            _repeat(signal.Signals(number))
+            _repeat(_State.received)
         return
     _State.lost = False
     raise KeyboardInterrupt

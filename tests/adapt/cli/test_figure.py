@@ -92,7 +92,15 @@ def test_tsne_without_the_feature_file_has_no_source_classes_and_says_so(runs, t
 
 
 @pytest.mark.parametrize(
-    ("kind", "suffix", "begins"), [("consensus", "png", b"\x89PNG"), ("gradcam", "pdf", b"%PDF"), ("consensus", "svg", b"<?xml")]
+    ("kind", "suffix", "begins"),
+    [
+        ("consensus", "png", b"\x89PNG"),
+        ("gradcam", "pdf", b"%PDF"),
+        ("consensus", "svg", b"<?xml"),
+        pytest.param("gradcam", "png", b"\x89PNG", marks=pytest.mark.slow),
+        pytest.param("consensus", "pdf", b"%PDF", marks=pytest.mark.slow),
+        pytest.param("gradcam", "svg", b"<?xml", marks=pytest.mark.slow),
+    ],
 )
 def test_the_suffix_says_the_format(runs, tmp_path, kind, suffix, begins):
     out = tmp_path / f"new/x.{suffix}"

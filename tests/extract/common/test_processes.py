@@ -69,6 +69,26 @@ def test_one_that_is_lost_again_comes_in_the_end():
         time.sleep(30)
 
 
+def test_one_that_is_lost_before_steps_that_must_all_happen_comes_once_and_after_them():
+    done = []
+    with processes.interrupted_by_signals():
+        with pytest.raises(KeyboardInterrupt), processes.uninterrupted():
+            processes._State.held -= 1  # it was raised just before
+            in_a_destructor(signal.SIGINT)
+            processes._State.held += 1
+            time.sleep(5 * processes.AGAIN_S)
+            done.append("all")
+        time.sleep(5 * processes.AGAIN_S)
+    assert done == ["all"]
+
+
+def test_the_first_signal_is_named_also_where_it_was_lost():
+    with pytest.raises(KeyboardInterrupt), processes.interrupted_by_signals():
+        in_a_destructor(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    assert processes.ending_word() == "terminated (SIGTERM)"
+
+
 def test_one_that_is_lost_at_the_end_of_the_work_does_not_end_the_next():
     for _ in range(2):
         with processes.interrupted_by_signals():
